@@ -1,0 +1,74 @@
+"""torchfakes: finds synthetic faces in video.
+
+The public API is loaded when it is first used, so that importing the package costs nothing::
+
+    from torchfakes_cli import scan_video
+
+    result = scan_video("clip.mp4")
+    print(result.verdict, result.p_fake)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
+    from torchfakes_cli.errors import TorchfakesError
+    from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
+    from torchfakes_cli.scan import scan_folder, scan_video
+    from torchfakes_cli.training import prepare_corpus, train_detector
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FaceConfig": "config",
+    "SamplingConfig": "config",
+    "ScanConfig": "config",
+    "VerdictConfig": "config",
+    "TorchfakesError": "errors",
+    "Face": "records",
+    "FaceScore": "records",
+    "Reason": "records",
+    "Status": "records",
+    "Track": "records",
+    "Verdict": "records",
+    "VideoInfo": "records",
+    "VideoResult": "records",
+    "scan_folder": "scan",
+    "scan_video": "scan",
+    "prepare_corpus": "training",
+    "train_detector": "training",
+}
+
+__all__ = [
+    "Face",
+    "FaceConfig",
+    "FaceScore",
+    "Reason",
+    "SamplingConfig",
+    "ScanConfig",
+    "Status",
+    "TorchfakesError",
+    "Track",
+    "Verdict",
+    "VerdictConfig",
+    "VideoInfo",
+    "VideoResult",
+    "__version__",
+    "prepare_corpus",
+    "scan_folder",
+    "scan_video",
+    "train_detector",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,233 @@
+"""What flows between the stages: small, frozen records with their units.
+
+Conventions, everywhere: times are presentation seconds (float) from the first shown frame; sizes are (width, height);
+pixel arrays are H×W×3 ``uint8`` in RGB order; a box is (x1, y1, x2, y2) in pixels of the upright frame and may leave it;
+*fake* is 1. A missing value is ``None``, never a made-up number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+
+
+class Verdict(StrEnum):
+    """What is said of a video."""
+
+    REAL = "real"
+    FAKE = "fake"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Reason(StrEnum):
+    """Why a verdict is inconclusive."""
+
+    NO_FACE = "no_face"
+    ALL_BLURRY = "all_blurry"
+    TOO_FEW_FACES = "too_few_faces"
+    BETWEEN_THRESHOLDS = "between_thresholds"
+
+
+class Status(StrEnum):
+    """Whether a file could be scanned; not to be mixed up with the verdict."""
+
+    OK = "ok"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a file says of itself (some of it may be wrong) and, where counted, what it holds.
+
+    Attributes:
+        path: as the user gave it.
+        container: FFmpeg's short name of the format, such as ``mov,mp4,m4a,3gp,3g2,mj2``.
+        codec: FFmpeg's name of the video codec, such as ``h264``.
+        width: of the upright picture with square pixels.
+        height: of the upright picture with square pixels.
+        fps: average frame rate, exact; None where unknown.
+        duration_s: seconds shown; None where unknown.
+        frame_count: packets counted in the file, not the header's claim; None where not counted.
+        rotation: degrees clockwise (0, 90, 180, 270) that were applied to make frames upright.
+        warnings: plain sentences on what a user should know (HDR not tone-mapped, several streams, …).
+    """
+
+    path: str
+    container: str
+    codec: str
+    width: int
+    height: int
+    fps: Fraction | None
+    duration_s: float | None
+    frame_count: int | None = None
+    rotation: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded picture.
+
+    Attributes:
+        time_s: presentation time from the first shown frame.
+        index: place in presentation order; None where the way it was reached doesn't tell.
+        pixels: H×W×3 uint8 RGB, upright, square pixels.
+    """
+
+    time_s: float
+    index: int | None
+    pixels: NDArray[np.uint8]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Frame(time_s={self.time_s:.3f}, index={self.index}, size={self.size})"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeReport:
+    """How the decoding of one file went.
+
+    Attributes:
+        frames_wanted: samples asked for.
+        frames_delivered: samples that came.
+        packets_bad: packets the decoder refused.
+        warnings: plain sentences, such as ``partial: 72 of 125 frames``.
+    """
+
+    frames_wanted: int
+    frames_delivered: int
+    packets_bad: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face found in one frame.
+
+    Attributes:
+        box: (x1, y1, x2, y2) in pixels of the frame, x2 and y2 exclusive; may leave the frame.
+        confidence: the face detector's, 0 to 1.
+        landmarks: left eye, right eye, nose, left and right mouth corner as (x, y), as seen in the picture.
+    """
+
+    box: Box
+    confidence: float
+    landmarks: tuple[Point, Point, Point, Point, Point]
+
+    @property
+    def size(self) -> float:
+        """The shorter side of the box in pixels."""
+        x1, y1, x2, y2 = self.box
+        return min(x2 - x1, y2 - y1)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceScore:
+    """One row of the timeline: a face, or a sampled frame without any.
+
+    Attributes:
+        time_s: of the frame.
+        frame: index in presentation order, where known.
+        track: number of the person's track, from 1; None on a frame without a face.
+        face: None on a frame without a face.
+        sharpness: variance of the Laplacian of the crop; None on a frame without a face.
+        logit: the network's output; None where there was no face or it was blurry.
+        p_fake: calibrated probability that the face is synthetic; None with the logit.
+        note: ``no_face``, ``blurry``, or empty.
+    """
+
+    time_s: float
+    frame: int | None
+    track: int | None = None
+    face: Face | None = None
+    sharpness: float | None = None
+    logit: float | None = None
+    p_fake: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One person's faces through one shot.
+
+    Attributes:
+        number: from 1, in order of first appearance.
+        start_s: time of its first face.
+        end_s: time of its last face.
+        faces: how many faces belong to it.
+        faces_scored: how many of them were sharp enough to score.
+        logit: robust mean of their logits; None without any.
+        p_fake: calibrated from the logit; None with it.
+        peak_time_s: time of its most suspicious face; None with the logit.
+        lasting: whether it has enough scored faces to decide a verdict.
+    """
+
+    number: int
+    start_s: float
+    end_s: float
+    faces: int
+    faces_scored: int
+    logit: float | None
+    p_fake: float | None
+    peak_time_s: float | None
+    lasting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VideoResult:
+    """Everything known of one file after its scan.
+
+    Attributes:
+        path: as the user gave it.
+        status: whether it could be scanned.
+        verdict: None with status ``error``.
+        p_fake: of the track that decided; None where nothing was scored.
+        reason: why the verdict is inconclusive; None otherwise.
+        info: None where the file didn't open.
+        frames_sampled: frames looked at.
+        timeline: one row a face, and one for each sampled frame without any, in order of time.
+        tracks: the people found, in order of first appearance.
+        peak_time_s: time of the most suspicious face of the deciding track.
+        elapsed_s: seconds the scan took.
+        model: name of the detector.
+        warnings: what a user should know, in plain sentences.
+        error: one line, with status ``error``.
+    """
+
+    path: str
+    status: Status
+    verdict: Verdict | None = None
+    p_fake: float | None = None
+    reason: Reason | None = None
+    info: VideoInfo | None = None
+    frames_sampled: int = 0
+    timeline: tuple[FaceScore, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    peak_time_s: float | None = None
+    elapsed_s: float = 0.0
+    model: str = ""
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def faces_scored(self) -> int:
+        """Faces that were sharp enough to score."""
+        return sum(row.logit is not None for row in self.timeline)
+
+    @property
+    def faces_blurry(self) -> int:
+        """Faces that were found but too blurry to score."""
+        return sum(row.note == "blurry" for row in self.timeline)
