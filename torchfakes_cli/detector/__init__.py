@@ -1,1 +1,30 @@
-"""TBD."""
+"""From crops to calibrated probabilities: network, preprocessing, checkpoints, scoring.
+
+Names are loaded when first used, so that importing the room doesn't import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+    from torchfakes_cli.detector.scoring import Detector, choose_device, load_detector
+
+_HOME = {
+    "Detector": "scoring",
+    "Header": "checkpoint",
+    "choose_device": "scoring",
+    "load_checkpoint": "checkpoint",
+    "load_detector": "scoring",
+    "save_checkpoint": "checkpoint",
+}
+
+__all__ = ["Detector", "Header", "choose_device", "load_checkpoint", "load_detector", "save_checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,1 +1,10 @@
-"""TBD."""
+"""Finding faces, cutting them out, judging their sharpness and following them through a shot.
+
+The only room that knows the face detector. Importing it loads neither torch nor the detector: take that from
+``torchfakes_cli.faces.cascade`` when a face has to be found.
+"""
+
+from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
+from torchfakes_cli.faces.tracks import Tracker
+
+__all__ = ["Tracker", "crop_face", "crop_origin", "sharpness"]

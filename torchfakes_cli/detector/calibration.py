@@ -1,0 +1,87 @@
+"""From logits to probabilities that mean what they say.
+
+Platt scaling: p = 1 / (1 + exp(−(slope · logit + intercept))), fitted on the video scores of people the network never
+saw. Platt, "Probabilistic outputs for support vector machines" (1999).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def probability(logit: float, slope: float = 1.0, intercept: float = 0.0) -> float:
+    """Calibrated probability of "fake" for a logit; NaN stays NaN."""
+    z = slope * logit + intercept
+    # Either branch keeps the exponent negative, so that nothing overflows.
+    return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
+
+
+def fit_platt(
+    logits: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
+) -> tuple[float, float]:
+    """Fit slope and intercept by maximum likelihood.
+
+    Real and fake weigh the same in sum, whatever their numbers, so that the probability answers for an even prior. As
+    Platt proposed, targets are drawn in from 0 and 1 by the number of examples, so that few of them don't make it sure.
+
+    Args:
+        logits: one a video.
+        labels: 0 real, 1 fake.
+
+    Returns:
+        (slope, intercept); the slope is never negative. (1, 0) where one class is missing.
+    """
+    x = np.asarray(logits, np.float64)
+    y = np.asarray(labels, np.float64)
+    fakes, reals = float(y.sum()), float((1 - y).sum())
+    if not fakes or not reals:
+        return 1.0, 0.0
+    target = np.where(y == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
+    weight = np.where(y == 1, 0.5 / fakes, 0.5 / reals)
+    design = np.stack([x, np.ones_like(x)], 1)
+    theta = np.array([1.0, 0.0])
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(design @ theta, -50, 50)))
+        gradient = design.T @ (weight * (p - target))
+        # The small ridge keeps the step defined when all logits are alike.
+        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        theta -= np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-9:
+            break
+    if theta[0] < 0:
+        # Scores that point the wrong way carry nothing to calibrate.
+        return 0.0, 0.0
+    return float(theta[0]), float(theta[1])
+
+
+def real_fake_thresholds(
+    probabilities: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64],
+    false_alarms: float = 0.05,
+) -> tuple[float, float]:  # fmt: skip
+    """The two thresholds between which a verdict is inconclusive.
+
+    Args:
+        probabilities: one a video.
+        labels: 0 real, 1 fake.
+        false_alarms: at most this share of the reals may be called fake, and of the fakes be called real.
+
+    Returns:
+        (real_below, fake_above), with 0 ≤ real_below ≤ 0.5 ≤ fake_above ≤ 1.
+    """
+    p = np.asarray(probabilities, np.float64)
+    y = np.asarray(labels)
+    reals, fakes = np.sort(p[y == 0]), np.sort(p[y == 1])
+    fake_above = 0.5
+    if len(reals):
+        # The first real that may be called fake sits at this place from the top.
+        allowed = int(false_alarms * len(reals))
+        fake_above = float(np.nextafter(reals[len(reals) - 1 - allowed], 1))
+    real_below = 0.5
+    if len(fakes):
+        real_below = float(fakes[int(false_alarms * len(fakes))])
+    return float(min(0.5, real_below)), float(min(1.0, max(0.5, fake_above)))

@@ -1,0 +1,195 @@
+"""Our checkpoints: one safetensors file whose header says everything needed to use the weights as they were meant.
+
+Nothing is ever unpickled. Files are written beside their place and then moved there, so that a crash leaves either the
+previous checkpoint or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from torchfakes_cli.detector.network import ARCHITECTURE
+from torchfakes_cli.detector.preprocess import MEAN, SCALE
+from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError
+
+#: Key of our JSON in the safetensors metadata, and the version of its layout.
+HEADER_KEY = "torchfakes"
+FORMAT = 1
+#: Far above any network of ours; a larger file is refused unread.
+MAX_BYTES = 1 << 30
+MAX_HEADER_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        name: shown beside every verdict.
+        architecture: always ``InceptionResnetV1``.
+        input_size: side of the network's input in pixels.
+        margin: factor by which a face's box grows into its crop.
+        mean: subtracted from RGB values (0 to 255).
+        scale: RGB values are divided by it after that.
+        slope: of the calibration, see ``calibration.probability``.
+        intercept: of the calibration.
+        calibrated_on: what the calibration was fitted on; empty means not at all.
+        fake_above: from this probability on a video is called fake.
+        real_below: below this probability it is called real.
+        training: how it was trained, as plain JSON.
+        metrics: what was measured on groups it never saw, as plain JSON.
+        licence: of the weights.
+        created: ISO date.
+        version: of torchfakes that wrote it.
+    """
+
+    name: str
+    architecture: str = ARCHITECTURE
+    input_size: int = 160
+    margin: float = 1.3
+    mean: float = MEAN
+    scale: float = SCALE
+    slope: float = 1.0
+    intercept: float = 0.0
+    calibrated_on: str = ""
+    fake_above: float = 0.5
+    real_below: float = 0.5
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licence: str = "Apache-2.0"
+    created: str = ""
+    version: str = ""
+
+
+def save_checkpoint(
+    path: Path, state: Mapping[str, Tensor], header: Header, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a checkpoint; the file appears whole or not at all.
+
+    Args:
+        path: where to; missing folders are made.
+        state: as ``network.portable_state`` gives it.
+        header: goes into the file.
+        dtype: of the tensors in the file.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    text = json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    write_atomically(path, to_safetensors(tensors, metadata={HEADER_KEY: text}))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the place, flush to the disk, then replace.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+            temporary = handle.name
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        # Temporary files are private; the checkpoint gets the rights any new file would have.
+        if os.name == "posix":
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        cause = f"can't be written ({error.strerror or error})"
+        raise OutputError(cause, path=path, advice="Check the folder's rights and free space.") from error
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Header]:
+    """Read a checkpoint without running anything in it.
+
+    Returns:
+        The tensors by name, as stored, and the header.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        CheckpointError: it isn't a checkpoint of ours, or it is damaged.
+    """
+    _check_file(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as handle:
+            header = _read_header(path, handle.metadata() or {})
+            state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise CheckpointError(f"damaged ({error})", path=path, advice="Fetch or train it again.") from error
+    return state, header
+
+
+def _check_file(path: Path) -> None:
+    """Refuse, with the right words, what can't be one of our files."""
+    if not path.is_file():
+        found = "is not a file" if path.exists() else "no such checkpoint"
+        raise ModelNotFoundError(found, path=path, advice="Check the path given with --model.")
+    ours = "Only torchfakes checkpoints (.safetensors) are loaded."
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise CheckpointError(f"too large for a detector ({size / 2**20:.0f} MiB)", path=path, advice=ours)
+    with path.open("rb") as handle:
+        start = handle.read(8)
+    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+        raise CheckpointError("a pickled PyTorch file, which could run code, is not loaded", path=path, advice=ours)
+    header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if not 2 <= header_size <= min(MAX_HEADER_BYTES, size - 8):
+        raise CheckpointError("not a safetensors file, or cut short", path=path, advice=ours)
+
+
+def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:
+    if HEADER_KEY not in metadata:
+        raise CheckpointError("has no torchfakes header", path=path, advice="It was not written by this program.")
+    raw = json.loads(metadata[HEADER_KEY])
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise CheckpointError("has a header of an unknown format", path=path, advice="Update torchfakes.")
+    values: dict[str, Any] = {}
+    for known in fields(Header):
+        if known.name not in raw:
+            continue
+        value = raw[known.name]
+        wanted = {"str": str, "int": int, "float": (int, float), "dict[str, Any]": dict}[str(known.type)]
+        bad_number = isinstance(value, (int, float)) and (isinstance(value, bool) or not math.isfinite(value))
+        if not isinstance(value, wanted) or bad_number:  # type: ignore[arg-type]
+            raise CheckpointError(f"its header's {known.name} is {value!r}", path=path)
+        values[known.name] = float(value) if known.type == "float" else value
+    header = Header(**{"name": path.stem, **values})
+    _check_header(path, header)
+    return header
+
+
+def _check_header(path: Path, header: Header) -> None:
+    if header.architecture != ARCHITECTURE:
+        cause = f"is a network of the kind {header.architecture!r}, not {ARCHITECTURE}"
+        raise CheckpointError(cause, path=path)
+    sane = {
+        "input_size": 75 <= header.input_size <= 1024,
+        "margin": 0.5 <= header.margin <= 4,
+        "scale": header.scale > 0,
+        "slope": header.slope >= 0,
+        "fake_above": 0 <= header.real_below <= header.fake_above <= 1,
+    }
+    for name, fine in sane.items():
+        if not fine:
+            raise CheckpointError(f"its header's {name} is {getattr(header, name)!r}", path=path)

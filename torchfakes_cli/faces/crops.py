@@ -1,0 +1,65 @@
+"""Square crops around faces, and how sharp they are. ``prepare`` and ``scan`` share both."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfakes_cli.config import SHARPNESS_SIZE
+from torchfakes_cli.records import Box
+
+
+def crop_origin(box: Box, margin: float) -> tuple[int, int, int]:
+    """Where the crop of a face lies in its frame.
+
+    Args:
+        box: (x1, y1, x2, y2) in pixels of the frame.
+        margin: factor by which the longer side of the box grows.
+
+    Returns:
+        (left, top, side) in whole pixels; the square may leave the frame.
+    """
+    x1, y1, x2, y2 = box
+    side = max(1, round(max(x2 - x1, y2 - y1) * margin))
+    return round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side
+
+
+def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float) -> NDArray[np.uint8]:
+    """Cut a square around a face, padded with black where it leaves the frame and never stretched.
+
+    Args:
+        pixels: H×W×3 uint8.
+        box: (x1, y1, x2, y2) in pixels of the frame.
+        margin: factor by which the longer side of the box grows.
+
+    Returns:
+        S×S×3 uint8, a copy that doesn't keep the frame alive.
+    """
+    left, top, side = crop_origin(box, margin)
+    height, width = pixels.shape[:2]
+    x1, y1 = max(0, left), max(0, top)
+    x2, y2 = min(width, left + side), min(height, top + side)
+    crop = np.zeros((side, side, 3), np.uint8)
+    if x1 < x2 and y1 < y2:
+        crop[y1 - top : y2 - top, x1 - left : x2 - left] = pixels[y1:y2, x1:x2]
+    return crop
+
+
+def sharpness(crop: NDArray[np.uint8]) -> float:
+    """Variance of the 3×3 Laplacian of the grey crop at one fixed size.
+
+    The measure is the one of Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000). Resizing
+    first makes one threshold fit faces of every size; a face enlarged to that size counts as blurry, as it should.
+
+    Args:
+        crop: S×S×3 uint8 RGB.
+
+    Returns:
+        The variance, in squared grey levels; 0 for a flat picture.
+    """
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    shrinks = min(grey.shape) > SHARPNESS_SIZE
+    size = (SHARPNESS_SIZE, SHARPNESS_SIZE)
+    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return float(cv2.Laplacian(grey, cv2.CV_64F, ksize=1).var())

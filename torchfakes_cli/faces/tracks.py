@@ -1,0 +1,150 @@
+"""Following a person's face through one shot, by place and appearance. Works without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfakes_cli.faces.crops import crop_face
+from torchfakes_cli.records import Box, Face, Frame
+
+#: A person may be out of sight this long and keep the track.
+MAX_GAP_S = 5.0
+#: Faces may move this many face sizes between samples without looking alike, and this many when they do.
+NEAR = 0.75
+FAR = 3.0
+#: Sizes of one person's face in neighbouring samples differ by no more than this factor.
+MAX_SIZE_RATIO = 1.8
+#: Histogram overlap (0 to 1) from which two faces look alike.
+ALIKE = 0.6
+#: A cut: the colours of two samples overlap by less than this …
+CUT_OVERLAP = 0.55
+#: … and the pictures' coarse layouts differ by at least this, in grey levels.
+CUT_DIFFERENCE = 20.0
+
+
+@dataclass(slots=True)
+class _Person:
+    number: int
+    box: Box
+    time_s: float
+    look: NDArray[np.float32]
+
+
+class Tracker:
+    """Gives each face the number of its person's track.
+
+    Feed it the frames of one video in order. A cut ends every track: the same person after it gets a new number.
+    """
+
+    def __init__(self) -> None:
+        self._persons: list[_Person] = []
+        self._last_number = 0
+        self._scene: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    def update(self, frame: Frame, faces: Sequence[Face]) -> list[int]:
+        """Continue with the next frame.
+
+        Args:
+            frame: later than the one before.
+            faces: those found in it.
+
+        Returns:
+            The track number (from 1) of each face, in the order given.
+        """
+        scene = _scene(frame.pixels)
+        if self._scene is not None and _is_cut(self._scene, scene):
+            self._persons.clear()
+        self._scene = scene
+        self._persons = [p for p in self._persons if frame.time_s - p.time_s <= MAX_GAP_S]
+        looks = [_look(frame.pixels, face) for face in faces]
+        numbers: list[int | None] = [None] * len(faces)
+        pairs = sorted(
+            (distance, position, index)
+            for position, face in enumerate(faces)
+            for index, person in enumerate(self._persons)
+            if (distance := _distance(person, face, looks[position])) is not None
+        )
+        taken: set[int] = set()
+        for _, position, index in pairs:
+            if numbers[position] is None and index not in taken:
+                person = self._persons[index]
+                person.box, person.time_s = faces[position].box, frame.time_s
+                # A slow blend remembers the person through a turned head or a passing shadow.
+                person.look = (0.7 * person.look + 0.3 * looks[position]).astype(np.float32)
+                numbers[position] = person.number
+                taken.add(index)
+        for position, face in enumerate(faces):
+            if numbers[position] is None:
+                self._last_number += 1
+                self._persons.append(_Person(self._last_number, face.box, frame.time_s, looks[position]))
+                numbers[position] = self._last_number
+        return [number for number in numbers if number is not None]
+
+
+def _distance(person: _Person, face: Face, look: NDArray[np.float32]) -> float | None:
+    """How far a face is from being this person's next one; None if it can't be."""
+    (ax, ay, a), (bx, by, b) = _centre_and_size(person.box), _centre_and_size(face.box)
+    if max(a, b) > MAX_SIZE_RATIO * min(a, b):
+        return None
+    moved = float(np.hypot(ax - bx, ay - by)) / max(a, b)
+    likeness = _overlap(person.look, look)
+    if moved > (FAR if likeness >= ALIKE else NEAR):
+        return None
+    return moved + 2 * (1 - likeness)
+
+
+def _centre_and_size(box: Box) -> tuple[float, float, float]:
+    x1, y1, x2, y2 = box
+    return (x1 + x2) / 2, (y1 + y2) / 2, max(1.0, x2 - x1, y2 - y1)
+
+
+def _look(pixels: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
+    """Colours of a face with some hair and clothes around it, as a normalised histogram."""
+    return _colours(_shrunk(crop_face(pixels, face.box, 1.4), (48, 48)))
+
+
+def _scene(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Colours and coarse layout of a whole picture."""
+    small = _shrunk(pixels, (64, 36))
+    layout = _shrunk(small, (16, 9)).astype(np.float32)
+    return _colours(small), layout
+
+
+def _is_cut(
+    before: tuple[NDArray[np.float32], NDArray[np.float32]], after: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> bool:
+    differs = float(np.abs(before[1] - after[1]).mean())
+    return _overlap(before[0], after[0]) < CUT_OVERLAP and differs >= CUT_DIFFERENCE
+
+
+def _shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture at (width, height), area-averaged."""
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _colours(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    histogram = cv2.calcHist([pixels], [0, 1, 2], None, [6, 6, 6], [0, 256, 0, 256, 0, 256])
+    # Blurring over neighbouring bins keeps a small change of light from emptying a full bin.
+    smooth: NDArray[np.float32] = histogram.astype(np.float32)
+    for axis in range(3):
+        smooth = np.asarray((2 * smooth + _neighbours(smooth, axis)) / 4, np.float32)
+    return np.asarray(smooth / max(1e-6, float(smooth.sum())), np.float32)
+
+
+def _neighbours(histogram: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Sum of the two neighbouring bins along one axis; the edge is its own neighbour."""
+    pad = [(1, 1) if a == axis else (0, 0) for a in range(3)]
+    padded = np.pad(histogram, pad, mode="edge")
+    return np.take(padded, range(histogram.shape[axis]), axis) + np.take(
+        padded, range(2, histogram.shape[axis] + 2), axis
+    )
+
+
+def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Intersection of two normalised histograms, 0 to 1."""
+    return float(np.minimum(a, b).sum())
