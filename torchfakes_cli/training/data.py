@@ -1,0 +1,193 @@
+"""What the network is shown: couples of a real face and a fake one that went through the same changes.
+
+A couple is a fake with the same frame of its original where there is one, a genuine face with its self-blended twin, or
+else two unrelated faces. Batches are so always half real and half fake, and as far as possible nothing but the
+manipulation tells the halves apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.errors import DataError
+from torchfakes_cli.training.augment import Augmentation, Level
+from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.manifest import LANDMARK_COLUMNS
+from torchfakes_cli.training.parts import SETTINGS_NAME
+from torchfakes_cli.training.self_blend import Portrait, self_blend
+
+#: Share of the self-blended fakes whose face comes from another person.
+DONOR_SHARE = 0.35
+#: A couple is drawn again this often when a crop can't be read, before training gives up.
+MAX_REDRAWS = 20
+
+
+def read_crop(path: Path) -> NDArray[np.uint8]:
+    """Read a crop.
+
+    Returns:
+        S×S×3 uint8 RGB.
+
+    Raises:
+        DataError: it can't be read or isn't square.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror or error})", path=path) from error
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None or picture.shape[0] != picture.shape[1]:
+        raise DataError("is not a square picture", path=path, advice="Run 'torchfakes prepare' again.")
+    return np.ascontiguousarray(picture[..., ::-1], np.uint8)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Rows to draw from: first a method, then a person, then a crop, so that no collection drowns the others."""
+
+    methods: list[list[list[int]]]
+    odds: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> _Pool:
+        methods = [
+            [[int(i) for i in rows.index] for _, rows in method.groupby("group")]
+            for _, method in table.groupby("method")
+        ]
+        # The square root lies between drawing methods alike and drawing persons alike.
+        weights = np.sqrt([len(groups) for groups in methods])
+        return cls(methods, weights / max(1e-9, weights.sum()))
+
+    def draw(self, rng: np.random.Generator, method: int | None = None) -> tuple[int, int]:
+        """A row, and the number of its method; of the given method where there is one."""
+        chosen = int(rng.choice(len(self.methods), p=self.odds)) if method is None else method
+        groups = self.methods[chosen]
+        rows = groups[int(rng.integers(len(groups)))]
+        return rows[int(rng.integers(len(rows)))], chosen
+
+
+class CoupleDataset(Dataset[Tensor]):
+    """Couples by number; the number alone decides what couple ``i`` is, so that any worker gives the same.
+
+    Args:
+        table: training rows of a manifest.
+        folder: the manifest's.
+        config: of the training.
+        couples: how many the whole training will draw; the augmentation grows along the way.
+
+    Raises:
+        DataError: there are no reals, or no fakes and no self-blending.
+    """
+
+    def __init__(self, table: pd.DataFrame, folder: Path, config: TrainConfig, couples: int) -> None:
+        self.folder = folder
+        self.config = config
+        self.couples = couples
+        table = table.reset_index(drop=True)
+        reals, fakes = table[table["label"] == REAL], table[table["label"] == FAKE]
+        if reals.empty or (fakes.empty and config.self_blend < 1):
+            found = f"{len(reals)} real and {len(fakes)} fake crops to train on"
+            raise DataError(f"there are {found}", path=folder, advice="Both are needed (or --self-blend 1).")
+        frames_of = reals.groupby("video")["frame"].transform("nunique")
+        moving = reals[frames_of > 1]
+        self._reals = _Pool.of(reals)
+        self._moving = _Pool.of(moving if len(moving) else reals)
+        self._fakes = None if fakes.empty else _Pool.of(fakes)
+        self._crops: list[str] = table["crop"].tolist()
+        self._landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 5, 2)
+        places = {
+            (video, frame, face): int(row)
+            for row, video, frame, face in zip(reals.index, reals["video"], reals["frame"], reals["face"], strict=True)
+        }
+        self._original = {
+            int(row): places[key]
+            for row, *key_parts in zip(fakes.index, fakes["source"], fakes["frame"], fakes["face"], strict=True)
+            if (key := cast(tuple[str, int, int], tuple(key_parts))) in places
+        }
+
+    def __len__(self) -> int:
+        return self.couples
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Couple ``number``: 2×S×S×3 uint8, the real face first."""
+        rng = np.random.default_rng([self.config.seed, number])
+        for _ in range(MAX_REDRAWS):
+            try:
+                return self._couple(rng, number)
+            except DataError as error:
+                last = error
+        raise last
+
+    def _couple(self, rng: np.random.Generator, number: int) -> Tensor:
+        ramp = self.config.ramp * self.couples
+        strength = 1.0 if ramp <= 0 else min(1.0, number / ramp)
+        if self._fakes is None or rng.random() < self.config.self_blend:
+            row, method = self._reals.draw(rng)
+            # A donor from the same collection has the same kind of light and colour, as a face swapper would choose.
+            donor = self._portrait(self._reals.draw(rng, method)[0]) if rng.random() < DONOR_SHARE else None
+            real, fake = self_blend(self._portrait(row), rng, donor, strength)
+        else:
+            row, _ = self._fakes.draw(rng)
+            fake = self._read(row)
+            real = self._read(self._original[row] if row in self._original else self._moving.draw(rng)[0])
+        changes = Augmentation.draw(cast(Level, self.config.augment), rng, strength)
+        size = self.config.input_size
+        return torch.from_numpy(np.stack([changes.apply(real, size), changes.apply(fake, size)]))
+
+    def _read(self, row: int) -> NDArray[np.uint8]:
+        return read_crop(self.folder / self._crops[row])
+
+    def _portrait(self, row: int) -> Portrait:
+        return Portrait(self._read(row), self._landmarks[row])
+
+
+class EpochSampler(Sampler[int]):
+    """The numbers of one epoch's couples; ``epoch`` is set before each."""
+
+    def __init__(self, couples_per_epoch: int) -> None:
+        self.couples_per_epoch = couples_per_epoch
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.couples_per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        start = self.epoch * self.couples_per_epoch
+        return iter(range(start, start + self.couples_per_epoch))
+
+
+def collate_couples(couples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Couples (2×S×S×3 each) to pictures N×S×S×3 and labels N×1 (0 real, 1 fake)."""
+    return torch.cat(list(couples)), torch.tensor([0.0, 1.0]).repeat(len(couples))[:, None]
+
+
+def init_worker(_: int) -> None:
+    """Keep a reading process to one thread; the processes are the parallelism."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def recorded_margin(folder: Path) -> float:
+    """The margin factor that a folder's crops were cut with, as ``prepare`` wrote it down.
+
+    Raises:
+        DataError: its record is missing or damaged.
+    """
+    path = folder / SETTINGS_NAME
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["settings"]["margin"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError("is missing or damaged", path=path, advice="Run 'torchfakes prepare' again.") from error
