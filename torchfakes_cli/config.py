@@ -115,3 +115,130 @@ class ScanConfig:
     device: str = "auto"
     batch_pixels: int = 16 * 1920 * 1080
     batch_frames: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareConfig:
+    """How a corpus becomes crops.
+
+    Attributes:
+        out: folder of the crops and their manifest.
+        frames_per_video: samples of each video, spread evenly.
+        faces: how faces are found and cut out; ``faces.blur_threshold`` only marks crops, it drops none.
+        reals: folders of further genuine stills or videos.
+        val: share of the groups kept for validation.
+        test: share of the groups kept for testing.
+        seed: decides who lands in which split.
+        methods: only fakes made by these; all if empty.
+        compression: only this compression of FaceForensics++; all if None.
+        limit: at most this many files of each collection and method, for a trial; all if None.
+        jobs: processes at work; None for one a core.
+        image_format: ``png`` or ``jpg``.
+        size: crops with a longer side are reduced to it, in pixels; none is enlarged.
+        force: drop what an earlier run with other settings left in ``out``.
+    """
+
+    out: str = "crops"
+    frames_per_video: int = 32
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    reals: tuple[str, ...] = ()
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+    methods: tuple[str, ...] = ()
+    compression: str | None = None
+    limit: int | None = None
+    jobs: int | None = None
+    image_format: str = "png"
+    size: int = 256
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frames_per_video < 1:
+            raise UsageError("at least one frame of each video must be sampled")
+        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+            raise UsageError("the shares for validation and test must not be negative and must leave some for training")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError("a limit must be at least 1")
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError("at least one process must work")
+        if self.image_format not in ("png", "jpg"):
+            raise UsageError("crops are written as png or jpg")
+        if self.size < 64:
+            raise UsageError("crops under 64 pixels show too little: choose a size of 64 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How crops become a detector.
+
+    Attributes:
+        out: folder of the checkpoints and the log.
+        name: of the detector, shown beside every verdict.
+        start: ``vggface2`` (facenet-pytorch's face recognition weights, fetched once), ``scratch``, or the path of a
+            checkpoint to go on from.
+        epochs: how many times ``samples_per_epoch`` are seen.
+        samples_per_epoch: crops an epoch, half of them fake; None for as many as the balanced training crops.
+        batch: crops a step, half of them fake.
+        learning_rate: at its highest; None for 1e-3 from scratch and 1e-4 otherwise.
+        weight_decay: of AdamW.
+        dropout: share of the pooled features left out.
+        input_size: side of the network's input in pixels.
+        self_blend: share of the fakes that are made from genuine faces while training.
+        augment: ``none``, ``light`` or ``strong``.
+        ramp: share of the training over which what destroys detail grows to its full strength.
+        ranking: weight of the loss that wants a fake to score above the real face it came with.
+        ema: decay of the running average of the weights that is validated and kept; 0 for the weights themselves.
+        frames_per_video: validation looks at so many frames of a video, at most.
+        workers: processes that read and augment crops; None chooses by the number of cores.
+        seed: decides the order, the augmentation and random weights.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    out: str = "runs/detector"
+    name: str = "detector"
+    start: str = "vggface2"
+    epochs: int = 20
+    samples_per_epoch: int | None = None
+    batch: int = 16
+    learning_rate: float | None = None
+    weight_decay: float = 0.01
+    dropout: float = 0.6
+    input_size: int = 160
+    self_blend: float = 0.0
+    augment: str = "light"
+    ramp: float = 0.4
+    ranking: float = 0.5
+    ema: float = 0.998
+    frames_per_video: int = 8
+    workers: int | None = None
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UsageError("training takes at least one epoch")
+        if self.batch < 4 or self.batch % 2:
+            raise UsageError("a batch holds an even number of crops, 4 or more: half real, half fake")
+        if self.samples_per_epoch is not None and self.samples_per_epoch < self.batch:
+            raise UsageError("an epoch must hold at least one batch")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
+            raise UsageError("the learning rate must lie between 0 and 1")
+        if not 0 <= self.dropout < 1:
+            raise UsageError("the dropout must lie in [0, 1)")
+        if not 75 <= self.input_size <= 1024:
+            raise UsageError("the network takes pictures of 75 to 1024 pixels a side")
+        if not 0 <= self.self_blend <= 1:
+            raise UsageError("the self-blended share must lie between 0 and 1")
+        if self.augment not in ("none", "light", "strong"):
+            raise UsageError("the augmentation is none, light or strong")
+        if not 0 <= self.ramp <= 1:
+            raise UsageError("the ramp is a share between 0 and 1")
+        if self.ranking < 0:
+            raise UsageError("the weight of the ranking loss must not be negative")
+        if not 0 <= self.ema < 1:
+            raise UsageError("the decay of the running average must lie in [0, 1)")
+        if self.frames_per_video < 1:
+            raise UsageError("validation needs at least one frame a video")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError("the number of workers must not be negative")

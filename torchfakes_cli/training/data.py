@@ -8,7 +8,7 @@ manipulation tells the halves apart.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -31,6 +31,8 @@ from torchfakes_cli.training.self_blend import Portrait, self_blend
 
 #: Share of the self-blended fakes whose face comes from another person.
 DONOR_SHARE = 0.35
+#: Fakes beside their originals teach the manipulation, others their source as well: so much more often are they drawn.
+PAIRED_ODDS = 3.0
 #: A couple is drawn again this often when a crop can't be read, before training gives up.
 MAX_REDRAWS = 20
 
@@ -62,13 +64,18 @@ class _Pool:
     odds: NDArray[np.float64]
 
     @classmethod
-    def of(cls, table: pd.DataFrame) -> _Pool:
+    def of(cls, table: pd.DataFrame, paired: Collection[int] = ()) -> _Pool:
+        """All rows of a table; methods most of whose rows are ``paired`` with an original come more often."""
         methods = [
             [[int(i) for i in rows.index] for _, rows in method.groupby("group")]
             for _, method in table.groupby("method")
         ]
         # The square root lies between drawing methods alike and drawing persons alike.
         weights = np.sqrt([len(groups) for groups in methods])
+        for place, groups in enumerate(methods):
+            rows = [row for group in groups for row in group]
+            if 2 * sum(row in paired for row in rows) > len(rows):
+                weights[place] *= PAIRED_ODDS
         return cls(methods, weights / max(1e-9, weights.sum()))
 
     def draw(self, rng: np.random.Generator, method: int | None = None) -> tuple[int, int]:
@@ -105,7 +112,6 @@ class CoupleDataset(Dataset[Tensor]):
         moving = reals[frames_of > 1]
         self._reals = _Pool.of(reals)
         self._moving = _Pool.of(moving if len(moving) else reals)
-        self._fakes = None if fakes.empty else _Pool.of(fakes)
         self._crops: list[str] = table["crop"].tolist()
         self._landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 5, 2)
         places = {
@@ -117,6 +123,7 @@ class CoupleDataset(Dataset[Tensor]):
             for row, *key_parts in zip(fakes.index, fakes["source"], fakes["frame"], fakes["face"], strict=True)
             if (key := cast(tuple[str, int, int], tuple(key_parts))) in places
         }
+        self._fakes = None if fakes.empty else _Pool.of(fakes, self._original)
 
     def __len__(self) -> int:
         return self.couples

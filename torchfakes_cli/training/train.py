@@ -64,7 +64,8 @@ class Scores:
         video_auc: over videos, scored by the verdict's rule; None where a class is missing.
         video_auc_interval: 95 % bootstrap over groups; None where not computed.
         called_fake: share of the crops with a positive logit.
-        by_method: video AUC of each manipulation against all reals.
+        by_method: video AUC of each manipulation against the originals of its fakes where these are there, else
+            against all reals.
     """
 
     crops: int
@@ -84,7 +85,7 @@ class TrainProgress:
         epoch: from 1.
         samples: crops seen so far in the whole training.
         samples_wanted: crops in the whole training.
-        loss: running mean of the binary cross-entropy.
+        loss: running mean of ``couple_loss``.
         accuracy: running share of training crops on the right side of zero.
         validation: right after an epoch's validation, else None.
         warning: something the user should know, else empty.
@@ -160,8 +161,9 @@ class _Training:
         self.warnings: list[str] = []
         sharp = table[~table["blurry"].astype(bool)]
         train = sharp[sharp["split"] == "train"]
-        self.validation = _thinned(sharp[sharp["split"] == "val"], config.frames_per_video)
-        self.test = sharp[sharp["split"] == "test"]
+        self.held_out = moving_pictures(sharp[sharp["split"] == "val"])
+        self.validation = _thinned(self.held_out, config.frames_per_video)
+        self.test = moving_pictures(sharp[sharp["split"] == "test"])
         _check_validation(self.validation, folder)
         balanced = int(train["balanced"].astype(bool).sum())
         per_epoch = config.samples_per_epoch or max(config.batch, balanced)
@@ -239,7 +241,7 @@ class _Training:
         labels = labels.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.network(inputs)
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        loss = couple_loss(logits.float(), labels, self.config.ranking)
         value = float(loss.detach())
         if not math.isfinite(value):
             kept = f"The last good checkpoint is {self.out / LAST}." if (self.out / LAST).exists() else ""
@@ -262,13 +264,6 @@ class _Training:
         videos = video_scores(rows)
         labels = _is_fake(videos)
         logits = videos["logit"].to_numpy(float)
-        reals = videos[videos["label"] == REAL]
-        by_method: dict[str, float] = {}
-        for method, fakes in videos[videos["label"] == FAKE].groupby("method"):
-            both = pd.concat([reals, fakes])
-            auc = roc_auc(_is_fake(both), both["logit"])
-            if auc is not None:
-                by_method[str(method)] = round(auc, 4)
         return Scores(
             crops=len(rows),
             videos=len(videos),
@@ -276,7 +271,7 @@ class _Training:
             video_auc=roc_auc(labels, logits),
             video_auc_interval=auc_interval(labels, logits, videos["group"]) if interval else None,
             called_fake=float((rows["logit"] > 0).mean()),
-            by_method=by_method,
+            by_method=_auc_by_method(videos),
         )
 
     def scored(self, network: nn.Module, table: pd.DataFrame) -> pd.DataFrame:
@@ -303,15 +298,13 @@ class _Training:
         network = build_network(self.config.dropout)
         load_weights(network, state)
         network.eval()
-        table = read_manifest(self.folder)
-        held_out = table[(table["split"] == "val") & ~table["blurry"].astype(bool)]
-        videos = video_scores(self.scored(network, held_out))
+        videos = video_scores(self.scored(network, self.held_out))
         labels = _is_fake(videos)
         slope, intercept = fit_platt(videos["logit"].to_numpy(float), labels)
         chances = [probability(logit, slope, intercept) for logit in videos["logit"]]
         real_below, fake_above = real_fake_thresholds(chances, labels)
         test = self.measure(network, self.test, interval=True) if len(self.test) else None
-        metrics = {"validation": asdict(self.measure(network, held_out, interval=True))}
+        metrics = {"validation": asdict(self.measure(network, self.held_out, interval=True))}
         if test is not None:
             metrics["test"] = asdict(test)
         self.header = replace(
@@ -362,23 +355,59 @@ class _Training:
             csv.writer(handle).writerow([epoch, step, f"{seconds:.1f}", *cells])
 
 
+def moving_pictures(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of videos; stills would tell apart kinds of pictures, not fakes. All rows if there is nothing else."""
+    moving = rows[rows.groupby(["label", "video"])["frame"].transform("nunique") > 1]
+    return moving if len(moving) else rows
+
+
+def _auc_by_method(videos: pd.DataFrame) -> dict[str, float]:
+    reals = videos[videos["label"] == REAL]
+    found: dict[str, float] = {}
+    for method, fakes in videos[videos["label"] == FAKE].groupby("method"):
+        originals = reals[reals["video"].isin(fakes["source"])]
+        both = pd.concat([originals if len(originals) else reals, fakes])
+        auc = roc_auc(_is_fake(both), both["logit"])
+        if auc is not None:
+            found[str(method)] = round(auc, 4)
+    return found
+
+
 def video_scores(rows: pd.DataFrame) -> pd.DataFrame:
     """Score videos from their crops by the verdict's rule: the robust mean of a track, the worst lasting track decides.
 
     Args:
-        rows: with the columns video, label, method, group, face and logit.
+        rows: with the columns video, label, method, group, source, face and logit.
 
     Returns:
-        One row a video, with the columns video, label, method, group and logit.
+        One row a video, with the columns video, label, method, group, source and logit.
     """
     policy = VerdictConfig()
+    keys = ["video", "label", "method", "group", "source"]
     videos = []
-    for (video, label, method, group), crops in rows.groupby(["video", "label", "method", "group"], sort=True):
+    for key, crops in rows.groupby(keys, sort=True):
         faces = [track["logit"].tolist() for _, track in crops.groupby("face")]
         lasting = [logits for logits in faces if len(logits) >= policy.min_faces] or faces
         worst = max(trimmed_mean(logits, policy.trim) for logits in lasting)
-        videos.append({"video": video, "label": label, "method": method, "group": group, "logit": worst})
-    return pd.DataFrame(videos, columns=["video", "label", "method", "group", "logit"])
+        videos.append((*key, worst))
+    return pd.DataFrame(videos, columns=[*keys, "logit"])
+
+
+def couple_loss(logits: Tensor, labels: Tensor, ranking: float) -> Tensor:
+    """Binary cross-entropy, and how far each fake is from scoring above the real face it came with.
+
+    What a couple shares (person, pose, light) cancels out of the second term, which leaves the manipulation.
+
+    Args:
+        logits: N×1, real and fake in turn.
+        labels: N×1, 0 and 1 in turn.
+        ranking: weight of the second term.
+
+    Returns:
+        A scalar.
+    """
+    loss = functional.binary_cross_entropy_with_logits(logits, labels)
+    return loss + ranking * functional.softplus(logits[0::2] - logits[1::2]).mean()
 
 
 def rate_factor(step: int, steps: int) -> float:
