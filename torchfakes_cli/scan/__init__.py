@@ -1,1 +1,50 @@
-"""TBD."""
+"""From a video file to a verdict: the pipeline of one video, the policy, and many files in a row.
+
+Names are loaded when first used, so that importing the room, or its policy alone, stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfakes_cli.scan.batch import failed, scan_file, scan_folder, unreadable_folder
+    from torchfakes_cli.scan.pipeline import Progress, Scanner, scan_video
+    from torchfakes_cli.scan.places import timeline_places
+    from torchfakes_cli.scan.search import Finds, find_videos
+    from torchfakes_cli.scan.verdict import Policy
+
+_HOME = {
+    "Finds": "search",
+    "Policy": "verdict",
+    "Progress": "pipeline",
+    "Scanner": "pipeline",
+    "failed": "batch",
+    "find_videos": "search",
+    "scan_file": "batch",
+    "scan_folder": "batch",
+    "scan_video": "pipeline",
+    "timeline_places": "places",
+    "unreadable_folder": "batch",
+}
+
+__all__ = [
+    "Finds",
+    "Policy",
+    "Progress",
+    "Scanner",
+    "failed",
+    "find_videos",
+    "scan_file",
+    "scan_folder",
+    "scan_video",
+    "timeline_places",
+    "unreadable_folder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

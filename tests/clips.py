@@ -1,0 +1,151 @@
+"""Writes small video files whose content is known, so that tests can tell which frame they were given.
+
+``barcode_frames`` makes moving pictures with their index burnt into the bottom rows as 16 black or white blocks (most
+significant first), which survive any codec; ``read_barcode`` reads it back. ``write_clip`` encodes pictures with PyAV.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+BARCODE_BLOCKS = 16
+
+
+def burn_barcode(pixels: Pixels, number: int) -> Pixels:
+    """Burns a number below 65536 into the bottom rows of an H×W×3 picture, in place, and returns the picture."""
+    height, width = pixels.shape[:2]
+    top = height - max(8, height // 12)
+    for block in range(BARCODE_BLOCKS):
+        left, right = block * width // BARCODE_BLOCKS, (block + 1) * width // BARCODE_BLOCKS
+        pixels[top:, left:right] = 255 if number >> (BARCODE_BLOCKS - 1 - block) & 1 else 0
+    return pixels
+
+
+def read_barcode(pixels: Pixels) -> int:
+    """The number burnt into an upright picture, whatever the codec made of it."""
+    height, width = pixels.shape[:2]
+    row = pixels[height - max(8, height // 12) // 2, :, 1]
+    centres = ((np.arange(BARCODE_BLOCKS) + 0.5) * width / BARCODE_BLOCKS).astype(int)
+    number = 0
+    for centre in centres:
+        number = number << 1 | int(row[centre - 1 : centre + 2].mean() > 127)
+    return number
+
+
+def barcode_frames(count: int, size: tuple[int, int] = (320, 180), first: int = 0) -> Iterator[Pixels]:
+    """``count`` H×W×3 RGB pictures of (width, height) ``size``: a moving texture with the index burnt in.
+
+    The left half of the top is red and the right half is blue, so that a test can tell which way is up.
+    """
+    width, height = size
+    texture = np.random.default_rng(7).integers(40, 216, (height, width, 3), dtype=np.uint8)
+    texture = texture.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    for number in range(first, first + count):
+        pixels = np.roll(texture, (number * 2, number * 3), axis=(0, 1))
+        pixels[: height // 6, : width // 2] = (220, 20, 20)
+        pixels[: height // 6, width // 2 :] = (20, 20, 220)
+        yield burn_barcode(pixels, number)
+
+
+def write_clip(
+    path: str | Path,
+    frames: Iterable[Pixels],
+    fps: Fraction | int = 30,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    *,
+    rotation: int = 0,
+    mirrored: bool = False,
+    times_s: Sequence[float] | None = None,
+    aspect: Fraction | None = None,
+    pixel_format: str = "yuv420p",
+    container: str | None = None,
+    transfer: int | None = None,
+) -> Path:
+    """Encodes pictures into a video file, and returns its path.
+
+    Args:
+        path: of the file; its ending chooses the container unless ``container`` does.
+        frames: H×W×3 uint8 RGB pictures of one size with even sides, as they are stored.
+        fps: frame rate.
+        codec: FFmpeg's name of the encoder.
+        options: of the encoder; fast ones by default for libx264.
+        rotation: degrees clockwise (0, 90, 180, 270) that a player turns the stored pictures; MP4 and MOV only.
+        mirrored: a player also mirrors them left to right, after turning; MP4 and MOV only.
+        times_s: presentation times, for a variable rate or a late start; ``fps`` decides otherwise.
+        aspect: width ÷ height of a stored pixel.
+        pixel_format: FFmpeg's name.
+        container: FFmpeg's name of the format.
+        transfer: transfer function (ITU-T H.273 number) to declare: 16 is PQ, 18 is HLG.
+    """
+    path = Path(path)
+    tick = Fraction(1, 90000) if times_s is not None else 1 / Fraction(fps)
+    stream = None
+    with av.open(str(path), "w", format=container) as output:
+        for number, pixels in enumerate(frames):
+            if stream is None:
+                stream = output.add_stream(codec, rate=Fraction(fps), options=_encoder_options(codec, options))
+                stream.width, stream.height = pixels.shape[1], pixels.shape[0]
+                stream.pix_fmt = pixel_format
+                stream.codec_context.time_base = tick
+                if aspect is not None:
+                    stream.codec_context.sample_aspect_ratio = aspect
+                if transfer is not None:
+                    stream.codec_context.color_trc = transfer
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24").reformat(format=pixel_format)
+            frame.pts = number if times_s is None else round(times_s[number] / tick)
+            frame.time_base = tick
+            if transfer is not None:
+                frame.color_trc = transfer
+            output.mux(stream.encode(frame))
+        if stream is None:
+            raise ValueError("a clip needs at least one frame")
+        output.mux(stream.encode())
+    if rotation or mirrored:
+        _set_display_matrix(path, rotation, mirrored=mirrored)
+    return path
+
+
+def _encoder_options(codec: str, options: dict[str, str] | None) -> dict[str, str]:
+    fast = {
+        "libx264": {"preset": "ultrafast", "crf": "18", "threads": "2"},
+        "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": "log-level=none"},
+        "libvpx": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
+        "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
+        "libsvtav1": {"preset": "12"},
+        "mpeg4": {"b": "4M"},
+        "mpeg2video": {"b": "4M"},
+    }
+    return {**fast.get(codec, {}), **(options or {})}
+
+
+def _set_display_matrix(path: Path, rotation: int, *, mirrored: bool) -> None:
+    """Writes the track's display matrix into an MP4 file (ISO/IEC 14496-12, ``tkhd``)."""
+    one = 1 << 16
+    # Rows (a, b), (c, d): the stored point (x, y) is shown at (ax + cy, bx + dy), with y pointing down.
+    turns = {0: (one, 0, 0, one), 90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}
+    a, b, c, d = turns[rotation]
+    if mirrored:
+        a, c = -a, -c
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    data = bytearray(path.read_bytes())
+    header = data.index(b"tkhd") + 4
+    if data[header] != 0:
+        raise ValueError("only version 0 of the track header is written here")
+    # Version and flags, two times, number, reserved, duration; then reserved, layer, group, volume, reserved.
+    place = header + 4 + 5 * 4 + 2 * 4 + 4 * 2
+    data[place : place + len(matrix)] = matrix
+    path.write_bytes(data)

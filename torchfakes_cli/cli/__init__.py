@@ -1,0 +1,51 @@
+"""The command line: one file a command, all of Rich in ``console``, exit codes in ``outcome``.
+
+Nothing heavy is imported before a command runs, so that help and completion stay instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from torchfakes_cli import __version__
+from torchfakes_cli.cli.outcome import install_handlers
+from torchfakes_cli.cli.scan import scan_command
+
+app = typer.Typer(
+    name="torchfakes",
+    help="Finds synthetic faces in video, on your own machine.",
+    epilog="A low score is no proof of authenticity. Exit codes: 0 done, 1 failed, 2 usage, 3 some files of a batch "
+    "failed, 4 fake found (with --fail-on-fake), 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"torchfakes {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("scan")(scan_command)
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    install_handlers()
+    # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
+    sys.exit(typer.main.get_command(app)(prog_name="torchfakes"))

@@ -1,0 +1,8 @@
+"""What the user sees: all of Rich lives here. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+from torchfakes_cli.cli.console.screen import Screen, safe
+from torchfakes_cli.cli.console.verdict_view import duration, verdict_line, verdict_panel
+
+__all__ = ["Screen", "duration", "safe", "verdict_line", "verdict_panel"]

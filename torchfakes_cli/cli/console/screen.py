@@ -1,0 +1,121 @@
+"""The two streams of a terminal, text that can't misuse it, and progress."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+# Marks that reorder what stands around them: a name could pose as another one.
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def safe(text: str) -> str:
+    """The text on one line, without anything that steers a terminal or reorders it; undecodable bytes as ``\\xNN``.
+
+    Example:
+        >>> safe("a\\x1b[31m\\u202eb\\nc")
+        'a[31mb c'
+    """
+    return "".join(_safe_character(character) for character in text)
+
+
+def _safe_character(character: str) -> str:
+    if character in "\t\n\r\u2028\u2029":
+        return " "
+    category = unicodedata.category(character)
+    if category == "Cs":
+        code = ord(character)
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+    return "" if category == "Cc" or character in _BIDI else character
+
+
+class Screen:
+    """Results on stdout, the rest on stderr.
+
+    Args:
+        quiet: leave out warnings, notes and progress; results and errors stay.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._out = _console(stderr=False)
+        self._err = _console(stderr=True)
+
+    @property
+    def unicode(self) -> bool:
+        """Whether stdout can show block characters."""
+        return self._out.encoding.lower().startswith("utf")
+
+    def result(self, content: RenderableType) -> None:
+        """Shows a result; text is not wrapped where stdout is no terminal."""
+        wraps = self._out.is_terminal or not isinstance(content, Text)
+        self._out.print(content, soft_wrap=not wraps)
+
+    def trouble(self, content: RenderableType) -> None:
+        """Shows a result that is an error, on stderr."""
+        self._err.print(content, soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        """Prints a line for programs on stdout, at once and as it stands."""
+        self._out.file.write(text + "\n")
+        self._out.file.flush()
+
+    def note(self, text: str) -> None:
+        """Tells something useful."""
+        if not self.quiet:
+            self._err.print(Text(safe(text), style="dim"), soft_wrap=True)
+
+    def warning(self, text: str) -> None:
+        """Tells something that a careful user should know."""
+        if not self.quiet:
+            self._err.print(Text.assemble(("warning: ", "yellow"), safe(text)), soft_wrap=True)
+
+    def error(self, text: str) -> None:
+        """Tells what went wrong, in one line."""
+        self._err.print(Text.assemble(("error: ", "bold red"), safe(text)), soft_wrap=True)
+
+    @contextmanager
+    def progress(self, description: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Shows a bar while the block runs, on a terminal only; it leaves no trace.
+
+        Args:
+            description: what is being done.
+
+        Yields:
+            To be called with (done, wanted if known).
+        """
+        shown = self._err.is_terminal and not self._err.is_dumb_terminal and not self.quiet
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(
+            *columns,
+            console=self._err,
+            transient=True,
+            disable=not shown,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as bar:
+            task = bar.add_task(_shortened(safe(description), self._err.width - 50), total=None)
+            yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
+
+
+def _console(*, stderr: bool) -> Console:
+    # NO_COLOR leaves bold and dim to Rich; whoever sets it wants plain text.
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, color_system=None if plain else "auto")
+
+
+def _shortened(text: str, width: int) -> str:
+    """Keeps the end, where a path tells most."""
+    width = max(width, 12)
+    return text if len(text) <= width else "…" + text[-(width - 1) :]

@@ -1,0 +1,206 @@
+"""How a result looks: one line of a batch, or the panel of a single clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from torchfakes_cli.cli.console.screen import safe
+from torchfakes_cli.records import FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.scan.verdict import Policy
+
+#: People shown in the panel; the rest stand in the timeline.
+_PEOPLE_SHOWN = 8
+_PANEL_WIDTH = 100
+_SPARKLINE_WIDTH = 44
+
+_STYLES = {Verdict.FAKE: "bold red", Verdict.REAL: "bold green", Verdict.INCONCLUSIVE: "bold yellow"}
+
+_WHY_INCONCLUSIVE = {
+    Reason.NO_FACE: "No face was found in the {frames}. Try --min-face for smaller faces, or --fps to look at more.",
+    Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score. Try --fps to look at more frames; "
+    "--blur-threshold 0 scores them anyway.",
+    Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict. Try --fps to look at more frames.",
+    Reason.BETWEEN_THRESHOLDS: "The most suspicious face scores between what is called real (below {real:.2f}) and "
+    "what is called fake (from {fake:.2f}).",
+}
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_DIGITS = "0123456789"
+_MARKS = {"unseen": "·", "blurry": "░"}
+_ASCII_MARKS = {"unseen": ".", "blurry": "~"}
+
+
+def verdict_line(result: VideoResult) -> Text:
+    """One line of a batch: verdict, ``p_fake``, path, and why where there is no firm verdict."""
+    if result.status is Status.ERROR:
+        return Text.assemble(
+            ("error".ljust(12), "bold red"), "        ", safe(result.path), "  ", (safe(result.error), "red")
+        )
+    verdict = result.verdict or Verdict.INCONCLUSIVE
+    score = "" if result.p_fake is None else f"{result.p_fake:.2f}"
+    line = Text.assemble((verdict.value.ljust(12), _STYLES[verdict]), "  ", score.ljust(4), "  ", safe(result.path))
+    if result.reason:
+        line.append(f"  {result.reason.value}", style="dim")
+    return line
+
+
+def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) -> RenderableType:
+    """Everything a person wants to know of one clip: verdict, what it means, who was seen, and when.
+
+    Args:
+        result: with status ``ok``.
+        policy: that made the verdict.
+        unicode: whether block characters can be shown.
+    """
+    verdict = result.verdict or Verdict.INCONCLUSIVE
+    headline = Text.assemble((verdict.value.upper(), _STYLES[verdict]))
+    if result.p_fake is not None:
+        headline.append(f"   p_fake {result.p_fake:.2f}")
+    parts: list[RenderableType] = [headline, Text(_meaning(result, policy))]
+    if result.tracks:
+        parts += [Text(), _people(result, policy, unicode=unicode), Text(_legend(result, unicode), style="dim")]
+    parts += [
+        Text(),
+        Text(_footer(result), style="dim"),
+        Text("A low score is no proof of authenticity.", style="dim"),
+    ]
+    return Panel(
+        Group(*parts),
+        title=Text(safe(result.path), style="bold"),
+        title_align="left",
+        box=box.ROUNDED if unicode else box.ASCII,
+        border_style=_STYLES[verdict].removeprefix("bold "),
+        width=None,
+        padding=(0, 1),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Example:
+        >>> duration(4.24), duration(80), duration(7500)
+        ('4.2 s', '1 min 20 s', '2 h 5 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as a player shows them: m:ss, or h:mm:ss."""
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _meaning(result: VideoResult, policy: Policy) -> str:
+    """The verdict in plain words."""
+    if result.reason:
+        frames = "one frame looked at" if result.frames_sampled == 1 else f"{result.frames_sampled} frames looked at"
+        words = _WHY_INCONCLUSIVE[result.reason]
+        return words.format(frames=frames, real=policy.real_below, fake=policy.fake_above)
+    percent = f"{100 * (result.p_fake or 0):.0f} %"
+    if result.verdict is Verdict.FAKE:
+        when = "" if result.peak_time_s is None else f", most of all at {_clock(result.peak_time_s)}"
+        return f"Person {_deciding(result)} looks synthetic{when}: the detector gives it {percent}."
+    if sum(track.lasting for track in result.tracks) > 1:
+        return f"Nobody seen for long looks synthetic: the most suspicious person is given {percent}."
+    return f"The face looks real: the detector gives a probability of {percent} that it is synthetic."
+
+
+def _deciding(result: VideoResult) -> int:
+    """Number of the track that the verdict rests on."""
+    lasting = [track for track in result.tracks if track.lasting]
+    return max(lasting, key=lambda track: track.logit or 0.0).number
+
+
+def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("person", justify="right")
+    table.add_column("seen")
+    table.add_column("scored", justify="right")
+    table.add_column("p_fake", justify="right")
+    table.add_column("over time", no_wrap=True)
+    for track in _by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
+        table.add_row(
+            str(track.number),
+            f"{_clock(track.start_s)}–{_clock(track.end_s)}" if unicode else _ascii_span(track),
+            f"{track.faces_scored}/{track.faces}",
+            Text("—" if unicode else "-")
+            if track.p_fake is None
+            else _coloured(f"{track.p_fake:.2f}", track.p_fake, policy),
+            _sparkline(result.timeline, track.number, policy, unicode=unicode),
+            style="" if track.lasting else "dim",
+        )
+    return table
+
+
+def _ascii_span(track: Track) -> str:
+    return f"{_clock(track.start_s)}-{_clock(track.end_s)}"
+
+
+def _by_suspicion(tracks: Sequence[Track]) -> list[Track]:
+    """Those who can decide a verdict first, the most suspicious of them on top."""
+    return sorted(tracks, key=lambda t: (not t.lasting, t.logit is None, -(t.logit or 0.0), t.number))
+
+
+def _coloured(text: str, p_fake: float, policy: Policy) -> Text:
+    if p_fake >= policy.fake_above:
+        return Text(text, style="red")
+    return Text(text, style="green" if p_fake < policy.real_below else "yellow")
+
+
+def _sparkline(timeline: Sequence[FaceScore], track: int, policy: Policy, *, unicode: bool) -> Text:
+    """One character a stretch of the clip: its most suspicious score as height and colour, or why there is none."""
+    moments = sorted({(row.time_s, row.frame or 0) for row in timeline})
+    cells = min(_SPARKLINE_WIDTH, len(moments))
+    cell_of = {moment: place * cells // len(moments) for place, moment in enumerate(moments)}
+    marks = _MARKS if unicode else _ASCII_MARKS
+    scores: list[float | None] = [None] * cells
+    blurry = [False] * cells
+    for row in timeline:
+        if row.track == track:
+            cell = cell_of[(row.time_s, row.frame or 0)]
+            blurry[cell] = True
+            if row.p_fake is not None:
+                scores[cell] = max(row.p_fake, scores[cell] or 0.0)
+    line = Text()
+    for score, seen in zip(scores, blurry, strict=True):
+        if score is None:
+            line.append(marks["blurry" if seen else "unseen"], style="dim")
+        else:
+            steps = _BLOCKS if unicode else _DIGITS
+            line.append_text(_coloured(steps[min(int(score * len(steps)), len(steps) - 1)], score, policy))
+    return line
+
+
+def _legend(result: VideoResult, unicode: bool) -> str:
+    marks = _MARKS if unicode else _ASCII_MARKS
+    first, last = result.timeline[0].time_s, result.timeline[-1].time_s
+    higher = "taller" if unicode else "9"
+    legend = f"{_clock(first)} to {_clock(last)}, {higher} is more suspicious, {marks['unseen']} not seen, "
+    legend += f"{marks['blurry']} too blurry"
+    hidden = len(result.tracks) - _PEOPLE_SHOWN
+    return legend if hidden <= 0 else f"{legend}; {hidden} more in the timeline"
+
+
+def _footer(result: VideoResult) -> str:
+    facts = [f"{result.frames_sampled} frames looked at", f"model {safe(result.model)}", duration(result.elapsed_s)]
+    return ", ".join(_of_video(result.info) + facts if result.info else facts)
+
+
+def _of_video(info: VideoInfo) -> list[str]:
+    facts = [f"{info.width}x{info.height}"]
+    if info.fps is not None:
+        facts.append(f"{float(info.fps):.4g} fps")
+    if info.duration_s is not None:
+        facts.append(_clock(info.duration_s))
+    return facts

@@ -1,0 +1,87 @@
+"""How a command ends: exit codes, one line for an error, and a quiet end when it is interrupted."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from types import FrameType, TracebackType
+
+import typer
+
+from torchfakes_cli.errors import TorchfakesError, UsageError
+
+
+class ExitCode(IntEnum):
+    """What a script is told."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    FAKE_FOUND = 4
+    INTERRUPTED = 130
+
+
+@contextmanager
+def guarded(*, debug: bool = False) -> Iterator[None]:
+    """Turns the end of a command into an exit code and, where something went wrong, one line on stderr.
+
+    Args:
+        debug: show tracebacks and the log as well.
+
+    Raises:
+        typer.Exit: with the code.
+    """
+    if debug:
+        sys.excepthook = sys.__excepthook__
+        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+        _quieten_libraries()
+    else:
+        logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
+        logging.captureWarnings(True)  # a library's warning is for developers
+    try:
+        yield
+    except TorchfakesError as error:
+        show_error(str(error))
+        if debug:
+            raise
+        raise typer.Exit(ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED) from None
+    except KeyboardInterrupt:
+        show_error("interrupted")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def show_error(message: str) -> None:
+    """Prints one line on stderr."""
+    from torchfakes_cli.cli.console import Screen
+
+    Screen().error(message)
+
+
+def install_handlers() -> None:
+    """Makes SIGTERM end a command as Ctrl-C does, and an unexpected error one line instead of a traceback."""
+    sys.excepthook = _show_unexpected
+    signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal can't show is shown as a question mark, rather than ending the program.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _show_unexpected(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    reason = " ".join(str(error).split()) or "no message"
+    show_error(f"unexpected {kind.__name__}: {reason}. Run it again with --debug and report what it shows.")
+
+
+def _quieten_libraries() -> None:
+    """Keeps the log to what says something about this program."""
+    for name in ("PIL", "matplotlib", "libav"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,95 @@
+"""Writing without loss: whether a place can be written is asked early, and a file is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from torchfakes_cli.errors import OutputError
+
+
+def unwritable(path: Path, error: OSError, advice: str = "") -> OutputError:
+    """The error to raise where the system refuses to write."""
+    return OutputError(f"can't be written: {error.strerror or error}", path=path, advice=advice)
+
+
+def is_special(path: Path) -> bool:
+    """Whether the path is there and is neither file nor folder, such as ``/dev/null`` or a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def check_folder(path: Path, advice: str) -> None:
+    """Makes sure that a new file can be made beside ``path``, by making one.
+
+    Permission bits don't tell (read-only mounts, administrators, access lists), so it is tried.
+
+    Raises:
+        OutputError: the folder is missing or can't be written.
+    """
+    trial = _temporary_beside(path)
+    try:
+        with trial.open("x"):
+            pass
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"the folder can't be written: {error.strerror or error}", path=path.parent, advice=advice
+        ) from error
+
+
+def first_line(path: Path) -> str | None:
+    """The first line of an existing file, without its end; None where there is no file.
+
+    Raises:
+        OutputError: the path is a folder, or something is there that can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.readline(4096).decode("utf-8", "replace").rstrip("\r\n")
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError as error:
+        raise OutputError("is a folder", path=path, advice="Name a file.") from error
+    except OSError as error:
+        raise unwritable(path, error, advice="Choose another path with -o.") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a crash, meets the old one or the new one, never a half.
+
+    Raises:
+        OutputError: it can't be written; what was there before still is.
+    """
+    if is_special(path):
+        _write_through(path, text)
+        return
+    target = Path(os.path.realpath(path))  # a link keeps pointing where it did
+    temporary = _temporary_beside(target)
+    try:
+        with temporary.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def _write_through(path: Path, text: str) -> None:
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _temporary_beside(path: Path) -> Path:
+    # Short, whatever the length of the final name, and hidden from a scan of the folder.
+    return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"

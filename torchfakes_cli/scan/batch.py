@@ -1,0 +1,87 @@
+"""Many files, one after another: what goes wrong with one of them becomes its result, and the rest go on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import TorchfakesError, UnreadableFileError
+from torchfakes_cli.records import Status, VideoResult
+from torchfakes_cli.scan.pipeline import Progress, Scanner
+from torchfakes_cli.scan.search import find_videos
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector import Detector
+
+logger = logging.getLogger(__name__)
+
+
+def scan_folder(
+    paths: str | PathLike[str] | Iterable[str | PathLike[str]],
+    config: ScanConfig | None = None,
+    *,
+    detector: Detector | None = None,
+    progress: Progress | None = None,
+) -> Iterator[VideoResult]:
+    """Scans every video below some folders, and every file that is named.
+
+    Args:
+        paths: one path or several; see ``find_videos`` for what is taken and in which order.
+        config: None for the defaults.
+        detector: None loads the one that ships, once.
+        progress: of the file being scanned: (frames done, frames wanted if known).
+
+    Yields:
+        One result a file, as soon as it is known. A file that can't be scanned, or a folder that can't be listed, has
+        status ``error``.
+
+    Raises:
+        ModelError: the detector can't be loaded (before the first file).
+        UsageError: the configuration doesn't fit the detector or this machine (before the first file).
+
+    Example::
+
+        for result in scan_folder("clips/"):
+            print(result.path, result.verdict or result.error)
+    """
+    several = [paths] if isinstance(paths, str | PathLike) else paths
+    found = find_videos(several)
+    scanner = Scanner(config, detector=detector)
+    if found.videos:
+        scanner.load()
+    for folder, reason in found.unreadable:
+        yield unreadable_folder(folder, reason)
+    for video in found.videos:
+        yield scan_file(scanner, video, progress)
+
+
+def scan_file(scanner: Scanner, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
+    """Scans one file of many: never raises for what is wrong with that file, but tells it in the result."""
+    started = time.monotonic()
+    try:
+        return scanner.scan(path, progress)
+    except TorchfakesError as error:
+        logger.debug("%s", fspath(path), exc_info=True)
+        return failed(path, error, time.monotonic() - started)
+    except Exception as error:
+        # The edge of a batch, the one place for a broad catch: one bad file must not cost the others theirs.
+        logger.debug("%s", fspath(path), exc_info=True)
+        reason = " ".join(str(error).split()) or "no message"
+        unexpected = TorchfakesError(f"unexpected {type(error).__name__}: {reason}")
+        return failed(path, unexpected, time.monotonic() - started)
+
+
+def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
+    """The result that stands for a file that couldn't be scanned; the path isn't repeated in its message."""
+    message = f"{error.cause}. {error.advice}" if error.advice else error.cause
+    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
+
+
+def unreadable_folder(folder: str, reason: str) -> VideoResult:
+    """The result that stands for a folder that couldn't be listed: what lies in it wasn't scanned."""
+    cause = f"the folder can't be listed: {reason}"
+    return failed(folder, UnreadableFileError(cause, advice="Check its permissions."))

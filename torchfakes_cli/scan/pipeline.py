@@ -1,0 +1,201 @@
+"""One video, from file to verdict: frames → faces → tracks → sharp crops → scores → verdict.
+
+Frames live for one batch and crops until the network has seen them, so memory doesn't grow with the video's length;
+only the rows of the timeline do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfakes_cli.config import FaceConfig, ScanConfig
+from torchfakes_cli.faces import Tracker, crop_face, sharpness
+from torchfakes_cli.records import Face, FaceScore, Frame, Status, VideoResult
+from torchfakes_cli.scan.ahead import batches_ahead
+from torchfakes_cli.scan.verdict import Policy, decide, settle_policy
+from torchfakes_cli.video import VideoReader
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.faces.cascade import FaceDetector
+
+#: Told how far a scan is: frames done, and frames wanted in all where that is known.
+Progress = Callable[[int, int | None], None]
+
+#: Crops given to the detector at once …
+CROPS_AT_ONCE = 32
+#: … or fewer, once they hold this many pixels: close-ups in 8K are large.
+CROP_PIXELS_AT_ONCE = 1 << 24
+
+
+def scan_video(
+    path: str | PathLike[str],
+    config: ScanConfig | None = None,
+    *,
+    detector: Detector | None = None,
+    progress: Progress | None = None,
+) -> VideoResult:
+    """Scans one video.
+
+    Args:
+        path: of the file.
+        config: what to look at and how to judge; None for the defaults.
+        detector: from ``load_detector``; None loads the one that ships. Load it once to scan several files.
+        progress: called after each batch of frames with (frames done, frames wanted if known).
+
+    Returns:
+        The result, with status ``ok``: a video without a face is a result too (``inconclusive``, ``no_face``).
+
+    Raises:
+        MediaError: the file can't be read, or too little of it.
+        ModelError: the detector can't be loaded, or gives scores that are no numbers.
+        UsageError: the configuration doesn't fit the file, the detector or this machine.
+
+    Example::
+
+        result = scan_video("clip.mp4")
+        print(result.verdict, result.p_fake, result.reason)
+    """
+    return Scanner(config, detector=detector).scan(path, progress)
+
+
+class Scanner:
+    """Scans videos one after another with the same settings; its networks are loaded when the first file needs them.
+
+    Args:
+        config: None for the defaults.
+        model: path of a checkpoint; None for the detector that ships.
+        detector: one that is loaded already, instead of ``model``.
+    """
+
+    def __init__(
+        self,
+        config: ScanConfig | None = None,
+        *,
+        model: str | PathLike[str] | None = None,
+        detector: Detector | None = None,
+    ) -> None:
+        self.config = config or ScanConfig()
+        self._model = model
+        self._given = detector
+
+    def load(self) -> None:
+        """Loads everything now, so that what is wrong with it shows before the first file.
+
+        Raises:
+            ModelError: the detector can't be loaded.
+            UsageError: there is no such device, or the thresholds contradict each other.
+        """
+        _ = self.policy, self._face_detector
+
+    def scan(self, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
+        """Scans one video; see ``scan_video``."""
+        started = time.monotonic()
+        with VideoReader(path) as video:
+            frames = video.frames(self.config.sampling)
+            policy = self.policy
+            timeline = _Timeline(self.detector, self.config.faces)
+            limits = {"max_frames": self.config.batch_frames, "max_pixels": self.config.batch_pixels}
+            with closing(batches_ahead(frames, **limits)) as batches:
+                for batch in batches:
+                    timeline.add(batch, self._face_detector.detect([frame.pixels for frame in batch]))
+                    if progress:
+                        progress(timeline.frames, video.report.frames_wanted or None)
+            rows = timeline.finish()
+            info, report = video.info, video.report
+        decision = decide(rows, policy, self.detector.probability)
+        return VideoResult(
+            path=fspath(path),
+            status=Status.OK,
+            verdict=decision.verdict,
+            p_fake=decision.p_fake,
+            reason=decision.reason,
+            info=info,
+            frames_sampled=timeline.frames,
+            timeline=rows,
+            tracks=decision.tracks,
+            peak_time_s=decision.peak_time_s,
+            elapsed_s=time.monotonic() - started,
+            model=self.detector.name,
+            warnings=tuple(dict.fromkeys(info.warnings + report.warnings)),
+        )
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The detector, loaded when first asked for."""
+        if self._given is not None:
+            return self._given
+        from torchfakes_cli.detector import load_detector
+
+        return load_detector(self._model, self.config.device)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """How scores become verdicts: the user's numbers, and the detector's where there are none."""
+        return settle_policy(
+            self.config.verdict, fake_above=self.detector.fake_above, real_below=self.detector.real_below
+        )
+
+    @cached_property
+    def _face_detector(self) -> FaceDetector:
+        from torchfakes_cli.faces.cascade import FaceDetector
+
+        return FaceDetector(self.config.faces, self.detector.device)
+
+
+class _Timeline:
+    """Gathers the rows of one video; a sharp face's score is filled in when a full batch of crops has been scored."""
+
+    def __init__(self, detector: Detector, config: FaceConfig) -> None:
+        self.frames = 0
+        self._detector = detector
+        self._blur_threshold = config.blur_threshold
+        self._tracker = Tracker()
+        self._rows: list[FaceScore] = []
+        self._waiting: list[tuple[int, NDArray[np.uint8]]] = []
+        self._waiting_pixels = 0
+
+    def add(self, frames: Sequence[Frame], faces_of: Sequence[Sequence[Face]]) -> None:
+        """Adds the faces of a batch of frames."""
+        for frame, faces in zip(frames, faces_of, strict=True):
+            self.frames += 1
+            tracks = self._tracker.update(frame, faces)
+            if not faces:
+                self._rows.append(FaceScore(frame.time_s, frame.index, note="no_face"))
+            for face, track in zip(faces, tracks, strict=True):
+                self._add_face(frame, face, track)
+
+    def finish(self) -> tuple[FaceScore, ...]:
+        """Scores what is still waiting; the rows in order of time."""
+        self._score_waiting()
+        return tuple(self._rows)
+
+    def _add_face(self, frame: Frame, face: Face, track: int) -> None:
+        crop = crop_face(frame.pixels, face.box, self._detector.margin)
+        sharp = sharpness(crop)
+        blurry = sharp < self._blur_threshold
+        note = "blurry" if blurry else ""
+        self._rows.append(FaceScore(frame.time_s, frame.index, track, face, sharp, note=note))
+        if blurry:
+            return
+        self._waiting.append((len(self._rows) - 1, crop))
+        self._waiting_pixels += crop.shape[0] * crop.shape[1]
+        if len(self._waiting) >= CROPS_AT_ONCE or self._waiting_pixels >= CROP_PIXELS_AT_ONCE:
+            self._score_waiting()
+
+    def _score_waiting(self) -> None:
+        logits = self._detector.score([crop for _, crop in self._waiting])
+        for (place, _), logit in zip(self._waiting, logits.tolist(), strict=True):
+            p_fake = self._detector.probability(logit)
+            self._rows[place] = replace(self._rows[place], logit=logit, p_fake=p_fake)
+        self._waiting.clear()
+        self._waiting_pixels = 0

@@ -1,0 +1,83 @@
+"""Which files a batch looks at: the videos below some folders, in an order that is the same every time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+
+from torchfakes_cli.video import VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Finds:
+    """What was found.
+
+    Attributes:
+        videos: paths as given, or below a folder as given; each once, in order.
+        skipped: other files met in folders.
+        unreadable: folders that couldn't be listed, each with the reason.
+    """
+
+    videos: tuple[str, ...]
+    skipped: int
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def find_videos(paths: Iterable[str | PathLike[str]]) -> Finds:
+    """Looks for videos.
+
+    A file that is named is taken whatever its name, and whether or not it exists: what is wrong with it shows when it
+    is scanned. In folders, a video is told by its suffix; hidden files and folders (``._clip.mp4`` among them) are not
+    for scanning. Links to folders are followed, each folder once, so loops end.
+    """
+    search = _Search()
+    for path in paths:
+        search.take(fspath(path))
+    return Finds(tuple(search.videos), search.skipped, tuple(search.unreadable))
+
+
+class _Search:
+    def __init__(self) -> None:
+        self.videos: dict[str, None] = {}
+        self.skipped = 0
+        self.unreadable: list[tuple[str, str]] = []
+        self._visited: set[str] = set()
+
+    def take(self, given: str) -> None:
+        if not _is_folder(Path(given)):
+            self.videos[given] = None
+            return
+        # A stack rather than recursion: folders may nest deeper than Python's calls.
+        stack = [Path(given)]
+        while stack:
+            path = stack.pop()
+            if _is_folder(path):
+                stack += reversed(self._entries(path))
+            elif path.suffix.lower() in VIDEO_SUFFIXES:
+                self.videos[str(path)] = None
+            else:
+                self.skipped += 1
+
+    def _entries(self, folder: Path) -> list[Path]:
+        real = os.path.realpath(folder)
+        if real in self._visited:
+            return []
+        self._visited.add(real)
+        try:
+            entries = sorted(folder.iterdir(), key=os.fsencode)
+        except OSError as error:
+            self.unreadable.append((str(folder), error.strerror or str(error)))
+            return []
+        hidden = [entry for entry in entries if entry.name.startswith(".")]
+        self.skipped += sum(not _is_folder(entry) for entry in hidden)
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long, or a parent that may not be searched
+        return False

@@ -1,0 +1,207 @@
+"""The policy: from the scores of faces to a verdict on a video. Nothing here needs the network, a video or torch.
+
+The rules, in the order they apply:
+
+1. Faces of one person in one shot form a *track*. A track's logit is the trimmed mean of its scored faces, so that a
+   few bad frames don't decide; its ``p_fake`` is the calibrated probability of that logit.
+2. A track is *lasting* with at least ``min_faces`` scored faces. Where fewer frames than that were sampled (a very
+   short clip, ``--frames 2``) a face in every one of them is enough, but never a single one (unless ``min_faces``
+   itself is 1): one picture gives no firm verdict.
+3. A video is as fake as its most suspicious lasting track:
+
+   ==========================================  ============  ======================
+   that track's ``p_fake``                     verdict       reason
+   ==========================================  ============  ======================
+   at least ``fake_above``                     fake
+   below ``real_below``                        real
+   between                                     inconclusive  ``between_thresholds``
+   ==========================================  ============  ======================
+
+4. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
+   was sharp enough to score, else ``too_few_faces`` (``p_fake`` is then that of the most suspicious track, for
+   information).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from torchfakes_cli.config import VerdictConfig
+from torchfakes_cli.errors import ModelError, UsageError
+from torchfakes_cli.records import FaceScore, Reason, Track, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The numbers behind a verdict, all of them settled.
+
+    Attributes:
+        fake_above: from this probability on a video is fake.
+        real_below: below this probability it is real.
+        min_faces: scored faces that make a track lasting.
+        trim: share of a track's highest and of its lowest logits left out of its mean.
+    """
+
+    fake_above: float
+    real_below: float
+    min_faces: int
+    trim: float
+
+    def __post_init__(self) -> None:
+        if self.real_below > self.fake_above:
+            raise UsageError(
+                f"the threshold for real ({self.real_below:g}) exceeds the one for fake ({self.fake_above:g})",
+                advice="Give both.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy says of a video.
+
+    Attributes:
+        verdict: real, fake or inconclusive.
+        reason: why it is inconclusive; None otherwise.
+        p_fake: of the track that decided, or would have with more faces; None where nothing was scored.
+        peak_time_s: time of that track's most suspicious face; None with ``p_fake``.
+        tracks: in order of first appearance.
+    """
+
+    verdict: Verdict
+    reason: Reason | None
+    p_fake: float | None
+    peak_time_s: float | None
+    tracks: tuple[Track, ...]
+
+
+def settle_policy(config: VerdictConfig, *, fake_above: float, real_below: float) -> Policy:
+    """The user's policy, with the detector's own thresholds where the user set none.
+
+    Args:
+        config: what the user asked for.
+        fake_above: the detector's own threshold for fake.
+        real_below: the detector's own threshold for real.
+
+    Raises:
+        UsageError: the two thresholds that result contradict each other.
+    """
+    return Policy(
+        fake_above=fake_above if config.fake_above is None else config.fake_above,
+        real_below=real_below if config.real_below is None else config.real_below,
+        min_faces=config.min_faces,
+        trim=config.trim,
+    )
+
+
+def decide(timeline: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]) -> Decision:
+    """Applies the rules above.
+
+    Args:
+        timeline: one row a face and one for each sampled frame without any, in order of time.
+        policy: the numbers.
+        probability: the detector's calibration, from a logit to ``p_fake``; must not decrease.
+
+    Raises:
+        ModelError: a score is not a finite number; a verdict from it would be made up.
+    """
+    tracks = build_tracks(timeline, policy, probability)
+    lasting = [track for track in tracks if track.lasting]
+    scored = [track for track in tracks if track.logit is not None]
+    if lasting:
+        deciding = most_suspicious(lasting)
+        verdict, reason = judge(deciding.p_fake, policy)
+        return Decision(verdict, reason, deciding.p_fake, deciding.peak_time_s, tracks)
+    if scored:
+        best = most_suspicious(scored)
+        return Decision(Verdict.INCONCLUSIVE, Reason.TOO_FEW_FACES, best.p_fake, best.peak_time_s, tracks)
+    reason = Reason.ALL_BLURRY if tracks else Reason.NO_FACE
+    return Decision(Verdict.INCONCLUSIVE, reason, None, None, tracks)
+
+
+def judge(p_fake: float | None, policy: Policy) -> tuple[Verdict, Reason | None]:
+    """Rule 3: the verdict on a lasting track."""
+    if p_fake is None:
+        raise ValueError("a lasting track has a score")
+    if p_fake >= policy.fake_above:
+        return Verdict.FAKE, None
+    if p_fake < policy.real_below:
+        return Verdict.REAL, None
+    return Verdict.INCONCLUSIVE, Reason.BETWEEN_THRESHOLDS
+
+
+def most_suspicious(tracks: Iterable[Track]) -> Track:
+    """The track with the highest logit; the first of equals."""
+    return max(tracks, key=lambda track: -math.inf if track.logit is None else track.logit)
+
+
+def build_tracks(
+    timeline: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]
+) -> tuple[Track, ...]:
+    """Rules 1 and 2: gathers rows by track number and scores each track.
+
+    Raises:
+        ModelError: a score is not a finite number.
+    """
+    rows_of: dict[int, list[FaceScore]] = {}
+    for row in timeline:
+        if row.track is not None:
+            rows_of.setdefault(row.track, []).append(row)
+    frames_sampled = len({(row.time_s, row.frame) for row in timeline})
+    needed = min(policy.min_faces, max(2, frames_sampled))
+    return tuple(
+        _score_track(number, rows, needed, policy.trim, probability) for number, rows in sorted(rows_of.items())
+    )
+
+
+def _score_track(
+    number: int, rows: Sequence[FaceScore], needed: int, trim: float, probability: Callable[[float], float]
+) -> Track:
+    scored = [(row.logit, row.time_s) for row in rows if row.logit is not None]
+    logit = trimmed_mean([value for value, _ in scored], trim) if scored else None
+    return Track(
+        number=number,
+        start_s=min(row.time_s for row in rows),
+        end_s=max(row.time_s for row in rows),
+        faces=len(rows),
+        faces_scored=len(scored),
+        logit=logit,
+        p_fake=None if logit is None else _finite(probability(logit)),
+        # Of faces equally suspicious, the first one.
+        peak_time_s=max(scored, key=lambda face: (face[0], -face[1]))[1] if scored else None,
+        lasting=len(scored) >= needed,
+    )
+
+
+def trimmed_mean(logits: Sequence[float], trim: float) -> float:
+    """The mean without the highest and the lowest share of the values.
+
+    The share is rounded up, as long as a value is left: three faces give their median, so one bad frame among them does
+    no harm; with ``trim`` 0 it is the plain mean.
+
+    Args:
+        logits: at least one.
+        trim: share left out at each end, in [0, 0.5).
+
+    Raises:
+        ModelError: one of them is not a finite number.
+
+    Example:
+        >>> trimmed_mean([1.0, 2.0, 90.0], trim=0.1)
+        2.0
+    """
+    ordered = sorted(_finite(value) for value in logits)
+    # The small amount keeps 0.1 × 30 at 3, which floating point puts a hair above.
+    left_out = min(math.ceil(trim * len(ordered) - 1e-9), (len(ordered) - 1) // 2)
+    kept = ordered[left_out : len(ordered) - left_out]
+    return math.fsum(kept) / len(kept)
+
+
+def _finite(score: float) -> float:
+    if not math.isfinite(score):
+        raise ModelError(
+            f"the detector scored a face as {score}, which is no number",
+            advice="The checkpoint is likely damaged: choose another one with --model, or try --device cpu.",
+        )
+    return score

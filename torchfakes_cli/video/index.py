@@ -1,0 +1,218 @@
+"""What a file really holds: a pass over its packets, without decoding them.
+
+Headers lie about duration and number of frames; packets don't. The pass gives every frame's true time, and the key
+frame from which it can be decoded.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+    from torchfakes_cli.video.opening import OpenVideo
+
+#: Read errors in a row after which the rest of a file is given up.
+_READ_ERRORS_LIMIT = 8
+
+#: Rate assumed for a stream that has neither timestamps nor a rate.
+_FALLBACK_RATE = Fraction(25)
+
+#: A key frame this many frames before one already passed starts a new time line (two recordings joined).
+_JUMP_BACK_FRAMES = 4
+
+#: Share of distinct timestamps below which they are no time line.
+_DISTINCT_SHARE = 0.9
+
+#: Longest time that a last frame's packet is believed to stay on screen, in seconds.
+_LONGEST_LAST_FRAME_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameIndex:
+    """The frames of one video stream.
+
+    Attributes:
+        times_s: presentation times from the first shown frame, increasing, shape (N,).
+        duration_s: when the last frame leaves the screen.
+        stamps: timestamp (in the stream's time base) by which a decoded frame is recognised, shape (N,); None where
+            timestamps are missing or wrong: then frames are counted as they come.
+        packets: number, in the order of the file, of the packet that holds each frame, shape (N,).
+        entries: number of the packet from which each frame can be decoded, shape (N,).
+        measured_fps: frames a second over the whole stream; None where that tells nothing.
+        packets_read: how many packets there are, those of frames that aren't shown included.
+        end_position: byte in the file where the last packet ends; 0 where unknown.
+        read_errors: how often reading failed.
+    """
+
+    times_s: NDArray[np.float64]
+    duration_s: float
+    stamps: NDArray[np.int64] | None
+    packets: NDArray[np.int64]
+    entries: NDArray[np.int64]
+    measured_fps: Fraction | None
+    packets_read: int
+    end_position: int
+    read_errors: int
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+
+class PacketReader:
+    """Iterates over the packets of a stream that hold data, past errors where the file can be read on.
+
+    Attributes:
+        errors: how often reading failed.
+    """
+
+    def __init__(self, video: OpenVideo) -> None:
+        self._video = video
+        self.errors = 0
+
+    def __iter__(self) -> Iterator[Packet[VideoStream]]:
+        in_a_row = 0
+        while in_a_row <= _READ_ERRORS_LIMIT:
+            try:
+                for packet in self._video.container.demux(self._video.stream):
+                    if packet.size:
+                        in_a_row = 0
+                        yield packet
+            except (av.FFmpegError, OSError, ValueError):
+                self.errors += 1
+                in_a_row += 1
+            else:
+                return
+
+
+class IndexBuilder:
+    """Collects packets, in the order of the file, into a ``FrameIndex``."""
+
+    def __init__(self) -> None:
+        self._pts = array("q")
+        self._dts = array("q")
+        self._shown = bytearray()
+        self._key = bytearray()
+        self._pts_missing = False
+        self._dts_missing = False
+        self._last_duration = 0
+        self._end_position = 0
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Takes note of the next packet."""
+        pts, dts = packet.pts, packet.dts
+        self._pts_missing |= pts is None
+        self._dts_missing |= dts is None
+        self._pts.append(pts or 0)
+        self._dts.append(dts or 0)
+        self._shown.append(not packet.is_discard)
+        self._key.append(packet.is_keyframe)
+        self._last_duration = packet.duration or self._last_duration
+        if packet.pos is not None:
+            self._end_position = max(self._end_position, packet.pos + packet.size)
+
+    def build(self, stream: VideoStream, container_format: str, read_errors: int) -> FrameIndex:
+        """Makes the index of everything that was added."""
+        tick = float(stream.time_base or Fraction(1, 1000))
+        rate = stream.guessed_rate or stream.average_rate or _FALLBACK_RATE
+        frame_s = float(1 / rate) if rate > 0 else float(1 / _FALLBACK_RATE)
+        pts = np.frombuffer(self._pts, dtype=np.int64)
+        key = np.frombuffer(self._key, dtype=np.bool_)
+        numbers = np.flatnonzero(np.frombuffer(self._shown, dtype=np.bool_))
+        stamps: NDArray[np.int64] | None = None
+        if self._pts_trusted(stream, container_format):
+            joined = _without_jumps(pts, key, max(1, round(frame_s / tick)))
+            numbers, ticks = _in_presentation_order(numbers, joined)
+            times = (ticks - ticks[:1]) * tick
+            stamps = ticks if joined is pts else None
+        elif self._dts_trusted():
+            ticks = np.sort(np.frombuffer(self._dts, dtype=np.int64)[numbers])
+            times = (ticks - ticks[:1]) * tick
+        else:
+            times = np.arange(len(numbers)) * frame_s
+        last_s = self._last_duration * tick
+        if not 0 < last_s <= _LONGEST_LAST_FRAME_S:
+            last_s = frame_s
+        return FrameIndex(
+            times_s=times.astype(np.float64),
+            duration_s=float(times[-1]) + last_s if len(times) else 0.0,
+            stamps=stamps,
+            packets=numbers,
+            entries=_entries(pts, key)[numbers],
+            measured_fps=_rate(times),
+            packets_read=len(pts),
+            end_position=self._end_position,
+            read_errors=read_errors,
+        )
+
+    def _pts_trusted(self, stream: VideoStream, container_format: str) -> bool:
+        if self._pts_missing:
+            return False
+        # AVI stores no presentation times: for codecs that reorder frames FFmpeg passes on the decoding order.
+        context = stream.codec_context
+        if container_format == "avi" and context.name in {"h264", "hevc"} and context.has_b_frames:
+            return False
+        return _distinct(self._pts)
+
+    def _dts_trusted(self) -> bool:
+        return not self._dts_missing and _distinct(self._dts)
+
+
+def _distinct(stamps: array[int]) -> bool:
+    values = np.frombuffer(stamps, dtype=np.int64)
+    return len(np.unique(values)) > _DISTINCT_SHARE * len(values)
+
+
+def _in_presentation_order(
+    numbers: NDArray[np.int64], stamps: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorts shown packets by timestamp; of two with the same one the first stays."""
+    ticks, first = np.unique(stamps[numbers], return_index=True)
+    return numbers[first], ticks
+
+
+def _without_jumps(pts: NDArray[np.int64], key: NDArray[np.bool_], frame_ticks: int) -> NDArray[np.int64]:
+    """Timestamps in file order, each time line that starts anew appended to the one before; ``pts`` if none does."""
+    jump = _JUMP_BACK_FRAMES * frame_ticks
+    highest = np.maximum.accumulate(pts)
+    if not np.any(key[1:] & (pts[1:] < highest[:-1] - jump)):
+        return pts
+    joined = pts.copy()
+    shift, top = 0, int(pts[0])
+    for number, (stamp, is_key) in enumerate(zip(pts.tolist(), key.tolist(), strict=True)):
+        if is_key and stamp + shift < top - jump:
+            shift = top + frame_ticks - stamp
+        joined[number] = stamp + shift
+        top = max(top, stamp + shift)
+    return joined
+
+
+def _entries(pts: NDArray[np.int64], key: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each packet the number of the key packet from which it can be decoded; the file's start if there is none.
+
+    That is the last one at or before it. A frame that is shown before this key frame though it follows it in the file
+    builds on pictures from before it, too (open GOP), and needs the key frame before.
+    """
+    keys = np.concatenate(([0], np.flatnonzero(key)))
+    place = np.cumsum(key)
+    current = keys[place]
+    previous = keys[np.maximum(place - 1, 0)]
+    entries: NDArray[np.int64] = np.where(pts >= pts[current], current, previous) if len(pts) else current
+    return entries
+
+
+def _rate(times_s: NDArray[np.floating[Any]]) -> Fraction | None:
+    if len(times_s) < 2 or times_s[-1] <= 0:
+        return None
+    return Fraction((len(times_s) - 1) / float(times_s[-1])).limit_denominator(1001) or None

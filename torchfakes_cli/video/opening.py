@@ -1,0 +1,241 @@
+"""Opens a video file that may be broken or hostile, and says in one line why it can't.
+
+A media file is untrusted input, and FFmpeg is built to follow what a file says: playlists open other files and
+addresses, devices and pipes never end, a tiny file can declare a gigantic picture. So only regular files are opened,
+only through the ``file`` protocol, only in formats that hold their own data, with limits on size and streams.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from av.stream import Disposition
+
+from torchfakes_cli.errors import (
+    DecodeError,
+    MediaError,
+    NoVideoStreamError,
+    UnreadableFileError,
+    UnsupportedMediaError,
+)
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from types import TracebackType
+
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+#: File name endings, lower case, that a folder is searched for.
+VIDEO_SUFFIXES: frozenset[str] = frozenset(
+    {
+        ".3g2",
+        ".3gp",
+        ".apng",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".f4v",
+        ".flv",
+        ".gif",
+        ".h264",
+        ".h265",
+        ".hevc",
+        ".ivf",
+        ".m2ts",
+    }
+    | {".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".ts", ".vob"}
+    | {".webm", ".wmv", ".y4m"}
+)
+
+#: Largest picture decoded, in pixels: 8K (7680×4320) fits.
+MAX_PIXELS = 1 << 25
+
+#: Formats that hold their own data; playlists and everything else that names other files is left out on purpose.
+_FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,mxf,nut,ivf,h264,hevc,m4v,obu,yuv4mpegpipe,dv,rm,"
+    "live_flv,swf,vc1,wtv,nsv,amv"
+)
+
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": _FORMATS,
+    "max_pixels": str(MAX_PIXELS),
+    "max_streams": "64",
+}
+
+#: Everything that PyAV raises on a damaged file, besides its own tree.
+AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, OverflowError, RuntimeError)
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+_UNKNOWN_RIFF_SIZE = 0xFFFF_FF00
+
+_NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
+
+_READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG."
+
+#: How other files begin that are often mistaken for, or renamed to, a video.
+_SIGNATURES = {
+    b"\xff\xd8\xff": "a picture",
+    b"\x89PNG": "a picture",
+    b"ID3": "sound",
+    b"fLaC": "sound",
+    b"PK\x03\x04": "an archive",
+    b"\x1f\x8b": "an archive",
+    b"Rar!": "an archive",
+    b"7z\xbc\xaf": "an archive",
+    b"%PDF": "a document",
+    b"\x7fELF": "a program",
+    b"MZ": "a program",
+}
+
+_TEXT_BYTES = bytes([9, 10, 12, 13, 27, *range(32, 127), *range(128, 256)])
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVideo:
+    """An open container and the stream of it that is shown; a context manager that closes it.
+
+    Attributes:
+        container: the open file.
+        stream: the one a player would show.
+        video_streams: how many could be shown.
+        cut_short: the file ends before the size that it states at its beginning.
+    """
+
+    container: InputContainer
+    stream: VideoStream
+    video_streams: int
+    cut_short: bool
+
+    def __enter__(self) -> OpenVideo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.container.close()
+
+
+def open_video(path: str | PathLike[str]) -> OpenVideo:
+    """Opens a file and finds the video stream that a player would show.
+
+    Raises:
+        UnreadableFileError: it is missing, empty, not a regular file, or may not be read.
+        UnsupportedMediaError: it is refused on purpose: a playlist, text, a picture, an unknown format or codec.
+        NoVideoStreamError: nothing in it can be shown.
+        DecodeError: its structure is damaged.
+    """
+    head = _read_head(path)
+    try:
+        container = av.open("file:" + str(Path(path).absolute()), "r", metadata_errors="replace", options=_OPTIONS)
+    except AV_ERRORS as error:
+        raise _translated(error, path, head) from error
+    try:
+        stream, video_streams = _shown_stream(container, path)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    except MediaError:
+        container.close()
+        raise
+    return OpenVideo(container, stream, video_streams, cut_short=_stated_size(head) > Path(path).stat().st_size)
+
+
+def _read_head(path: str | PathLike[str]) -> bytes:
+    """Makes sure that a path is a regular, readable, non-empty file, without blocking on a pipe; returns its start."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise UnreadableFileError(what, path=path, advice=_READABLE)
+        descriptor = os.open(path, flags)
+    except FileNotFoundError as error:
+        raise UnreadableFileError("no such file", path=path, advice="Check the name and the folder.") from error
+    except PermissionError as error:
+        raise UnreadableFileError("may not be read", path=path, advice="Check its permissions.") from error
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise UnreadableFileError(
+            f"can't be read: {reason}", path=path, advice="Check the name and the disk."
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            head = file.read(4096)
+        except OSError as error:
+            raise UnreadableFileError("can't be read", path=path, advice="Check the disk.") from error
+    if not head:
+        raise UnreadableFileError("empty file", path=path, advice="Copy or download it again.")
+    return head
+
+
+def _translated(error: BaseException, path: str | PathLike[str], head: bytes) -> MediaError:
+    """The error to show for what PyAV raised when it opened a file that starts with ``head``."""
+    if isinstance(error, PermissionError):
+        return UnreadableFileError("may not be read", path=path, advice="Check its permissions.")
+    what, advice = _something_else(head)
+    if what:
+        return UnsupportedMediaError(what, path=path, advice=advice)
+    if isinstance(error, av.error.ArgumentError):
+        return UnsupportedMediaError("not a video format that is read here", path=path, advice=_READABLE)
+    if head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"wide"}:
+        cause = "truncated or damaged: its table of contents (moov) is missing"
+        return DecodeError(cause, path=path, advice="Copy or download it again, or repair it.")
+    return DecodeError("not a video, or damaged beyond reading", path=path, advice=_READABLE)
+
+
+def _something_else(head: bytes) -> tuple[str, str]:
+    """What a file that isn't a video seems to be, and advice; empty where nothing can be said."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    playlist = text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<smil", b"[playlist]", b"file "))
+    if playlist or (text.startswith(b"<") and (b"<mpd" in text or b"<playlist" in text)):
+        return "playlist refused: it would open other files or addresses", "Give the video file itself."
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the video", "Fetch the video with 'git lfs pull'."
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page, not a video", "Download the video itself."
+    for start, what in _SIGNATURES.items():
+        if head.startswith(start):
+            return f"{what}, not a video", _READABLE
+    if head.startswith(b"RIFF") and head[8:12] in {b"WAVE", b"WEBP"}:
+        return ("sound" if head[8:12] == b"WAVE" else "a picture") + ", not a video", _READABLE
+    if not head.translate(None, _TEXT_BYTES):
+        return "text, not a video", _READABLE
+    return "", ""
+
+
+def _shown_stream(container: InputContainer, path: str | PathLike[str]) -> tuple[VideoStream, int]:
+    """The stream a player would show and the number of candidates; cover art is none."""
+    shown = [stream for stream in container.streams.video if not stream.disposition & _NOT_SHOWN]
+    if not shown:
+        raise NoVideoStreamError("no video stream", path=path, advice="It may hold sound or cover art only.")
+    decodable = [stream for stream in shown if stream.codec_context is not None]
+    if not decodable:
+        raise UnsupportedMediaError(
+            "its video codec is unknown or encrypted", path=path, advice="Convert it to H.264 in MP4 first."
+        )
+    best = next((stream for stream in decodable if stream.disposition & Disposition.default), decodable[0])
+    return best, len(shown)
+
+
+def _stated_size(head: bytes) -> int:
+    """The size in bytes that a RIFF (AVI) or Matroska file states at its beginning; 0 where it states none."""
+    if head.startswith(b"RIFF"):
+        size = int.from_bytes(head[4:8], "little")
+        return 0 if size >= _UNKNOWN_RIFF_SIZE else size + 8
+    segment = head.find(_MATROSKA_SEGMENT)
+    if not head.startswith(_EBML) or segment < 0:
+        return 0
+    start = segment + len(_MATROSKA_SEGMENT)
+    # A size is one to eight bytes: as many as the first has leading zero bits, plus one. All ones is "unknown".
+    length = 9 - head[start].bit_length() if start < len(head) else 9
+    if length > 8:
+        return 0
+    mask = (1 << 7 * length) - 1
+    size = int.from_bytes(head[start : start + length], "big") & mask
+    return 0 if size == mask else start + length + size

@@ -1,0 +1,111 @@
+"""Decoded frames to pictures: square pixels, upright, RGB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from torchfakes_cli.video.opening import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from av.sidedata.sidedata import SideData
+    from av.video.frame import VideoFrame
+    from numpy.typing import NDArray
+
+#: Pixels longer than this in one direction come from a broken header, not from a camera.
+_LONGEST_PIXEL = 4
+
+
+def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """The (width, height) that gives a picture square pixels, by stretching its shorter direction.
+
+    Args:
+        width: of the stored picture.
+        height: of the stored picture.
+        aspect: width ÷ height of one stored pixel; None or absurd values are taken as 1.
+    """
+    if aspect is None or not Fraction(1, _LONGEST_PIXEL) <= aspect <= _LONGEST_PIXEL:
+        return width, height
+    size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    return size if size[0] * size[1] <= MAX_PIXELS else (width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a stored picture is turned to be upright: first transposed, then mirrored.
+
+    Attributes:
+        transpose: rows become columns.
+        flip_x: mirrored left to right, afterwards.
+        flip_y: mirrored top to bottom, afterwards.
+    """
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Orientation:
+        """Reads a frame's display matrix; without a usable one it is upright."""
+        # PyAV's stubs know only one kind of side data.
+        side_data = cast("Mapping[str, SideData]", frame.side_data)
+        if "DISPLAYMATRIX" not in side_data:
+            return cls()
+        values = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), dtype=np.int32)
+        if len(values) < 5:
+            return cls()
+        # The first two columns of [[a, b, u], [c, d, v], [x, y, w]]: a stored (x, y) is shown at (ax + cy, bx + dy).
+        a, b, c, d = (int(values[place]) for place in (0, 1, 3, 4))
+        if min(abs(a), abs(d)) > max(abs(b), abs(c)):
+            return cls(False, a < 0, d < 0)
+        if min(abs(b), abs(c)) > max(abs(a), abs(d)):
+            return cls(True, c < 0, b < 0)
+        return cls()
+
+    @property
+    def clockwise(self) -> int:
+        """Degrees clockwise: 0, 90, 180 or 270; of a mirrored picture, those before the mirroring left to right."""
+        if not self.transpose:
+            return 180 if self.flip_y else 0
+        return 270 if self.flip_y else 90
+
+    def size(self, stored: tuple[int, int]) -> tuple[int, int]:
+        """The upright (width, height) of a stored (width, height)."""
+        return (stored[1], stored[0]) if self.transpose else stored
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turns an H×W×3 picture upright."""
+        if self.transpose:
+            pixels = pixels.swapaxes(0, 1)
+        if self.flip_x:
+            pixels = pixels[:, ::-1]
+        if self.flip_y:
+            pixels = pixels[::-1]
+        return np.ascontiguousarray(pixels)
+
+
+class PictureMaker:
+    """Turns decoded frames into H×W×3 uint8 RGB pictures, upright, with square pixels.
+
+    Args:
+        aspect: width ÷ height of one stored pixel.
+        orientation: of the stream; taken once, for reading it from a frame keeps that frame alive.
+    """
+
+    def __init__(self, aspect: Fraction | None, orientation: Orientation) -> None:
+        self._aspect = aspect
+        self._orientation = orientation
+        # One scaler for all frames: setting it up costs as much as scaling a small frame.
+        self._reformatter = VideoReformatter()
+
+    def make(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Converts one frame."""
+        width, height = square_size(frame.width, frame.height, self._aspect)
+        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24")
+        return self._orientation.apply(rgb.to_ndarray().astype(np.uint8, copy=False))

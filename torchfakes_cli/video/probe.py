@@ -1,0 +1,159 @@
+"""What is known of a file before its samples are decoded: geometry, rate, true length, warnings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+
+from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
+from torchfakes_cli.records import VideoInfo
+from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
+from torchfakes_cli.video.opening import AV_ERRORS, MAX_PIXELS, OpenVideo, open_video
+from torchfakes_cli.video.picture import Orientation, square_size
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+#: Names of the transfer functions (ITU-T H.273) that a standard screen doesn't show as they are.
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+
+#: Share of a file that must have been read for its end to be its end: subtitles, sound or an index may follow.
+_READ_SHARE = 0.9
+
+#: A video ends early if that much of its declared duration is missing, in seconds and as a share.
+_EARLY_END_S = 0.5
+_EARLY_END_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is known of a file, the index of its frames, and how its pictures are turned."""
+
+    info: VideoInfo
+    index: FrameIndex
+    orientation: Orientation
+
+
+def probe(path: str | PathLike[str]) -> VideoInfo:
+    """Opens a video, looks at its first frame and counts the rest.
+
+    Raises:
+        MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
+    """
+    return survey(path).info
+
+
+def survey(path: str | PathLike[str]) -> Survey:
+    """Opens a video, looks at its first frame and indexes the rest.
+
+    Raises:
+        MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
+    """
+    with open_video(path) as video:
+        packets = PacketReader(video)
+        builder = IndexBuilder()
+        first: VideoFrame | None = None
+        for packet in packets:
+            if packet.has_sidedata("encryption_info"):
+                raise UnsupportedMediaError("encrypted", path=path, advice="Only videos without copy protection work.")
+            builder.add(packet)
+            if first is None:
+                first = _first_frame(video, packet)
+        first = first or _first_frame(video, None)
+        index = builder.build(video.stream, video.container.format.name, packets.errors)
+        if first is None or not len(index):
+            raise _undecodable(path, video, index)
+        orientation = Orientation.of(first)
+        return Survey(_describe(path, video, first, index, orientation), index, orientation)
+
+
+def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoFrame | None:
+    try:
+        return next(iter(video.stream.codec_context.decode(packet)), None)
+    except AV_ERRORS:
+        return None
+
+
+def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> MediaError:
+    """The error for a file of which no frame came."""
+    if not len(index):
+        return DecodeError("there is no frame in it", path=path, advice="Copy or download it again.")
+    if not video.stream.codec_context.width:
+        limit = f"{MAX_PIXELS // 1_000_000} megapixels"
+        return UnsupportedMediaError(
+            f"its pictures have no size, or more than {limit}", path=path, advice="Scale it down first."
+        )
+    return DecodeError(
+        "no frame of it can be decoded", path=path, advice="It is damaged or encrypted: copy or download it again."
+    )
+
+
+def _describe(
+    path: str | PathLike[str], video: OpenVideo, first: VideoFrame, index: FrameIndex, orientation: Orientation
+) -> VideoInfo:
+    stream = video.stream
+    width, height = orientation.size(square_size(first.width, first.height, stream.sample_aspect_ratio))
+    return VideoInfo(
+        path=os.fspath(path),
+        container=video.container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        width=width,
+        height=height,
+        fps=_true_rate(stream.average_rate or stream.guessed_rate, index),
+        duration_s=index.duration_s,
+        frame_count=len(index),
+        rotation=orientation.clockwise,
+        warnings=tuple(_warnings(video, first, index)),
+    )
+
+
+def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
+    """The declared rate where the packets bear it out, else the measured one."""
+    measured = index.measured_fps
+    if measured is None:
+        return declared
+    if declared and abs(declared / measured - 1) < Fraction(1, 10):
+        return declared
+    return measured
+
+
+def _warnings(video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[str]:
+    warnings = []
+    transfer = _HDR_TRANSFERS.get(int(first.color_trc))
+    if transfer:
+        warnings.append(f"HDR ({transfer}) colours are not tone-mapped: scores may be off")
+    if first.interlaced_frame:
+        warnings.append("interlaced video: moving faces may show combing")
+    if video.video_streams > 1:
+        warnings.append(f"{video.video_streams} video streams: only the main one is looked at")
+    partial = _partial(video, index)
+    if partial:
+        warnings.append(partial)
+    return warnings
+
+
+def _partial(video: OpenVideo, index: FrameIndex) -> str:
+    """Says what is missing of a file that breaks off; empty where nothing is known to be.
+
+    A declared duration alone proves nothing, for it may lie; a file that is smaller than it says, or of which the
+    reader gave up long before its end, does.
+    """
+    container = video.container
+    declared_frames = video.stream.frames
+    if container.format.name.startswith("mov") and declared_frames > index.packets_read:
+        return f"partial: {index.packets_read} of {declared_frames} frames are in the file"
+    declared_s = (container.duration or 0) / av.time_base
+    gave_up = bool(index.read_errors) or 0 < index.end_position < _READ_SHARE * container.size
+    ends_early = index.duration_s < declared_s - max(_EARLY_END_S, _EARLY_END_SHARE * declared_s)
+    if video.cut_short or (gave_up and ends_early):
+        of = f" of {declared_s:.1f} s" if ends_early else ""
+        return f"partial: the file breaks off after {index.duration_s:.1f} s{of}"
+    return "partial: parts of the file can't be read" if index.read_errors else ""
