@@ -42,21 +42,31 @@ def fit_platt(
         return 1.0, 0.0
     target = np.where(y == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
     weight = np.where(y == 1, 0.5 / fakes, 0.5 / reals)
-    design = np.stack([x, np.ones_like(x)], 1)
-    theta = np.array([1.0, 0.0])
+    # Newton's method on centred scores of unit spread; steps are halved until they help, so that it can't run away.
+    centre, spread = float(x.mean()), float(x.std()) or 1.0
+    design = np.stack([(x - centre) / spread, np.ones_like(x)], 1)
+
+    def loss(theta: NDArray[np.float64]) -> float:
+        z = design @ theta
+        return float((weight * (np.logaddexp(0, z) - target * z)).sum())
+
+    theta = np.zeros(2)
     for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(design @ theta, -50, 50)))
+        p = 1 / (1 + np.exp(-(design @ theta)))
         gradient = design.T @ (weight * (p - target))
         # The small ridge keeps the step defined when all logits are alike.
-        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
+        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        theta -= np.clip(step, -2, 2)
+        while np.abs(step).max() > 1e-9 and loss(theta - step) > loss(theta):
+            step /= 2
+        theta -= step
         if np.abs(step).max() < 1e-9:
             break
     if theta[0] < 0:
         # Scores that point the wrong way carry nothing to calibrate.
         return 0.0, 0.0
-    return float(theta[0]), float(theta[1])
+    slope = float(theta[0]) / spread
+    return slope, float(theta[1]) - slope * centre
 
 
 def real_fake_thresholds(

@@ -1,0 +1,77 @@
+"""A track is one person's faces through one shot."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torchfakes_cli.faces import Tracker
+from torchfakes_cli.records import Face, Frame
+
+RED, BLUE = (200, 60, 50), (40, 70, 190)
+SIZE = 80
+
+
+def room(colour: tuple[int, int, int] = (120, 120, 120)) -> np.ndarray:
+    """A textured 640×360 background."""
+    noise = np.random.default_rng(3).integers(-15, 15, (360, 640, 1))
+    return np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+
+
+def shown(
+    people: list[tuple[float, float, tuple[int, int, int]]], background: np.ndarray
+) -> tuple[np.ndarray, list[Face]]:
+    """People as coloured squares at (x, y) with the faces found there."""
+    pixels, faces = background.copy(), []
+    for x, y, colour in people:
+        pixels[int(y) - 10 : int(y) + SIZE + 10, max(0, int(x) - 10) : int(x) + SIZE + 10] = colour
+        points = tuple((x + dx, y + dy) for dx, dy in ((25, 30), (55, 30), (40, 45), (28, 60), (52, 60)))
+        faces.append(Face((x, y, x + SIZE, y + SIZE), 0.99, points))  # type: ignore[arg-type]
+    return pixels, faces
+
+
+def follow(steps: list[tuple[float, list[tuple[float, float, tuple[int, int, int]]], np.ndarray]]) -> list[list[int]]:
+    tracker = Tracker()
+    numbers = []
+    for time_s, people, background in steps:
+        pixels, faces = shown(people, background)
+        numbers.append(tracker.update(Frame(time_s, None, pixels), faces))
+    return numbers
+
+
+def test_a_moving_person_keeps_the_number() -> None:
+    steps = [(t * 0.5, [(50.0 + 40 * t, 100.0, RED)], room()) for t in range(10)]
+    assert follow(steps) == [[1]] * 10
+
+
+def test_people_who_cross_keep_their_numbers() -> None:
+    steps = [
+        (t * 0.5, [(60.0 + 60 * t, 80.0, RED), (480.0 - 60 * t, 160.0, BLUE)][:: 1 if t % 2 else -1], room())
+        for t in range(8)
+    ]
+    numbers = follow(steps)
+    red = {found[0 if t % 2 else 1] for t, found in enumerate(numbers)}
+    blue = {found[1 if t % 2 else 0] for t, found in enumerate(numbers)}
+    assert len(red) == len(blue) == 1
+    assert red != blue
+
+
+def test_a_cut_ends_every_track() -> None:
+    person = [(200.0, 100.0, RED)]
+    first = [(float(t), person, room((30, 60, 30))) for t in range(3)]
+    second = [(float(t), person, room((230, 220, 200))) for t in range(3, 6)]
+    assert follow(first + second) == [[1], [1], [1], [2], [2], [2]]
+
+
+def test_a_short_absence_does_not_end_a_track_and_a_long_one_does() -> None:
+    person = [(200.0, 100.0, RED)]
+    assert follow([(0.0, person, room()), (1.0, [], room()), (2.0, person, room())]) == [[1], [], [1]]
+    assert follow([(0.0, person, room()), (60.0, person, room())]) == [[1], [2]]
+
+
+def test_someone_else_in_the_same_place_is_someone_else() -> None:
+    assert follow([(0.0, [(80.0, 100.0, RED)], room()), (0.5, [(260.0, 100.0, BLUE)], room())]) == [[1], [2]]
+
+
+def test_two_faces_of_one_frame_never_share_a_track() -> None:
+    steps = [(0.0, [(200.0, 100.0, RED)], room()), (0.5, [(195.0, 100.0, RED), (290.0, 100.0, RED)], room())]
+    assert follow(steps) == [[1], [1, 2]]
