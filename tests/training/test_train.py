@@ -1,0 +1,199 @@
+"""Training learns what can be learnt, keeps its promises about files, and refuses what can't be trained on."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.training.crop_folders import write_crops
+from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.detector import load_detector
+from torchfakes_cli.errors import DataError, ModelNotFoundError
+from torchfakes_cli.training.data import CoupleDataset, read_crop
+from torchfakes_cli.training.manifest import read_manifest
+from torchfakes_cli.training.train import (
+    TrainProgress,
+    TrainSummary,
+    couple_loss,
+    rate_factor,
+    train_detector,
+    video_scores,
+)
+
+TINY = TrainConfig(
+    start="scratch", epochs=2, samples_per_epoch=56, batch=8, input_size=75, workers=0, dropout=0.0, augment="none",
+    learning_rate=2e-3, ema=0.0, device="cpu",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_crops(tmp_path_factory.mktemp("crops"), {"train": 4, "val": 2, "test": 2})
+
+
+@pytest.fixture(scope="module")
+def trained(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainSummary, list[TrainProgress]]:
+    steps: list[TrainProgress] = []
+    config = replace(TINY, out=str(tmp_path_factory.mktemp("run")), name="tiny")
+    return train_detector(crops, config, steps.append), steps
+
+
+def test_it_learns_an_obvious_manipulation(trained: tuple[TrainSummary, list[TrainProgress]]) -> None:
+    summary, _ = trained
+    assert summary.test is not None
+    assert summary.test.frame_auc is not None
+    assert summary.test.frame_auc > 0.9
+
+
+def test_the_best_checkpoint_is_ready_to_scan_with(
+    trained: tuple[TrainSummary, list[TrainProgress]], crops: Path
+) -> None:
+    summary, _ = trained
+    detector = load_detector(summary.best, "cpu")
+    assert detector.name == "tiny"
+    assert detector.header.input_size == 75
+    assert 0 <= detector.real_below <= 0.5 <= detector.fake_above <= 1
+    assert detector.header.calibrated_on
+    assert detector.header.metrics["test"]["videos"] == 4
+    assert Path(summary.best).stat().st_size < 50e6
+    table = read_manifest(crops)
+    test = table[table["split"] == "test"]
+    chances = [detector.probability(float(x)) for x in detector.score([read_crop(crops / c) for c in test["crop"]])]
+    fake = (test["label"] == "fake").to_numpy()
+    assert np.mean(np.array(chances)[fake]) > np.mean(np.array(chances)[~fake])
+
+
+def test_progress_counts_every_crop_and_validates_each_epoch(
+    trained: tuple[TrainSummary, list[TrainProgress]],
+) -> None:
+    _, steps = trained
+    assert steps[-1].samples == steps[-1].samples_wanted == 112
+    assert [step.epoch for step in steps if step.validation] == [1, 2]
+
+
+def test_the_log_has_a_line_an_epoch(trained: tuple[TrainSummary, list[TrainProgress]]) -> None:
+    with (Path(trained[0].best).parent / "log.csv").open(newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    assert [line["epoch"] for line in lines] == ["1", "2"]
+    assert all(0 <= float(line["val_frame_auc"]) <= 1 for line in lines)
+
+
+def test_training_goes_on_from_a_checkpoint(
+    trained: tuple[TrainSummary, list[TrainProgress]], crops: Path, tmp_path: Path
+) -> None:
+    config = replace(TINY, start=trained[0].last, out=str(tmp_path), epochs=1, samples_per_epoch=8, learning_rate=1e-6)
+    summary = train_detector(crops, config)
+    assert summary.test is not None
+    assert trained[0].test is not None
+    assert (summary.test.frame_auc or 0) > 0.8
+
+
+def test_a_start_that_is_not_there_says_so(crops: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"nowhere\.safetensors"):
+        train_detector(crops, replace(TINY, start=str(tmp_path / "nowhere.safetensors"), out=str(tmp_path)))
+
+
+def test_a_folder_without_crops_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="torchfakes prepare"):
+        train_detector(tmp_path, TINY)
+
+
+@pytest.mark.parametrize(("split", "words"), [("val", "validation"), ("train", "to train on")])
+def test_one_class_is_refused_before_the_first_step(tmp_path: Path, split: str, words: str) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1}, frames=2)
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table[(table["split"] != split) | (table["label"] == "real")].to_csv(folder / "manifest.csv", index=False)
+    with pytest.raises(DataError, match=words) as caught:
+        train_detector(folder, replace(TINY, out=str(tmp_path / "run")))
+    assert " 0 fake" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_couple_is_a_fake_and_its_own_original(crops: Path) -> None:
+    table = read_manifest(crops)
+    train = table[table["split"] == "train"]
+    dataset = CoupleDataset(train, crops, TINY, 40)
+    reals = {read_crop(crops / c).tobytes(): c for c in train[train["label"] == "real"]["crop"]}
+    fakes = {read_crop(crops / c).tobytes(): c for c in train[train["label"] == "fake"]["crop"]}
+    full_size = CoupleDataset(train, crops, replace(TINY, input_size=96), 40)
+    for number in range(20):
+        real, fake = (picture.numpy() for picture in full_size[number])
+        assert reals[real.tobytes()].split("/")[3:] == fakes[fake.tobytes()].split("/")[3:]
+    assert dataset[0].shape == (2, 75, 75, 3)
+
+
+def test_the_number_alone_decides_a_couple(crops: Path) -> None:
+    table = read_manifest(crops)
+    config = replace(TINY, self_blend=0.5, augment="strong")
+    first, second = (CoupleDataset(table[table["split"] == "train"], crops, config, 40) for _ in range(2))
+    second[3]
+    assert all(torch.equal(first[number], second[number]) for number in (7, 0, 39))
+    other = CoupleDataset(table[table["split"] == "train"], crops, replace(config, seed=1), 40)
+    assert not all(torch.equal(first[number], other[number]) for number in range(5))
+
+
+def test_genuine_faces_alone_can_be_trained_on(crops: Path) -> None:
+    table = read_manifest(crops)
+    reals = table[(table["split"] == "train") & (table["label"] == "real")]
+    dataset = CoupleDataset(reals, crops, replace(TINY, self_blend=1.0), 40)
+    differing = [not torch.equal(*dataset[number]) for number in range(10)]
+    assert all(differing)
+    with pytest.raises(DataError, match="--self-blend"):
+        CoupleDataset(reals, crops, TINY, 40)
+
+
+def test_a_broken_crop_is_passed_over(tmp_path: Path) -> None:
+    folder = write_crops(tmp_path, {"train": 2}, frames=2)
+    (folder / "train/real/film/p1/0_1.png").write_bytes(b"no picture")
+    table = read_manifest(folder)
+    dataset = CoupleDataset(table, folder, TINY, 40)
+    assert all(dataset[number].shape == (2, 75, 75, 3) for number in range(20))
+
+
+def test_a_folder_of_broken_crops_is_refused(tmp_path: Path) -> None:
+    folder = write_crops(tmp_path, {"train": 1}, frames=1)
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="not a square picture"):
+        CoupleDataset(read_manifest(folder), folder, TINY, 40)[0]
+
+
+def test_a_fake_below_its_real_face_costs_more_the_further_it_is() -> None:
+    labels = torch.tensor([[0.0], [1.0]])
+    costs = [float(couple_loss(torch.tensor([[1.0], [1.0 + gap]]), labels, 1.0)) for gap in (2, 0, -2)]
+    assert costs == sorted(costs)
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor([[1.0], [0.0]]), labels)
+    assert float(couple_loss(torch.tensor([[1.0], [0.0]]), labels, 0.0)) == pytest.approx(float(plain))
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    rates = [rate_factor(step, 200) for step in range(200)]
+    peak = rates.index(max(rates))
+    assert rates[peak] == pytest.approx(1)
+    assert 5 <= peak <= 12
+    assert all(later <= earlier for earlier, later in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    assert 0.01 <= rates[-1] < 0.02
+
+
+def test_a_video_is_as_fake_as_its_worst_lasting_face() -> None:
+    rows = pd.DataFrame(
+        [("v", "fake", "m", "g", "", face, logit) for face, logits in
+         {1: [0.0] * 6, 2: [3.0] * 5 + [-50.0], 3: [9.0]}.items() for logit in logits],
+        columns=["video", "label", "method", "group", "source", "face", "logit"],
+    )  # fmt: skip
+    (found,) = video_scores(rows)["logit"]
+    assert found == pytest.approx(3.0)
+
+
+def test_a_network_that_gives_one_answer_is_called_out(crops: Path, tmp_path: Path) -> None:
+    config = replace(TINY, out=str(tmp_path), epochs=1, samples_per_epoch=8, learning_rate=1e-9)
+    steps: list[TrainProgress] = []
+    summary = train_detector(crops, config, steps.append)
+    assert any("collapsed to one class" in warning for warning in summary.warnings)
+    assert "collapsed" in steps[-1].warning
