@@ -1,8 +1,8 @@
 """What flows between the stages: small, frozen records with their units.
 
 Conventions, everywhere: times are presentation seconds (float) from the first shown frame; sizes are (width, height);
-pixel arrays are H×W×3 ``uint8`` in RGB order; a box is (x1, y1, x2, y2) in pixels of the upright frame and may leave it;
-*fake* is 1. A missing value is ``None``, never a made-up number.
+pixel arrays are H×W×3 ``uint8`` in RGB order; a box is (x1, y1, x2, y2) in pixels of the upright frame and may leave
+it; *fake* is 1. A missing value is ``None``, never a made-up number.
 """
 
 from __future__ import annotations

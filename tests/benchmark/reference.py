@@ -35,4 +35,4 @@ def scan(path: str, fps: float, min_face: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    print(len(scan(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))), "faces")  # noqa: T201
+    print(len(scan(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))), "faces")

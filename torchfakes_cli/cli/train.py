@@ -75,7 +75,7 @@ def train_command(
     augment: Annotated[
         Augment,
         typer.Option(rich_help_panel=_DATA, help="How much pictures are changed: not at all, lightly or strongly."),
-    ] = Augment(_DEFAULT.augment),
+    ] = Augment.LIGHT,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -142,7 +142,8 @@ def train_command(
 
 
 def _train(crops: str, config: TrainConfig) -> None:
-    from torchfakes_cli.cli.console import Screen, training_table
+    from torchfakes_cli.cli.console import Screen
+    from torchfakes_cli.cli.console.train_view import figure, training_table
     from torchfakes_cli.training import train_detector
 
     screen = Screen()
@@ -154,7 +155,7 @@ def _train(crops: str, config: TrainConfig) -> None:
                 scores = step.validation
                 screen.note(
                     f"epoch {step.epoch}: loss {step.loss:.3f}, accuracy {step.accuracy:.3f}; "
-                    f"validation AUC {_figure(scores.frame_auc)} by frame, {_figure(scores.video_auc)} by video"
+                    f"validation AUC {figure(scores.frame_auc)} by frame, {figure(scores.video_auc)} by video"
                 )
             if step.warning:
                 screen.warning(step.warning)
@@ -162,7 +163,3 @@ def _train(crops: str, config: TrainConfig) -> None:
         summary = train_detector(crops, config, progress)
     screen.result(training_table(summary))
     screen.note(f"checkpoints: {summary.best} (best, calibrated) and {summary.last}")
-
-
-def _figure(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"

@@ -98,7 +98,7 @@ class Footage:
         duration_s: None where unknown, and for stills.
         frame_numbers: for each sample the number of its frame.
         sightings: the lasting people's, in order of time.
-        warnings: the decoder's.
+        warnings: of the file and its decoder.
     """
 
     size: tuple[int, int]
@@ -296,7 +296,7 @@ class _Source:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return () if self._reader is None else self._reader.report.warnings
+        return () if self._reader is None else (*self._reader.info.warnings, *self._reader.report.warnings)
 
     def samples(self, count: int) -> Iterator[Frame]:
         """Frames spread evenly."""

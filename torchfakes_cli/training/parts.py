@@ -32,7 +32,7 @@ class Part:
         folder: of its crops, below the manifest's; empty if there are none.
         reason: why there are none; empty if there are.
         unchanged: faces left out since they equal the original's.
-        warnings: the decoder's.
+        warnings: of the file and its decoder.
         rows: cells by column for each crop.
     """
 

@@ -97,6 +97,11 @@ class PrepareSummary:
         return self.out / MANIFEST_NAME
 
     @property
+    def report(self) -> Path:
+        """Counts, and what was left out and why, as text."""
+        return self.out / REPORT_NAME
+
+    @property
     def crops(self) -> int:
         """Crops in the manifest."""
         return sum(count.crops for count in self.counts)
@@ -158,7 +163,11 @@ def prepare_corpus(
             advice="Free some space, or choose another --out.",
         ) from error
     if table.empty:
-        raise DataError("no file gave a face", path=root, advice=f"Each file's reason stands in {out / REPORT_NAME}.")
+        raise DataError(
+            "no file gave a face",
+            path=root,
+            advice=f"Each file's reason stands in {summary.report}; for small faces lower --min-face.",
+        )
     return summary
 
 
@@ -219,11 +228,11 @@ def _skipped(parts: Mapping[str, Part], lost: Iterable[SourceVideo], apart: Iter
 
 
 def _notes(parts: Mapping[str, Part], table: pd.DataFrame) -> Iterable[str]:
-    yield from (f"{part.video}: {warning}" for part in parts.values() for warning in part.warnings)
     for split in SPLITS:
         held = set(table.loc[table["split"] == split, "label"])
         if missing := [label for label in (REAL, FAKE) if label not in held]:
             yield f"{split} has no {' and no '.join(missing)} crops"
+    yield from (f"{part.video}: {warning}" for part in parts.values() for warning in part.warnings)
 
 
 def _write_results(summary: PrepareSummary, table: pd.DataFrame, used: Mapping[str, object]) -> None:
@@ -232,7 +241,7 @@ def _write_results(summary: PrepareSummary, table: pd.DataFrame, used: Mapping[s
     counts = [asdict(count) for count in summary.counts]
     document = {"settings": used, "counts": counts, "unchanged": summary.unchanged}
     write_atomically(summary.out / SETTINGS_NAME, json.dumps(document, indent=2).encode())
-    write_atomically(summary.out / REPORT_NAME, _report(summary).encode(errors="backslashreplace"))
+    write_atomically(summary.report, _report(summary).encode(errors="backslashreplace"))
 
 
 def _report(summary: PrepareSummary) -> str:

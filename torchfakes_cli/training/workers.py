@@ -173,8 +173,10 @@ def _write(
     changed = changes(footage, laid_over, config.faces.margin) if laid_over is not None else {}
     extraction = write_crops(footage, changed, "own" if laid_over is None else "original", out, folder, config)
     reason = ""
-    if not extraction.rows:
-        reason = "every face is its original's" if extraction.unchanged else "no face that lasts"
+    if extraction.unchanged and not extraction.rows:
+        reason = "every face is its original's"
+    elif not extraction.rows:
+        reason = "no face" if video.is_still else "no face that lasts"
     place = {
         "split": split,
         "label": video.label,

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from skimage.data import astronaut
+
+from tests.clips import barcode_frames, write_clip
+from torchfakes_cli.config import FaceConfig, PrepareConfig
+from torchfakes_cli.errors import DataError, TorchfakesError
+from torchfakes_cli.training import PrepareSummary, prepare_corpus
+from torchfakes_cli.training.corpora import SourceVideo
+from torchfakes_cli.training.extract import ExtractConfig
+from torchfakes_cli.training.manifest import COLUMNS, balance, read_manifest
+from torchfakes_cli.training.workers import Task, run_tasks
+
+Pixels = NDArray[np.uint8]
+
+FRAMES = 4
+#: Where the face lies in ``_portrait``, and how large that is.
+FACE = (slice(50, 130), slice(55, 115))
+SIDE = 160
+
+
+def _portrait() -> Pixels:
+    return np.ascontiguousarray(astronaut()[20 : 20 + SIDE, 145 : 145 + SIDE])
+
+
+def _swapped(portrait: Pixels) -> Pixels:
+    """What a face swap leaves of a portrait: the surroundings."""
+    changed = portrait.copy()
+    changed[FACE] = cv2.GaussianBlur(changed[FACE], (0, 0), 1.5)[..., ::-1]
+    return changed
+
+
+def _moving(picture: Pixels, count: int = 12) -> Iterator[Pixels]:
+    for number in range(count):
+        yield np.roll(picture, number // 2, axis=1)
+
+
+def _save(path: Path, picture: Pixels) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(path.suffix, picture[..., ::-1])
+    path.write_bytes(data.tobytes())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums over other numbers of threads differ in their last digits; and networks this small gain nothing by more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six originals with a fake each (in one, only one of two people was swapped), a still, and files of no use."""
+    root = tmp_path_factory.mktemp("corpus")
+    for folder in ("real/film", "fake/swap"):
+        (root / folder).mkdir(parents=True)
+    for number in range(4):
+        portrait = np.clip(_portrait().astype(np.int16) + 4 * number, 0, 255).astype(np.uint8)
+        write_clip(root / f"real/film/clip{number}.mp4", _moving(portrait))
+        write_clip(root / f"fake/swap/clip{number}.mp4", _moving(_swapped(portrait)))
+    two = np.hstack([_portrait(), _portrait()[:, ::-1]])
+    write_clip(root / "real/film/two.mp4", _moving(two))
+    # The whole picture is brighter, as after another encoder, but only the left face was swapped.
+    brighter = np.hstack([_swapped(_portrait()), _portrait()[:, ::-1]]).astype(np.int16) + 9
+    write_clip(root / "fake/swap/two.mp4", _moving(np.clip(brighter, 0, 255).astype(np.uint8)))
+    write_clip(root / "real/film/longer.mp4", _moving(_portrait()[:, ::-1], 12))
+    write_clip(root / "fake/swap/longer.mp4", _moving(_swapped(_portrait())[:, ::-1], 40))
+    _save(root / "real/stills/someone.png", _portrait())
+    write_clip(root / "real/film/nobody.mp4", barcode_frames(6))
+    (root / "real/film/empty.mp4").touch()
+    (root / "fake/swap/text.mp4").write_text("no video", encoding="utf-8")
+    (root / "real/stills/torn.jpg").write_bytes(b"\xff\xd8\xff\xe0torn")
+    return root
+
+
+def _config(out: Path, **more: object) -> PrepareConfig:
+    plain = PrepareConfig(out=str(out), frames_per_video=FRAMES, jobs=1, val=0.2, test=0.2, size=96)
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    summary: PrepareSummary
+    out: Path
+    table: pd.DataFrame
+
+    def rows(self, video: str) -> pd.DataFrame:
+        return self.table[self.table["video"] == video].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    out = tmp_path_factory.mktemp("prepared") / "crops"
+    summary = prepare_corpus(corpus, _config(out))
+    return Prepared(summary, out, read_manifest(out))
+
+
+@pytest.fixture
+def copied(prepared: Prepared, tmp_path: Path) -> Path:
+    """A finished folder of crops that a test may change."""
+    return Path(shutil.copytree(prepared.out, tmp_path / "crops"))
+
+
+def _pictures(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.png")}
+
+
+def test_manifest_and_crops_agree(prepared: Prepared) -> None:
+    assert tuple(prepared.table.columns) == COLUMNS
+    assert sorted(prepared.table["crop"]) == sorted(_pictures(prepared.out))
+    assert prepared.summary.crops == len(prepared.table) > 0
+
+
+def test_crops_are_square_reduced_and_show_the_landmarks(prepared: Prepared) -> None:
+    for row in prepared.table.itertuples():
+        picture = cv2.imread(str(prepared.out / str(row.crop)))
+        assert picture is not None
+        side = picture.shape[0]
+        assert picture.shape == (side, side, 3)
+        assert side == min(96, round(max(row.x2 - row.x1, row.y2 - row.y1) * 1.3))
+        # Eyes above the nose, nose above the mouth, all within the face.
+        assert 0.1 * side < row.ly0 < row.ly2 < row.ly3 < 0.95 * side
+        assert 0.1 * side < row.lx0 < row.lx1 < 0.95 * side
+
+
+def test_no_group_is_on_two_sides(prepared: Prepared) -> None:
+    assert (prepared.table.groupby("group")["split"].nunique() == 1).all()
+
+
+def test_samples_spread_over_the_video(prepared: Prepared) -> None:
+    times = prepared.rows("real/film/clip0")["time_s"]
+    assert len(times) == FRAMES
+    assert times.min() < 0.1
+    assert times.max() > 0.27
+
+
+def test_a_fake_is_cut_where_its_original_was(prepared: Prepared) -> None:
+    keys = ["time_s", "frame", "face", "x1", "y1", "x2", "y2", "lx0", "ly0"]
+    original, fake = prepared.rows("real/film/clip1"), prepared.rows("fake/swap/clip1")
+    pd.testing.assert_frame_equal(original[keys], fake[keys])
+    assert set(fake["boxes_from"]) == {"original"}
+    assert set(fake["source"]) == {"real/film/clip1"}
+    assert set(fake["split"]) == set(original["split"])
+    assert fake["changed"].min() > 5
+    assert original["changed"].isna().all()
+
+
+def test_a_face_that_was_not_swapped_is_left_out(prepared: Prepared) -> None:
+    original, fake = prepared.rows("real/film/two"), prepared.rows("fake/swap/two")
+    assert len(original) == 2 * FRAMES
+    assert len(fake) == FRAMES
+    assert fake["x2"].max() < SIDE + 10
+    assert prepared.summary.unchanged == FRAMES
+
+
+def test_a_fake_of_another_length_is_searched_for_itself(prepared: Prepared) -> None:
+    fake = prepared.rows("fake/swap/longer")
+    assert set(fake["boxes_from"]) == {"own"}
+    assert fake["changed"].isna().all()
+
+
+def test_a_still_gives_its_largest_face(prepared: Prepared) -> None:
+    assert len(prepared.rows("real/stills/someone")) == 1
+
+
+def test_useless_files_are_listed_and_the_rest_is_done(prepared: Prepared) -> None:
+    reasons = {skipped.name: skipped.reason for skipped in prepared.summary.skipped}
+    assert set(reasons) == {"real/film/nobody", "real/film/empty", "fake/swap/text", "real/stills/torn"}
+    assert reasons["real/film/nobody"] == "no face that lasts"
+    assert "empty" in reasons["real/film/empty"]
+    report = prepared.summary.report.read_text(encoding="utf-8")
+    assert all(name in report for name in reasons)
+
+
+def test_counts_add_up(prepared: Prepared) -> None:
+    for count in prepared.summary.counts:
+        rows = prepared.table.query("split == @count.split and label == @count.label and method == @count.method")
+        assert (count.videos, count.crops) == (rows["video"].nunique(), len(rows))
+    stored = json.loads((prepared.out / "prepare.json").read_text(encoding="utf-8"))
+    assert sum(count["crops"] for count in stored["counts"]) == len(prepared.table)
+
+
+def test_a_finished_corpus_leaves_nothing_to_do(corpus: Path, prepared: Prepared, copied: Path) -> None:
+    calls: list[tuple[int, int | None]] = []
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*.png")}
+    summary = prepare_corpus(corpus, _config(copied), lambda done, wanted: calls.append((done, wanted)))
+    assert (summary.videos_prepared, summary.videos_ready) == (0, 17)
+    assert calls == [(0, 0)]
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*.png")} == before
+    assert (copied / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
+
+
+def test_another_blur_threshold_changes_columns_only(corpus: Path, prepared: Prepared, copied: Path) -> None:
+    threshold = float(prepared.table["sharpness"].median())
+    summary = prepare_corpus(corpus, _config(copied, faces=FaceConfig(blur_threshold=threshold)))
+    table = read_manifest(copied)
+    assert summary.videos_prepared == 0
+    pd.testing.assert_series_equal(table["blurry"], table["sharpness"] < threshold, check_names=False)
+    assert not (table["blurry"] & table["balanced"]).any()
+    pd.testing.assert_series_equal(table["crop"], prepared.table["crop"])
+
+
+def test_other_settings_never_mix(corpus: Path, copied: Path) -> None:
+    before = _pictures(copied)
+    with pytest.raises(DataError, match=r"frames_per_video 4 → 5\. Choose another --out, or start over with --force"):
+        prepare_corpus(corpus, _config(copied, frames_per_video=5))
+    assert _pictures(copied) == before
+
+
+def test_force_starts_over(corpus: Path, copied: Path) -> None:
+    prepare_corpus(corpus, _config(copied, frames_per_video=2, limit=1, force=True))
+    table = read_manifest(copied)
+    assert sorted(table["crop"]) == sorted(_pictures(copied))
+    assert table.groupby(["video", "face"]).size().max() == 2
+
+
+def test_a_folder_of_other_things_is_left_alone(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"precious")
+    with pytest.raises(DataError, match="is not empty and was not made by prepare"):
+        prepare_corpus(corpus, _config(tmp_path, force=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prepared, tmp_path: Path) -> None:
+    out = tmp_path / "crops"
+
+    def interrupt(done: int, wanted: int | None) -> None:
+        if done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(corpus, _config(out), interrupt)
+    finished = {path.name for path in (out / "parts").glob("*.json")}
+    assert 0 < len(finished) < 17
+    # What a killed process can leave: half a folder of crops, and a whole one that nothing speaks of.
+    (out / "parts" / "clip3-0000000000.partial").mkdir()
+    stray = out / "train" / "real" / "film" / "clip9-0000000000"
+    stray.mkdir(parents=True)
+    (stray / "000000_1.png").write_bytes(b"half")
+    summary = prepare_corpus(corpus, _config(out))
+    assert summary.videos_ready == len(finished)
+    assert (out / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
+    assert _pictures(out) == _pictures(prepared.out)
+    assert not list(out.rglob("*.partial"))
+
+
+def test_a_changed_original_is_cut_again_with_its_fakes(corpus: Path, tmp_path: Path) -> None:
+    changing, out = tmp_path / "corpus", tmp_path / "crops"
+    for name in ("real/film/clip0.mp4", "fake/swap/clip0.mp4", "real/film/clip1.mp4"):
+        (changing / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(corpus / name, changing / name)
+    prepare_corpus(changing, _config(out))
+    os.utime(changing / "real/film/clip0.mp4", (1, 1))
+    summary = prepare_corpus(changing, _config(out))
+    assert (summary.videos_prepared, summary.videos_ready) == (2, 1)
+
+
+def test_files_that_come_later_move_nobody(corpus: Path, tmp_path: Path) -> None:
+    growing, out = tmp_path / "corpus", tmp_path / "crops"
+    (growing / "real/stills").mkdir(parents=True)
+    for number in range(3):
+        _save(growing / f"real/stills/{number}.png", _portrait() + np.uint8(number))
+    prepare_corpus(growing, _config(out))
+    before = read_manifest(out).set_index("video")["split"]
+    for number in range(3, 12):
+        _save(growing / f"real/stills/{number}.png", _portrait() + np.uint8(number))
+    assert prepare_corpus(growing, _config(out)).videos_ready == 3
+    after = read_manifest(out).set_index("video")["split"]
+    assert len(after) == 12
+    assert after[before.index].equals(before)
+    assert set(after) == {"train", "val", "test"}
+
+
+def test_boxes_follow_another_frame_size(corpus: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "corpus"
+    (mixed / "real").mkdir(parents=True)
+    (mixed / "fake/swap").mkdir(parents=True)
+    shutil.copy(corpus / "real/film/clip0.mp4", mixed / "real/clip0.mp4")
+    large = cv2.resize(_swapped(_portrait()), (SIDE * 2, SIDE * 2)).astype(np.uint8)
+    shifted = (np.roll(picture, number // 2 * 2, axis=1) for number, picture in enumerate([large] * 12))
+    write_clip(mixed / "fake/swap/clip0.mp4", shifted)
+    prepare_corpus(mixed, _config(tmp_path / "crops"))
+    table = read_manifest(tmp_path / "crops")
+    small, twice = (table[table["label"] == label].reset_index(drop=True) for label in ("real", "fake"))
+    assert set(twice["boxes_from"]) == {"original"}
+    np.testing.assert_allclose(twice[["x1", "y1", "x2", "y2"]], 2 * small[["x1", "y1", "x2", "y2"]], atol=0.1)
+
+
+def test_a_torn_video_gives_what_it_has_and_is_noted(corpus: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "corpus/real/torn.mp4"
+    torn.parent.mkdir(parents=True)
+    write_clip(tmp_path / "whole.mp4", _moving(_portrait(), 40), container_options={"movflags": "faststart"})
+    data = (tmp_path / "whole.mp4").read_bytes()
+    torn.write_bytes(data[: len(data) * 3 // 5])
+    summary = prepare_corpus(tmp_path / "corpus", _config(tmp_path / "crops"))
+    assert summary.crops > 0
+    assert any(note.startswith("real/torn: partial") for note in summary.notes)
+
+
+def test_a_corpus_without_faces_is_refused_with_its_report(tmp_path: Path) -> None:
+    (tmp_path / "corpus/real").mkdir(parents=True)
+    write_clip(tmp_path / "corpus/real/nobody.mp4", barcode_frames(4))
+    with pytest.raises(DataError, match=r"no file gave a face\. Each file's reason stands in .*report\.md; for small"):
+        prepare_corpus(tmp_path / "corpus", _config(tmp_path / "crops"))
+    assert "no face that lasts" in (tmp_path / "crops/report.md").read_text(encoding="utf-8")
+
+
+def test_several_processes_cut_the_same_crops(corpus: Path, prepared: Prepared, tmp_path: Path) -> None:
+    few, out = tmp_path / "corpus", tmp_path / "crops"
+    for name in ("real/film/clip0.mp4", "real/film/clip1.mp4", "fake/swap/clip1.mp4", "fake/swap/text.mp4"):
+        (few / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(corpus / name, few / name)
+    summary = prepare_corpus(few, _config(out, jobs=2))
+    table = read_manifest(out)
+    assert [skipped.name for skipped in summary.skipped] == ["fake/swap/text"]
+    unsplit = [column for column in COLUMNS if column not in ("crop", "split", "balanced")]
+    for video in ("real/film/clip0", "real/film/clip1", "fake/swap/clip1"):
+        rows = table[table["video"] == video].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows[unsplit], prepared.rows(video)[unsplit])
+
+
+class _Deadly:
+    """Ends the process that receives it, as a decoder's crash would."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_its_process_stops_no_other(corpus: Path, tmp_path: Path) -> None:
+    paths = [corpus / f"real/film/clip{number}.mp4" for number in range(4)]
+    videos = [SourceVideo(path, path.stem, "real", "film", path.stem) for path in paths]
+    deadly = SourceVideo(_Deadly(), "deadly", "real", "film", "deadly")  # type: ignore[arg-type]
+    tasks = [Task(video, (video,), ("train",)) for video in (videos[0], deadly, *videos[1:])]
+    (tmp_path / "parts").mkdir()
+    done: list[int] = []
+    lost = run_tasks(tasks, tmp_path, ExtractConfig(2, 96, "png", FaceConfig()), 2, done.append)
+    assert [video.video for video in lost] == ["deadly"]
+    assert sum(done) == 5
+    assert len(list((tmp_path / "parts").glob("*.json"))) == 4
+
+
+def _table(people: list[tuple[str, int, bool]]) -> pd.DataFrame:
+    """Rows for people of (label, number of crops, blurry)."""
+    return pd.DataFrame(
+        [
+            {"split": "train", "label": label, "video": str(number), "face": 1, "blurry": blurry}
+            for number, (label, crops, blurry) in enumerate(people)
+            for _ in range(crops)
+        ],
+        columns=["split", "label", "video", "face", "blurry"],
+    )
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["real", "fake"]), st.integers(1, 40), st.booleans()), max_size=20),
+)
+def test_balance_drops_nobody_and_evens_the_labels(people: list[tuple[str, int, bool]]) -> None:
+    table = _table(people)
+    chosen = table[balance(table)]
+    sharp = table[~table["blurry"].astype(bool)]
+    assert set(chosen["video"]) == set(sharp["video"])
+    assert not chosen["blurry"].any()
+    counts = {label: int((chosen["label"] == label).sum()) for label in ("real", "fake")}
+    available = {label: int((sharp["label"] == label).sum()) for label in counts}
+    if all(available.values()):
+        target = min(available.values())
+        persons = {label: sharp.loc[sharp["label"] == label, "video"].nunique() for label in counts}
+        assert counts == {label: max(target, persons[label]) for label in counts}
+    else:
+        assert counts == available
+
+
+def test_balance_takes_from_the_longest_and_spreads() -> None:
+    table = _table([("real", 40, False), ("real", 4, False), ("fake", 14, False)])
+    chosen = table[balance(table)]
+    assert chosen.groupby("video").size().to_dict() == {"0": 10, "1": 4, "2": 14}
+    assert np.diff(chosen[chosen["video"] == "0"].index).tolist() == [4] * 9
+
+
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no manifest"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.csv").write_text("path,label\na,real\n", encoding="utf-8")
+    with pytest.raises(DataError, match="lacks the columns crop, split"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.csv").write_bytes(b"")
+    with pytest.raises(TorchfakesError, match="is no manifest"):
+        read_manifest(tmp_path)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchfakes_cli.errors import DataError
+from torchfakes_cli.training.corpora import SourceVideo
+from torchfakes_cli.training.splits import assign_splits, crossing
+
+
+def _video(name: str, group: str, label: str = "real", method: str = "film", **more: str) -> SourceVideo:
+    return SourceVideo(Path(name), name, label, method, group, **more)
+
+
+_VIDEOS = st.lists(
+    st.builds(
+        _video,
+        name=st.uuids().map(str),
+        group=st.integers(0, 30).map(str),
+        label=st.sampled_from(["real", "fake"]),
+        method=st.sampled_from(["film", "phone", "swap"]),
+    ),
+    min_size=1,
+    max_size=60,
+)
+_SHARES = st.tuples(st.floats(0, 0.45), st.floats(0, 0.45))
+
+
+@given(videos=_VIDEOS, shares=_SHARES, seed=st.integers(0, 9))
+def test_every_group_has_exactly_one_split(videos: list[SourceVideo], shares: tuple[float, float], seed: int) -> None:
+    splits = assign_splits(videos, *shares, seed)
+    assert set(splits) == {video.group for video in videos}
+    assert set(splits.values()) <= {"train", "val", "test"}
+    assert splits == assign_splits(list(reversed(videos)), *shares, seed)
+
+
+def test_each_method_gets_its_share_of_every_split() -> None:
+    videos = [_video(f"{method}{n}", f"{method}{n}", "fake", method) for method in "ab" for n in range(40)]
+    videos += [_video(f"r{n}", f"r{n}", "real", "film") for n in range(20)]
+    splits = assign_splits(videos, 0.15, 0.25, 0)
+    counts = Counter((video.method, splits[video.group]) for video in videos)
+    for method, size in (("a", 40), ("b", 40), ("film", 20)):
+        assert counts[method, "val"] == pytest.approx(0.15 * size, abs=1)
+        assert counts[method, "test"] == pytest.approx(0.25 * size, abs=1)
+
+
+def test_methods_with_few_groups_are_cut_together() -> None:
+    videos = [_video(method, method, "fake", method) for method in "abcdefghij"]
+    assert Counter(assign_splits(videos, 0.2, 0.2, 0).values()) == {"train": 6, "val": 2, "test": 2}
+
+
+def test_new_files_hardly_move_anyone() -> None:
+    before = assign_splits([_video(str(n), str(n)) for n in range(200)], 0.15, 0.15, 0)
+    after = assign_splits([_video(str(n), str(n)) for n in range(210)], 0.15, 0.15, 0)
+    assert sum(before[group] != after[group] for group in before) <= 10
+
+
+def test_groups_that_have_a_split_keep_it() -> None:
+    videos = [_video(str(n), str(n)) for n in range(20)]
+    kept = {str(n): "val" for n in range(10)}
+    splits = assign_splits(videos, 0.15, 0.15, 0, kept | {"gone": "test"})
+    assert splits | kept == splits
+    assert "gone" not in splits
+
+
+def test_another_seed_is_another_split() -> None:
+    videos = [_video(str(n), str(n)) for n in range(40)]
+    assert assign_splits(videos, 0.2, 0.2, 0) != assign_splits(videos, 0.2, 0.2, 1)
+
+
+def test_the_corpus_has_the_last_word() -> None:
+    videos = [_video("a", "g", split="test"), _video("b", "g"), _video("c", "h", split="train")]
+    assert assign_splits(videos, 0.15, 0.15, 0) == {"g": "test", "h": "train"}
+    with pytest.raises(DataError, match="group g is in two splits, test and val"):
+        assign_splits([*videos, _video("d", "g", split="val")], 0.15, 0.15, 0)
+
+
+def test_fakes_that_join_two_sides_are_found() -> None:
+    videos = [_video(str(n), f"actor:{n}") for n in range(20)]
+    fakes = [_video(f"{a}_{b}", f"actor:{a}", "fake", "dfd", partner=f"actor:{b}") for a in range(20) for b in (3, 99)]
+    splits = assign_splits(videos + fakes, 0.3, 0.3, 0)
+    apart = crossing(videos + fakes, splits)
+    assert apart
+    kept = [fake for fake in fakes if fake not in apart]
+    assert kept
+    assert all(splits[fake.group] == splits[fake.partner] for fake in kept)

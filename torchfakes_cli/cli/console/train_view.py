@@ -1,0 +1,44 @@
+"""How a training's end is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from torchfakes_cli.training.train import Scores, TrainSummary
+
+
+def training_table(summary: TrainSummary) -> Table:
+    """How the best checkpoint does on people it was chosen with, and on people it never saw."""
+    header = summary.header
+    caption = (
+        f"best epoch {summary.best_epoch}; a video is called fake from p_fake {header.fake_above:.2f} "
+        f"and real below {header.real_below:.2f}"
+    )
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("groups")
+    for name in ("videos", "crops", "frame AUC", "video AUC", "95 % interval"):
+        table.add_column(name, justify="right")
+    _add_row(table, "validation", summary.validation)
+    if summary.test:
+        _add_row(table, "test", summary.test)
+    return table
+
+
+def figure(value: float | None) -> str:
+    """A share to three places, or that it can't be told."""
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _add_row(table: Table, name: str, scores: Scores) -> None:
+    interval = scores.video_auc_interval
+    table.add_row(
+        name,
+        str(scores.videos),
+        str(scores.crops),
+        figure(scores.frame_auc),
+        figure(scores.video_auc),
+        "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
+    )
