@@ -29,6 +29,9 @@ class Augment(StrEnum):
     STRONG = "strong"
 
 
+_DEFAULT_AUGMENT = Augment(_DEFAULT.augment)
+
+
 def train_command(
     crops: Annotated[str, typer.Argument(metavar="CROPS", help="Folder written by 'torchfakes prepare'.")] = (
         PrepareConfig().out
@@ -75,7 +78,7 @@ def train_command(
     augment: Annotated[
         Augment,
         typer.Option(rich_help_panel=_DATA, help="How much pictures are changed: not at all, lightly or strongly."),
-    ] = Augment.LIGHT,
+    ] = _DEFAULT_AUGMENT,
     workers: Annotated[
         int | None,
         typer.Option(
