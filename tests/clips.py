@@ -74,6 +74,7 @@ def write_clip(
     pixel_format: str = "yuv420p",
     container: str | None = None,
     transfer: int | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """Encodes pictures into a video file, and returns its path.
 
@@ -90,11 +91,12 @@ def write_clip(
         pixel_format: FFmpeg's name.
         container: FFmpeg's name of the format.
         transfer: transfer function (ITU-T H.273 number) to declare: 16 is PQ, 18 is HLG.
+        container_options: of the muxer.
     """
     path = Path(path)
     tick = Fraction(1, 90000) if times_s is not None else 1 / Fraction(fps)
     stream = None
-    with av.open(str(path), "w", format=container) as output:
+    with av.open(str(path), "w", format=container, options=container_options or {}) as output:
         for number, pixels in enumerate(frames):
             if stream is None:
                 stream = output.add_stream(codec, rate=Fraction(fps), options=_encoder_options(codec, options))
@@ -149,3 +151,30 @@ def _set_display_matrix(path: Path, rotation: int, *, mirrored: bool) -> None:
     place = header + 4 + 5 * 4 + 2 * 4 + 4 * 2
     data[place : place + len(matrix)] = matrix
     path.write_bytes(data)
+
+
+def packet_spans(path: str | Path) -> list[tuple[int, int]]:
+    """Where each packet of the first video stream lies in a file, as (first byte, number of bytes)."""
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.video[0])
+        return [(packet.pos, packet.size) for packet in packets if packet.size and packet.pos is not None]
+
+
+def damage_packets(path: str | Path, numbers: Iterable[int]) -> Path:
+    """Overwrites some packets of a clip with zeros, in place: its container stays valid."""
+    path = Path(path)
+    spans = packet_spans(path)
+    data = bytearray(path.read_bytes())
+    for number in numbers:
+        start, size = spans[number]
+        data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+def cut_file(path: str | Path, share: float) -> Path:
+    """Keeps only the first ``share`` (0 to 1) of a file's bytes."""
+    path = Path(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path

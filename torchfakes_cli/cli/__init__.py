@@ -5,14 +5,18 @@ Nothing heavy is imported before a command runs, so that help and completion sta
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from torchfakes_cli import __version__
 from torchfakes_cli.cli.outcome import install_handlers
+from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
+from torchfakes_cli.cli.train import train_command
 
 app = typer.Typer(
     name="torchfakes",
@@ -41,7 +45,15 @@ def _options(
     pass
 
 
-app.command("scan")(scan_command)
+def _add(name: str, command: Callable[..., None]) -> None:
+    # Typer keeps the line breaks of a docstring, which fit an editor's width and not the terminal's.
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    app.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(command)
+
+
+_add("scan", scan_command)
+_add("prepare", prepare_command)
+_add("train", train_command)
 
 
 def main() -> None:

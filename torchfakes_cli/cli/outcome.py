@@ -14,6 +14,8 @@ import typer
 
 from torchfakes_cli.errors import TorchfakesError, UsageError
 
+logger = logging.getLogger(__name__)
+
 
 class ExitCode(IntEnum):
     """What a script is told."""
@@ -31,28 +33,29 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
     """Turns the end of a command into an exit code and, where something went wrong, one line on stderr.
 
     Args:
-        debug: show tracebacks and the log as well.
+        debug: show the log and tracebacks as well.
 
     Raises:
         typer.Exit: with the code.
     """
-    if debug:
-        sys.excepthook = sys.__excepthook__
-        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
-        _quieten_libraries()
-    else:
-        logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
-        logging.captureWarnings(True)  # a library's warning is for developers
+    _set_up_logging(debug)
     try:
         yield
     except TorchfakesError as error:
+        logger.debug("it happened here:", exc_info=True)
         show_error(str(error))
-        if debug:
-            raise
         raise typer.Exit(ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED) from None
     except KeyboardInterrupt:
-        show_error("interrupted")
+        show_error("interrupted; what was written until now is kept")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _set_up_logging(debug: bool) -> None:
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(not debug)  # a library's warning is for developers
+    if debug:
+        logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG)
+        sys.excepthook = sys.__excepthook__
 
 
 def show_error(message: str) -> None:
@@ -79,9 +82,3 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _show_unexpected(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     reason = " ".join(str(error).split()) or "no message"
     show_error(f"unexpected {kind.__name__}: {reason}. Run it again with --debug and report what it shows.")
-
-
-def _quieten_libraries() -> None:
-    """Keeps the log to what says something about this program."""
-    for name in ("PIL", "matplotlib", "libav"):
-        logging.getLogger(name).setLevel(logging.WARNING)

@@ -47,7 +47,7 @@ class _Output:
 def scan_command(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="A video, or several, or folders of them.", show_default=False),
+        typer.Argument(metavar="PATH", help="A video, or several, or folders of them.", show_default=False),
     ],
     fps: Annotated[
         Fraction | None,
@@ -69,11 +69,15 @@ def scan_command(
         ),
     ] = None,
     start: Annotated[
-        float,
+        float | None,
         typer.Option(
-            parser=parse_time, metavar="TIME", rich_help_panel=_FRAMES, help="Begin here: seconds, 1:30 or 0:01:30.5."
+            parser=parse_time,
+            metavar="TIME",
+            rich_help_panel=_FRAMES,
+            help="Begin here: seconds, 1:30 or 0:01:30.5.",
+            show_default="the beginning",
         ),
-    ] = _DEFAULT_SAMPLING.start_s,
+    ] = None,
     end: Annotated[
         float | None,
         typer.Option(
@@ -167,7 +171,7 @@ def scan_command(
                 fps=fps,
                 frames=_DEFAULT_SAMPLING.frames if frames is None else frames,
                 frames_fixed=frames is not None,
-                start_s=start,
+                start_s=_DEFAULT_SAMPLING.start_s if start is None else start,
                 end_s=end,
             ),
             faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import FileIO
 from os import PathLike
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from torchfakes_cli.errors import OutputError
-from torchfakes_cli.records import VideoResult
+from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report.cells import RATE_DIGITS, SCORE_DIGITS, TIME_DIGITS, csv_line, number_cell, text_cell
 from torchfakes_cli.report.files import check_folder, first_line, is_special, unwritable
 
@@ -78,36 +79,44 @@ class BatchCsv:
             self._file = self._path.open("wb", buffering=0)
         except OSError as error:
             raise unwritable(self._path, error, advice="Choose another path with -o.") from error
-        self._append(csv_line(BATCH_COLUMNS))
+        try:
+            self._append(csv_line(BATCH_COLUMNS))
+        except OutputError:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._close()
 
     def write(self, result: VideoResult) -> None:
         """Adds the row of one file."""
         self._append(csv_line(_cells(result)))
 
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _append(self, line: str) -> None:
         if self._file is None:
             raise ValueError("a BatchCsv takes rows only inside its with block")
         rest = memoryview(line.encode("utf-8"))
-        start = self._file.tell() if self._file.seekable() else None
+        start = self._file.tell() if self._file.seekable() else 0
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            if start is not None:
+            with suppress(OSError):  # a device can't be shortened
                 self._file.truncate(start)  # a full disk must not leave half a row
             raise unwritable(self._path, error, advice="The rows before it are kept.") from error
 
 
 def _cells(result: VideoResult) -> list[str]:
     info = result.info
+    known = result.status is Status.OK  # nothing is counted in a file that failed
     return [
         text_cell(result.path),
         result.status.value,
@@ -118,10 +127,10 @@ def _cells(result: VideoResult) -> list[str]:
         number_cell(info.width if info else None),
         number_cell(info.height if info else None),
         number_cell(float(info.fps) if info and info.fps is not None else None, RATE_DIGITS),
-        number_cell(result.frames_sampled),
-        number_cell(result.faces_scored),
-        number_cell(result.faces_blurry),
-        number_cell(len(result.tracks)),
+        number_cell(result.frames_sampled if known else None),
+        number_cell(result.faces_scored if known else None),
+        number_cell(result.faces_blurry if known else None),
+        number_cell(len(result.tracks) if known else None),
         number_cell(result.peak_time_s, TIME_DIGITS),
         number_cell(result.elapsed_s, TIME_DIGITS),
         text_cell(result.model),

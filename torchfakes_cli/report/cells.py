@@ -64,5 +64,6 @@ def number_cell(value: float | None, digits: int = 0) -> str:
 def csv_line(cells: Iterable[str]) -> str:
     """One CSV record with its line end; line breaks and quotes inside a cell are quoted."""
     line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    # Python quotes a lone carriage return only where it is part of the line end.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"

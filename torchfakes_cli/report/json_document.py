@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from torchfakes_cli.records import Face, FaceScore, Track, VideoInfo, VideoResult
+from torchfakes_cli.records import Face, FaceScore, Status, Track, VideoInfo, VideoResult
 from torchfakes_cli.report.cells import (
     PIXEL_DIGITS,
     RATE_DIGITS,
@@ -35,6 +35,7 @@ def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
 
 
 def _document(result: VideoResult) -> dict[str, Any]:
+    known = result.status is Status.OK  # nothing is counted in a file that failed
     return {
         "schema": SCHEMA,
         "path": result.path,
@@ -45,9 +46,9 @@ def _document(result: VideoResult) -> dict[str, Any]:
         "error": result.error or None,
         "warnings": list(result.warnings),
         "video": _video(result.info) if result.info else None,
-        "frames_sampled": result.frames_sampled,
-        "faces_scored": result.faces_scored,
-        "faces_blurry": result.faces_blurry,
+        "frames_sampled": result.frames_sampled if known else None,
+        "faces_scored": result.faces_scored if known else None,
+        "faces_blurry": result.faces_blurry if known else None,
         "peak_time_s": rounded(result.peak_time_s, TIME_DIGITS),
         "elapsed_s": rounded(result.elapsed_s, TIME_DIGITS),
         "model": result.model or None,

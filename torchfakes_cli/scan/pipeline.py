@@ -95,6 +95,7 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
+        # Named for their effect: what is loaded once stays.
         _ = self.policy, self._face_detector
 
     def scan(self, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
@@ -102,7 +103,9 @@ class Scanner:
         started = time.monotonic()
         with VideoReader(path) as video:
             frames = video.frames(self.config.sampling)
-            policy = self.policy
+            loading = time.monotonic()
+            self.load()
+            started += time.monotonic() - loading  # the scan's own time is what tells files and settings apart
             timeline = _Timeline(self.detector, self.config.faces)
             limits = {"max_frames": self.config.batch_frames, "max_pixels": self.config.batch_pixels}
             with closing(batches_ahead(frames, **limits)) as batches:
@@ -112,7 +115,7 @@ class Scanner:
                         progress(timeline.frames, video.report.frames_wanted or None)
             rows = timeline.finish()
             info, report = video.info, video.report
-        decision = decide(rows, policy, self.detector.probability)
+        decision = decide(rows, self.policy, self.detector.probability)
         return VideoResult(
             path=fspath(path),
             status=Status.OK,

@@ -184,6 +184,7 @@ class _Decoding:
         self._index = survey.index
         self._orientation = survey.orientation
         self._neighbours = neighbours
+        self._last_place = -1
         self.packets_bad = 0
         self.pictures_flawed = 0
 
@@ -215,6 +216,7 @@ class _Decoding:
                 except AV_ERRORS:
                     self.packets_bad += 1
                     continue
+                self._last_place = place
                 self.pictures_flawed += frame.is_corrupt
                 yield _Sample(wanted, place, pixels)
         if missing and not careful:
@@ -229,7 +231,7 @@ class _Decoding:
             _LostError: not ``careful``, and a frame didn't come.
         """
         spare: tuple[int, VideoFrame] | None = None
-        seen = -1
+        seen = self._last_place
         for place, frame in frames:
             if place <= seen:
                 continue
@@ -265,20 +267,28 @@ class _Decoding:
         context = video.stream.codec_context
         small = context.width * context.height <= _FRAME_THREADS_PIXELS
         context.thread_type = "AUTO" if small and not careful else "SLICE"
+        if not careful and not self._index.leading.any():
+            # Threads patch up damaged pictures differently each time: have damage reported instead. Entering a stream
+            # of open GOPs would be reported, too.
+            context.options = {**context.options, "err_detect": "explode"}
         skipping = context.name in _SKIPPING_DECODERS and not careful
         needed = {int(self._index.packets[place]) for place in places}
-        places_of = _PlaceFinder(self._index.stamps)
+        finder = _PlaceFinder(self._index.stamps)
         packets = enumerate(PacketReader(video))
         for start, end in self._spans(places, careful=careful):
+            entering = not careful
             for number, packet in packets:
                 if number < start:
                     continue
+                entering &= number == start or not packet.is_keyframe
+                if entering and self._index.leading[number]:
+                    continue
                 if skipping:
                     context.skip_frame = "DEFAULT" if number in needed else "NONREF"
-                yield from self._identified(context, packet, places_of, careful=careful)
+                yield from self._identified(context, packet, finder, careful=careful)
                 if number >= end:
                     break
-            yield from self._identified(context, None, places_of, careful=careful)
+            yield from self._identified(context, None, finder, careful=careful)
             context.flush_buffers()
 
     def _spans(self, places: list[int], *, careful: bool) -> list[tuple[int, int]]:
@@ -318,6 +328,8 @@ class _Decoding:
             finder.skip()
             return
         for frame in frames:
+            if frame.is_corrupt and not careful:
+                raise _LostError
             place = finder.find(frame)
             if place is not None:
                 yield place, frame
@@ -327,18 +339,15 @@ class _PlaceFinder:
     """Tells the place of a decoded frame in presentation order: by its timestamp or, without any, by counting."""
 
     def __init__(self, stamps: NDArray[np.int64] | None) -> None:
-        self._stamps = stamps
+        self._places = None if stamps is None else dict(zip(stamps.tolist(), range(len(stamps)), strict=True))
         self._counted = 0
 
     def find(self, frame: VideoFrame) -> int | None:
         """The place of the next frame that was decoded; None for one that the index doesn't know."""
-        if self._stamps is None:
-            self._counted += 1
-            return self._counted - 1
-        if frame.pts is None:
-            return None
-        place = int(np.searchsorted(self._stamps, frame.pts))
-        return place if place < len(self._stamps) and self._stamps[place] == frame.pts else None
+        if self._places is not None:
+            return None if frame.pts is None else self._places.get(frame.pts)
+        self._counted += 1
+        return self._counted - 1
 
     def skip(self) -> None:
         """A packet was lost, and a frame with it."""

@@ -32,6 +32,12 @@ _FALLBACK_RATE = Fraction(25)
 #: A key frame this many frames before one already passed starts a new time line (two recordings joined).
 _JUMP_BACK_FRAMES = 4
 
+#: Formats whose timestamps are a running clock, as broadcast; a jump ahead is a new recording there, not a long still.
+_CLOCK_FORMATS = frozenset({"mpegts", "mpeg"})
+
+#: Seconds ahead that such a clock must jump. FFmpeg's own tool draws the line there, too (dts_delta_threshold).
+_JUMP_AHEAD_S = 10.0
+
 #: Share of distinct timestamps below which they are no time line.
 _DISTINCT_SHARE = 0.9
 
@@ -46,12 +52,13 @@ class FrameIndex:
     Attributes:
         times_s: presentation times from the first shown frame, increasing, shape (N,).
         duration_s: when the last frame leaves the screen.
-        stamps: timestamp (in the stream's time base) by which a decoded frame is recognised, shape (N,); None where
-            timestamps are missing or wrong: then frames are counted as they come.
+        stamps: timestamp (in the stream's time base) by which a decoded frame is recognised, distinct, shape (N,); None
+            where timestamps are missing or wrong: then frames are counted as they come.
         packets: number, in the order of the file, of the packet that holds each frame, shape (N,).
         entries: number of the packet from which each frame can be decoded, shape (N,).
+        leading: by packet number, whether its frame is shown before the key frame that precedes it in the file: it
+            builds on pictures from before that, too (open GOP).
         measured_fps: frames a second over the whole stream; None where that tells nothing.
-        packets_read: how many packets there are, those of frames that aren't shown included.
         end_position: byte in the file where the last packet ends; 0 where unknown.
         read_errors: how often reading failed.
     """
@@ -61,13 +68,18 @@ class FrameIndex:
     stamps: NDArray[np.int64] | None
     packets: NDArray[np.int64]
     entries: NDArray[np.int64]
+    leading: NDArray[np.bool_]
     measured_fps: Fraction | None
-    packets_read: int
     end_position: int
     read_errors: int
 
     def __len__(self) -> int:
         return len(self.times_s)
+
+    @property
+    def packets_read(self) -> int:
+        """How many packets there are, those of frames that aren't shown included."""
+        return len(self.leading)
 
 
 class PacketReader:
@@ -131,16 +143,19 @@ class IndexBuilder:
         key = np.frombuffer(self._key, dtype=np.bool_)
         numbers = np.flatnonzero(np.frombuffer(self._shown, dtype=np.bool_))
         stamps: NDArray[np.int64] | None = None
+        line = pts
         if self._pts_trusted(stream, container_format):
-            joined = _without_jumps(pts, key, max(1, round(frame_s / tick)))
-            numbers, ticks = _in_presentation_order(numbers, joined)
+            ahead = _JUMP_AHEAD_S / tick if container_format in _CLOCK_FORMATS else np.inf
+            line = _without_jumps(pts, key, max(1, round(frame_s / tick)), ahead)
+            numbers, ticks = _in_presentation_order(numbers, line)
             times = (ticks - ticks[:1]) * tick
-            stamps = ticks if joined is pts else None
+            stamps = pts[numbers] if line is pts or _distinct(pts[numbers], share=1) else None
         elif self._dts_trusted():
             ticks = np.sort(np.frombuffer(self._dts, dtype=np.int64)[numbers])
             times = (ticks - ticks[:1]) * tick
         else:
             times = np.arange(len(numbers)) * frame_s
+        entries, leading = _entries(line, key)
         last_s = self._last_duration * tick
         if not 0 < last_s <= _LONGEST_LAST_FRAME_S:
             last_s = frame_s
@@ -149,9 +164,9 @@ class IndexBuilder:
             duration_s=float(times[-1]) + last_s if len(times) else 0.0,
             stamps=stamps,
             packets=numbers,
-            entries=_entries(pts, key)[numbers],
+            entries=entries[numbers],
+            leading=leading,
             measured_fps=_rate(times),
-            packets_read=len(pts),
             end_position=self._end_position,
             read_errors=read_errors,
         )
@@ -163,15 +178,14 @@ class IndexBuilder:
         context = stream.codec_context
         if container_format == "avi" and context.name in {"h264", "hevc"} and context.has_b_frames:
             return False
-        return _distinct(self._pts)
+        return _distinct(np.frombuffer(self._pts, dtype=np.int64))
 
     def _dts_trusted(self) -> bool:
-        return not self._dts_missing and _distinct(self._dts)
+        return not self._dts_missing and _distinct(np.frombuffer(self._dts, dtype=np.int64))
 
 
-def _distinct(stamps: array[int]) -> bool:
-    values = np.frombuffer(stamps, dtype=np.int64)
-    return len(np.unique(values)) > _DISTINCT_SHARE * len(values)
+def _distinct(stamps: NDArray[np.int64], share: float = _DISTINCT_SHARE) -> bool:
+    return len(np.unique(stamps)) >= share * len(stamps)
 
 
 def _in_presentation_order(
@@ -182,34 +196,42 @@ def _in_presentation_order(
     return numbers[first], ticks
 
 
-def _without_jumps(pts: NDArray[np.int64], key: NDArray[np.bool_], frame_ticks: int) -> NDArray[np.int64]:
-    """Timestamps in file order, each time line that starts anew appended to the one before; ``pts`` if none does."""
-    jump = _JUMP_BACK_FRAMES * frame_ticks
-    highest = np.maximum.accumulate(pts)
-    if not np.any(key[1:] & (pts[1:] < highest[:-1] - jump)):
+def _without_jumps(
+    pts: NDArray[np.int64], key: NDArray[np.bool_], frame_ticks: int, ahead_ticks: float
+) -> NDArray[np.int64]:
+    """Timestamps in file order, each recording that starts a new clock put after the one before; ``pts`` if none does.
+
+    Args:
+        pts: in the order of the file.
+        key: which packets are key frames.
+        frame_ticks: how long a frame lasts.
+        ahead_ticks: a key frame that is farther ahead of everything before it starts a new clock.
+    """
+    behind_ticks = _JUMP_BACK_FRAMES * frame_ticks
+    change = pts[1:] - np.maximum.accumulate(pts)[:-1]
+    if not np.any(key[1:] & ((change < -behind_ticks) | (change > ahead_ticks))):
         return pts
-    joined = pts.copy()
+    line = pts.copy()
     shift, top = 0, int(pts[0])
     for number, (stamp, is_key) in enumerate(zip(pts.tolist(), key.tolist(), strict=True)):
-        if is_key and stamp + shift < top - jump:
+        if is_key and not -behind_ticks <= stamp + shift - top <= ahead_ticks:
             shift = top + frame_ticks - stamp
-        joined[number] = stamp + shift
+        line[number] = stamp + shift
         top = max(top, stamp + shift)
-    return joined
+    return line
 
 
-def _entries(pts: NDArray[np.int64], key: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each packet the number of the key packet from which it can be decoded; the file's start if there is none.
+def _entries(pts: NDArray[np.int64], key: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """For each packet the number of the key packet from which it can be decoded, and whether it is a leading one.
 
-    That is the last one at or before it. A frame that is shown before this key frame though it follows it in the file
-    builds on pictures from before it, too (open GOP), and needs the key frame before.
+    That key packet is the last one at or before it, or else the file's start. A leading frame, shown before this key
+    frame though it follows it in the file, needs the key frame before.
     """
     keys = np.concatenate(([0], np.flatnonzero(key)))
     place = np.cumsum(key)
     current = keys[place]
-    previous = keys[np.maximum(place - 1, 0)]
-    entries: NDArray[np.int64] = np.where(pts >= pts[current], current, previous) if len(pts) else current
-    return entries
+    leading = pts < pts[current] if len(pts) else np.zeros(0, dtype=np.bool_)
+    return np.where(leading, keys[np.maximum(place - 1, 0)], current), leading
 
 
 def _rate(times_s: NDArray[np.floating[Any]]) -> Fraction | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,15 +15,17 @@ from rich.text import Text
 # Marks that reorder what stands around them: a name could pose as another one.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+_ESCAPE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
+
 
 def safe(text: str) -> str:
-    """The text on one line, without anything that steers a terminal or reorders it; undecodable bytes as ``\\xNN``.
+    r"""The text on one line, without anything that steers a terminal or reorders it; undecodable bytes as ``\xNN``.
 
     Example:
-        >>> safe("a\\x1b[31m\\u202eb\\nc")
-        'a[31mb c'
+        >>> safe("a\x1b[31m\u202eb\nc")
+        'ab c'
     """
-    return "".join(_safe_character(character) for character in text)
+    return "".join(_safe_character(character) for character in _ESCAPE.sub("", text))
 
 
 def _safe_character(character: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +18,8 @@ from torchfakes_cli.scan.verdict import Policy
 #: People shown in the panel; the rest stand in the timeline.
 _PEOPLE_SHOWN = 8
 _PANEL_WIDTH = 100
-_SPARKLINE_WIDTH = 44
+#: Fits beside the other columns on 80, and gives each of 32 samples its own character.
+_SPARKLINE_WIDTH = 32
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.REAL: "bold green", Verdict.INCONCLUSIVE: "bold yellow"}
 
@@ -70,15 +72,15 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
         Text(_footer(result), style="dim"),
         Text("A low score is no proof of authenticity.", style="dim"),
     ]
-    return Panel(
+    panel = Panel(
         Group(*parts),
         title=Text(safe(result.path), style="bold"),
         title_align="left",
         box=box.ROUNDED if unicode else box.ASCII,
         border_style=_STYLES[verdict].removeprefix("bold "),
-        width=None,
         padding=(0, 1),
     )
+    return Constrain(panel, _PANEL_WIDTH)
 
 
 def duration(seconds: float) -> str:
@@ -107,13 +109,13 @@ def _meaning(result: VideoResult, policy: Policy) -> str:
         frames = "one frame looked at" if result.frames_sampled == 1 else f"{result.frames_sampled} frames looked at"
         words = _WHY_INCONCLUSIVE[result.reason]
         return words.format(frames=frames, real=policy.real_below, fake=policy.fake_above)
-    percent = f"{100 * (result.p_fake or 0):.0f} %"
+    percent = f"{100 * (result.p_fake or 0):.0f}%"
     if result.verdict is Verdict.FAKE:
         when = "" if result.peak_time_s is None else f", most of all at {_clock(result.peak_time_s)}"
-        return f"Person {_deciding(result)} looks synthetic{when}: the detector gives it {percent}."
+        return f"Person {_deciding(result)} looks synthetic ({percent} likely){when}."
     if sum(track.lasting for track in result.tracks) > 1:
-        return f"Nobody seen for long looks synthetic: the most suspicious person is given {percent}."
-    return f"The face looks real: the detector gives a probability of {percent} that it is synthetic."
+        return f"Nobody seen for long looks synthetic ({percent} likely for the most suspicious person)."
+    return f"The face looks real ({percent} likely to be synthetic)."
 
 
 def _deciding(result: VideoResult) -> int:

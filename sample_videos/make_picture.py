@@ -1,0 +1,34 @@
+"""Makes ``scan.svg``, the picture at the top of the README: what a scan of the samples prints.
+
+python sample_videos/make_picture.py
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from torchfakes_cli import scan_video
+from torchfakes_cli.cli.console import verdict_panel
+from torchfakes_cli.config import VerdictConfig
+from torchfakes_cli.detector import load_detector
+from torchfakes_cli.scan.verdict import settle_policy
+
+
+def main() -> None:
+    """Scan the three samples and draw the terminal."""
+    folder = Path(__file__).parent
+    detector = load_detector(device="cpu")
+    policy = settle_policy(VerdictConfig(), fake_above=detector.fake_above, real_below=detector.real_below)
+    console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True, highlight=False)
+    for clip in sorted(folder.glob("*.mp4")):
+        console.print(Text(f"$ torchfakes scan {clip.name}", style="bold"))
+        console.print(verdict_panel(scan_video(clip, detector=detector), policy))
+    console.save_svg(str(folder / "scan.svg"), title="torchfakes")
+
+
+if __name__ == "__main__":
+    main()

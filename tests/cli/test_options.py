@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import typer
+
+from torchfakes_cli.cli.options import parse_rate, parse_time, refuse_urls
+from torchfakes_cli.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1:30", 90),
+        ("0:01:30.5", 90.5),
+        ("2:00:00", 7200),
+        (".5", 0.5),
+        ("0", 0),
+        (" 5 ", 5),
+        ("90:00", 5400),
+    ],
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-5", "nan", "inf", "1:2:3:4", "1e3", "1:", "5s"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="no time"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("2", 2), ("0.5", Fraction(1, 2)), ("30000/1001", Fraction(30000, 1001))])
+def test_rates_are_exact(text: str, rate: Fraction) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "fast", "1/0", "nan", "inf"])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="no rate"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("url", ["https://example.org/a.mp4", "rtsp://camera/1", "HTTP://X/y"])
+def test_urls_are_refused_with_advice(url: str) -> None:
+    with pytest.raises(UsageError, match="Download"):
+        refuse_urls(["clip.mp4", url])
+
+
+def test_paths_are_no_urls(tmp_path: Path) -> None:
+    refuse_urls([str(tmp_path), "C:/clips/a.mp4", "C:\\clips\\a.mp4", "a:b.mp4"])

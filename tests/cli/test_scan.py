@@ -1,0 +1,169 @@
+"""The command as a user meets it: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from torchfakes_cli.cli import app
+from torchfakes_cli.report import TIMELINE_COLUMNS
+
+
+def scan(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["scan", *map(str, arguments)], catch_exceptions=False)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_clip_gives_a_verdict_and_a_timeline_beside_it(clips: Path, model: Path) -> None:
+    ended = scan(clips / "face.mp4", "--model", model, "--frames", 4)
+    assert ended.exit_code == 0
+    assert "FAKE" in ended.stdout
+    assert "Person 1 looks synthetic" in ended.stdout
+    assert "A low score is no proof of authenticity." in ended.stdout
+    assert "timeline:" in ended.stderr
+    timeline = clips / "face.timeline.csv"
+    assert timeline.read_text().startswith(",".join(TIMELINE_COLUMNS))
+    assert [row["track"] for row in table(timeline)] == ["1"] * 4
+    assert all(float(row["p_fake"]) > 0.7 for row in table(timeline))
+
+
+def test_a_folder_gives_a_line_each_and_a_timeline_beside_each(clips: Path, model: Path) -> None:
+    ended = scan(clips, "--model", model, "--frames", 3)
+    assert ended.exit_code == 3
+    empty, face = ended.stdout.splitlines()
+    assert empty.split() == ["inconclusive", str(clips / "empty.mp4"), "no_face"]
+    assert face.split()[0] == "fake"
+    assert "broken.mp4" in ended.stderr
+    assert "3 files in" in ended.stderr
+    assert "1 fake, 1 inconclusive, 1 error" in ended.stderr
+    assert sorted(path.name for path in clips.glob("*.csv")) == ["empty.timeline.csv", "face.timeline.csv"]
+
+
+def test_a_folder_with_output_gives_one_row_a_file_and_nothing_else(clips: Path, model: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.csv"
+    ended = scan(clips, "-o", results, "--model", model, "--frames", 3, "--quiet", "--fail-on-fake")
+    assert ended.exit_code == 4
+    rows = table(results)
+    assert [Path(row["path"]).name for row in rows] == ["broken.mp4", "empty.mp4", "face.mp4"]
+    assert [row["status"] for row in rows] == ["error", "ok", "ok"]
+    assert [row["verdict"] for row in rows] == ["", "inconclusive", "fake"]
+    assert rows[2]["model"] == "random"
+    lines = [line.split("\t") for line in ended.stdout.splitlines()]
+    assert [line[1] for line in lines] == ["error", "inconclusive", "fake"]
+    assert [line[2] for line in lines] == ["", "", rows[2]["p_fake"]]
+    assert len(ended.stderr.splitlines()) == 1
+    assert list(clips.glob("*.csv")) == []
+
+
+def test_json_lines_of_many_and_nothing_else_on_stdout(clips: Path, model: Path) -> None:
+    ended = scan(clips / "empty.mp4", clips / "missing.mp4", "--json", "--model", model, "--frames", 2)
+    assert ended.exit_code == 3
+    scanned, failed = map(json.loads, ended.stdout.splitlines())
+    assert (scanned["status"], scanned["reason"], len(scanned["timeline"])) == ("ok", "no_face", 2)
+    assert (failed["status"], failed["verdict"]) == ("error", None)
+    assert list(clips.glob("*.csv")) == []
+
+
+def test_a_threshold_answers_with_two_words_only(clips: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine.csv"
+    ended = scan(clips / "face.mp4", "--json", "--threshold", 0.999, "--model", model, "--frames", 3, "-o", output)
+    assert json.loads(ended.stdout)["verdict"] == "real"
+    assert len(table(output)) == 3
+    assert list(clips.glob("*.csv")) == []
+
+
+def test_what_is_wrong_with_a_file_is_one_line(clips: Path, model: Path) -> None:
+    ended = scan(clips / "broken.mp4", "--model", model)
+    assert ended.exit_code == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: {clips / 'broken.mp4'}: ")
+    assert list(clips.glob("*.csv")) == []
+
+
+def test_json_tells_of_a_failure_too(tmp_path: Path) -> None:
+    ended = scan(tmp_path / "missing.mp4", "--json")
+    assert ended.exit_code == 1
+    document = json.loads(ended.stdout)
+    assert (document["status"], document["error"]) == ("error", "no such file. Check the name and the folder.")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["https://example.org/clip.mp4"], "Download"),
+        (["clip.mp4", "--frames", "0"], "at least one frame"),
+        (["clip.mp4", "--frames", "5", "--fps", "2"], "not both"),
+        (["clip.mp4", "--start", "0:10", "--end", "5"], "after the start"),
+        (["clip.mp4", "--threshold", "1.5"], "between 0 and 1"),
+        (["clip.mp4", "--min-face", "2"], "12 pixels"),
+    ],
+)
+def test_what_makes_no_sense_is_code_2_and_one_line(arguments: list[str], words: str) -> None:
+    ended = scan(*arguments)
+    assert ended.exit_code == 2
+    (line,) = ended.stderr.splitlines()
+    assert words in line
+
+
+def test_a_missing_model_is_told_with_advice(clips: Path, tmp_path: Path) -> None:
+    for target in (clips / "empty.mp4", clips):
+        ended = scan(target, "--model", tmp_path / "missing.safetensors", "-o", tmp_path / "results.csv")
+        assert ended.exit_code == 1
+        (line,) = ended.stderr.splitlines()
+        assert "missing.safetensors" in line
+        assert "--model" in line
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_a_folder_without_videos_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    ended = scan(tmp_path)
+    assert ended.exit_code == 1
+    assert "no video found among 1 files" in ended.stderr
+
+
+@pytest.mark.parametrize("target", ["face.mp4", ""])
+def test_a_file_in_the_way_is_kept_and_told_before_anything_is_scanned(clips: Path, target: str) -> None:
+    diary = clips / "diary.csv"
+    diary.write_text("dear diary\n")
+    ended = scan(clips / target, "-o", diary, "--model", "never loaded")
+    assert ended.exit_code == 1
+    assert "--force" in ended.stderr
+    assert diary.read_text() == "dear diary\n"
+
+
+def test_a_file_named_like_a_timeline_is_kept_too(clips: Path) -> None:
+    (clips / "face.timeline.csv").write_text("dear diary\n")
+    for target in (clips, clips / "face.mp4"):
+        ended = scan(target, "--model", "never loaded")
+        assert ended.exit_code == 1
+        assert "face.timeline.csv" in ended.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="an administrator may write everywhere")
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_scanned(clips: Path) -> None:
+    clips.chmod(0o555)
+    try:
+        ended = scan(clips / "face.mp4", "--model", "never loaded")
+    finally:
+        clips.chmod(0o755)
+    assert ended.exit_code == 1
+    assert "-o" in ended.stderr
+
+
+def test_names_that_look_like_options_follow_two_dashes(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clips)
+    ended = scan("--", "-x.mp4")
+    assert ended.exit_code == 1
+    assert "-x.mp4: no such file" in ended.stderr

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.report.results import failure, result
+from torchfakes_cli.report import SCHEMA, result_to_json
+
+
+def test_a_document_holds_the_verdict_the_people_and_the_timeline() -> None:
+    document = json.loads(result_to_json(result()))
+    assert document["schema"] == SCHEMA
+    assert document["verdict"] == "inconclusive"
+    assert document["reason"] == "too_few_faces"
+    assert document["video"]["fps"] == 29.97
+    assert document["warnings"] == ["partial: 2 of 5 frames"]
+    assert document["tracks"][0]["p_fake"] == 0.2227
+    assert document["timeline"][0]["face"]["box"] == [-3.0, 10.0, 61.2, 80.0]
+    assert document["timeline"][2] == {
+        "time_s": 1.0,
+        "frame": None,
+        "track": None,
+        "face": None,
+        "sharpness": None,
+        "logit": None,
+        "p_fake": None,
+        "note": "no_face",
+    }
+
+
+def test_both_outcomes_have_the_same_fields() -> None:
+    scanned, failed = json.loads(result_to_json(result())), json.loads(result_to_json(failure()))
+    assert list(scanned) == list(failed)
+    assert failed["status"] == "error"
+    assert failed["verdict"] is None
+    assert failed["p_fake"] is None
+    assert failed["frames_sampled"] is None
+
+
+@pytest.mark.parametrize(
+    "name", ["=x.mp4", "two\nlines", "\x1b[31m\u202e.mp4", b"\xff\xfe".decode("utf-8", "surrogateescape")]
+)
+def test_the_raw_path_comes_back_from_one_ascii_line(name: str) -> None:
+    line = result_to_json(result(name), one_line=True)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["path"] == name
+
+
+def test_a_number_that_is_none_is_null() -> None:
+    document = json.loads(result_to_json(replace(result(), p_fake=float("nan"))))
+    assert document["p_fake"] is None

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
+from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.errors import ModelError, ModelNotFoundError, UnreadableFileError, UsageError
+from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
+from torchfakes_cli.scan import Scanner, scan_video
+
+
+@pytest.fixture(scope="module")
+def both(clips: Path, detector: Detector) -> VideoResult:
+    return scan_video(clips / "both.mp4", detector=detector)
+
+
+def test_the_most_suspicious_person_decides(both: VideoResult) -> None:
+    assert both.status is Status.OK
+    assert both.verdict is Verdict.FAKE
+    natural, blue = both.tracks
+    assert natural.logit < -1 < 1 < blue.logit
+    assert both.p_fake == blue.p_fake
+    assert blue.start_s <= both.peak_time_s <= blue.end_s
+
+
+def test_people_are_told_apart_and_timed(both: VideoResult) -> None:
+    natural, blue = both.tracks
+    assert (natural.start_s, natural.faces) == (0.0, 24)
+    assert blue.start_s == pytest.approx(1.0)
+    assert blue.faces == 12
+
+
+def test_the_timeline_has_a_row_a_face_in_order_of_time(both: VideoResult) -> None:
+    times = [row.time_s for row in both.timeline]
+    assert times == sorted(times)
+    assert len(both.timeline) == 24 + 12
+    assert both.frames_sampled == 24
+    assert all(row.p_fake is not None and row.sharpness > 30 for row in both.timeline)
+    assert both.faces_scored == 36
+
+
+def test_scores_do_not_depend_on_the_batches(clips: Path, detector: Detector) -> None:
+    sampling = SamplingConfig(frames=6, frames_fixed=True)
+    one, several = (
+        scan_video(clips / "both.mp4", ScanConfig(sampling=sampling, batch_frames=frames), detector=detector)
+        for frames in (16, 4)
+    )
+    assert [row.logit for row in several.timeline] == pytest.approx([row.logit for row in one.timeline], abs=1e-3)
+    assert [row.track for row in several.timeline] == [row.track for row in one.timeline]
+
+
+def test_what_comes_before_the_end_is_all_that_counts(clips: Path, detector: Detector) -> None:
+    config = ScanConfig(sampling=SamplingConfig(end_s=1.0, frames=4, frames_fixed=True))
+    result = scan_video(clips / "both.mp4", config, detector=detector)
+    assert result.verdict is Verdict.REAL
+    assert result.frames_sampled == 4
+
+
+def test_a_video_without_a_face_is_a_result(clips: Path, detector: Detector) -> None:
+    result = scan_video(clips / "empty.mp4", detector=detector)
+    assert (result.status, result.verdict, result.reason) == (Status.OK, Verdict.INCONCLUSIVE, Reason.NO_FACE)
+    assert result.p_fake is None
+    assert [row.note for row in result.timeline] == ["no_face"] * 6
+
+
+def test_blurry_faces_get_no_score(clips: Path, detector: Detector) -> None:
+    config = ScanConfig(sampling=SamplingConfig(frames=4, frames_fixed=True), faces=FaceConfig(blur_threshold=1e6))
+    result = scan_video(clips / "both.mp4", config, detector=detector)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.ALL_BLURRY)
+    assert result.faces_scored == 0
+    assert {row.note for row in result.timeline} == {"blurry"}
+
+
+def test_progress_ends_at_the_number_of_frames(clips: Path, detector: Detector) -> None:
+    steps: list[tuple[int, int | None]] = []
+    scan_video(clips / "empty.mp4", detector=detector, progress=lambda done, wanted: steps.append((done, wanted)))
+    assert steps[-1] == (6, 6)
+
+
+def test_a_missing_file_is_told_before_any_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFileError):
+        Scanner(model=tmp_path / "missing.safetensors").scan(tmp_path / "missing.mp4")
+
+
+def test_a_missing_model_is_told(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError):
+        Scanner(model=tmp_path / "missing.safetensors").scan(clips / "empty.mp4")
+
+
+def test_a_span_without_frames_is_a_usage_error(clips: Path, detector: Detector) -> None:
+    with pytest.raises(UsageError):
+        scan_video(clips / "empty.mp4", ScanConfig(sampling=SamplingConfig(start_s=60.0)), detector=detector)
+
+
+class Broken(nn.Module):
+    """Scores nothing but NaN."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures.mean((1, 2, 3)) * torch.nan
+
+
+def test_scores_that_are_no_numbers_give_no_verdict(clips: Path) -> None:
+    broken = Detector(Broken(), Header(name="broken"), torch.device("cpu"), torch.float32)
+    config = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))
+    with pytest.raises(ModelError, match="no number"):
+        scan_video(clips / "both.mp4", config, detector=broken)

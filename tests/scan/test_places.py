@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from torchfakes_cli.scan import timeline_places
+
+
+@pytest.mark.parametrize(
+    ("present", "video", "expected"),
+    [
+        ([], "clip.mp4", "clip.timeline.csv"),
+        (["other.mp4", "clip.txt"], "clip.mp4", "clip.timeline.csv"),
+        (["clip.mov"], "clip.mp4", "clip.mp4.timeline.csv"),
+        (["CLIP.mp4"], "clip.mp4", "clip.mp4.timeline.csv"),
+        (["clip.mov", "clip.mp4"], "clip.mp4.mkv", "clip.mp4.mkv.timeline.csv"),
+    ],
+)
+def test_a_timeline_lies_beside_its_clip(tmp_path: Path, present: list[str], video: str, expected: str) -> None:
+    for name in [*present, video]:
+        (tmp_path / name).touch()
+    path = str(tmp_path / video)
+    assert timeline_places([path]) == {path: tmp_path / expected}
+
+
+def test_no_two_clips_share_a_timeline(tmp_path: Path) -> None:
+    names = ["a.mp4", "a.mov", "a.mp4.mov", "b.mp4", "c/a.mp4", "odd.xyz", "odd.mp4"]
+    (tmp_path / "c").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    places = timeline_places([str(tmp_path / name) for name in names])
+    assert len(set(places.values())) == len(names)

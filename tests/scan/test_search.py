@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from torchfakes_cli.scan import find_videos
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def names(folder: Path, *paths: Path) -> list[str]:
+    found = find_videos(paths or [folder])
+    return [Path(video).relative_to(folder).as_posix() for video in found.videos]
+
+
+def test_videos_of_all_folders_in_one_order(tmp_path: Path) -> None:
+    touch(tmp_path, "b.mp4", "a.MOV", "c/z.webm", "c/y/x.mkv", "B.avi")
+    assert names(tmp_path) == ["B.avi", "a.MOV", "b.mp4", "c/y/x.mkv", "c/z.webm"]
+
+
+def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "a.mp4.part", "._a.mp4", ".hidden.mp4", "notes.txt", ".git/b.mp4", "a.timeline.csv")
+    found = find_videos([tmp_path])
+    assert names(tmp_path) == ["a.mp4"]
+    assert found.skipped == 5
+
+
+def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
+    touch(tmp_path, "clip.xyz")
+    assert names(tmp_path, tmp_path / "clip.xyz", tmp_path / "missing.mp4") == ["clip.xyz", "missing.mp4"]
+
+
+def test_what_is_named_twice_is_scanned_once(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    assert names(tmp_path, tmp_path, tmp_path / "a.mp4", tmp_path) == ["a.mp4"]
+
+
+def test_paths_stay_as_the_user_gave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "in/a.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert find_videos(["in", "./in/a.mp4"]).videos == (str(Path("in/a.mp4")), "./in/a.mp4")
+
+
+def test_links_that_loop_end(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.mp4")
+    try:
+        (tmp_path / "real" / "again").symlink_to(tmp_path, target_is_directory=True)
+        (tmp_path / "self").symlink_to(tmp_path / "self")
+    except OSError:
+        pytest.skip("this system lets us make no links")
+    assert names(tmp_path) == ["real/a.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs names that are no UTF-8")
+def test_names_that_are_no_text_are_found(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    try:
+        touch(tmp_path, name)
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="an administrator may read everything")
+def test_a_folder_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "closed/b.mp4")
+    (tmp_path / "closed").chmod(0)
+    try:
+        found = find_videos([tmp_path])
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert [Path(folder).name for folder, _ in found.unreadable] == ["closed"]
+    assert len(found.videos) == 1

@@ -1,0 +1,161 @@
+"""The policy, as its docstring states it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchfakes_cli.config import VerdictConfig
+from torchfakes_cli.errors import ModelError, UsageError
+from torchfakes_cli.records import Face, FaceScore, Reason, Verdict
+from torchfakes_cli.scan.verdict import Decision, Policy, decide, settle_policy, trimmed_mean
+
+POLICY = Policy(fake_above=0.7, real_below=0.3, min_faces=3, trim=0.1)
+FACE = Face((0.0, 0.0, 50.0, 60.0), 0.99, ((0.0, 0.0),) * 5)
+BLURRY = None
+
+
+def probability(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def timeline(people: dict[int, Sequence[float | None]], frames: int = 0) -> list[FaceScore]:
+    """One row a second for each person (track number → logits, None where blurry); empty frames up to ``frames``."""
+    rows = []
+    for second in range(max([frames, *map(len, people.values())])):
+        seen = [(track, scores[second]) for track, scores in people.items() if second < len(scores)]
+        if not seen:
+            rows.append(FaceScore(float(second), second, note="no_face"))
+        for track, score in seen:
+            p_fake = None if score is None else probability(score)
+            note = "blurry" if score is None else ""
+            rows.append(FaceScore(float(second), second, track, FACE, 50.0, score, p_fake, note))
+    return rows
+
+
+def verdict_on(people: dict[int, Sequence[float | None]], frames: int = 10, policy: Policy = POLICY) -> Decision:
+    return decide(timeline(people, frames), policy, probability)
+
+
+@pytest.mark.parametrize(
+    ("people", "verdict", "reason"),
+    [
+        ({}, Verdict.INCONCLUSIVE, Reason.NO_FACE),
+        ({1: [BLURRY] * 5}, Verdict.INCONCLUSIVE, Reason.ALL_BLURRY),
+        ({1: [5.0, 5.0]}, Verdict.INCONCLUSIVE, Reason.TOO_FEW_FACES),
+        ({1: [5.0, 5.0, BLURRY, BLURRY]}, Verdict.INCONCLUSIVE, Reason.TOO_FEW_FACES),
+        ({1: [-5.0], 2: [-5.0], 3: [-5.0]}, Verdict.INCONCLUSIVE, Reason.TOO_FEW_FACES),
+        ({1: [5.0] * 3}, Verdict.FAKE, None),
+        ({1: [-5.0] * 3}, Verdict.REAL, None),
+        ({1: [0.0] * 3}, Verdict.INCONCLUSIVE, Reason.BETWEEN_THRESHOLDS),
+        ({1: [-5.0] * 9, 2: [5.0] * 3}, Verdict.FAKE, None),
+        ({1: [-5.0] * 9, 2: [5.0] * 2}, Verdict.REAL, None),
+        ({1: [-5.0] * 9, 2: [BLURRY] * 9}, Verdict.REAL, None),
+    ],
+)
+def test_verdicts_and_reasons(
+    people: dict[int, Sequence[float | None]], verdict: Verdict, reason: Reason | None
+) -> None:
+    decision = verdict_on(people)
+    assert (decision.verdict, decision.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(("p", "verdict"), [(0.7, Verdict.FAKE), (0.3, Verdict.INCONCLUSIVE)])
+def test_the_thresholds_themselves(p: float, verdict: Verdict) -> None:
+    decision = decide(timeline({1: [0.0] * 3}), POLICY, lambda _: p)
+    assert decision.verdict is verdict
+
+
+def test_one_threshold_leaves_nothing_between() -> None:
+    policy = settle_policy(VerdictConfig(fake_above=0.5, real_below=0.5), fake_above=0.9, real_below=0.1)
+    for score in (-0.01, 0.0, 0.01):
+        assert verdict_on({1: [score] * 3}, policy=policy).verdict is (Verdict.FAKE if score >= 0 else Verdict.REAL)
+
+
+def test_the_detectors_thresholds_hold_where_the_user_gave_none() -> None:
+    policy = settle_policy(VerdictConfig(), fake_above=0.9, real_below=0.1)
+    assert (policy.fake_above, policy.real_below) == (0.9, 0.1)
+    with pytest.raises(UsageError, match="exceeds"):
+        settle_policy(VerdictConfig(fake_above=0.05), fake_above=0.9, real_below=0.1)
+
+
+def test_no_score_is_made_up() -> None:
+    for people in ({}, {1: [BLURRY] * 4}):
+        decision = verdict_on(people)
+        assert decision.p_fake is None
+        assert decision.peak_time_s is None
+
+
+def test_too_few_faces_still_tell_their_score_as_information() -> None:
+    decision = verdict_on({1: [-1.0], 2: [2.0, 2.0]})
+    assert decision.p_fake == pytest.approx(probability(2.0))
+
+
+@pytest.mark.parametrize(("frames", "lasting"), [(1, False), (2, True), (3, False)])
+def test_a_very_short_clip_needs_a_face_in_every_frame_but_never_one_alone(frames: int, lasting: bool) -> None:
+    scores = [5.0] * min(frames, 2)
+    (track,) = verdict_on({1: scores}, frames=frames).tracks
+    assert track.lasting is lasting
+
+
+def test_the_peak_is_the_most_suspicious_moment_of_the_deciding_track() -> None:
+    decision = verdict_on({1: [1.0, 4.0, 2.0, 4.0], 2: [-9.0, 3.0]})
+    assert decision.peak_time_s == 1.0
+
+
+def test_one_bad_frame_changes_no_verdict() -> None:
+    assert verdict_on({1: [-3.0, -3.0, 50.0]}).verdict is Verdict.REAL
+    assert verdict_on({1: [3.0] * 9 + [-50.0]}).verdict is Verdict.FAKE
+
+
+def test_tracks_tell_when_who_was_seen() -> None:
+    decision = verdict_on({2: [BLURRY, 1.0, 1.0, 1.0], 1: [0.0]})
+    first, second = decision.tracks
+    assert (first.number, first.faces, first.faces_scored, first.end_s) == (1, 1, 1, 0.0)
+    assert (second.start_s, second.end_s, second.faces, second.faces_scored) == (0.0, 3.0, 4, 3)
+    assert second.lasting
+    assert not first.lasting
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_gives_no_verdict(bad: float) -> None:
+    rows = [FaceScore(float(second), second, 1, FACE, 50.0, bad, 0.5) for second in range(5)]
+    with pytest.raises(ModelError, match="no number"):
+        decide(rows, POLICY, probability)
+
+
+LOGITS = st.lists(st.floats(-20, 20), min_size=1, max_size=60)
+
+
+@given(LOGITS)
+def test_the_trimmed_mean_lies_among_the_values_and_knows_no_order(logits: list[float]) -> None:
+    mean = trimmed_mean(logits, 0.1)
+    assert min(logits) - 1e-9 <= mean <= max(logits) + 1e-9
+    assert mean == trimmed_mean(logits[::-1], 0.1)
+
+
+@given(LOGITS)
+def test_without_trimming_it_is_the_mean(logits: list[float]) -> None:
+    assert trimmed_mean(logits, 0.0) == pytest.approx(statistics.fmean(logits), abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(1, 0), (2, 0), (3, 1), (10, 1), (11, 2), (30, 3)])
+def test_how_many_are_left_out(count: int, left_out: int) -> None:
+    values = [float(value**2) for value in range(count)]
+    assert trimmed_mean(values, 0.1) == pytest.approx(statistics.fmean(values[left_out : count - left_out]))
+
+
+@given(st.lists(st.floats(-8, 8), min_size=3, max_size=20), st.floats(0, 4))
+def test_more_suspicious_faces_never_make_a_video_less_fake(logits: list[float], more: float) -> None:
+    order = [Verdict.REAL, Verdict.INCONCLUSIVE, Verdict.FAKE]
+    before, after = verdict_on({1: logits}), verdict_on({1: [value + more for value in logits]})
+    assert order.index(after.verdict) >= order.index(before.verdict)
