@@ -44,7 +44,7 @@ def load_vggface2(network: nn.Module) -> None:
         DownloadError: they can't be fetched or don't match the recorded checksum.
         CheckpointError: the file isn't what it should be.
     """
-    path = fetch(os.environ.get(VGGFACE2_VARIABLE, VGGFACE2_URL), cache_folder())
+    path = fetch(os.environ.get(VGGFACE2_VARIABLE, VGGFACE2_URL), cache_folder(), first_wait_s=FIRST_WAIT_S)
     advice = f"Delete it and try again: {path}"
     try:
         state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
