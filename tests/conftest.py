@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,10 @@ from tests.clips import barcode_frames, write_clip
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# As the command line does: torch's threads mustn't spin on cores that others need. Set before anything imports torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

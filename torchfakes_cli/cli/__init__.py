@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that help and completion sta
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -59,5 +60,8 @@ _add("train", train_command)
 def main() -> None:
     """Runs the command line and exits with its code."""
     install_handlers()
+    # Torch's threads otherwise spin while they wait; where decoding or another program needs the same cores, a scan
+    # then takes many times as long. It counts only if it is set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
     sys.exit(typer.main.get_command(app)(prog_name="torchfakes"))

@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 #: Pictures above this many pixels (4K) are decoded without frame threads, each of which holds several of them.
 _FRAME_THREADS_PIXELS = 4096 * 2304
 
-
 #: Decoders that look at ``skip_frame`` packet by packet; others read it once, when they open.
 _SKIPPING_DECODERS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
-
 
 #: How many key frames earlier careful decoding begins; a picture that is refreshed in stripes is whole after that many.
 _KEYS_BACK = 2
@@ -249,11 +247,11 @@ class _Decoding:
                 spare = None
             elif lost is not None and self._neighbours:
                 yield lost, place, frame
-            elif self._neighbours:
+            elif self._neighbours and careful:
                 spare = place, frame
             if not missing:
                 return
-        if spare is not None and careful:
+        if spare is not None:
             yield missing.popleft(), *spare
 
     def _decoded_frames(

@@ -33,24 +33,9 @@ if TYPE_CHECKING:
 
 #: File name endings, lower case, that a folder is searched for.
 VIDEO_SUFFIXES: frozenset[str] = frozenset(
-    {
-        ".3g2",
-        ".3gp",
-        ".apng",
-        ".asf",
-        ".avi",
-        ".divx",
-        ".f4v",
-        ".flv",
-        ".gif",
-        ".h264",
-        ".h265",
-        ".hevc",
-        ".ivf",
-        ".m2ts",
-    }
-    | {".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".ts", ".vob"}
-    | {".webm", ".wmv", ".y4m"}
+    {".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf"}
+    | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv"}
+    | {".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 
 #: Largest picture decoded, in pixels: 8K (7680×4320) fits.
@@ -132,7 +117,7 @@ def open_video(path: str | PathLike[str]) -> OpenVideo:
         NoVideoStreamError: nothing in it can be shown.
         DecodeError: its structure is damaged.
     """
-    head = _read_head(path)
+    head, size = _read_head(path)
     try:
         container = av.open("file:" + str(Path(path).absolute()), "r", metadata_errors="replace", options=_OPTIONS)
     except AV_ERRORS as error:
@@ -143,11 +128,15 @@ def open_video(path: str | PathLike[str]) -> OpenVideo:
     except MediaError:
         container.close()
         raise
-    return OpenVideo(container, stream, video_streams, cut_short=_stated_size(head) > Path(path).stat().st_size)
+    return OpenVideo(container, stream, video_streams, cut_short=_stated_size(head) > size)
 
 
-def _read_head(path: str | PathLike[str]) -> bytes:
-    """Makes sure that a path is a regular, readable, non-empty file, without blocking on a pipe; returns its start."""
+def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
+    """Makes sure that a path is a regular, readable, non-empty file, without blocking on a pipe.
+
+    Returns:
+        The first few kilobytes of the file, and its size in bytes.
+    """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
         mode = Path(path).stat().st_mode
@@ -166,12 +155,12 @@ def _read_head(path: str | PathLike[str]) -> bytes:
         ) from error
     with os.fdopen(descriptor, "rb") as file:
         try:
-            head = file.read(4096)
+            head, size = file.read(4096), os.fstat(descriptor).st_size
         except OSError as error:
             raise UnreadableFileError("can't be read", path=path, advice="Check the disk.") from error
     if not head:
         raise UnreadableFileError("empty file", path=path, advice="Copy or download it again.")
-    return head
+    return head, size
 
 
 def _translated(error: BaseException, path: str | PathLike[str], head: bytes) -> MediaError:
@@ -192,7 +181,7 @@ def _translated(error: BaseException, path: str | PathLike[str], head: bytes) ->
 def _something_else(head: bytes) -> tuple[str, str]:
     """What a file that isn't a video seems to be, and advice; empty where nothing can be said."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    playlist = text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<smil", b"[playlist]", b"file "))
+    playlist = text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<smil", b"[playlist]"))
     if playlist or (text.startswith(b"<") and (b"<mpd" in text or b"<playlist" in text)):
         return "playlist refused: it would open other files or addresses", "Give the video file itself."
     if text.startswith(b"version https://git-lfs"):
