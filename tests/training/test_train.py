@@ -13,7 +13,7 @@ import torch
 
 from tests.training.crop_folders import write_crops
 from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import load_detector
+from torchfakes_cli.detector import Header, load_detector
 from torchfakes_cli.errors import DataError, ModelNotFoundError
 from torchfakes_cli.training.data import CoupleDataset, read_crop
 from torchfakes_cli.training.manifest import read_manifest
@@ -23,6 +23,7 @@ from torchfakes_cli.training.train import (
     couple_loss,
     rate_factor,
     train_detector,
+    verdict_counts,
     video_scores,
 )
 
@@ -49,6 +50,19 @@ def test_it_learns_an_obvious_manipulation(trained: tuple[TrainSummary, list[Tra
     assert summary.test is not None
     assert summary.test.frame_auc is not None
     assert summary.test.frame_auc > 0.9
+
+
+def test_the_verdicts_on_the_test_videos_add_up(trained: tuple[TrainSummary, list[TrainProgress]]) -> None:
+    counts = trained[0].test_verdicts
+    assert {label: sum(verdicts.values()) for label, verdicts in counts.items()} == {"real": 2, "fake": 2}
+    assert counts == trained[0].header.metrics["test_verdicts"]
+
+
+def test_verdicts_are_counted_at_the_checkpoints_thresholds() -> None:
+    videos = pd.DataFrame({"label": ["real", "real", "fake", "fake"], "logit": [-3.0, 3.0, 0.0, 3.0]})
+    counts = verdict_counts(videos, Header(name="x", fake_above=0.9, real_below=0.1))
+    assert counts["real"] == {"real": 1, "fake": 1, "inconclusive": 0}
+    assert counts["fake"] == {"real": 0, "fake": 1, "inconclusive": 1}
 
 
 def test_the_best_checkpoint_is_ready_to_scan_with(

@@ -146,7 +146,7 @@ def train_command(
 
 def _train(crops: str, config: TrainConfig) -> None:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.cli.console.train_view import figure, training_table
+    from torchfakes_cli.cli.console.train_view import figure, test_verdicts, training_table
     from torchfakes_cli.training import train_detector
 
     screen = Screen()
@@ -165,4 +165,6 @@ def _train(crops: str, config: TrainConfig) -> None:
 
         summary = train_detector(crops, config, progress)
     screen.result(training_table(summary))
+    if summary.test:
+        screen.result(test_verdicts(summary))
     screen.note(f"checkpoints: {summary.best} (best, calibrated) and {summary.last}")

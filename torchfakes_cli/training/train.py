@@ -29,7 +29,8 @@ from torchfakes_cli.detector.preprocess import standardise
 from torchfakes_cli.detector.pretrained import load_vggface2
 from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector, choose_device, fast_dtype
 from torchfakes_cli.errors import DataError, ModelError, OutputError
-from torchfakes_cli.scan.verdict import trimmed_mean
+from torchfakes_cli.records import Verdict
+from torchfakes_cli.scan.verdict import judge, settle_policy, trimmed_mean
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.data import (
     CoupleDataset,
@@ -110,6 +111,7 @@ class TrainSummary:
         best_epoch: from 1.
         validation: of the best epoch.
         test: of the best checkpoint on groups kept out of everything; None where there are none.
+        test_verdicts: how many real and fake test videos get which verdict, as ``{"real": {"fake": 1, …}, …}``.
         header: of the best checkpoint.
         warnings: all that came up.
     """
@@ -119,6 +121,7 @@ class TrainSummary:
     best_epoch: int
     validation: Scores
     test: Scores | None
+    test_verdicts: dict[str, dict[str, int]]
     header: Header
     warnings: tuple[str, ...]
 
@@ -303,10 +306,6 @@ class _Training:
         slope, intercept = fit_platt(videos["logit"].to_numpy(float), labels)
         chances = [probability(logit, slope, intercept) for logit in videos["logit"]]
         real_below, fake_above = real_fake_thresholds(chances, labels)
-        test = self.measure(network, self.test, interval=True) if len(self.test) else None
-        metrics = {"validation": asdict(self.measure(network, self.held_out, interval=True))}
-        if test is not None:
-            metrics["test"] = asdict(test)
         self.header = replace(
             self.header,
             slope=slope,
@@ -314,9 +313,15 @@ class _Training:
             calibrated_on=f"{len(videos)} validation videos of {videos['group'].nunique()} groups",
             real_below=real_below,
             fake_above=fake_above,
-            training={"epoch": best_epoch, "config": asdict(self.config)},
-            metrics=metrics,
         )
+        test = self.measure(network, self.test, interval=True) if len(self.test) else None
+        verdicts = verdict_counts(video_scores(self.scored(network, self.test)), self.header)
+        metrics = {
+            "validation": asdict(self.measure(network, self.held_out, interval=True)),
+            **({"test": asdict(test), "test_verdicts": verdicts} if test else {}),
+        }
+        training = {"epoch": best_epoch, "config": asdict(self.config)}
+        self.header = replace(self.header, training=training, metrics=metrics)
         # Half precision is exact enough for weights and halves the file.
         save_checkpoint(self.out / BEST, portable_state(network), self.header, torch.float16)
         return TrainSummary(
@@ -325,6 +330,7 @@ class _Training:
             best_epoch=best_epoch,
             validation=validation,
             test=test,
+            test_verdicts=verdicts,
             header=self.header,
             warnings=tuple(self.warnings),
         )
@@ -408,6 +414,21 @@ def couple_loss(logits: Tensor, labels: Tensor, ranking: float) -> Tensor:
     """
     loss = functional.binary_cross_entropy_with_logits(logits, labels)
     return loss + ranking * functional.softplus(logits[0::2] - logits[1::2]).mean()
+
+
+def verdict_counts(videos: pd.DataFrame, header: Header) -> dict[str, dict[str, int]]:
+    """How many real and fake videos get which verdict at a checkpoint's thresholds.
+
+    Args:
+        videos: as ``video_scores`` gives them.
+        header: with the calibration and the thresholds.
+    """
+    policy = settle_policy(VerdictConfig(), fake_above=header.fake_above, real_below=header.real_below)
+    counts = {label: {verdict.value: 0 for verdict in Verdict} for label in (REAL, FAKE)}
+    for label, logit in zip(videos["label"], videos["logit"], strict=True):
+        verdict, _ = judge(probability(logit, header.slope, header.intercept), policy)
+        counts[label][verdict.value] += 1
+    return counts
 
 
 def rate_factor(step: int, steps: int) -> float:

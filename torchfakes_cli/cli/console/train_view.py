@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.train import Scores, TrainSummary
@@ -25,6 +26,15 @@ def training_table(summary: TrainSummary) -> Table:
     if summary.test:
         _add_row(table, "test", summary.test)
     return table
+
+
+def test_verdicts(summary: TrainSummary) -> Text:
+    """What the best checkpoint would say of the test videos."""
+    lines = []
+    for label, counts in summary.test_verdicts.items():
+        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        lines.append(f"of {sum(counts.values())} {label} test videos: {said}")
+    return Text("\n".join(lines))
 
 
 def figure(value: float | None) -> str:
