@@ -55,7 +55,19 @@ def test_links_that_loop_end(tmp_path: Path) -> None:
         (tmp_path / "self").symlink_to(tmp_path / "self")
     except OSError:
         pytest.skip("this system lets us make no links")
-    assert names(tmp_path) == ["real/a.mp4"]
+    touch(tmp_path, "b.mp4")
+    assert names(tmp_path) == ["b.mp4", "real/a.mp4"]
+    assert names(tmp_path, tmp_path / "real") == ["real/a.mp4"]
+    assert names(tmp_path, tmp_path / "real" / "again") == ["real/again/b.mp4", "real/again/real/a.mp4"]
+
+
+def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/a.mp4", "in/b.mp4")
+    try:
+        (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system lets us make no links")
+    assert names(tmp_path, tmp_path / "in") == ["in/b.mp4", "in/more/a.mp4"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs names that are no UTF-8")

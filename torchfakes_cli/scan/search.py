@@ -31,7 +31,8 @@ def find_videos(paths: Iterable[str | PathLike[str]]) -> Finds:
 
     A file that is named is taken whatever its name, and whether or not it exists: what is wrong with it shows when it
     is scanned. In folders, a video is told by its suffix; hidden files and folders (``._clip.mp4`` among them) are not
-    for scanning. Links to folders are followed, each folder once, so loops end.
+    for scanning. Links to folders are followed, each folder once, but not upwards to a folder that holds the link: so
+    loops end, and don't draw in what lies outside.
     """
     search = _Search()
     for path in paths:
@@ -44,7 +45,7 @@ class _Search:
         self.videos: dict[str, None] = {}
         self.skipped = 0
         self.unreadable: list[tuple[str, str]] = []
-        self._visited: set[str] = set()
+        self._visited: set[Path] = set()
 
     def take(self, given: str) -> None:
         if not _is_folder(Path(given)):
@@ -62,7 +63,7 @@ class _Search:
                 self.skipped += 1
 
     def _entries(self, folder: Path) -> list[Path]:
-        real = os.path.realpath(folder)
+        real = Path(os.path.realpath(folder))
         if real in self._visited:
             return []
         self._visited.add(real)
@@ -73,7 +74,12 @@ class _Search:
             return []
         hidden = [entry for entry in entries if entry.name.startswith(".")]
         self.skipped += sum(not _is_folder(entry) for entry in hidden)
-        return [entry for entry in entries if not entry.name.startswith(".")]
+        upwards = {real, *real.parents}
+        return [entry for entry in entries if not (entry.name.startswith(".") or _leads_to(entry, upwards))]
+
+
+def _leads_to(entry: Path, folders: set[Path]) -> bool:
+    return entry.is_symlink() and Path(os.path.realpath(entry)) in folders
 
 
 def _is_folder(path: Path) -> bool:
