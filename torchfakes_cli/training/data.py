@@ -27,12 +27,16 @@ from torchfakes_cli.training.augment import Augmentation, Level
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.manifest import LANDMARK_COLUMNS
 from torchfakes_cli.training.parts import SETTINGS_NAME
-from torchfakes_cli.training.self_blend import Portrait, self_blend
+from torchfakes_cli.training.self_blend import Portrait, blend, blending_mask, self_blend
 
 #: Share of the self-blended fakes whose face comes from another person.
 DONOR_SHARE = 0.35
-#: Fakes beside their originals teach the manipulation, others their source as well: so much more often are they drawn.
-PAIRED_ODDS = 3.0
+#: So much more often are drawn: fakes beside their originals, since others teach their source as well as the
+#: manipulation, and frames of videos to be blended, since stills are sharper than what will be scanned.
+FAVOURED_ODDS = 3.0
+#: Share of the fakes beside their originals of which only a part is shown, in the original's picture. The whole face
+#: shows another person as well, and a network may learn the few people of a corpus by heart.
+PARTIAL_SHARE = 0.5
 #: A couple is drawn again this often when a crop can't be read, before training gives up.
 MAX_REDRAWS = 20
 
@@ -64,8 +68,8 @@ class _Pool:
     odds: NDArray[np.float64]
 
     @classmethod
-    def of(cls, table: pd.DataFrame, paired: Collection[int] = ()) -> _Pool:
-        """All rows of a table; methods most of whose rows are ``paired`` with an original come more often."""
+    def of(cls, table: pd.DataFrame, favoured: Collection[int] = ()) -> _Pool:
+        """All rows of a table; methods most of whose rows are ``favoured`` come more often."""
         methods = [
             [[int(i) for i in rows.index] for _, rows in method.groupby("group")]
             for _, method in table.groupby("method")
@@ -74,8 +78,8 @@ class _Pool:
         weights = np.sqrt([len(groups) for groups in methods])
         for place, groups in enumerate(methods):
             rows = [row for group in groups for row in group]
-            if 2 * sum(row in paired for row in rows) > len(rows):
-                weights[place] *= PAIRED_ODDS
+            if 2 * sum(row in favoured for row in rows) > len(rows):
+                weights[place] *= FAVOURED_ODDS
         return cls(methods, weights / max(1e-9, weights.sum()))
 
     def draw(self, rng: np.random.Generator, method: int | None = None) -> tuple[int, int]:
@@ -110,7 +114,7 @@ class CoupleDataset(Dataset[Tensor]):
             raise DataError(f"there are {found}", path=folder, advice="Both are needed (or --self-blend 1).")
         frames_of = reals.groupby("video")["frame"].transform("nunique")
         moving = reals[frames_of > 1]
-        self._reals = _Pool.of(reals)
+        self._reals = _Pool.of(reals, set(moving.index))
         self._moving = _Pool.of(moving if len(moving) else reals)
         self._crops: list[str] = table["crop"].tolist()
         self._landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 5, 2)
@@ -149,7 +153,13 @@ class CoupleDataset(Dataset[Tensor]):
         else:
             row, _ = self._fakes.draw(rng)
             fake = self._read(row)
-            real = self._read(self._original[row] if row in self._original else self._moving.draw(rng)[0])
+            if row in self._original:
+                original = self._portrait(self._original[row])
+                real = original.pixels
+                if rng.random() < PARTIAL_SHARE and real.shape == fake.shape:
+                    fake = blend(real, fake, blending_mask(original, rng))
+            else:
+                real = self._read(self._moving.draw(rng)[0])
         changes = Augmentation.draw(cast(Level, self.config.augment), rng, strength)
         size = self.config.input_size
         return torch.from_numpy(np.stack([changes.apply(real, size), changes.apply(fake, size)]))

@@ -89,13 +89,17 @@ def self_blend(
         base = _restyled(base, rng, subtle)
     if rng.random() < 0.35:
         source = _coarsened(source, rng)
-    mask = blending_mask(target, rng)
     opacity = 1.0 if donor is not None or rng.random() > strength else float(rng.choice(OPACITIES))
-    mask = mask[..., None] * opacity
-    blend = source.astype(np.float32) * mask + base.astype(np.float32) * (1 - mask)
-    fake = np.clip(np.rint(blend), 0, 255).astype(np.uint8)
+    fake = blend(base, source, blending_mask(target, rng) * opacity)
     # A coloured face in a grey picture would teach nothing.
     return (_greyed(base), _greyed(fake)) if _is_grey(target.pixels) else (base, fake)
+
+
+def blend(base: Picture, source: Picture, mask: NDArray[np.float32]) -> Picture:
+    """The source where the mask is 1, the base where it is 0; all S×S, and S×S×3 comes back."""
+    share = mask[..., None]
+    mixed = source.astype(np.float32) * share + base.astype(np.float32) * (1 - share)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
 def blending_mask(target: Portrait, rng: np.random.Generator) -> NDArray[np.float32]:
