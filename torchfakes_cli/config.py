@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import inf
 
 from torchfakes_cli.errors import UsageError
 
 #: Side in pixels to which a grey crop is resized before its sharpness is measured, so that the threshold means the
 #: same for a small face and a large one.
 SHARPNESS_SIZE = 160
+#: Side in pixels of a new network's input: the size that facenet-pytorch's weights were trained at.
+DEFAULT_INPUT_SIZE = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ class FaceConfig:
             raise UsageError("the face confidence must lie between 0 and 1")
         if not 0.5 <= self.margin <= 4:
             raise UsageError("the crop margin is a factor between 0.5 and 4")
-        if self.blur_threshold < 0:
-            raise UsageError("the blur threshold must not be negative")
+        if not 0 <= self.blur_threshold < inf:
+            raise UsageError("the blur threshold must be a number from 0 up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,9 @@ class ScanConfig:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         batch_pixels: pixels of full frames held at once, so that memory doesn't grow with length or size.
         batch_frames: frames detected at once, at most.
+        timeout_s: a file is given up when its decoder makes no progress for so many seconds. Time that grows with the
+            work is no hang: each of the file's frames may add half a second.
+        memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -115,6 +121,14 @@ class ScanConfig:
     device: str = "auto"
     batch_pixels: int = 16 * 1920 * 1080
     batch_frames: int = 16
+    timeout_s: float = 60.0
+    memory_mb: int = 2048
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0:
+            raise UsageError("the timeout must be above 0 seconds")
+        if self.memory_mb < 64:
+            raise UsageError("decoding takes 64 MiB of memory or more: choose a higher limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +197,7 @@ class TrainConfig:
         learning_rate: at its highest; None for 1e-3 from scratch and 1e-4 otherwise.
         weight_decay: of AdamW.
         dropout: share of the pooled features left out.
-        input_size: side of the network's input in pixels.
+        input_size: side of the network's input in pixels; None for the start's own, or 160.
         self_blend: share of the fakes that are made from genuine faces while training.
         augment: ``none``, ``light`` or ``strong``.
         ramp: share of the training over which what destroys detail grows to its full strength.
@@ -193,6 +207,7 @@ class TrainConfig:
         workers: processes that read and augment crops; None chooses by the number of cores.
         seed: decides the order, the augmentation and random weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        force: replace what an earlier training left in ``out``.
     """
 
     out: str = "runs/detector"
@@ -204,7 +219,7 @@ class TrainConfig:
     learning_rate: float | None = None
     weight_decay: float = 0.01
     dropout: float = 0.6
-    input_size: int = 160
+    input_size: int | None = None
     self_blend: float = 0.0
     augment: str = "light"
     ramp: float = 0.4
@@ -214,6 +229,7 @@ class TrainConfig:
     workers: int | None = None
     seed: int = 0
     device: str = "auto"
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -226,7 +242,7 @@ class TrainConfig:
             raise UsageError("the learning rate must lie between 0 and 1")
         if not 0 <= self.dropout < 1:
             raise UsageError("the dropout must lie in [0, 1)")
-        if not 75 <= self.input_size <= 1024:
+        if self.input_size is not None and not 75 <= self.input_size <= 1024:
             raise UsageError("the network takes pictures of 75 to 1024 pixels a side")
         if not 0 <= self.self_blend <= 1:
             raise UsageError("the self-blended share must lie between 0 and 1")
@@ -234,8 +250,12 @@ class TrainConfig:
             raise UsageError("the augmentation is none, light or strong")
         if not 0 <= self.ramp <= 1:
             raise UsageError("the ramp is a share between 0 and 1")
-        if self.ranking < 0:
-            raise UsageError("the weight of the ranking loss must not be negative")
+        if not 0 <= self.ranking < inf:
+            raise UsageError("the weight of the ranking loss must be a number from 0 up")
+        if not 0 <= self.weight_decay < 1:
+            raise UsageError("the weight decay must lie in [0, 1)")
+        if self.seed < 0:
+            raise UsageError("the seed must not be negative")
         if not 0 <= self.ema < 1:
             raise UsageError("the decay of the running average must lie in [0, 1)")
         if self.frames_per_video < 1:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
 from torchfakes_cli.detector import checkpoint as checkpoint_module
 from torchfakes_cli.detector.network import build_network, load_weights, portable_state
-from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError
+from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError, OutputError
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,15 @@ def test_half_a_checkpoint_is_damaged(tmp_path: Path, state: dict[str, Tensor]) 
         load_checkpoint(path)
 
 
+def test_broken_weights_are_never_written(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, state, Header(name="good"))
+    too_large = {**state, "last_bn.running_var": torch.full_like(state["last_bn.running_var"], 1e6)}
+    with pytest.raises(ModelError, match=r"last_bn\.running_var"):
+        save_checkpoint(path, too_large, Header(name="bad"), torch.float16)
+    assert load_checkpoint(path)[1].name == "good"
+
+
 def test_someone_elses_safetensors_is_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "c.safetensors")
     with pytest.raises(CheckpointError, match="no torchfakes header"):
@@ -139,6 +148,7 @@ def test_someone_elses_safetensors_is_refused(tmp_path: Path) -> None:
         ({"scale": 0}, "scale"),
         ({"fake_above": 0.2, "real_below": 0.8}, "fake_above"),
         ({"fake_above": float("nan")}, "fake_above"),
+        ({"slope": 10**400}, "damaged"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from torchfakes_cli.detector import pretrained
 from torchfakes_cli.detector.network import build_network
-from torchfakes_cli.detector.pretrained import VGGFACE2_VARIABLE, fetch, load_vggface2
+from torchfakes_cli.detector.pretrained import VGGFACE2_VARIABLE, fetch, load_vggface2, record_checksum
 from torchfakes_cli.errors import CheckpointError, DownloadError
 
 
@@ -95,6 +95,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_is_refused(server: Server, tmp_path: Path) -> None:
     path = fetch(server.url, tmp_path)
+    record_checksum(path)
     path.write_bytes(b"something else")
     with pytest.raises(DownloadError, match="SHA-256"):
         fetch(server.url, tmp_path)
@@ -120,9 +121,14 @@ def test_face_recognition_weights_fill_all_but_the_logit(server: Server, own_cac
     assert torch.equal(network.conv2d_1a.conv.weight, public["conv2d_1a.conv.weight"])
     assert torch.equal(network.last_bn.running_var, public["last_bn.running_var"])
     assert torch.equal(network.logits.weight, own_logit)
+    assert (own_cache / "weights.pt.sha256").is_file()
 
 
 def test_a_page_instead_of_weights_is_refused(server: Server, own_cache: Path) -> None:
     server.body = b"<html>Please log in</html>"
-    with pytest.raises(CheckpointError, match="no file of weights"):
+    with pytest.raises(CheckpointError, match="Delete it and try again"):
         load_vggface2(build_network())
+    # Once deleted, the right file is not measured by the wrong one's checksum.
+    (own_cache / "weights.pt").unlink()
+    server.body = b"weights"
+    assert fetch(server.url, own_cache).read_bytes() == b"weights"

@@ -65,7 +65,13 @@ def test_a_cut_ends_every_track() -> None:
 def test_a_short_absence_does_not_end_a_track_and_a_long_one_does() -> None:
     person = [(200.0, 100.0, RED)]
     assert follow([(0.0, person, room()), (1.0, [], room()), (2.0, person, room())]) == [[1], [], [1]]
-    assert follow([(0.0, person, room()), (60.0, person, room())]) == [[1], [2]]
+    gone = [(float(t), [], room()) for t in range(1, 9)]
+    assert follow([(0.0, person, room()), *gone, (9.0, person, room())])[-1] == [2]
+
+
+def test_samples_far_apart_still_make_a_track() -> None:
+    person = [(200.0, 100.0, RED)]
+    assert follow([(30.0 * t, person, room()) for t in range(4)]) == [[1]] * 4
 
 
 def test_someone_else_in_the_same_place_is_someone_else() -> None:

@@ -43,3 +43,8 @@ def test_whole_groups_are_drawn() -> None:
     groups = np.r_[np.zeros(100), 1, 2]
     low, high = auc_interval(labels, scores, groups, rounds=400) or (0.5, 0.5)
     assert (low, high) == (0.0, 1.0)
+
+
+def test_nothing_has_no_interval() -> None:
+    assert auc_interval([], [], []) is None
+    assert auc_interval([1, 1], [0.1, 0.2], ["a", "b"]) is None

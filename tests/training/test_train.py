@@ -13,18 +13,18 @@ import torch
 
 from tests.training.crop_folders import write_crops
 from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import Header, load_detector
-from torchfakes_cli.errors import DataError, ModelNotFoundError
+from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
+from torchfakes_cli.detector.network import build_network, portable_state
+from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, OutputError
 from torchfakes_cli.training.data import CoupleDataset, read_crop
 from torchfakes_cli.training.manifest import read_manifest
+from torchfakes_cli.training.measure import verdict_counts, video_scores
 from torchfakes_cli.training.train import (
     TrainProgress,
     TrainSummary,
     couple_loss,
     rate_factor,
     train_detector,
-    verdict_counts,
-    video_scores,
 )
 
 TINY = TrainConfig(
@@ -108,6 +108,15 @@ def test_training_goes_on_from_a_checkpoint(
     assert (summary.test.frame_auc or 0) > 0.8
 
 
+def test_a_checkpoint_tells_its_recipe_and_not_where_it_was_made(
+    trained: tuple[TrainSummary, list[TrainProgress]],
+) -> None:
+    training = trained[0].header.training
+    assert training["start"] == "scratch"
+    assert training["config"]["self_blend"] == TINY.self_blend
+    assert str(Path(trained[0].best).parent) not in str(training)
+
+
 def test_a_start_that_is_not_there_says_so(crops: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"nowhere\.safetensors"):
         train_detector(crops, replace(TINY, start=str(tmp_path / "nowhere.safetensors"), out=str(tmp_path)))
@@ -138,7 +147,7 @@ def test_a_couple_is_a_fake_and_its_own_original(crops: Path) -> None:
     full_size = CoupleDataset(train, crops, replace(TINY, input_size=96), 40)
     whole = 0
     for number in range(20):
-        real, fake = (picture.numpy() for picture in full_size[number])
+        real, fake = (picture.numpy() for picture in full_size[number].pictures)
         original = reals[real.tobytes()]
         if fake.tobytes() in fakes:
             assert original.split("/")[3:] == fakes[fake.tobytes()].split("/")[3:]
@@ -150,7 +159,7 @@ def test_a_couple_is_a_fake_and_its_own_original(crops: Path) -> None:
             assert (fake <= np.maximum(real, partner)).all()
             assert not np.array_equal(fake, real)
     assert 4 <= whole <= 16
-    assert dataset[0].shape == (2, 75, 75, 3)
+    assert dataset[0].pictures.shape == (2, 75, 75, 3)
 
 
 def test_the_number_alone_decides_a_couple(crops: Path) -> None:
@@ -158,35 +167,100 @@ def test_the_number_alone_decides_a_couple(crops: Path) -> None:
     config = replace(TINY, self_blend=0.5, augment="strong")
     first, second = (CoupleDataset(table[table["split"] == "train"], crops, config, 40) for _ in range(2))
     second[3]
-    assert all(torch.equal(first[number], second[number]) for number in (7, 0, 39))
+    assert all(torch.equal(first[number].pictures, second[number].pictures) for number in (7, 0, 39))
     other = CoupleDataset(table[table["split"] == "train"], crops, replace(config, seed=1), 40)
-    assert not all(torch.equal(first[number], other[number]) for number in range(5))
+    assert not all(torch.equal(first[number].pictures, other[number].pictures) for number in range(5))
 
 
 def test_genuine_faces_alone_can_be_trained_on(crops: Path) -> None:
     table = read_manifest(crops)
     reals = table[(table["split"] == "train") & (table["label"] == "real")]
     dataset = CoupleDataset(reals, crops, replace(TINY, self_blend=1.0), 40)
-    differing = [not torch.equal(*dataset[number]) for number in range(10)]
+    differing = [not torch.equal(*dataset[number].pictures) for number in range(10)]
     assert all(differing)
     with pytest.raises(DataError, match="--self-blend"):
         CoupleDataset(reals, crops, TINY, 40)
 
 
-def test_a_broken_crop_is_passed_over(tmp_path: Path) -> None:
+def test_a_broken_crop_is_passed_over_and_counted(tmp_path: Path) -> None:
     folder = write_crops(tmp_path, {"train": 2}, frames=2)
     (folder / "train/real/film/p1/0_1.png").write_bytes(b"no picture")
-    table = read_manifest(folder)
-    dataset = CoupleDataset(table, folder, TINY, 40)
-    assert all(dataset[number].shape == (2, 75, 75, 3) for number in range(20))
+    dataset = CoupleDataset(read_manifest(folder), folder, TINY, 40)
+    couples = [dataset[number] for number in range(20)]
+    assert all(couple.pictures.any() and couple.error is None for couple in couples)
+    assert sum(couple.passed_over for couple in couples) > 0
 
 
-def test_a_folder_of_broken_crops_is_refused(tmp_path: Path) -> None:
-    folder = write_crops(tmp_path, {"train": 1}, frames=1)
-    for path in folder.rglob("*.png"):
+def test_a_few_broken_crops_are_told_of(tmp_path: Path) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 2, "val": 1}, frames=3)
+    (folder / "train/real/film/p1/0_1.png").write_bytes(b"no picture")
+    (folder / "val/real/film/p3/0_1.png").unlink()
+    summary = train_detector(folder, replace(TINY, out=str(tmp_path / "run"), epochs=1, samples_per_epoch=16))
+    assert any("passed over" in warning for warning in summary.warnings)
+    assert any("1 validation or test crops could not be read" in warning for warning in summary.warnings)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_folder_of_broken_crops_is_refused_in_one_line(tmp_path: Path, workers: int) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1}, frames=2)
+    for path in (folder / "train").rglob("*.png"):
         path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match="not a square picture"):
-        CoupleDataset(read_manifest(folder), folder, TINY, 40)[0]
+    with pytest.raises(DataError, match="not a square picture") as caught:
+        train_detector(folder, replace(TINY, out=str(tmp_path / "run"), workers=workers))
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_unreadable_validation_crops_end_training_in_words(tmp_path: Path) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1}, frames=2)
+    for path in (folder / "val").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match="none of 4 crops could be read"):
+        train_detector(folder, replace(TINY, out=str(tmp_path / "run"), epochs=1, samples_per_epoch=8))
+
+
+def test_an_earlier_training_is_not_overwritten(trained: tuple[TrainSummary, list[TrainProgress]], crops: Path) -> None:
+    folder = Path(trained[0].best).parent
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with pytest.raises(OutputError, match="--force"):
+        train_detector(crops, replace(TINY, out=str(folder)))
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_diverging_training_stops_and_keeps_no_broken_weights(crops: Path, tmp_path: Path) -> None:
+    config = replace(TINY, out=str(tmp_path), learning_rate=0.99, weight_decay=0.0, epochs=1, samples_per_epoch=8)
+    state, header = load_checkpoint(Path(save_random(tmp_path / "start.safetensors")))
+    state["logits.weight"] = torch.full_like(state["logits.weight"], 3e38)
+    save_checkpoint(tmp_path / "start.safetensors", state, header)
+    with pytest.raises(ModelError, match="diverged at step 0"):
+        train_detector(crops, replace(config, start=str(tmp_path / "start.safetensors")))
+    assert not (tmp_path / "best.safetensors").exists()
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def save_random(path: Path, **header: float) -> str:
+    torch.manual_seed(0)
+    save_checkpoint(path, portable_state(build_network()), Header(name="parent", **header))  # type: ignore[arg-type]
+    return str(path)
+
+
+def test_crops_of_another_margin_than_the_start_are_refused(crops: Path, tmp_path: Path) -> None:
+    start = save_random(tmp_path / "start.safetensors", margin=1.6)
+    with pytest.raises(DataError, match=r"--margin 1\.6"):
+        train_detector(crops, replace(TINY, start=start, out=str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [("split", "trian", "unknown split 'trian'"), ("label", "1", "unknown label '1'"), ("split", "val", "'p1'")],
+)
+def test_a_manifest_that_mixes_up_its_splits_is_refused(tmp_path: Path, column: str, value: str, words: str) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 2, "val": 1}, frames=2)
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False, dtype=str)
+    table.loc[0, column] = value
+    table.to_csv(folder / "manifest.csv", index=False)
+    with pytest.raises(DataError, match=words):
+        train_detector(folder, replace(TINY, out=str(tmp_path / "run")))
 
 
 def test_a_fake_below_its_real_face_costs_more_the_further_it_is() -> None:

@@ -92,7 +92,13 @@ def train_command(
         _DEFAULT.seed
     ),
     input_size: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_NETWORK, help="Side of the network's input.")
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            rich_help_panel=_NETWORK,
+            help="Side of the network's input.",
+            show_default="the start's own, or 160",
+        ),
     ] = _DEFAULT.input_size,
     dropout: Annotated[
         float, typer.Option(metavar="SHARE", rich_help_panel=_NETWORK, help="Share of the features left out.")
@@ -114,6 +120,9 @@ def train_command(
     name: Annotated[
         str, typer.Option(metavar="NAME", rich_help_panel=_OUTPUT, help="Of the detector, as verdicts will show it.")
     ] = _DEFAULT.name,
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=_OUTPUT, help="Replace an earlier training in the folder.")
+    ] = _DEFAULT.force,
     debug: Annotated[
         bool, typer.Option("--debug", rich_help_panel=_OUTPUT, help="Show the log, and tracebacks of errors.")
     ] = False,
@@ -140,6 +149,7 @@ def train_command(
             workers=workers,
             seed=seed,
             device=device,
+            force=force,
         )
         _train(crops, config)
 
@@ -150,6 +160,7 @@ def _train(crops: str, config: TrainConfig) -> None:
     from torchfakes_cli.training import train_detector
 
     screen = Screen()
+    told: set[str] = set()
     with screen.progress("training") as advance:
 
         def progress(step: TrainProgress) -> None:
@@ -162,9 +173,13 @@ def _train(crops: str, config: TrainConfig) -> None:
                 )
             if step.warning:
                 screen.warning(step.warning)
+                told.add(f"epoch {step.epoch}: {step.warning}")
 
         summary = train_detector(crops, config, progress)
     screen.result(training_table(summary))
     if summary.test:
         screen.result(test_verdicts(summary))
+    for warning in summary.warnings:
+        if warning not in told:
+            screen.warning(warning)
     screen.note(f"checkpoints: {summary.best} (best, calibrated) and {summary.last}")

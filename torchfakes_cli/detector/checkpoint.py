@@ -23,7 +23,7 @@ from torch import Tensor
 
 from torchfakes_cli.detector.network import ARCHITECTURE
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
-from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError
+from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError, OutputError
 
 #: Key of our JSON in the safetensors metadata, and the version of its layout.
 HEADER_KEY = "torchfakes"
@@ -51,7 +51,7 @@ class Header:
         real_below: below this probability it is called real.
         training: how it was trained, as plain JSON.
         metrics: what was measured on groups it never saw, as plain JSON.
-        licence: of the weights.
+        licence: of the weights; empty where nobody said.
         created: ISO date.
         version: of torchfakes that wrote it.
     """
@@ -69,7 +69,7 @@ class Header:
     real_below: float = 0.5
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    licence: str = "Apache-2.0"
+    licence: str = ""
     created: str = ""
     version: str = ""
 
@@ -87,9 +87,12 @@ def save_checkpoint(
 
     Raises:
         OutputError: the file can't be written.
+        ModelError: a weight is not finite (in the type it would be stored in); nothing is written.
     """
     text = json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise ModelError(f"the weights are no numbers any more ({broken[0]})", path=path)
     write_atomically(path, to_safetensors(tensors, metadata={HEADER_KEY: text}))
 
 
@@ -114,10 +117,12 @@ def write_atomically(path: Path, data: bytes) -> None:
             Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         cause = f"can't be written ({error.strerror or error})"
         raise OutputError(cause, path=path, advice="Check the folder's rights and free space.") from error
+    finally:
+        # Gone after a success; left by an error or an interruption.
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Header]:
@@ -130,12 +135,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Header]:
         ModelNotFoundError: there is no such file.
         CheckpointError: it isn't a checkpoint of ours, or it is damaged.
     """
-    _check_file(path)
     try:
+        _check_file(path)
         with safe_open(path, framework="pt", device="cpu") as handle:
             header = _read_header(path, handle.metadata() or {})
-            state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dictionary
-    except (SafetensorError, OSError, ValueError, struct.error) as error:
+            # Copies: the file may be replaced while the weights live, which Windows forbids for one that is mapped.
+            state = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118 - not a dictionary
+    except PermissionError as error:
+        raise CheckpointError("may not be read", path=path, advice="Check its permissions.") from error
+    except (SafetensorError, OSError, ValueError, OverflowError, RecursionError, KeyError) as error:
         raise CheckpointError(f"damaged ({error})", path=path, advice="Fetch or train it again.") from error
     return state, header
 

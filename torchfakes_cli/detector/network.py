@@ -13,6 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchfakes_cli.errors import CheckpointError
 
 ARCHITECTURE = "InceptionResnetV1"
+#: What weights may be stored in.
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def build_network(dropout: float = 0.6) -> nn.Module:
@@ -60,8 +62,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | No
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
             raise CheckpointError(f"tensor {name} has the shape {shapes}", path=path)
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"tensor {name} has the type {tensor.dtype}, not a float type", path=path)
+        if tensor.dtype not in FLOAT_TYPES:
+            raise CheckpointError(f"tensor {name} has the type {tensor.dtype}, not a usual float type", path=path)
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"tensor {name} holds values that are not finite", path=path)
     weights = {name: tensor.float() for name, tensor in state.items()}

@@ -1,7 +1,7 @@
 """Public weights that training can start from, fetched once into the user's cache.
 
-The first download's SHA-256 is written beside the file and checked ever after, so that a file that changes on its way
-or on the disk is noticed. Nothing is unpickled but tensors.
+The SHA-256 of the first file that proved to be right is written beside it and checked ever after, so that one that
+changes on its way or on the disk is noticed. Nothing is unpickled but tensors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import os
 import pickle
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -58,6 +59,7 @@ def load_vggface2(network: nn.Module) -> None:
         cause = f"lacks {len(differing)} of the network's tensors ({', '.join(differing[:3])})"
         raise CheckpointError(cause, path=path, advice=advice)
     network.load_state_dict({name: state[name] for name in own}, strict=False)
+    record_checksum(path)
 
 
 def fetch(url: str, folder: Path, attempts: int = ATTEMPTS, first_wait_s: float = FIRST_WAIT_S) -> Path:
@@ -65,7 +67,7 @@ def fetch(url: str, folder: Path, attempts: int = ATTEMPTS, first_wait_s: float 
 
     Args:
         url: where from; proxies are taken from the environment.
-        folder: where to; the file keeps its name, and ``<name>.sha256`` beside it holds its checksum.
+        folder: where to; the file keeps its name. Where ``record_checksum`` left one, its checksum must be the same.
         attempts: tries before giving up; the wait between them doubles.
         first_wait_s: seconds before the second try.
 
@@ -76,18 +78,40 @@ def fetch(url: str, folder: Path, attempts: int = ATTEMPTS, first_wait_s: float 
         DownloadError: it can't be had, or its checksum isn't the recorded one.
     """
     path = folder / url.rsplit("/", 1)[-1]
-    record = path.with_name(path.name + ".sha256")
-    recorded = record.read_text(encoding="ascii").split()[0] if record.is_file() else None
     if not path.is_file():
         _download_with_retries(url, path, attempts, first_wait_s)
-    found = _sha256(path)
-    if recorded is None:
-        record.write_text(f"{found}  {path.name}\n", encoding="ascii")
-    elif found != recorded:
-        cause = f"has the SHA-256 {found[:16]}…, but {recorded[:16]}… was recorded at its first download"
-        advice = f"Delete it to fetch it again, and {record.name} too if the change is right."
+    recorded = _recorded_checksum(path)
+    if recorded is not None and (found := _sha256(path)) != recorded:
+        cause = f"has the SHA-256 {found[:16]}…, but {recorded[:16]}… was recorded at its first use"
+        advice = f"Delete it to fetch it again, and {_record_of(path).name} too if the change is right."
         raise DownloadError(cause, path=path, advice=advice)
     return path
+
+
+def record_checksum(path: Path) -> None:
+    """Write a fetched file's SHA-256 beside it, once it has proved to be what it should be.
+
+    Raises:
+        DownloadError: the cache can't be written.
+    """
+    if _recorded_checksum(path) is not None:
+        return
+    try:
+        _record_of(path).write_text(f"{_sha256(path)}  {path.name}\n", encoding="ascii")
+    except OSError as error:
+        raise DownloadError(f"its checksum can't be recorded ({error.strerror or error})", path=path) from error
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _recorded_checksum(path: Path) -> str | None:
+    try:
+        words = _record_of(path).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return words[0] if words else None
 
 
 def _download_with_retries(url: str, path: Path, attempts: int, first_wait_s: float) -> None:
@@ -114,11 +138,17 @@ def _download_with_retries(url: str, path: Path, attempts: int, first_wait_s: fl
 
 
 def _download(url: str, path: Path) -> None:
-    """Fetch into a file beside its place, which then appears whole."""
+    """Fetch into a file of its own beside the place, which then appears whole; two at once don't mix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
+    partial = None
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, partial.open("wb") as handle:
+        with (
+            urllib.request.urlopen(url, timeout=TIMEOUT_S) as response,
+            tempfile.NamedTemporaryFile(
+                dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False
+            ) as handle,
+        ):
+            partial = Path(handle.name)
             expected = response.headers.get("Content-Length")
             while chunk := response.read(CHUNK):
                 handle.write(chunk)
@@ -126,7 +156,8 @@ def _download(url: str, path: Path) -> None:
                 raise ConnectionError(f"{handle.tell()} of {expected} bytes came")
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

@@ -50,13 +50,15 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the machine computes in it, else float32 (half precision is never emulated)."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    # Without these instructions oneDNN emulates bfloat16, slower than float32.
-    supported = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_has_bf16()
-    return torch.bfloat16 if supported else torch.float32
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
 
 
 def _cpu_has_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    """Whether oneDNN is there (it isn't on Apple's processors) and need not emulate bfloat16, which would be slow."""
+    has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    if not has_onednn or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

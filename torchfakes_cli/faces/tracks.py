@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torchfakes_cli.faces.crops import crop_face
 from torchfakes_cli.records import Box, Face, Frame
 
-#: A person may be out of sight this long and keep the track.
+#: A person who is out of sight for longer than this, and in more samples than this, has left: samples may lie far
+#: apart, and seeing someone in each of them is no absence.
 MAX_GAP_S = 5.0
+MAX_MISSED = 1
 #: Faces may move this many face sizes between samples without looking alike, and this many when they do.
 NEAR = 0.75
 FAR = 3.0
@@ -32,6 +34,7 @@ class _Person:
     number: int
     box: Box
     time_s: float
+    missed: int
     look: NDArray[np.float32]
 
 
@@ -60,7 +63,9 @@ class Tracker:
         if self._scene is not None and _is_cut(self._scene, scene):
             self._persons.clear()
         self._scene = scene
-        self._persons = [p for p in self._persons if frame.time_s - p.time_s <= MAX_GAP_S]
+        self._persons = [p for p in self._persons if frame.time_s - p.time_s <= MAX_GAP_S or p.missed <= MAX_MISSED]
+        for person in self._persons:
+            person.missed += 1
         looks = [_look(frame.pixels, face) for face in faces]
         numbers: list[int | None] = [None] * len(faces)
         pairs = sorted(
@@ -73,7 +78,7 @@ class Tracker:
         for _, position, index in pairs:
             if numbers[position] is None and index not in taken:
                 person = self._persons[index]
-                person.box, person.time_s = faces[position].box, frame.time_s
+                person.box, person.time_s, person.missed = faces[position].box, frame.time_s, 0
                 # A slow blend remembers the person through a turned head or a passing shadow.
                 person.look = (0.7 * person.look + 0.3 * looks[position]).astype(np.float32)
                 numbers[position] = person.number
@@ -81,7 +86,7 @@ class Tracker:
         for position, face in enumerate(faces):
             if numbers[position] is None:
                 self._last_number += 1
-                self._persons.append(_Person(self._last_number, face.box, frame.time_s, looks[position]))
+                self._persons.append(_Person(self._last_number, face.box, frame.time_s, 0, looks[position]))
                 numbers[position] = self._last_number
         return [number for number in numbers if number is not None]
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.config import DEFAULT_INPUT_SIZE, TrainConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.augment import Augmentation, Level
 from torchfakes_cli.training.corpora import FAKE, REAL
@@ -37,6 +37,8 @@ FAVOURED_ODDS = 3.0
 #: Share of the fakes beside their originals of which only a part is shown, in the original's picture. The whole face
 #: shows another person as well, and a network may learn the few people of a corpus by heart.
 PARTIAL_SHARE = 0.5
+#: Of all that the fake changed, such a part must show at least this share.
+MIN_SHOWN = 0.2
 #: A couple is drawn again this often when a crop can't be read, before training gives up.
 MAX_REDRAWS = 20
 
@@ -54,7 +56,10 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", path=path) from error
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # such as a header that claims a gigantic picture
+        picture = None
     if picture is None or picture.shape[0] != picture.shape[1]:
         raise DataError("is not a square picture", path=path, advice="Run 'torchfakes prepare' again.")
     return np.ascontiguousarray(picture[..., ::-1], np.uint8)
@@ -90,7 +95,37 @@ class _Pool:
         return rows[int(rng.integers(len(rows)))], chosen
 
 
-class CoupleDataset(Dataset[Tensor]):
+class Couple(NamedTuple):
+    """A real face and a fake one.
+
+    Attributes:
+        pictures: 2×S×S×3 uint8, the real face first.
+        passed_over: crops that couldn't be read on the way to it.
+        error: why there is none; the pictures are then black.
+    """
+
+    pictures: Tensor
+    passed_over: int
+    error: DataError | None
+
+
+class Batch(NamedTuple):
+    """Couples for one step.
+
+    Attributes:
+        pictures: N×S×S×3 uint8, real and fake in turn.
+        labels: N×1 float32, 0 and 1 in turn.
+        passed_over: crops that couldn't be read on the way to it.
+        error: the first of its couples' errors.
+    """
+
+    pictures: Tensor
+    labels: Tensor
+    passed_over: int
+    error: DataError | None
+
+
+class CoupleDataset(Dataset[Couple]):
     """Couples by number; the number alone decides what couple ``i`` is, so that any worker gives the same.
 
     Args:
@@ -107,6 +142,7 @@ class CoupleDataset(Dataset[Tensor]):
         self.folder = folder
         self.config = config
         self.couples = couples
+        self._input_size = config.input_size or DEFAULT_INPUT_SIZE
         table = table.reset_index(drop=True)
         reals, fakes = table[table["label"] == REAL], table[table["label"] == FAKE]
         if reals.empty or (fakes.empty and config.self_blend < 1):
@@ -117,6 +153,7 @@ class CoupleDataset(Dataset[Tensor]):
         self._reals = _Pool.of(reals, set(moving.index))
         self._moving = _Pool.of(moving if len(moving) else reals)
         self._crops: list[str] = table["crop"].tolist()
+        self._groups: list[str] = table["group"].tolist()
         self._landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 5, 2)
         places = {
             (video, frame, face): int(row)
@@ -132,15 +169,18 @@ class CoupleDataset(Dataset[Tensor]):
     def __len__(self) -> int:
         return self.couples
 
-    def __getitem__(self, number: int) -> Tensor:
-        """Couple ``number``: 2×S×S×3 uint8, the real face first."""
+    def __getitem__(self, number: int) -> Couple:
+        """Couple ``number``; a crop that can't be read has another couple drawn in its place."""
         rng = np.random.default_rng([self.config.seed, number])
-        for _ in range(MAX_REDRAWS):
+        error: DataError | None = None
+        for passed_over in range(MAX_REDRAWS):
             try:
-                return self._couple(rng, number)
-            except DataError as error:
-                last = error
-        raise last
+                return Couple(self._couple(rng, number), passed_over, None)
+            except DataError as unreadable:
+                error = unreadable
+        # Handed on as a value: an exception would lose its words on the way out of a worker process.
+        size = self._input_size
+        return Couple(torch.zeros(2, size, size, 3, dtype=torch.uint8), MAX_REDRAWS, error)
 
     def _couple(self, rng: np.random.Generator, number: int) -> Tensor:
         ramp = self.config.ramp * self.couples
@@ -148,7 +188,7 @@ class CoupleDataset(Dataset[Tensor]):
         if self._fakes is None or rng.random() < self.config.self_blend:
             row, method = self._reals.draw(rng)
             # A donor from the same collection has the same kind of light and colour, as a face swapper would choose.
-            donor = self._portrait(self._reals.draw(rng, method)[0]) if rng.random() < DONOR_SHARE else None
+            donor = self._donor(row, method, rng) if rng.random() < DONOR_SHARE else None
             real, fake = self_blend(self._portrait(row), rng, donor, strength)
         else:
             row, _ = self._fakes.draw(rng)
@@ -157,18 +197,34 @@ class CoupleDataset(Dataset[Tensor]):
                 original = self._portrait(self._original[row])
                 real = original.pixels
                 if rng.random() < PARTIAL_SHARE and real.shape == fake.shape:
-                    fake = blend(real, fake, blending_mask(original, rng))
+                    fake = _partly_shown(original, fake, rng)
             else:
                 real = self._read(self._moving.draw(rng)[0])
         changes = Augmentation.draw(cast(Level, self.config.augment), rng, strength)
-        size = self.config.input_size
+        size = self._input_size
         return torch.from_numpy(np.stack([changes.apply(real, size), changes.apply(fake, size)]))
+
+    def _donor(self, row: int, method: int, rng: np.random.Generator) -> Portrait | None:
+        """Someone else's face, if a few draws find one."""
+        for _ in range(4):
+            other = self._reals.draw(rng, method)[0]
+            if self._groups[other] != self._groups[row]:
+                return self._portrait(other)
+        return None
 
     def _read(self, row: int) -> NDArray[np.uint8]:
         return read_crop(self.folder / self._crops[row])
 
     def _portrait(self, row: int) -> Portrait:
         return Portrait(self._read(row), self._landmarks[row])
+
+
+def _partly_shown(original: Portrait, fake: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A part of the fake in its original's picture; the whole fake where too little of the manipulation would show."""
+    mask = blending_mask(original, rng)
+    changed = np.abs(original.pixels.astype(np.float32) - fake).sum(2)
+    shown = float((changed * mask).sum()) / max(1e-6, float(changed.sum()))
+    return blend(original.pixels, fake, mask) if shown >= MIN_SHOWN else fake
 
 
 class EpochSampler(Sampler[int]):
@@ -186,9 +242,14 @@ class EpochSampler(Sampler[int]):
         return iter(range(start, start + self.couples_per_epoch))
 
 
-def collate_couples(couples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Couples (2×S×S×3 each) to pictures N×S×S×3 and labels N×1 (0 real, 1 fake)."""
-    return torch.cat(list(couples)), torch.tensor([0.0, 1.0]).repeat(len(couples))[:, None]
+def collate_couples(couples: Sequence[Couple]) -> Batch:
+    """Puts couples together for one step."""
+    return Batch(
+        pictures=torch.cat([couple.pictures for couple in couples]),
+        labels=torch.tensor([0.0, 1.0]).repeat(len(couples))[:, None],
+        passed_over=sum(couple.passed_over for couple in couples),
+        error=next((couple.error for couple in couples if couple.error), None),
+    )
 
 
 def init_worker(_: int) -> None:

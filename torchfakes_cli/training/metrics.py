@@ -49,6 +49,8 @@ def auc_interval(
     """
     y, s, g = np.asarray(labels), np.asarray(scores, np.float64), np.asarray(groups)
     members = [np.flatnonzero(g == name) for name in np.unique(g)]
+    if not members:
+        return None
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(rounds):

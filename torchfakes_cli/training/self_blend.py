@@ -165,8 +165,13 @@ def _carried_over(donor: Portrait, target: Portrait) -> Picture:
     # The stubs don't say so, but landmarks on one spot give None.
     found: Any = cv2.estimateAffinePartial2D(donor.landmarks, target.landmarks, method=cv2.LMEDS)[0]
     matrix = np.eye(2, 3) if found is None else found
-    flags = cv2.INTER_AREA if donor.pixels.shape[0] > side else cv2.INTER_LINEAR
-    moved = cv2.warpAffine(donor.pixels, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT)
+    pixels, shrinks = donor.pixels, float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if 0.05 < shrinks < 0.8:
+        # warpAffine skips pixels when it shrinks, which would give swaps away: average first.
+        small = max(8, round(pixels.shape[0] * shrinks))
+        matrix = matrix @ np.diag([pixels.shape[0] / small, pixels.shape[0] / small, 1])
+        pixels = np.asarray(cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA), np.uint8)
+    moved = cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(moved, np.uint8)
 
 

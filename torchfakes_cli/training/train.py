@@ -7,41 +7,46 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from torchfakes_cli import __version__
-from torchfakes_cli.config import TrainConfig, VerdictConfig
-from torchfakes_cli.detector.calibration import fit_platt, probability, real_fake_thresholds
+from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights, portable_state
 from torchfakes_cli.detector.preprocess import standardise
 from torchfakes_cli.detector.pretrained import load_vggface2
-from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector, choose_device, fast_dtype
+from torchfakes_cli.detector.scoring import choose_device, fast_dtype
 from torchfakes_cli.errors import DataError, ModelError, OutputError
-from torchfakes_cli.records import Verdict
-from torchfakes_cli.scan.verdict import judge, settle_policy, trimmed_mean
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS
 from torchfakes_cli.training.data import (
+    Batch,
     CoupleDataset,
     EpochSampler,
     collate_couples,
     init_worker,
-    read_crop,
     recorded_margin,
 )
 from torchfakes_cli.training.manifest import read_manifest
-from torchfakes_cli.training.metrics import auc_interval, roc_auc
+from torchfakes_cli.training.measure import (
+    Scores,
+    calibrated,
+    measure,
+    moving_pictures,
+    score_crops,
+    thinned,
+    verdict_counts,
+    video_scores,
+)
 
 #: Steps over which the learning rate rises, as a share of all steps.
 WARM_UP = 0.05
@@ -51,31 +56,11 @@ LAST_RATE = 0.01
 MAX_GRADIENT = 5.0
 #: One class taking this share of all answers while both are there is a collapse.
 COLLAPSE = 0.98
+#: Training gives up when more than this share of the crops drawn can't be read …
+MAX_UNREADABLE = 0.05
+#: … and at least so many of them.
+MIN_UNREADABLE = 20
 BEST, LAST, LOG = "best.safetensors", "last.safetensors", "log.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """How well a network does on some crops.
-
-    Attributes:
-        crops: how many.
-        videos: how many.
-        frame_auc: over crops; None where a class is missing.
-        video_auc: over videos, scored by the verdict's rule; None where a class is missing.
-        video_auc_interval: 95 % bootstrap over groups; None where not computed.
-        called_fake: share of the crops with a positive logit.
-        by_method: video AUC of each manipulation against the originals of its fakes where these are there, else
-            against all reals.
-    """
-
-    crops: int
-    videos: int
-    frame_auc: float | None
-    video_auc: float | None
-    video_auc_interval: tuple[float, float] | None = None
-    called_fake: float = 0.0
-    by_method: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +94,9 @@ class TrainSummary:
         best: path of the calibrated checkpoint with the best validation.
         last: path of the checkpoint after the last epoch.
         best_epoch: from 1.
-        validation: of the best epoch.
+        validation: of the best checkpoint, on all validation videos.
         test: of the best checkpoint on groups kept out of everything; None where there are none.
-        test_verdicts: how many real and fake test videos get which verdict, as ``{"real": {"fake": 1, …}, …}``.
+        test_verdicts: how many real and fake test videos get which verdict, see ``verdict_counts``.
         header: of the best checkpoint.
         warnings: all that came up.
     """
@@ -133,8 +118,8 @@ def train_detector(
 ) -> TrainSummary:
     """Train on a folder written by ``prepare``.
 
-    Each epoch is validated on people the network doesn't train on; the best and the last checkpoint are kept. At the
-    end the best one is calibrated on the validation videos and measured on the test groups.
+    Each epoch is validated on people the network doesn't train on; the best and the last checkpoint are kept, both
+    calibrated on those people. At the end the best one is measured on the test groups.
 
     Args:
         crops: folder with a manifest.
@@ -144,12 +129,11 @@ def train_detector(
     Raises:
         DataError: the crops can't be trained on.
         ModelError: the start can't be loaded, or the loss is no number any more.
-        OutputError: a checkpoint can't be written.
+        OutputError: the output folder holds another training, or a file can't be written.
     """
     config = config or TrainConfig()
     folder = Path(crops)
-    table = read_manifest(folder)
-    return _Training(folder, table, config, progress or (lambda _: None)).run()
+    return _Training(folder, read_manifest(folder), config, progress or (lambda _: None)).run()
 
 
 class _Training:
@@ -162,21 +146,33 @@ class _Training:
         self.out = Path(config.out)
         self.device = choose_device(config.device)
         self.warnings: list[str] = []
+        self.unreadable: set[str] = set()
+        _check_splits(table, folder)
         sharp = table[~table["blurry"].astype(bool)]
         train = sharp[sharp["split"] == "train"]
         self.held_out = moving_pictures(sharp[sharp["split"] == "val"])
-        self.validation = _thinned(self.held_out, config.frames_per_video)
         self.test = moving_pictures(sharp[sharp["split"] == "test"])
-        _check_validation(self.validation, folder)
+        _check_validation(self.held_out, folder)
+        self.network, parent = _starting_network(config)
+        self.header = _first_header(config, recorded_margin(folder), parent)
         balanced = int(train["balanced"].astype(bool).sum())
         per_epoch = config.samples_per_epoch or max(config.batch, balanced)
         self.steps_per_epoch = max(1, per_epoch // config.batch)
         self.steps = self.steps_per_epoch * config.epochs
+        self.sampler = EpochSampler(self.steps_per_epoch * config.batch // 2)
         couples = self.steps * config.batch // 2
-        self.sampler = EpochSampler(couples // config.epochs)
-        dataset = CoupleDataset(train, folder, config, couples)
+        dataset = CoupleDataset(train, folder, replace(config, input_size=self.header.input_size), couples)
+        self.loader = self._loader(dataset)
+        self.network = self.network.to(memory_format=torch.channels_last).to(self.device)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.rate = config.learning_rate or (1e-3 if config.start == "scratch" else 1e-4)
+        self.optimizer = torch.optim.AdamW(_decayed_apart(self.network, config.weight_decay), lr=self.rate)
+        self.dtype = fast_dtype(self.device)
+
+    def _loader(self, dataset: CoupleDataset) -> DataLoader[Any]:
+        config = self.config
         workers = config.workers if config.workers is not None else min(8, max(1, (os.cpu_count() or 1) - 1))
-        self.loader = DataLoader(
+        return DataLoader(
             dataset,
             batch_size=config.batch // 2,
             sampler=self.sampler,
@@ -186,144 +182,112 @@ class _Training:
             worker_init_fn=init_worker,
             pin_memory=self.device.type == "cuda",
         )
-        torch.manual_seed(config.seed)
-        self.network = _starting_network(config).to(memory_format=torch.channels_last).to(self.device)
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.rate = config.learning_rate or (1e-3 if config.start == "scratch" else 1e-4)
-        self.optimizer = torch.optim.AdamW(_decayed_apart(self.network, config.weight_decay), lr=self.rate)
-        self.dtype = fast_dtype(self.device)
-        self.header = Header(
-            name=config.name,
-            input_size=config.input_size,
-            margin=recorded_margin(folder),
-            version=__version__,
-            created=datetime.now(UTC).date().isoformat(),
-        )
 
     def run(self) -> TrainSummary:
-        """Train all epochs, then calibrate and measure."""
-        step, best, best_epoch = 0, -1.0, 0
-        best_scores = Scores(0, 0, None, None)
-        started = time.monotonic()
-        self._start_log()
+        """Train all epochs, then measure the best one."""
+        self._claim_out()
+        validation = thinned(self.held_out, self.config.frames_per_video)
+        best: tuple[float, float] | None = None
+        step, best_epoch, started = 0, 0, time.monotonic()
         for epoch in range(1, self.config.epochs + 1):
             self.sampler.epoch = epoch - 1
             step, loss, accuracy = self._epoch(epoch, step)
-            scores = self.measure(self.average, self.validation)
+            rows = self._scored(self.average, validation)
+            scores = measure(rows)
+            self._save(LAST, epoch, rows)
+            # The video AUC of few videos has few values: the frame AUC decides between equal ones.
+            merit = (scores.video_auc or 0.0, scores.frame_auc or 0.0)
+            if best is None or merit > best:
+                best, best_epoch = merit, epoch
+                self._save(BEST, epoch, rows)
+            self._log(epoch, step, loss, accuracy, scores, time.monotonic() - started)
             warning = _collapse_warning(scores)
             if warning:
                 self.warnings.append(f"epoch {epoch}: {warning}")
-            self._log(epoch, step, loss, accuracy, scores, time.monotonic() - started)
-            self._save(self.out / LAST, self.average, epoch)
-            # Frame AUC breaks the ties that a handful of videos leave.
-            merit = (scores.video_auc or 0.0) + 0.1 * (scores.frame_auc or 0.0)
-            if merit > best:
-                best, best_epoch, best_scores = merit, epoch, scores
-                self._save(self.out / BEST, self.average, epoch)
             self._tell(epoch, step, loss, accuracy, scores, warning)
-        return self._finish(best_epoch, best_scores)
+        return self._finish(best_epoch)
 
     def _epoch(self, epoch: int, step: int) -> tuple[int, float, float]:
         """One epoch; returns the step it ended at and the running loss and accuracy."""
         self.network.train()
-        loss_sum = correct = seen = 0.0
-        for pictures, labels in self.loader:
-            loss, right = self._step(step, pictures, labels)
+        loss_sum = correct = seen = passed_over = 0.0
+        batch: Batch
+        for batch in self.loader:
+            passed_over += batch.passed_over
+            if batch.error is not None:
+                raise batch.error
+            loss, right = self._step(step, batch.pictures, batch.labels)
             step += 1
-            seen += len(labels)
-            loss_sum += loss * len(labels)
+            seen += len(batch.labels)
+            loss_sum += loss * len(batch.labels)
             correct += right
             self._tell(epoch, step, loss_sum / seen, correct / seen)
+            if passed_over >= MIN_UNREADABLE and passed_over > MAX_UNREADABLE * seen:
+                cause = f"{passed_over:.0f} of {seen:.0f} crops drawn could not be read"
+                raise DataError(cause, path=self.folder, advice="Run 'torchfakes prepare' again.")
+        if passed_over:
+            self.warnings.append(f"epoch {epoch}: {passed_over:.0f} crops could not be read and were passed over")
         return step, loss_sum / seen, correct / seen
 
     def _step(self, step: int, pictures: Tensor, labels: Tensor) -> tuple[float, int]:
         """One update; returns the loss and how many crops were on the right side."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * rate_factor(step, self.steps)
-        inputs = standardise(pictures.to(self.device, non_blocking=True))
+        inputs = standardise(pictures.to(self.device, non_blocking=True), self.header.mean, self.header.scale)
         labels = labels.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.network(inputs)
         loss = couple_loss(logits.float(), labels, self.config.ranking)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            kept = f"The last good checkpoint is {self.out / LAST}." if (self.out / LAST).exists() else ""
-            advice = f"Try a lower --learning-rate. {kept}".strip()
-            raise ModelError(f"the loss became {value} at step {step}", advice=advice)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT))
+        # A finite loss can have an infinite gradient, which would poison the weights all the same.
+        if not math.isfinite(value) or not math.isfinite(norm):
+            raise self._diverged(step, value, norm)
         self.optimizer.step()
         # A young average follows fast, so that it doesn't drag the first weights along.
         decay = min(self.config.ema, (1 + step) / (10 + step)) if self.config.ema else 0.0
         _follow(self.average, self.network, decay)
         return value, int(((logits > 0) == (labels > 0.5)).sum())
 
-    def measure(self, network: nn.Module, table: pd.DataFrame, interval: bool = False) -> Scores:
-        """Score crops with the detector's own code and compare with their labels."""
-        if table.empty:
-            return Scores(0, 0, None, None)
-        rows = self.scored(network, table)
-        videos = video_scores(rows)
-        labels = _is_fake(videos)
-        logits = videos["logit"].to_numpy(float)
-        return Scores(
-            crops=len(rows),
-            videos=len(videos),
-            frame_auc=roc_auc(_is_fake(rows), rows["logit"]),
-            video_auc=roc_auc(labels, logits),
-            video_auc_interval=auc_interval(labels, logits, videos["group"]) if interval else None,
-            called_fake=float((rows["logit"] > 0).mean()),
-            by_method=_auc_by_method(videos),
-        )
+    def _diverged(self, step: int, loss: float, norm: float) -> ModelError:
+        kept = f" The last good checkpoint is {self.out / LAST}." if step >= self.steps_per_epoch else ""
+        cause = f"training diverged at step {step}: the loss is {loss:g}, the gradient's norm {norm:g}"
+        return ModelError(cause, advice=f"Try a lower --learning-rate.{kept}")
 
-    def scored(self, network: nn.Module, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows that could be read, with a column ``logit``."""
-        detector = Detector(copy.deepcopy(network), self.header, self.device)
-        logits = np.full(len(table), np.nan)
-        paths = [self.folder / crop for crop in table["crop"]]
-        for start in range(0, len(paths), SCORE_BATCH):
-            places, pictures = [], []
-            for place in range(start, min(start + SCORE_BATCH, len(paths))):
-                try:
-                    pictures.append(read_crop(paths[place]))
-                except DataError as error:
-                    self.warnings.append(str(error))
-                else:
-                    places.append(place)
-            if places:
-                logits[places] = detector.score(pictures)
-        return table.assign(logit=logits).dropna(subset=["logit"])
+    def _scored(self, network: nn.Module, table: pd.DataFrame) -> pd.DataFrame:
+        def unreadable(error: DataError) -> None:
+            self.unreadable.add(str(error))
 
-    def _finish(self, best_epoch: int, validation: Scores) -> TrainSummary:
-        """Calibrate the best checkpoint on the validation videos and measure it on the test groups."""
-        state, _ = load_checkpoint(self.out / BEST)
+        return score_crops(network, table, self.folder, self.header, self.device, unreadable)
+
+    def _finish(self, best_epoch: int) -> TrainSummary:
+        """Calibrate the best checkpoint on all validation videos and measure it on the test groups."""
+        state, saved = load_checkpoint(self.out / BEST)
+        # Half precision is exact enough for weights and halves the file; what is measured is what is kept.
+        state = {name: tensor.half() for name, tensor in state.items()}
         network = build_network(self.config.dropout)
         load_weights(network, state)
         network.eval()
-        videos = video_scores(self.scored(network, self.held_out))
-        labels = _is_fake(videos)
-        slope, intercept = fit_platt(videos["logit"].to_numpy(float), labels)
-        chances = [probability(logit, slope, intercept) for logit in videos["logit"]]
-        real_below, fake_above = real_fake_thresholds(chances, labels)
-        self.header = replace(
-            self.header,
-            slope=slope,
-            intercept=intercept,
-            calibrated_on=f"{len(videos)} validation videos of {videos['group'].nunique()} groups",
-            real_below=real_below,
-            fake_above=fake_above,
-        )
-        test = self.measure(network, self.test, interval=True) if len(self.test) else None
-        verdicts = verdict_counts(video_scores(self.scored(network, self.test)), self.header)
-        metrics = {
-            "validation": asdict(self.measure(network, self.held_out, interval=True)),
-            **({"test": asdict(test), "test_verdicts": verdicts} if test else {}),
-        }
-        training = {"epoch": best_epoch, "config": asdict(self.config)}
-        self.header = replace(self.header, training=training, metrics=metrics)
-        # Half precision is exact enough for weights and halves the file.
-        save_checkpoint(self.out / BEST, portable_state(network), self.header, torch.float16)
+        held_out = self._scored(network, self.held_out)
+        header = calibrated(saved, held_out)
+        validation = measure(held_out, interval=True)
+        metrics: dict[str, Any] = {"validation": asdict(validation)}
+        test, verdicts = None, {}
+        if len(self.test):
+            rows = self._scored(network, self.test)
+            test, verdicts = measure(rows, interval=True), verdict_counts(video_scores(rows), header)
+            metrics |= {"test": asdict(test), "test_verdicts": verdicts}
+        header = replace(header, metrics=metrics)
+        save_checkpoint(self.out / BEST, state, header, torch.float16)
+        if not header.slope:
+            self.warnings.append(
+                "scores don't tell real from fake on the validation videos: every verdict will be open"
+            )
+        if self.unreadable:
+            first = min(self.unreadable)
+            self.warnings.append(f"{len(self.unreadable)} validation or test crops could not be read, such as {first}")
         return TrainSummary(
             best=str(self.out / BEST),
             last=str(self.out / LAST),
@@ -331,13 +295,15 @@ class _Training:
             validation=validation,
             test=test,
             test_verdicts=verdicts,
-            header=self.header,
+            header=header,
             warnings=tuple(self.warnings),
         )
 
-    def _save(self, path: Path, network: nn.Module, epoch: int) -> None:
-        header = replace(self.header, training={"epoch": epoch, "config": asdict(self.config)})
-        save_checkpoint(path, portable_state(network), header)
+    def _save(self, name: str, epoch: int, rows: pd.DataFrame) -> None:
+        """Write the averaged weights, calibrated on the validation rows: an interrupted run's are usable too."""
+        training = {**self.header.training, "epoch": epoch}
+        header = calibrated(replace(self.header, training=training), rows)
+        save_checkpoint(self.out / name, portable_state(self.average), header)
 
     def _tell(
         self, epoch: int, step: int, loss: float, accuracy: float, scores: Scores | None = None, warning: str = ""
@@ -345,58 +311,35 @@ class _Training:
         wanted = self.steps * self.config.batch
         self.progress(TrainProgress(epoch, step * self.config.batch, wanted, loss, accuracy, scores, warning))
 
-    def _start_log(self) -> None:
+    def _claim_out(self) -> None:
+        """Make the output folder, unless it holds another training's results, and begin the log."""
+        found = [name for name in (BEST, LAST, LOG) if (self.out / name).exists()]
+        if found and not self.config.force:
+            advice = (
+                f"Choose another --out (and --from {self.out / LAST} to go on from it), or replace it with --force."
+            )
+            raise OutputError(f"holds a training already ({', '.join(found)})", path=self.out, advice=advice)
+        columns = "epoch,step,seconds,loss,accuracy,val_frame_auc,val_video_auc,val_called_fake"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            with (self.out / LOG).open("w", newline="", encoding="utf-8") as handle:
-                header = "epoch,step,seconds,loss,accuracy,val_frame_auc,val_video_auc,val_called_fake"
-                csv.writer(handle).writerow(header.split(","))
+            for name in found:
+                (self.out / name).unlink()
         except OSError as error:
-            raise OutputError(f"can't be written ({error.strerror or error})", path=self.out) from error
+            raise _unwritable(self.out, error) from error
+        self._append(columns.split(","))
 
     def _log(self, epoch: int, step: int, loss: float, accuracy: float, scores: Scores, seconds: float) -> None:
         figures = (loss, accuracy, scores.frame_auc, scores.video_auc, scores.called_fake)
         cells = ["" if value is None else f"{value:.4f}" for value in figures]
-        with (self.out / LOG).open("a", newline="", encoding="utf-8") as handle:
-            csv.writer(handle).writerow([epoch, step, f"{seconds:.1f}", *cells])
+        self._append([str(epoch), str(step), f"{seconds:.1f}", *cells])
 
-
-def moving_pictures(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of videos; stills would tell apart kinds of pictures, not fakes. All rows if there is nothing else."""
-    moving = rows[rows.groupby(["label", "video"])["frame"].transform("nunique") > 1]
-    return moving if len(moving) else rows
-
-
-def _auc_by_method(videos: pd.DataFrame) -> dict[str, float]:
-    reals = videos[videos["label"] == REAL]
-    found: dict[str, float] = {}
-    for method, fakes in videos[videos["label"] == FAKE].groupby("method"):
-        originals = reals[reals["video"].isin(fakes["source"])]
-        both = pd.concat([originals if len(originals) else reals, fakes])
-        auc = roc_auc(_is_fake(both), both["logit"])
-        if auc is not None:
-            found[str(method)] = round(auc, 4)
-    return found
-
-
-def video_scores(rows: pd.DataFrame) -> pd.DataFrame:
-    """Score videos from their crops by the verdict's rule: the robust mean of a track, the worst lasting track decides.
-
-    Args:
-        rows: with the columns video, label, method, group, source, face and logit.
-
-    Returns:
-        One row a video, with the columns video, label, method, group, source and logit.
-    """
-    policy = VerdictConfig()
-    keys = ["video", "label", "method", "group", "source"]
-    videos = []
-    for key, crops in rows.groupby(keys, sort=True):
-        faces = [track["logit"].tolist() for _, track in crops.groupby("face")]
-        lasting = [logits for logits in faces if len(logits) >= policy.min_faces] or faces
-        worst = max(trimmed_mean(logits, policy.trim) for logits in lasting)
-        videos.append((*key, worst))
-    return pd.DataFrame(videos, columns=[*keys, "logit"])
+    def _append(self, cells: list[str]) -> None:
+        path = self.out / LOG
+        try:
+            with path.open("a", newline="", encoding="utf-8") as handle:
+                csv.writer(handle).writerow(cells)
+        except OSError as error:
+            raise _unwritable(path, error) from error
 
 
 def couple_loss(logits: Tensor, labels: Tensor, ranking: float) -> Tensor:
@@ -416,21 +359,6 @@ def couple_loss(logits: Tensor, labels: Tensor, ranking: float) -> Tensor:
     return loss + ranking * functional.softplus(logits[0::2] - logits[1::2]).mean()
 
 
-def verdict_counts(videos: pd.DataFrame, header: Header) -> dict[str, dict[str, int]]:
-    """How many real and fake videos get which verdict at a checkpoint's thresholds.
-
-    Args:
-        videos: as ``video_scores`` gives them.
-        header: with the calibration and the thresholds.
-    """
-    policy = settle_policy(VerdictConfig(), fake_above=header.fake_above, real_below=header.real_below)
-    counts = {label: {verdict.value: 0 for verdict in Verdict} for label in (REAL, FAKE)}
-    for label, logit in zip(videos["label"], videos["logit"], strict=True):
-        verdict, _ = judge(probability(logit, header.slope, header.intercept), policy)
-        counts[label][verdict.value] += 1
-    return counts
-
-
 def rate_factor(step: int, steps: int) -> float:
     """The learning rate at a step (from 0) as a share of its highest: a linear rise, then half a cosine down."""
     rise = max(1, int(WARM_UP * steps))
@@ -440,21 +368,45 @@ def rate_factor(step: int, steps: int) -> float:
     return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * through))
 
 
-def _is_fake(rows: pd.DataFrame) -> NDArray[np.int64]:
-    return np.asarray(rows["label"] == FAKE, np.int64)
-
-
-def _starting_network(config: TrainConfig) -> nn.Module:
+def _starting_network(config: TrainConfig) -> tuple[nn.Module, Header | None]:
+    """The network to train, and the header of the checkpoint it comes from."""
+    torch.manual_seed(config.seed)
     network = build_network(config.dropout)
+    parent = None
     if config.start == "vggface2":
         load_vggface2(network)
     elif config.start != "scratch":
-        state, _ = load_checkpoint(Path(config.start))
+        state, parent = load_checkpoint(Path(config.start))
         load_weights(network, state, config.start)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-                module.num_batches_tracked = torch.zeros((), dtype=torch.long)
-    return network.train().requires_grad_(True)
+    return network.train().requires_grad_(True), parent
+
+
+def _first_header(config: TrainConfig, margin: float, parent: Header | None) -> Header:
+    """The header of this training's checkpoints; what the start was made for stays so.
+
+    Raises:
+        DataError: the crops were cut with another margin than the start was trained on.
+    """
+    if parent is not None and not math.isclose(parent.margin, margin):
+        cause = f"was trained on crops with the margin {parent.margin:g}, and these have {margin:g}"
+        raise DataError(cause, path=config.start, advice=f"Run 'torchfakes prepare' with --margin {parent.margin:g}.")
+    # What decides the result is told, not where this machine keeps its files.
+    local = ("out", "start", "device", "workers", "force")
+    training: dict[str, Any] = {"config": {k: v for k, v in asdict(config).items() if k not in local}}
+    if parent is None:
+        training["start"] = config.start
+    else:
+        training["start"] = {"name": parent.name, "training": parent.training}
+    header = Header(
+        name=config.name,
+        margin=margin,
+        training=training,
+        version=__version__,
+        created=datetime.now(UTC).date().isoformat(),
+    )
+    if parent is not None:
+        header = replace(header, input_size=parent.input_size, mean=parent.mean, scale=parent.scale)
+    return header if config.input_size is None else replace(header, input_size=config.input_size)
 
 
 def _decayed_apart(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -472,12 +424,21 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(kept, [p.detach() for p in new], 1 - decay)
 
 
-def _thinned(table: pd.DataFrame, frames: int) -> pd.DataFrame:
-    """At most so many crops of each person in each video, evenly over its length."""
-    place = table.groupby(["label", "video", "face"]).cumcount()
-    count = table.groupby(["label", "video", "face"])["crop"].transform("size")
-    kept = np.minimum(count, frames)
-    return table[(place * kept // count) != ((place - 1) * kept // count)]
+def _check_splits(table: pd.DataFrame, folder: Path) -> None:
+    """Make sure that nobody is on two sides, however the manifest came about."""
+    advice = "Run 'torchfakes prepare' again, or mend manifest.csv."
+    for column, known in (("split", SPLITS), ("label", (REAL, FAKE))):
+        if unknown := sorted(set(table[column]) - set(known)):
+            raise DataError(f"its manifest has the unknown {column} {unknown[0]!r}", path=folder, advice=advice)
+    sides = table.groupby("group")["split"].nunique()
+    if len(crossing := sides[sides > 1]):
+        cause = f"{len(crossing)} groups lie in more than one split, such as {crossing.index[0]!r}"
+        raise DataError(cause, path=folder, advice=advice)
+    split_of: Mapping[str, str] = dict(zip(table["video"], table["split"], strict=True))
+    fakes = table[table["source"] != ""]
+    for source, split in zip(fakes["source"], fakes["split"], strict=True):
+        if split_of.get(source, split) != split:
+            raise DataError(f"the original {source!r} and a fake of it lie in two splits", path=folder, advice=advice)
 
 
 def _check_validation(table: pd.DataFrame, folder: Path) -> None:
@@ -498,3 +459,8 @@ def _collapse_warning(scores: Scores) -> str:
         f"the network calls {share:.0%} of the validation faces {answer}: it may have collapsed to one class. "
         "If that stays, check labels and blur threshold, lower the learning rate or augment less."
     )
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    cause = f"can't be written ({error.strerror or error})"
+    return OutputError(cause, path=path, advice="Check the folder's rights and free space.")

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training.train import Scores, TrainSummary
+    from torchfakes_cli.training.measure import Scores
+    from torchfakes_cli.training.train import TrainSummary
 
 
 def training_table(summary: TrainSummary) -> Table:
