@@ -67,8 +67,9 @@ class Augmentation:
             flip=bool(rng.random() < 0.5),
             window=(left, top, side),
             tone=tone if rng.random() < 0.6 else cls.tone_of_nothing(),
-            shrink=rng.uniform(1.2, 2.5) if strong and sometimes(0.3) else 1.0,
-            blur=rng.uniform(0.3, 1.2) if strong and sometimes(0.2) else 0.0,
+            # Without these two, softness itself is learned as a mark of fakes, and every soft film calls an alarm.
+            shrink=rng.uniform(1.2, 2.5) if strong and sometimes(0.4) else 1.0,
+            blur=rng.uniform(0.3, 1.2) if strong and sometimes(0.35) else 0.0,
             noise=rng.uniform(1, 6) if strong and sometimes(0.2) else 0.0,
             jpeg=int(rng.integers(30 if strong else 60, 100)) if sometimes(0.6) else 0,
             noise_seed=int(rng.integers(1 << 31)),
