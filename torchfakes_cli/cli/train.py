@@ -79,6 +79,14 @@ def train_command(
         Augment,
         typer.Option(rich_help_panel=_DATA, help="How much pictures are changed: not at all, lightly or strongly."),
     ] = _DEFAULT_AUGMENT,
+    ramp: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            rich_help_panel=_DATA,
+            help="Share of the training over which compression and blur grow to their full strength.",
+        ),
+    ] = _DEFAULT.ramp,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -145,6 +153,7 @@ def train_command(
             input_size=input_size,
             self_blend=self_blend,
             augment=augment.value,
+            ramp=ramp,
             ranking=ranking,
             workers=workers,
             seed=seed,
