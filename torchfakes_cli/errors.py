@@ -9,6 +9,9 @@
     │   ├── UnsupportedMediaError refused on purpose: a playlist, a picture, an unknown or unsafe format
     │   ├── NoVideoStreamError    opened, but nothing in it can be shown
     │   └── DecodeError           a video stream that can't be decoded (well enough)
+    │       ├── DecodeTimeoutError  … as it takes too long
+    │       ├── TooLargeError       … as it takes too much memory
+    │       └── DecoderCrashError   … as it takes the decoder down
     ├── ModelError                a detector can't be used
     │   ├── ModelNotFoundError    no such checkpoint, or no detector ships
     │   ├── CheckpointError       not one of ours, damaged, or it does not fit the network
@@ -70,6 +73,18 @@ class NoVideoStreamError(MediaError):
 
 class DecodeError(MediaError):
     """The video stream can't be decoded, or not well enough for a verdict."""
+
+
+class DecodeTimeoutError(DecodeError):
+    """Decoding was given up: nothing came for too long, or too little."""
+
+
+class TooLargeError(DecodeError):
+    """Decoding needs more memory than it may take."""
+
+
+class DecoderCrashError(DecodeError):
+    """The process that decoded the file ended in the middle of it."""
 
 
 class ModelError(TorchfakesError):

@@ -35,9 +35,15 @@ def test_rows_stay_and_the_code_is_130(many: Path, model: Path, tmp_path: Path, 
         while time.monotonic() < deadline and (not results.exists() or results.read_bytes().count(b"\n") < 4):
             time.sleep(0.05)
         process.send_signal(kind)
-        _, errors = process.communicate(timeout=30)
+        told = time.monotonic()
+        assert process.stderr is not None
+        lines = [(line, time.monotonic() - told) for line in process.stderr]
+        process.communicate(timeout=30)
+    errors = "".join(line for line, _ in lines)
+    assert lines[-1][1] < 2  # it has stopped, whatever the libraries take to leave
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: interrupted")
+    assert "run the same command again" in errors
     assert "Traceback" not in errors
     content = results.read_bytes()
     assert content.endswith(b"\n")

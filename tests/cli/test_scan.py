@@ -64,6 +64,65 @@ def test_a_folder_with_output_gives_one_row_a_file_and_nothing_else(clips: Path,
     assert list(clips.glob("*.csv")) == []
 
 
+def test_the_same_command_goes_on(clips: Path, model: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.csv"
+    command = (clips, "-o", results, "--model", model, "--frames", 3)
+    scan(*command)
+    before = table(results)
+    (clips / "added.mp4").write_bytes((clips / "empty.mp4").read_bytes())
+    ended = scan(*command, "--fail-on-fake")
+    assert ended.exit_code == 4  # rows that are kept count
+    (line,) = ended.stdout.splitlines()
+    assert "added.mp4" in line
+    assert "2 rows of an earlier run kept" in ended.stderr
+    assert "1 row with an error: scanned again" in ended.stderr
+    assert "4 files in" in ended.stderr
+    assert "1 fake, 2 inconclusive, 1 error; 2 of them kept from an earlier run" in ended.stderr
+    assert [Path(row["path"]).name for row in table(results)] == ["added.mp4", "broken.mp4", "empty.mp4", "face.mp4"]
+    assert table(results)[2:] == before[1:]
+    changed = scan(*command, "--threshold", 0.99)
+    assert "kept" not in changed.stderr
+    assert [row["verdict"] for row in table(results)] == ["inconclusive", "", "inconclusive", "real"]
+
+
+def test_timelines_of_a_batch_go_into_a_folder_like_theirs(clips: Path, model: Path, tmp_path: Path) -> None:
+    (clips / "more").mkdir()
+    (clips / "face.mp4").rename(clips / "more" / "face.mp4")
+    results, timelines = tmp_path / "results.csv", tmp_path / "new" / "timelines"
+    command = (clips, "-o", results, "--timelines", timelines, "--model", model, "--frames", 2)
+    assert scan(*command).exit_code == 3
+    found = sorted(path.relative_to(timelines).as_posix() for path in timelines.rglob("*.csv"))
+    assert found == ["empty.timeline.csv", "more/face.timeline.csv"]
+    (timelines / "empty.timeline.csv").unlink()
+    ended = scan(*command, "--quiet")
+    assert [Path(line.split("\t")[0]).name for line in ended.stdout.splitlines()] == ["broken.mp4", "empty.mp4"]
+    assert (timelines / "empty.timeline.csv").exists()
+    assert scan(clips / "empty.mp4", "-o", results, "--timelines", timelines).exit_code == 2
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
+def test_a_list_of_paths_is_read_from_standard_input(clips: Path, model: Path, separator: str) -> None:
+    names = [clips / "two\nlines.mp4" if separator == "\0" and os.name == "posix" else clips / "b.mp4", clips / "a.mp4"]
+    for name in names:
+        name.write_bytes((clips / "empty.mp4").read_bytes())
+    arguments = ["scan", "-", "--model", str(model), "--frames", "2", "--json"]
+    listing = separator.join(map(str, names)) + separator
+    ended = CliRunner().invoke(app, arguments, input=listing.encode(), catch_exceptions=False)
+    assert ended.exit_code == 0
+    assert [json.loads(line)["path"] for line in ended.stdout.splitlines()] == list(map(str, names))
+
+
+def test_an_empty_list_is_told() -> None:
+    ended = CliRunner().invoke(app, ["scan", "-"], input=b"\n")
+    assert ended.exit_code == 1
+    assert "no video found" in ended.stderr
+
+
+def test_globs_choose_in_a_folder(clips: Path, model: Path) -> None:
+    ended = scan(clips, "--include", "e*", "--include", "f*", "--exclude", "face*", "--model", model, "--quiet")
+    assert [Path(line.split("\t")[0]).name for line in ended.stdout.splitlines()] == ["empty.mp4"]
+
+
 def test_json_lines_of_many_and_nothing_else_on_stdout(clips: Path, model: Path) -> None:
     ended = scan(clips / "empty.mp4", clips / "missing.mp4", "--json", "--model", model, "--frames", 2)
     assert ended.exit_code == 3

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.config import SamplingConfig, ScanConfig
+from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
 from torchfakes_cli.detector import Detector
 from torchfakes_cli.errors import ModelNotFoundError
 from torchfakes_cli.records import Status
-from torchfakes_cli.scan import Scanner, scan_file, scan_folder
+from torchfakes_cli.scan import Scanner, scan_file, scan_folder, settings_digest, stamp_of
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))
 
@@ -52,3 +54,33 @@ def test_without_a_model_nothing_is_scanned(clips: Path, tmp_path: Path) -> None
     scanner = Scanner(QUICK, model=tmp_path / "missing.safetensors")
     with pytest.raises(ModelNotFoundError):
         scanner.load()
+
+
+def test_what_decides_a_result_has_its_own_digest(tmp_path: Path) -> None:
+    model, copy, other = tmp_path / "a", tmp_path / "copy", tmp_path / "other"
+    model.write_bytes(b"weights")
+    copy.write_bytes(b"weights")
+    other.write_bytes(b"others")
+    configs = [
+        QUICK,
+        replace(QUICK, sampling=SamplingConfig(frames=4, frames_fixed=True)),
+        replace(QUICK, faces=FaceConfig(blur_threshold=3)),
+        replace(QUICK, verdict=VerdictConfig(fake_above=0.5)),
+    ]
+    digests = [settings_digest(config, model) for config in configs] + [settings_digest(QUICK, other)]
+    assert len(set(digests)) == 5
+    assert settings_digest(replace(QUICK, device="cpu", batch_frames=2), copy) == digests[0]
+
+
+def test_a_changed_file_has_another_stamp(tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp4"
+    missing = stamp_of(clip, "settings")
+    clip.write_bytes(b"content")
+    os.utime(clip, ns=(1, 1))
+    written = stamp_of(clip, "settings")
+    assert written == stamp_of(clip, "settings")
+    os.utime(clip, ns=(1, 2_000_000_000))
+    touched = stamp_of(clip, "settings")
+    clip.write_bytes(b"content and more")
+    os.utime(clip, ns=(1, 1))
+    assert len({missing, written, touched, stamp_of(clip, "settings"), stamp_of(clip, "others")}) == 5

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.scan import timeline_places
+from torchfakes_cli.scan import mirrored_places, timeline_places
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,21 @@ def test_no_two_clips_share_a_timeline(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     places = timeline_places([str(tmp_path / name) for name in names])
     assert len(set(places.values())) == len(names)
+
+
+def test_timelines_of_their_own_folder_mirror_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["one/a.mp4", "one/b/a.mp4", "one/b/a.mov", "two/a.mp4"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    places = mirrored_places(names[:3], ["one"], "out")
+    assert [place.as_posix() for place in places.values()] == [
+        "out/a.timeline.csv",
+        "out/b/a.mp4.timeline.csv",
+        "out/b/a.mov.timeline.csv",
+    ]
+    places = mirrored_places([names[0], "./two/a.mp4"], ["one", "./two"], "out")
+    assert [place.as_posix() for place in places.values()] == ["out/one/a.timeline.csv", "out/two/a.timeline.csv"]
+    monkeypatch.chdir(tmp_path / "two")
+    assert mirrored_places(["a.mp4"], ["a.mp4"], "out") == {"a.mp4": Path("out/a.timeline.csv")}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,27 @@ def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
     found = find_videos([tmp_path])
     assert names(tmp_path) == ["a.mp4"]
     assert found.skipped == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"recursive": False}, ["a1.mp4", "b1.mov"]),
+        ({"include": ["a*"]}, ["a1.mp4", "day1/a2.mp4"]),
+        ({"include": ["day1/*.mkv", "b?.mov"]}, ["b1.mov", "day1/raw/c.mkv"]),
+        ({"exclude": ["raw", "*.mov"]}, ["a1.mp4", "day1/a2.mp4"]),
+        ({"include": ["*.mp4"], "exclude": ["day1/*"]}, ["a1.mp4"]),
+    ],
+)
+def test_globs_and_folders_narrow_what_is_taken(tmp_path: Path, options: dict[str, Any], expected: list[str]) -> None:
+    touch(tmp_path, "a1.mp4", "a.txt", "b1.mov", "day1/a2.mp4", "day1/raw/c.mkv")
+    found = find_videos([tmp_path], **options)
+    assert [Path(video).relative_to(tmp_path).as_posix() for video in found.videos] == expected
+
+
+def test_a_named_file_is_taken_whatever_the_globs_say(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    assert find_videos([tmp_path / "a.mp4"], include=["b*"], exclude=["a*"]).videos == (str(tmp_path / "a.mp4"),)
 
 
 def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import typer
 
@@ -37,6 +39,13 @@ def parse_rate(text: str) -> Fraction:
         return Fraction(text.strip())
     except (ValueError, ZeroDivisionError):
         raise typer.BadParameter(f"{text!r} is no rate: write 2, 0.5 or 30000/1001.") from None
+
+
+def paths_from(listing: BinaryIO) -> list[str]:
+    """The paths of a list: separated by NUL where there is one (``find -print0``), and one a line otherwise."""
+    content = listing.read()
+    parts = content.split(b"\0") if b"\0" in content else content.replace(b"\r\n", b"\n").split(b"\n")
+    return [os.fsdecode(part) for part in parts if part]
 
 
 def refuse_urls(paths: list[str]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchfakes_cli.cli.options import parse_rate, parse_time, refuse_urls
+from torchfakes_cli.cli.options import parse_rate, parse_time, paths_from, refuse_urls
 from torchfakes_cli.cli.outcome import ExitCode, guarded
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
-from torchfakes_cli.errors import MediaError, UnreadableFileError
+from torchfakes_cli.errors import MediaError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from torchfakes_cli.report import BatchCsv
     from torchfakes_cli.scan import Finds, Scanner
 
+_FILES = "Which files"
 _FRAMES = "Which frames"
 _JUDGING = "Faces and verdict"
+_LIMITS = "Limits"
 _OUTPUT = "Output"
 
 _DEFAULT_SAMPLING = SamplingConfig()
 _DEFAULT_FACES = FaceConfig()
+_DEFAULT_SCAN = ScanConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,50 @@ class _Output:
     json: bool
     quiet: bool
     path: str | None
+    timelines: str | None
     force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Which videos of a folder the user wants."""
+
+    recursive: bool
+    include: list[str]
+    exclude: list[str]
 
 
 def scan_command(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help="A video, or several, or folders of them.", show_default=False),
+        typer.Argument(
+            metavar="PATH",
+            help="A video, or several, or folders of them; - reads a list of paths, one a line or separated by NUL.",
+            show_default=False,
+        ),
     ],
+    recursive: Annotated[
+        bool,
+        typer.Option("--recursive/--no-recursive", rich_help_panel=_FILES, help="Look into folders in a folder."),
+    ] = True,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            rich_help_panel=_FILES,
+            help="Of the videos in a folder, take only those named like this ('a*.mp4', 'day1/*'). Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            rich_help_panel=_FILES,
+            help="Leave out videos and folders named like this. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     fps: Annotated[
         Fraction | None,
         typer.Option(
@@ -115,7 +155,23 @@ def scan_command(
     ] = None,
     device: Annotated[
         str, typer.Option(metavar="NAME", rich_help_panel=_JUDGING, help="auto, cpu, cuda or cuda:N.")
-    ] = ScanConfig().device,
+    ] = _DEFAULT_SCAN.device,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            rich_help_panel=_LIMITS,
+            help="Give a file up when decoding it makes no progress for so long.",
+        ),
+    ] = _DEFAULT_SCAN.timeout_s,
+    memory_limit: Annotated[
+        int,
+        typer.Option(
+            metavar="MIB",
+            rich_help_panel=_LIMITS,
+            help="Give a file up when decoding it takes more memory (on Linux).",
+        ),
+    ] = _DEFAULT_SCAN.memory_mb,
     output: Annotated[
         str | None,
         typer.Option(
@@ -123,12 +179,27 @@ def scan_command(
             "-o",
             metavar="FILE",
             rich_help_panel=_OUTPUT,
-            help="CSV to write: the timeline of one video; one row a file for several or for a folder.",
+            help="CSV to write: the timeline of one video; one row a file for several or for a folder. Run again, the "
+            "same command goes on: rows whose file, model and settings are unchanged are kept, and not printed again.",
             show_default="a timeline beside each video",
         ),
     ] = None,
+    timelines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            rich_help_panel=_OUTPUT,
+            help="Write the timelines here, in folders like those of the videos.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=_OUTPUT, help="Replace an existing file in the way of a CSV.")
+        bool,
+        typer.Option(
+            "--force",
+            rich_help_panel=_OUTPUT,
+            help="Replace an existing file in the way of a CSV, and start a batch over.",
+        ),
     ] = False,
     json: Annotated[
         bool,
@@ -136,7 +207,7 @@ def scan_command(
             "--json",
             rich_help_panel=_OUTPUT,
             help="Print JSON, timeline included: a document for one video, a line a file for several. "
-            "No CSV is written then, unless -o asks for it.",
+            "No CSV is written then, unless -o or --timelines asks for it.",
         ),
     ] = False,
     quiet: Annotated[
@@ -165,6 +236,9 @@ def scan_command(
     video. A folder is searched for videos, folders in it included. A low score is no proof of authenticity.
     """
     with guarded(debug=debug):
+        listed = "-" in paths
+        if listed:
+            paths = [each for path in paths for each in (paths_from(sys.stdin.buffer) if path == "-" else [path])]
         refuse_urls(paths)
         config = ScanConfig(
             sampling=SamplingConfig(
@@ -177,20 +251,36 @@ def scan_command(
             faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),
             verdict=VerdictConfig(fake_above=threshold, real_below=threshold),
             device=device,
+            timeout_s=timeout,
+            memory_mb=memory_limit,
         )
-        code = _scan(paths, config, model, _Output(json, quiet, output, force), fail_on_fake=fail_on_fake)
+        results = _Output(json, quiet, output, timelines, force)
+        search = _Search(recursive, include or [], exclude or [])
+        single = len(paths) == 1 and not listed and not Path(paths[0]).is_dir()
+        code = _scan(paths, None if single else search, config, model, results, fail_on_fake=fail_on_fake)
     raise typer.Exit(code)
 
 
-def _scan(paths: list[str], config: ScanConfig, model: str | None, output: _Output, *, fail_on_fake: bool) -> ExitCode:
+def _scan(
+    paths: list[str],
+    search: _Search | None,
+    config: ScanConfig,
+    model: str | None,
+    output: _Output,
+    *,
+    fail_on_fake: bool,
+) -> ExitCode:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.scan import Scanner
 
     screen = Screen(quiet=output.quiet)
     with screen.progress("starting"):
         scanner = Scanner(config, model=model)
-    single = len(paths) == 1 and not Path(paths[0]).is_dir()
-    tally = _scan_one(paths[0], scanner, screen, output) if single else _scan_many(paths, scanner, screen, output)
+    with scanner:
+        if search is None:
+            tally = _scan_one(paths[0], scanner, screen, output)
+        else:
+            tally = _scan_many(paths, search, scanner, model, screen, output)
     if fail_on_fake and tally[Verdict.FAKE]:
         return ExitCode.FAKE_FOUND
     return ExitCode.SOME_FAILED if tally[Status.ERROR] else ExitCode.DONE
@@ -198,11 +288,13 @@ def _scan(paths: list[str], config: ScanConfig, model: str | None, output: _Outp
 
 def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> Counter[str]:
     from torchfakes_cli.report import check_timeline_targets, write_timeline
-    from torchfakes_cli.scan import failed, timeline_places
+    from torchfakes_cli.scan import failed
 
-    place = Path(output.path) if output.path else None if output.json else timeline_places([path])[path]
+    if output.path and output.timelines:
+        raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
+    place = Path(output.path) if output.path else _places([path], [path], output).get(path)
     if place and os.path.lexists(path):
-        check_timeline_targets([place], force=output.force)
+        check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
     try:
         with screen.progress(Path(path).name) as advance:
             result = scanner.scan(path, advance)
@@ -221,63 +313,109 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
     return Counter(_outcome(result))
 
 
-def _scan_many(paths: list[str], scanner: Scanner, screen: Screen, output: _Output) -> Counter[str]:
-    from torchfakes_cli.report import BatchCsv, check_timeline_targets
-    from torchfakes_cli.scan import timeline_places, unreadable_folder
+def _scan_many(
+    paths: list[str], search: _Search, scanner: Scanner, model: str | None, screen: Screen, output: _Output
+) -> Counter[str]:
+    from torchfakes_cli.report import BatchCsv, check_batch_target, check_timeline_targets
+    from torchfakes_cli.scan import settings_digest, stamp_of, unreadable_folder
 
     started = time.monotonic()
-    found = _find(paths, screen)
-    table = BatchCsv(output.path, force=output.force) if output.path else None
-    places = {} if table or output.json else timeline_places(found.videos)
-    if table:
-        table.check()
-    check_timeline_targets((places[video] for video in places if os.path.lexists(video)), force=output.force)
+    found = _find(paths, search, screen)
+    unreadable = dict(found.unreadable)
+    places = {} if output.path and not output.timelines else _places(found.videos, paths, output)
+    if output.path:
+        check_batch_target(output.path, [*unreadable, *found.videos], force=output.force)
+    check_timeline_targets(
+        (places[video] for video in places if os.path.lexists(video)),
+        force=output.force,
+        make_folders=bool(output.timelines),
+    )
     with screen.progress("loading the detector"):
+        settings = settings_digest(scanner.config, model)
         scanner.load()
+    table = None
+    if output.path:
+        stamps = {path: stamp_of(path, settings, places.get(path, "")) for path in [*unreadable, *found.videos]}
+        table = BatchCsv(output.path, stamps, force=output.force)
     tally: Counter[str] = Counter()
-    with table or nullcontext():
-        for result in chain(
-            (unreadable_folder(folder, reason) for folder, reason in found.unreadable),
-            _scan_each(found.videos, scanner, screen),
-        ):
-            _keep(result, table, places)
-            _show_line(result, screen, output)
-            tally.update(_outcome(result))
-    _summarise(tally, found, time.monotonic() - started, output, screen)
+    try:
+        with table or nullcontext():
+            kept = table.kept if table else {}
+            tally.update(cells["verdict"] for cells in kept.values())
+            if table:
+                _tell_of_earlier(table, screen)
+            for result in chain(
+                (unreadable_folder(folder, reason) for folder, reason in unreadable.items()),
+                _scan_each([video for video in found.videos if video not in kept], scanner, screen),
+            ):
+                _keep(result, table, places)
+                _show_line(result, screen, output)
+                tally.update(_outcome(result))
+    except KeyboardInterrupt:
+        if table:
+            screen.note("to go on from here, run the same command again")
+        raise
+    _summarise(tally, len(kept), found, time.monotonic() - started, output, screen)
     return tally
 
 
-def _find(paths: list[str], screen: Screen) -> Finds:
+def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
     from torchfakes_cli.scan import find_videos
 
     with screen.progress("looking for videos"):
-        found = find_videos(paths)
+        found = find_videos(paths, recursive=search.recursive, include=search.include, exclude=search.exclude)
     if not found.videos and not found.unreadable:
         raise UnreadableFileError(
             "no video found" + (f" among {found.skipped} files" if found.skipped else ""),
-            path=", ".join(paths),
+            path=", ".join(paths) or "the list",
             advice="Name the file itself if it is a video with an unusual suffix.",
         )
     return found
 
 
-def _scan_each(videos: tuple[str, ...], scanner: Scanner, screen: Screen) -> Iterator[VideoResult]:
+def _places(videos: Iterable[str], paths: list[str], output: _Output) -> dict[str, Path]:
+    """Where the timelines go; none where nobody wants them."""
+    from torchfakes_cli.scan import mirrored_places, timeline_places
+
+    if output.timelines:
+        return mirrored_places(videos, paths, output.timelines)
+    return {} if output.json else timeline_places(videos)
+
+
+def _tell_of_earlier(table: BatchCsv, screen: Screen) -> None:
+    """Says what becomes of the rows of an earlier run."""
+    if table.forgotten:
+        screen.warning("nothing is left that tells what the earlier rows depend on: all files are scanned again")
+        return
+    changed = "with another version of the file, the model or the settings"
+    for count, fate in (
+        (len(table.kept), "of an earlier run kept"),
+        (table.retried, "with an error: scanned again"),
+        (table.stale, f"{changed}: scanned again"),
+        (table.gone, "of files that are not part of this scan: left out"),
+    ):
+        if count:
+            screen.note(f"{count} row{'s' if count > 1 else ''} {fate}")
+
+
+def _scan_each(videos: list[str], scanner: Scanner, screen: Screen) -> Iterator[VideoResult]:
     from torchfakes_cli.scan import scan_file
 
-    for number, video in enumerate(videos, 1):
-        with screen.progress(f"{number} of {len(videos)}  {video}") as advance:
+    progress = screen.batch(len(videos))
+    for video in videos:
+        with progress.file(video) as advance:
             result = scan_file(scanner, video, advance)
         yield result
 
 
 def _keep(result: VideoResult, table: BatchCsv | None, places: Mapping[str, Path]) -> None:
-    """Writes what is to last of a result: its row, or its timeline."""
+    """Writes what is to last of a result: its timeline, then its row, which vouches for the timeline."""
     from torchfakes_cli.report import write_timeline
 
+    if result.status is Status.OK and result.path in places:
+        write_timeline(places[result.path], result.timeline)
     if table:
         table.write(result)
-    elif result.status is Status.OK and result.path in places:
-        write_timeline(places[result.path], result.timeline)
 
 
 def _show_line(result: VideoResult, screen: Screen, output: _Output) -> None:
@@ -315,16 +453,19 @@ def _outcome(result: VideoResult) -> list[str]:
     return [result.verdict.value if result.verdict else result.status.value]
 
 
-def _summarise(tally: Counter[str], found: Finds, elapsed_s: float, output: _Output, screen: Screen) -> None:
+def _summarise(tally: Counter[str], kept: int, found: Finds, elapsed_s: float, output: _Output, screen: Screen) -> None:
     from torchfakes_cli.cli.console import duration
 
     kinds = [*(verdict.value for verdict in Verdict), Status.ERROR.value]
     counts = ", ".join(f"{tally[kind]} {kind}" for kind in kinds if tally[kind])
     files = "1 file" if tally.total() == 1 else f"{tally.total()} files"
     skipped = f"; {found.skipped} other files skipped" if found.skipped else ""
-    screen.note(f"{files} in {duration(elapsed_s)}: {counts}{skipped}")
+    earlier = f"; {kept} of them kept from an earlier run" if kept else ""
+    screen.note(f"{files} in {duration(elapsed_s)}: {counts}{earlier}{skipped}")
     if output.path:
         screen.note(f"results: {output.path}")
-    elif not output.json:
+    if output.timelines:
+        screen.note(f"timelines: in {output.timelines}")
+    elif not output.path and not output.json:
         screen.note("timelines: beside the videos, as .timeline.csv")
     screen.note("A low score is no proof of authenticity.")

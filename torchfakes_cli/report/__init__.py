@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torchfakes_cli.report.batch_csv import BATCH_COLUMNS, BatchCsv
+from torchfakes_cli.report.batch_csv import BATCH_COLUMNS, BatchCsv, check_batch_target
+from torchfakes_cli.report.batch_state import Stamp
 from torchfakes_cli.report.json_document import SCHEMA, result_to_json
 from torchfakes_cli.report.timeline_csv import TIMELINE_COLUMNS, check_timeline_targets, write_timeline
 
@@ -11,6 +12,8 @@ __all__ = [
     "SCHEMA",
     "TIMELINE_COLUMNS",
     "BatchCsv",
+    "Stamp",
+    "check_batch_target",
     "check_timeline_targets",
     "result_to_json",
     "write_timeline",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from torchfakes_cli.errors import OutputError
@@ -60,8 +62,36 @@ def first_line(path: Path) -> str | None:
         raise unwritable(path, error, advice="Choose another path with -o.") from error
 
 
-def write_whole(path: Path, text: str) -> None:
+def append(file: FileIO, data: bytes, path: Path) -> None:
+    """Adds to an open file, all or nothing, and waits for the disk; to a device or a pipe it just writes.
+
+    Raises:
+        OutputError: it can't be written; a full disk leaves no half line.
+    """
+    status = os.fstat(file.fileno())
+    regular = stat.S_ISREG(status.st_mode)
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+        if regular:
+            os.fsync(file.fileno())
+    except OSError as error:
+        if regular:
+            with suppress(OSError):
+                file.truncate(status.st_size)
+        advice = "The rows before it are kept. Make room, and run the same command again to go on."
+        raise unwritable(path, error, advice=advice) from error
+
+
+def write_whole(path: Path, text: str, temporary: Path | None = None) -> None:
     """Writes a file so that a reader, or a crash, meets the old one or the new one, never a half.
+
+    Args:
+        path: a link keeps pointing where it does.
+        text: its whole content.
+        temporary: where it is written first, in the folder of what ``path`` points to; an old one is replaced.
+            None for a name that nobody else has.
 
     Raises:
         OutputError: it can't be written; what was there before still is.
@@ -69,9 +99,10 @@ def write_whole(path: Path, text: str) -> None:
     if is_special(path):
         _write_through(path, text)
         return
-    target = Path(os.path.realpath(path))  # a link keeps pointing where it did
-    temporary = _temporary_beside(target)
+    target = Path(os.path.realpath(path))
+    temporary = temporary or _temporary_beside(target)
     try:
+        temporary.unlink(missing_ok=True)
         with temporary.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()

@@ -35,10 +35,17 @@ TIMELINE_COLUMNS = (
 )
 
 
-def check_timeline_targets(paths: Iterable[str | PathLike[str]], *, force: bool = False) -> None:
+def check_timeline_targets(
+    paths: Iterable[str | PathLike[str]], *, force: bool = False, make_folders: bool = False
+) -> None:
     """Finds out before a scan whether its timelines can be written.
 
     An earlier timeline is replaced, being the same thing made again; any other file only with ``force``.
+
+    Args:
+        paths: of the timelines.
+        force: let any file be replaced.
+        make_folders: make the folders that are missing.
 
     Raises:
         OutputError: a folder can't be written, or a path is taken by something else.
@@ -55,8 +62,19 @@ def check_timeline_targets(paths: Iterable[str | PathLike[str]], *, force: bool 
                 advice="Choose another path with -o, or replace it with --force.",
             )
         if target.parent not in checked:
+            if make_folders:
+                _make_folder(target.parent)
             check_folder(target, advice="Choose a place for the CSV with -o.")
             checked.add(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder can't be made: {error.strerror or error}", path=folder, advice="Choose another folder."
+        ) from error
 
 
 def write_timeline(path: str | PathLike[str], timeline: Iterable[FaceScore]) -> None:

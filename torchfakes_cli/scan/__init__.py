@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.scan.batch import failed, scan_file, scan_folder, unreadable_folder
+    from torchfakes_cli.scan.batch import failed, scan_file, scan_folder, settings_digest, stamp_of, unreadable_folder
     from torchfakes_cli.scan.pipeline import Progress, Scanner, scan_video
-    from torchfakes_cli.scan.places import timeline_places
+    from torchfakes_cli.scan.places import mirrored_places, timeline_places
     from torchfakes_cli.scan.search import Finds, find_videos
     from torchfakes_cli.scan.verdict import Policy
 
@@ -22,9 +22,12 @@ _HOME = {
     "Scanner": "pipeline",
     "failed": "batch",
     "find_videos": "search",
+    "mirrored_places": "places",
     "scan_file": "batch",
     "scan_folder": "batch",
     "scan_video": "pipeline",
+    "settings_digest": "batch",
+    "stamp_of": "batch",
     "timeline_places": "places",
     "unreadable_folder": "batch",
 }
@@ -36,9 +39,12 @@ __all__ = [
     "Scanner",
     "failed",
     "find_videos",
+    "mirrored_places",
     "scan_file",
     "scan_folder",
     "scan_video",
+    "settings_digest",
+    "stamp_of",
     "timeline_places",
     "unreadable_folder",
 ]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError, UnreadableFileError
 from torchfakes_cli.records import Status, VideoResult
+from torchfakes_cli.report import Stamp
 from torchfakes_cli.scan.pipeline import Progress, Scanner
 from torchfakes_cli.scan.search import find_videos
 
@@ -50,13 +56,13 @@ def scan_folder(
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
     found = find_videos(several)
-    scanner = Scanner(config, detector=detector)
-    if found.videos:
-        scanner.load()
-    for folder, reason in found.unreadable:
-        yield unreadable_folder(folder, reason)
-    for video in found.videos:
-        yield scan_file(scanner, video, progress)
+    with Scanner(config, detector=detector) as scanner:
+        if found.videos:
+            scanner.load()
+        for folder, reason in found.unreadable:
+            yield unreadable_folder(folder, reason)
+        for video in found.videos:
+            yield scan_file(scanner, video, progress)
 
 
 def scan_file(scanner: Scanner, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
@@ -79,6 +85,45 @@ def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float =
     """The result that stands for a file that couldn't be scanned; the path isn't repeated in its message."""
     message = f"{error.cause}. {error.advice}" if error.advice else error.cause
     return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
+
+
+def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None) -> str:
+    """Stands for everything besides the video that decides what a scan says.
+
+    That is what the checkpoint holds (not its name), the sampling, the settings of faces and verdict, and the version
+    of this program. The device and the limits of time and memory don't count: they decide whether and how fast there
+    is a result.
+
+    Args:
+        config: of the scan.
+        model: path of a checkpoint; None for the detector that ships. One that can't be read counts as empty, for the
+            scan itself will tell what is wrong with it.
+
+    Raises:
+        ModelNotFoundError: no detector ships with this installation.
+    """
+    if model is None:
+        from torchfakes_cli.detector.scoring import shipped_checkpoint
+
+        model = shipped_checkpoint()
+    digest = hashlib.sha256()
+    try:
+        with Path(model).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError:
+        logger.debug("%s can't be read", model, exc_info=True)
+    parts = [asdict(part) for part in (config.sampling, config.faces, config.verdict)]
+    digest.update(json.dumps([__version__, *parts], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def stamp_of(path: str | PathLike[str], settings: str, timeline: str | PathLike[str] = "") -> Stamp:
+    """What the row of a file depends on, as the file is now; take it before the scan."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return Stamp(None, None, settings, fspath(timeline))
+    return Stamp(status.st_size, status.st_mtime_ns, settings, fspath(timeline))
 
 
 def unreadable_folder(folder: str, reason: str) -> VideoResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
@@ -22,9 +22,11 @@ from torchfakes_cli.faces import Tracker, crop_face, sharpness
 from torchfakes_cli.records import Face, FaceScore, Frame, Status, VideoResult
 from torchfakes_cli.scan.ahead import batches_ahead
 from torchfakes_cli.scan.verdict import Policy, decide, settle_policy
-from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from torchfakes_cli.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
@@ -65,16 +67,23 @@ def scan_video(
         result = scan_video("clip.mp4")
         print(result.verdict, result.p_fake, result.reason)
     """
-    return Scanner(config, detector=detector).scan(path, progress)
+    with Scanner(config, detector=detector) as scanner:
+        return scanner.scan(path, progress)
 
 
 class Scanner:
     """Scans videos one after another with the same settings; its networks are loaded when the first file needs them.
 
+    A context manager: files are decoded in a process of its own, which ends with it. That process gets ready while the
+    networks are loaded.
+
     Args:
         config: None for the defaults.
         model: path of a checkpoint; None for the detector that ships.
         detector: one that is loaded already, instead of ``model``.
+
+    Raises:
+        TorchfakesError: the process can't be started.
     """
 
     def __init__(
@@ -87,6 +96,20 @@ class Scanner:
         self.config = config or ScanConfig()
         self._model = model
         self._given = detector
+        self._decoder = IsolatedDecoder(timeout_s=self.config.timeout_s, memory_mb=self.config.memory_mb)
+        self._decoder.start()
+
+    def __enter__(self) -> Scanner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the decoding process; scanning another file starts a new one."""
+        self._decoder.close()
 
     def load(self) -> None:
         """Loads everything now, so that what is wrong with it shows before the first file.
@@ -101,14 +124,15 @@ class Scanner:
     def scan(self, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
         """Scans one video; see ``scan_video``."""
         started = time.monotonic()
-        with VideoReader(path) as video:
+        with self._decoder.open(path) as video:
             frames = video.frames(self.config.sampling)
             loading = time.monotonic()
             self.load()
             started += time.monotonic() - loading  # the scan's own time is what tells files and settings apart
             timeline = _Timeline(self.detector, self.config.faces)
             limits = {"max_frames": self.config.batch_frames, "max_pixels": self.config.batch_pixels}
-            with closing(batches_ahead(frames, **limits)) as batches:
+            with closing(batches_ahead(frames, **limits)) as batches, ExitStack() as ending:
+                ending.callback(video.stop)  # or else the thread would wait for its next frame
                 for batch in batches:
                     timeline.add(batch, self._face_detector.detect([frame.pixels for frame in batch]))
                     if progress:

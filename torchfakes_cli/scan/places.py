@@ -1,10 +1,12 @@
-"""Where the timeline of a clip goes when the user names no place: beside the clip."""
+"""Where the timeline of each clip goes: beside the clip, or into a folder of the user's that mirrors theirs."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from torchfakes_cli.errors import UsageError
 from torchfakes_cli.video import VIDEO_SUFFIXES
 
 _ENDING = ".timeline.csv"
@@ -24,6 +26,30 @@ def timeline_places(videos: Iterable[str]) -> dict[str, Path]:
         names = _videos_in(folder) | {Path(video).name for video in members}
         places.update({video: folder / (_base(Path(video), names) + _ENDING) for video in members})
     return places
+
+
+def mirrored_places(videos: Iterable[str], given: Iterable[str], folder: str) -> dict[str, Path]:
+    """The path of each video's timeline in a folder that has the same folders as those that were searched.
+
+    Args:
+        videos: found below the paths given.
+        given: the files and folders the user named; what lies above all of them is left out of the new paths.
+        folder: for the timelines.
+
+    Raises:
+        UsageError: the paths have no folder in common (drives of Windows).
+    """
+    tops = [Path(path) if Path(path).is_dir() else Path(path).parent for path in given]
+    try:
+        top = os.path.commonpath([_absolute(path) for path in tops])
+    except ValueError as error:
+        raise UsageError("the videos lie on several drives", advice="Scan them drive by drive.") from error
+    beside = timeline_places(videos)
+    return {video: Path(folder, os.path.relpath(_absolute(place), top)) for video, place in beside.items()}
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - unlike Path.absolute it does away with "..", and links stay links
 
 
 def _base(video: Path, names: Iterable[str]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -17,7 +18,7 @@ class Finds:
 
     Attributes:
         videos: paths as given, or below a folder as given; each once, in order.
-        skipped: other files met in folders.
+        skipped: other files met in folders; those in folders that were passed over are not known.
         unreadable: folders that couldn't be listed, each with the reason.
     """
 
@@ -26,22 +27,39 @@ class Finds:
     unreadable: tuple[tuple[str, str], ...]
 
 
-def find_videos(paths: Iterable[str | PathLike[str]]) -> Finds:
+def find_videos(
+    paths: Iterable[str | PathLike[str]],
+    *,
+    recursive: bool = True,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Finds:
     """Looks for videos.
 
     A file that is named is taken whatever its name, and whether or not it exists: what is wrong with it shows when it
     is scanned. In folders, a video is told by its suffix; hidden files and folders (``._clip.mp4`` among them) are not
     for scanning. Links to folders are followed, each folder once, but not upwards to a folder that holds the link: so
     loops end, and don't draw in what lies outside.
+
+    Args:
+        paths: files and folders.
+        recursive: look into the folders in a folder, too.
+        include: globs; of the videos in folders, only those that match one are taken; all if empty. A glob with a slash
+            is matched with the path below the folder that was given (``day1/*.mp4``; ``*`` matches slashes as well),
+            any other with the name.
+        exclude: globs likewise; what matches one is not taken, and a folder that does is not entered.
     """
-    search = _Search()
+    search = _Search(recursive, include, exclude)
     for path in paths:
         search.take(fspath(path))
     return Finds(tuple(search.videos), search.skipped, tuple(search.unreadable))
 
 
 class _Search:
-    def __init__(self) -> None:
+    def __init__(self, recursive: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
+        self._recursive = recursive
+        self._include = include
+        self._exclude = exclude
         self.videos: dict[str, None] = {}
         self.skipped = 0
         self.unreadable: list[tuple[str, str]] = []
@@ -52,15 +70,22 @@ class _Search:
             self.videos[given] = None
             return
         # A stack rather than recursion: folders may nest deeper than Python's calls.
-        stack = [Path(given)]
+        top = Path(given)
+        stack = list(reversed(self._entries(top)))
         while stack:
             path = stack.pop()
+            below = path.relative_to(top)
+            excluded = _matches(below, self._exclude)
             if _is_folder(path):
-                stack += reversed(self._entries(path))
-            elif path.suffix.lower() in VIDEO_SUFFIXES:
+                if self._recursive and not excluded:
+                    stack += reversed(self._entries(path))
+            elif path.suffix.lower() in VIDEO_SUFFIXES and not excluded and self._included(below):
                 self.videos[str(path)] = None
             else:
                 self.skipped += 1
+
+    def _included(self, below: Path) -> bool:
+        return not self._include or _matches(below, self._include)
 
     def _entries(self, folder: Path) -> list[Path]:
         real = Path(os.path.realpath(folder))
@@ -76,6 +101,10 @@ class _Search:
         self.skipped += sum(not _is_folder(entry) for entry in hidden)
         upwards = {real, *real.parents}
         return [entry for entry in entries if not (entry.name.startswith(".") or _leads_to(entry, upwards))]
+
+
+def _matches(below: Path, globs: Iterable[str]) -> bool:
+    return any(fnmatch(below.as_posix() if "/" in glob else below.name, glob) for glob in globs)
 
 
 def _leads_to(entry: Path, folders: set[Path]) -> bool:

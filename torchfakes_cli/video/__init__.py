@@ -6,10 +6,28 @@
         for frame in video.frames(SamplingConfig()):
             ...
         print(video.info.duration_s, video.report.warnings)
+
+``IsolatedDecoder`` reads in the same way in a process of its own, which a file may hang or crash. Names are loaded when
+first used: what leaves decoding to that process needn't load PyAV.
 """
 
-from torchfakes_cli.video.decode import VideoReader
-from torchfakes_cli.video.opening import VIDEO_SUFFIXES
-from torchfakes_cli.video.probe import probe
+from __future__ import annotations
 
-__all__ = ["VIDEO_SUFFIXES", "VideoReader", "probe"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfakes_cli.video.decode import VideoReader
+    from torchfakes_cli.video.isolated import IsolatedDecoder
+    from torchfakes_cli.video.limits import VIDEO_SUFFIXES
+    from torchfakes_cli.video.survey import probe
+
+_HOME = {"IsolatedDecoder": "isolated", "VIDEO_SUFFIXES": "limits", "VideoReader": "decode", "probe": "survey"}
+
+__all__ = ["VIDEO_SUFFIXES", "IsolatedDecoder", "VideoReader", "probe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,11 +16,11 @@ from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.index import PacketReader
 from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
 from torchfakes_cli.video.picture import PictureMaker
-from torchfakes_cli.video.probe import Survey, survey
 from torchfakes_cli.video.sampling import choose_frames, nearest_frames
+from torchfakes_cli.video.survey import Survey, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from os import PathLike
     from types import TracebackType
 
@@ -53,14 +53,16 @@ class VideoReader:
 
     Args:
         path: of the video file.
+        on_packet: called for every packet that is read, a sign of progress.
 
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], on_packet: Callable[[], None] | None = None) -> None:
         self._path = os.fspath(path)
-        self._survey = survey(path)
+        self._on_packet = on_packet
+        self._survey = survey(path, on_packet)
         self._report = DecodeReport(0, 0)
         self._running: list[Generator[Frame, None, None]] = []
 
@@ -132,7 +134,7 @@ class VideoReader:
     def _deliver(self, wanted: NDArray[np.int64], *, neighbours: bool) -> Generator[Frame, None, None]:
         places, repeats = np.unique(wanted, return_counts=True)
         again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
-        run = _Decoding(self._path, self._survey, neighbours=neighbours)
+        run = _Decoding(self._path, self._survey, neighbours=neighbours, on_packet=self._on_packet)
         delivered = 0
         self._report = DecodeReport(len(wanted), 0)
         try:
@@ -171,14 +173,16 @@ class _Decoding:
         path: of the file.
         survey: what is known of it.
         neighbours: for a frame that is lost, the nearest frame before the next wanted one may stand in.
+        on_packet: called for every packet that is read.
 
     Attributes:
         packets_bad: packets the decoder refused.
         pictures_flawed: delivered pictures that the decoder had to patch up.
     """
 
-    def __init__(self, path: str, survey: Survey, *, neighbours: bool) -> None:
+    def __init__(self, path: str, survey: Survey, *, neighbours: bool, on_packet: Callable[[], None] | None) -> None:
         self._path = path
+        self._on_packet = on_packet
         self._index = survey.index
         self._orientation = survey.orientation
         self._neighbours = neighbours
@@ -211,6 +215,8 @@ class _Decoding:
             for wanted, place, frame in self._matched(frames, missing, careful=careful):
                 try:
                     pixels = maker.make(frame)
+                except MemoryError:
+                    raise
                 except AV_ERRORS:
                     self.packets_bad += 1
                     continue
@@ -272,7 +278,7 @@ class _Decoding:
         skipping = context.name in _SKIPPING_DECODERS and not careful
         needed = {int(self._index.packets[place]) for place in places}
         finder = _PlaceFinder(self._index.stamps)
-        packets = enumerate(PacketReader(video))
+        packets = enumerate(PacketReader(video, self._on_packet))
         for start, end in self._spans(places, careful=careful):
             entering = not careful
             for number, packet in packets:
@@ -322,6 +328,8 @@ class _Decoding:
         except AV_ERRORS as error:
             if not careful:
                 raise _LostError from error
+            if isinstance(error, MemoryError):  # care needs the least of it
+                raise
             self.packets_bad += 1
             finder.skip()
             return

@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from av.packet import Packet
     from av.video.stream import VideoStream
@@ -85,12 +85,17 @@ class FrameIndex:
 class PacketReader:
     """Iterates over the packets of a stream that hold data, past errors where the file can be read on.
 
+    Args:
+        video: to read.
+        on_packet: called for every packet, a sign of progress.
+
     Attributes:
         errors: how often reading failed.
     """
 
-    def __init__(self, video: OpenVideo) -> None:
+    def __init__(self, video: OpenVideo, on_packet: Callable[[], None] | None = None) -> None:
         self._video = video
+        self._on_packet = on_packet
         self.errors = 0
 
     def __iter__(self) -> Iterator[Packet[VideoStream]]:
@@ -98,9 +103,13 @@ class PacketReader:
         while in_a_row <= _READ_ERRORS_LIMIT:
             try:
                 for packet in self._video.container.demux(self._video.stream):
+                    if self._on_packet is not None:
+                        self._on_packet()
                     if packet.size:
                         in_a_row = 0
                         yield packet
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError, ValueError):
                 self.errors += 1
                 in_a_row += 1

@@ -23,6 +23,7 @@ from torchfakes_cli.errors import (
     UnreadableFileError,
     UnsupportedMediaError,
 )
+from torchfakes_cli.video.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -30,16 +31,6 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
     from av.video.stream import VideoStream
-
-#: File name endings, lower case, that a folder is searched for.
-VIDEO_SUFFIXES: frozenset[str] = frozenset(
-    {".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf"}
-    | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv"}
-    | {".ts", ".vob", ".webm", ".wmv", ".y4m"}
-)
-
-#: Largest picture decoded, in pixels: 8K (7680×4320) fits.
-MAX_PIXELS = 1 << 25
 
 #: Formats that hold their own data; playlists and everything else that names other files is left out on purpose.
 _FORMATS = (
@@ -120,6 +111,8 @@ def open_video(path: str | PathLike[str]) -> OpenVideo:
     head, size = _read_head(path)
     try:
         container = av.open("file:" + str(Path(path).absolute()), "r", metadata_errors="replace", options=_OPTIONS)
+    except MemoryError:
+        raise
     except AV_ERRORS as error:
         raise _translated(error, path, head) from error
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from torchfakes_cli.video.opening import MAX_PIXELS
+from torchfakes_cli.video.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

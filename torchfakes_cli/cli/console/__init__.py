@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchfakes_cli.cli.console.screen import Screen, safe
-from torchfakes_cli.cli.console.verdict_view import duration, verdict_line, verdict_panel
+from torchfakes_cli.cli.console.screen import Screen, duration, safe
+from torchfakes_cli.cli.console.verdict_view import verdict_line, verdict_panel
 
 __all__ = ["Screen", "duration", "safe", "verdict_line", "verdict_panel"]

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 # Marks that reorder what stands around them: a name could pose as another one.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+#: Where there is no bar, a batch says this often how far it is.
+_TELL_EACH_S = 60.0
 
 _ESCAPE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
 
@@ -93,23 +106,86 @@ class Screen:
         Yields:
             To be called with (done, wanted if known).
         """
+        with self._bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+            task = bar.add_task(_shortened(safe(description), self._err.width - 50), total=None)
+            yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
+
+    def batch(self, files: int) -> BatchProgress:
+        """Progress over many files, still to begin."""
+        bar = self._bar(MofNCompleteColumn(), _FilesAMinute(), TimeRemainingColumn())
+        return BatchProgress(self, bar, bar.add_task("", total=files), files, self._err.width - 62)
+
+    def _bar(self, *columns: ProgressColumn) -> Progress:
         shown = self._err.is_terminal and not self._err.is_dumb_terminal and not self.quiet
-        columns = (
+        return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(
             *columns,
             console=self._err,
             transient=True,
             disable=not shown,
             redirect_stdout=False,
             redirect_stderr=False,
-        ) as bar:
-            task = bar.add_task(_shortened(safe(description), self._err.width - 50), total=None)
-            yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
+            speed_estimate_period=600,  # files may take minutes
+        )
+
+
+class BatchProgress:
+    """How far a batch is: on a terminal a bar while a file is scanned, elsewhere a line every now and then.
+
+    It is there only while a file is scanned, so that results can be printed between two files.
+    """
+
+    def __init__(self, screen: Screen, bar: Progress, task: TaskID, files: int, room: int) -> None:
+        self._screen = screen
+        self._bar = bar
+        self._task = task
+        self._files = files
+        self._room = room
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Shows the bar while one file is scanned.
+
+        Yields:
+            To be called with (frames done, frames wanted if known).
+        """
+
+        def advance(done: int, wanted: int | None) -> None:
+            self._bar.update(self._task, completed=self._done + (min(done / wanted, 1) if wanted else 0))
+
+        self._bar.update(self._task, description=_shortened(safe(name), self._room), completed=self._done)
+        with self._bar:
+            yield advance
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
+        now = time.monotonic()
+        if self._bar.disable and now - self._told >= _TELL_EACH_S and self._done < self._files:
+            self._told = now
+            left = duration((now - self._started) / self._done * (self._files - self._done))
+            self._screen.note(f"{self._done} of {self._files} files, about {left} left")
+
+
+class _FilesAMinute(ProgressColumn):
+    """How many files a minute get done."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{60 * task.speed:.1f}/min" if task.speed else "", style="progress.data.speed")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Example:
+        >>> duration(4.24), duration(80), duration(7500)
+        ('4.2 s', '1 min 20 s', '2 h 5 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _console(*, stderr: bool) -> Console:

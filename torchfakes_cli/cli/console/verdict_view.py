@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.cli.console.screen import safe
+from torchfakes_cli.cli.console.screen import duration, safe
 from torchfakes_cli.records import FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
 from torchfakes_cli.scan.verdict import Policy
 
@@ -81,19 +81,6 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
         padding=(0, 1),
     )
     return Constrain(panel, _PANEL_WIDTH)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    Example:
-        >>> duration(4.24), duration(80), duration(7500)
-        ('4.2 s', '1 min 20 s', '2 h 5 min')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _clock(seconds: float) -> str:

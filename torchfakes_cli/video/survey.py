@@ -12,10 +12,12 @@ import av
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
 from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
-from torchfakes_cli.video.opening import AV_ERRORS, MAX_PIXELS, OpenVideo, open_video
+from torchfakes_cli.video.limits import MAX_PIXELS
+from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
 from torchfakes_cli.video.picture import Orientation, square_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
 
     from av.packet import Packet
@@ -51,14 +53,18 @@ def probe(path: str | PathLike[str]) -> VideoInfo:
     return survey(path).info
 
 
-def survey(path: str | PathLike[str]) -> Survey:
+def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = None) -> Survey:
     """Opens a video, looks at its first frame and indexes the rest.
+
+    Args:
+        path: of the video file.
+        on_packet: called for every packet that is read, a sign of progress.
 
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
     """
     with open_video(path) as video:
-        packets = PacketReader(video)
+        packets = PacketReader(video, on_packet)
         builder = IndexBuilder()
         first: VideoFrame | None = None
         for packet in packets:
@@ -78,6 +84,8 @@ def survey(path: str | PathLike[str]) -> Survey:
 def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoFrame | None:
     try:
         return next(iter(video.stream.codec_context.decode(packet)), None)
+    except MemoryError:
+        raise
     except AV_ERRORS:
         return None
 

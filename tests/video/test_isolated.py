@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.clips import barcode_frames, cut_file, write_clip
+from torchfakes_cli.config import SamplingConfig
+from torchfakes_cli.errors import (
+    DecodeError,
+    DecoderCrashError,
+    DecodeTimeoutError,
+    TooLargeError,
+    UnreadableFileError,
+    UnsupportedMediaError,
+    UsageError,
+)
+from torchfakes_cli.video import IsolatedDecoder, VideoReader
+from torchfakes_cli.video.isolated import _Patience
+
+EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of processes in /proc")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[IsolatedDecoder]:
+    """One process for many tests: what one of them does to it must not reach the next."""
+    with IsolatedDecoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture(scope="module")
+def large_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 4K clip without motion: quickly written, and much to decode."""
+    still = np.full((2160, 3840, 3), 90, np.uint8)
+    still[::16] = 200
+    path = tmp_path_factory.mktemp("large") / "large.mp4"
+    return write_clip(path, [still] * 8, 24, options={"preset": "ultrafast", "bf": "0"})
+
+
+def read(decoder: IsolatedDecoder, path: Path) -> int:
+    """How many frames come."""
+    with decoder.open(path) as video:
+        return sum(1 for _ in video.frames(EVERY_FRAME))
+
+
+def worker_of(parent: int) -> int:
+    """The only child of a process."""
+    (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return int(child)
+
+
+def started_worker() -> tuple[IsolatedDecoder, int]:
+    before = set(children())
+    decoder = IsolatedDecoder()
+    decoder.start()
+    (worker,) = set(children()) - before
+    return decoder, worker
+
+
+def children() -> list[int]:
+    """Processes that this one has started and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == os.getpid() and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def gone(process: int, within_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("sampling", [EVERY_FRAME, SamplingConfig(frames=7, frames_fixed=True, start_s=0.5)])
+def test_frames_are_those_of_a_reader_in_this_process(
+    decoder: IsolatedDecoder, barcode_clip: Path, sampling: SamplingConfig
+) -> None:
+    with VideoReader(barcode_clip) as here, decoder.open(barcode_clip) as there:
+        assert there.info == here.info
+        for ours, theirs in zip(here.frames(sampling), there.frames(sampling), strict=True):
+            assert (theirs.time_s, theirs.index) == (ours.time_s, ours.index)
+            np.testing.assert_array_equal(theirs.pixels, ours.pixels)
+        assert there.report == here.report
+
+
+def test_sizes_change_from_file_to_file(decoder: IsolatedDecoder, tmp_path: Path) -> None:
+    for size in ((64, 48), (640, 360), (96, 64)):
+        path = write_clip(tmp_path / f"{size[0]}.mp4", barcode_frames(5, size), 5)
+        with decoder.open(path) as video:
+            assert [frame.size for frame in video.frames(EVERY_FRAME)] == [size] * 5
+
+
+def test_damage_is_reported(decoder: IsolatedDecoder, tmp_path: Path) -> None:
+    short = cut_file(write_clip(tmp_path / "short.ts", barcode_frames(60), 30), 0.5)
+    with VideoReader(short) as here, decoder.open(short) as there:
+        assert len(list(here.frames(EVERY_FRAME))) == len(list(there.frames(EVERY_FRAME)))
+        assert there.report == here.report
+
+
+def test_errors_come_back_as_they_are(decoder: IsolatedDecoder, barcode_clip: Path, tmp_path: Path) -> None:
+    missing, text = tmp_path / "missing.mp4", tmp_path / "text.mp4"
+    text.write_text("not a video at all")
+    for path, kind in ((missing, UnreadableFileError), (text, UnsupportedMediaError)):
+        with pytest.raises(kind) as here:
+            VideoReader(path)
+        with pytest.raises(kind) as there:
+            decoder.open(path)
+        assert str(there.value) == str(here.value)
+        assert there.value.path == str(path)
+    with decoder.open(barcode_clip) as video, pytest.raises(UsageError, match="no frame lies between"):
+        video.frames(SamplingConfig(start_s=99))
+
+
+def test_a_relative_path_follows_the_current_folder(
+    decoder: IsolatedDecoder, barcode_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder.start()
+    monkeypatch.chdir(barcode_clip.parent)
+    with decoder.open(barcode_clip.name) as video:
+        assert video.info.path == barcode_clip.name
+
+
+@ON_LINUX
+def test_stopping_early_keeps_the_process(decoder: IsolatedDecoder, barcode_clip: Path) -> None:
+    assert read(decoder, barcode_clip) == 60
+    before = children()
+    for _ in range(3):
+        with decoder.open(barcode_clip) as video:
+            next(iter(video.frames(EVERY_FRAME)))
+    with decoder.open(barcode_clip) as video:
+        next(iter(video.frames(EVERY_FRAME)))
+        assert len(list(video.frames(EVERY_FRAME))) == 60
+    assert children() == before
+
+
+def test_what_waits_in_another_thread_can_be_stopped(large_clip: Path) -> None:
+    with IsolatedDecoder() as decoder, decoder.open(large_clip) as video:
+        frames = iter(video.frames(EVERY_FRAME))
+        next(frames)
+        waiting = threading.Thread(target=lambda: list(frames))
+        waiting.start()
+        video.stop()
+        waiting.join(timeout=5)
+        assert not waiting.is_alive()
+
+
+def test_without_progress_a_file_is_given_up_and_the_next_one_read(barcode_clip: Path, large_clip: Path) -> None:
+    # So little patience that already decoding the first 4K picture exceeds it.
+    with IsolatedDecoder(timeout_s=0.001) as decoder:
+        with pytest.raises(DecodeTimeoutError, match=r"timeout: its decoder made no progress for 0\.001 s"):
+            read(decoder, large_clip)
+        decoder._timeout_s = 20.0
+        assert read(decoder, barcode_clip) == 60
+
+
+def test_progress_renews_patience_but_not_for_ever() -> None:
+    patience = _Patience(60.0, 100.0)
+    patience.spend(59.0, progress=True)
+    patience.spend(40.0, progress=False)
+    assert not patience.over
+    patience.spend(1.0, progress=True)
+    assert patience.over == "decoding it took longer than 100 s"
+
+
+@ON_LINUX
+def test_a_process_that_hangs_is_killed(barcode_clip: Path) -> None:
+    decoder, worker = started_worker()
+    with decoder:
+        assert read(decoder, barcode_clip) == 60
+        decoder._timeout_s = 0.5
+        os.kill(worker, signal.SIGSTOP)
+        started = time.monotonic()
+        with pytest.raises(DecodeTimeoutError) as error:
+            decoder.open(barcode_clip)
+        assert time.monotonic() - started < 5
+        assert error.value.path == str(barcode_clip)
+        assert gone(worker)
+        assert read(decoder, barcode_clip) == 60
+
+
+@ON_LINUX
+@pytest.mark.parametrize(
+    ("kind", "words"), [(signal.SIGKILL, "was killed .*memory runs out"), (signal.SIGSEGV, "crashed .SIGSEGV")]
+)
+def test_a_crash_costs_one_file(barcode_clip: Path, kind: signal.Signals, words: str) -> None:
+    decoder, worker = started_worker()
+    with decoder:
+        with decoder.open(barcode_clip) as video:
+            frames = iter(video.frames(EVERY_FRAME))
+            next(frames)
+            os.kill(worker, kind)
+            with pytest.raises(DecoderCrashError, match=words) as error:
+                list(frames)
+        assert error.value.path == str(barcode_clip)
+        assert read(decoder, barcode_clip) == 60
+
+
+@ON_LINUX
+def test_a_crash_between_files_costs_none(barcode_clip: Path) -> None:
+    decoder, worker = started_worker()
+    with decoder:
+        assert read(decoder, barcode_clip) == 60
+        os.kill(worker, signal.SIGKILL)
+        assert gone(worker)
+        assert read(decoder, barcode_clip) == 60
+
+
+@ON_LINUX
+def test_memory_is_limited(barcode_clip: Path, large_clip: Path) -> None:
+    with IsolatedDecoder(memory_mb=100) as decoder:
+        with pytest.raises(TooLargeError, match=r"too_large: .* more than 100 MiB") as error:
+            read(decoder, large_clip)
+        assert isinstance(error.value, DecodeError)
+        assert read(decoder, barcode_clip) == 60
+
+
+@ON_LINUX
+def test_closing_ends_the_process() -> None:
+    decoder, worker = started_worker()
+    decoder.close()
+    assert gone(worker, within_s=1)
+    decoder, worker = started_worker()
+    del decoder
+    assert gone(worker, within_s=1)
+
+
+@ON_LINUX
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_process_ends_with_the_one_that_started_it(large_clip: Path, kind: signal.Signals) -> None:
+    # No guard around the program: nothing of it may run twice.
+    program = f"""
+print("once", flush=True)
+from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.config import SamplingConfig
+decoder = IsolatedDecoder()
+with decoder.open({str(large_clip)!r}) as video:
+    for frame in video.frames(SamplingConfig(fps=1000)):
+        print("frame", flush=True)
+        input()
+"""
+    command = [sys.executable, "-c", program]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=Path(__file__).parents[2], **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "once\n"
+        assert process.stdout.readline() == "frame\n"
+        worker = worker_of(process.pid)
+        process.send_signal(kind)
+        assert "once" not in process.communicate(timeout=10)[0]
+    assert gone(worker)

@@ -1,0 +1,405 @@
+"""Reads videos in a process of its own, so that a file which hangs or crashes its decoder costs no more than itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Never
+
+from torchfakes_cli.errors import (
+    DecoderCrashError,
+    DecodeTimeoutError,
+    TooLargeError,
+    TorchfakesError,
+)
+from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
+from torchfakes_cli.video.channel import (
+    Ended,
+    Failed,
+    Open,
+    Opened,
+    Picture,
+    PictureMemory,
+    Progress,
+    Release,
+    Sample,
+    Started,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from multiprocessing.connection import Connection
+    from os import PathLike
+    from types import TracebackType
+
+    from torchfakes_cli.config import SamplingConfig
+
+logger = logging.getLogger(__name__)
+
+#: Seconds of work that each frame of a file may add to the time in which all of it must be decoded. It is a backstop
+#: against files made to be slow: an 8K frame on an old core takes about half of it.
+FRAME_S = 0.5
+
+#: A process that isn't ready after so many seconds never will be.
+_START_S = 60.0
+
+#: Seconds that a process which is told to stop has for the frame it is at; a new one is ready as soon.
+_STOP_S = 1.0
+
+#: Waiting is cut into such slices, to notice that it isn't wanted any more.
+_LOOK_UP_S = 0.1
+
+# Nothing but this program is imported: not the user's main module, as multiprocessing would, nor a file that lies in
+# the current folder and is named like a library.
+_PROGRAM = "import json, sys; sys.path[:], *rest = json.loads(sys.argv[1]); "
+_PROGRAM += "from torchfakes_cli.video.worker import main; main(*rest)"
+
+# A process that decodes needs no threads for linear algebra, and each arena of the allocator takes address space.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+class IsolatedDecoder:
+    """Opens videos, one after another, in a process that is started once and again after each file that broke it.
+
+    A context manager; the process also ends with this object, and with this process, however that ends.
+
+    Args:
+        timeout_s: a file is given up when its decoder makes no progress for so many seconds, or takes longer in all
+            than these and ``FRAME_S`` for each of its frames. Only time in which this process waits for it counts.
+        memory_mb: MiB that decoding may take beyond what the process holds from the start. Held to on Linux.
+    """
+
+    def __init__(self, *, timeout_s: float = 60.0, memory_mb: int = 2048) -> None:
+        self._timeout_s = timeout_s
+        self._memory_mb = memory_mb
+        self._process: _Process | None = None
+
+    def __enter__(self) -> IsolatedDecoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts the process unless it runs, without waiting for it.
+
+        Raises:
+            TorchfakesError: it can't be started.
+        """
+        if self._process is None or not self._process.alive:
+            self.close()
+            self._process = _Process(self._memory_mb)
+
+    def open(self, path: str | PathLike[str]) -> IsolatedReader:
+        """Opens a video; the one before must be closed.
+
+        Raises:
+            MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.
+            TorchfakesError: the process can't be started.
+        """
+        self.start()
+        assert self._process is not None
+        return IsolatedReader(self._process, os.fspath(path), self._timeout_s)
+
+    def close(self) -> None:
+        """Ends the process; opening another file starts a new one."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+
+class IsolatedReader:
+    """Reads sampled frames of one video as ``VideoReader`` does, through a process of its own; a context manager.
+
+    Made by ``IsolatedDecoder.open``.
+    """
+
+    def __init__(self, process: _Process, path: str, timeout_s: float) -> None:
+        self._process = process
+        self._path = path
+        self._timeout_s = timeout_s
+        self._report = DecodeReport(0, 0)
+        self._running = False
+        self._stopped = Event()
+        process.wait_until_ready()
+        folder = "" if Path(path).is_absolute() else str(Path.cwd())
+        opened = self._ask(Open(path, folder), _Patience(timeout_s))
+        assert isinstance(opened, Opened), "what is asked of the process has one kind of answer"
+        self._info = opened.info
+
+    def __enter__(self) -> IsolatedReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known of the file; duration and number of frames are counted."""
+        return self._info
+
+    @property
+    def report(self) -> DecodeReport:
+        """How the latest iterator went; complete once it is exhausted."""
+        return self._report
+
+    def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
+        """Decodes the sampled frames in order of presentation; a few are decoded ahead.
+
+        Args:
+            sampling: which frames are wanted.
+
+        Returns:
+            An iterator over frames, as that of ``VideoReader.frames``. It may also raise ``DecodeTimeoutError``,
+            ``TooLargeError`` and ``DecoderCrashError``.
+
+        Raises:
+            UsageError: no frame lies in the wanted span.
+        """
+        self.close()
+        self._stopped.clear()
+        patience = _Patience(self._timeout_s, self._timeout_s + FRAME_S * (self._info.frame_count or 0))
+        started = self._ask(Sample(sampling), patience)
+        assert isinstance(started, Started), "what is asked of the process has one kind of answer"
+        self._running = True
+        return self._pictures(patience)
+
+    def stop(self) -> None:
+        """Ends the iterator soon, from whichever thread: what waits for its next frame doesn't get one."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Ends the iterator if it is still running; no other thread may be waiting for a frame then."""
+        self.stop()
+        if not self._running:
+            return
+        self._running = False
+        deadline = time.monotonic() + _STOP_S
+        message: object | None = None
+        try:
+            self._process.send(Stop())
+            while not isinstance(message, Ended | Failed) and time.monotonic() < deadline:
+                message = self._process.receive(_LOOK_UP_S)
+        except (EOFError, OSError):
+            message = None
+        finally:
+            if not isinstance(message, Ended | Failed):
+                self._process.end()
+
+    def _pictures(self, patience: _Patience) -> Generator[Frame, None, None]:
+        while (message := self._next(patience)) is not None:
+            if isinstance(message, Ended):
+                self._report = message.report
+                self._running = False
+                return
+            assert isinstance(message, Picture)
+            self._report = message.report
+            pixels = self._process.memory.read(message.slot, message.height, message.width)
+            self._send(Release(message.slot))
+            yield Frame(message.time_s, message.index, pixels)
+
+    def _ask(self, request: object, patience: _Patience) -> object:
+        """Sends a request and waits for the answer."""
+        self._send(request)
+        return self._next(patience)
+
+    def _send(self, message: object) -> None:
+        try:
+            self._process.send(message)
+        except OSError:
+            self._crashed()
+
+    def _next(self, patience: _Patience) -> object | None:
+        """The next message that tells more than progress; None where the reader has been stopped.
+
+        Raises:
+            TorchfakesError: what the process tells, or what is to be said of its end.
+        """
+        patience.renew()
+        while not self._stopped.is_set():
+            started = time.monotonic()
+            try:
+                message = self._process.receive(patience.slice_s)
+            except (EOFError, OSError):
+                self._crashed()
+            except KeyboardInterrupt:
+                self._process.end()  # it would go on, and answer the next request with what was meant for this one
+                raise
+            # A slice that took far longer than it should: this process was stopped, and the other one perhaps as well.
+            patience.spend(min(time.monotonic() - started, 2 * patience.slice_s), progress=message is not None)
+            if isinstance(message, Failed):
+                self._failed(message.error)
+            if message is not None and not isinstance(message, Progress):
+                return message
+            if patience.over:
+                self._give_up(patience.over)
+        return None
+
+    def _failed(self, error: TorchfakesError) -> Never:
+        self._running = False
+        if isinstance(error, TooLargeError):
+            self._process.end()  # what it still holds would be missing to the next file
+        raise error
+
+    def _give_up(self, why: str) -> Never:
+        self._running = False
+        self._process.end()
+        raise DecodeTimeoutError(
+            f"timeout: {why}", path=self._path, advice="It may be damaged; if it is only slow, raise --timeout."
+        )
+
+    def _crashed(self) -> Never:
+        self._running = False
+        raise DecoderCrashError(
+            self._process.end_described(), path=self._path, advice="The file is damaged: copy or download it again."
+        )
+
+
+class _Patience:
+    """How long a process is waited for.
+
+    Args:
+        silence_s: without a sign of progress.
+        total_s: in all.
+
+    Attributes:
+        slice_s: how long to wait at once.
+    """
+
+    def __init__(self, silence_s: float, total_s: float = math.inf) -> None:
+        self._silence_s = silence_s
+        self._total_s = total_s
+        self.slice_s = min(_LOOK_UP_S, silence_s)
+        self._silent_s = 0.0
+        self._spent_s = 0.0
+
+    def renew(self) -> None:
+        """The wait for another message begins."""
+        self._silent_s = 0.0
+
+    def spend(self, seconds: float, *, progress: bool) -> None:
+        """Some time was waited."""
+        self._silent_s = 0.0 if progress else self._silent_s + seconds
+        self._spent_s += seconds
+
+    @property
+    def over(self) -> str:
+        """Why there is no sense in waiting any longer; empty while there is."""
+        if self._silent_s >= self._silence_s:
+            return f"its decoder made no progress for {self._silence_s:g} s"
+        if self._spent_s >= self._total_s:
+            return f"decoding it took longer than {self._total_s:.0f} s"
+        return ""
+
+
+class _Process:
+    """A process that decodes, from this side.
+
+    Attributes:
+        memory: through which pictures come.
+    """
+
+    def __init__(self, memory_mb: int) -> None:
+        self.memory = PictureMemory()
+        self._connection, theirs = multiprocessing.Pipe()
+        try:
+            self._process = _start(theirs, self.memory, memory_mb)
+        except (OSError, ValueError) as error:
+            self._connection.close()
+            raise _unstartable(getattr(error, "strerror", None) or str(error)) from error
+        finally:
+            theirs.close()
+            self.memory.release_handle()
+        self._ready = False
+        self.end = weakref.finalize(self, _end, self._process, self._connection)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used."""
+        return self.end.alive and self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Waits for its first message.
+
+        Raises:
+            TorchfakesError: it has ended before.
+        """
+        if self._ready:
+            return
+        with suppress(EOFError, OSError):
+            self._ready = self.receive(_START_S) is not None
+        if not self._ready:
+            self.end()
+            raise _unstartable(f"exit code {self._process.returncode}")
+
+    def send(self, message: object) -> None:
+        """Sends a message; raises OSError where the process has ended."""
+        self._connection.send(message)
+
+    def receive(self, timeout_s: float) -> object | None:
+        """The next message, None if there is none in time; raises EOFError or OSError where the process has ended."""
+        return self._connection.recv() if self._connection.poll(timeout_s) else None
+
+    def end_described(self) -> str:
+        """Ends the process, and tells in words how it had ended by itself."""
+        try:
+            code = self._process.wait(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            code = 0
+        self.end()
+        if code >= 0:
+            return f"its decoder ended unexpectedly (exit code {code})"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        if name == "SIGKILL":
+            return "its decoder was killed (SIGKILL), as happens when memory runs out"
+        return f"its decoder crashed ({name})"
+
+
+def _start(theirs: Connection[Any, Any], memory: PictureMemory, memory_mb: int) -> subprocess.Popen[bytes]:
+    handle = theirs.fileno()
+    settings: dict[str, Any] = {}
+    if sys.platform == "win32":
+        os.set_handle_inheritable(handle, True)
+        settings["startupinfo"] = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+    else:
+        settings["pass_fds"] = (handle, memory.handle)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, handle, memory.handle, memory_mb])],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=None if logger.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
+        **settings,
+    )
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection[Any, Any]) -> None:
+    connection.close()
+    process.kill()
+    try:
+        process.wait(timeout=_STOP_S)
+    except subprocess.TimeoutExpired:
+        logger.debug("process %d doesn't end", process.pid)  # it hangs in the kernel, on a lost disk for example
+
+
+def _unstartable(reason: str) -> TorchfakesError:
+    return TorchfakesError(f"the decoding process can't be started: {reason}", advice="Run it with --debug to see why.")

@@ -1,0 +1,13 @@
+"""What counts as a video, and how large a picture may be; known without loading a decoder."""
+
+from __future__ import annotations
+
+#: File name endings, lower case, that a folder is searched for.
+VIDEO_SUFFIXES: frozenset[str] = frozenset(
+    {".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf"}
+    | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv"}
+    | {".ts", ".vob", ".webm", ".wmv", ".y4m"}
+)
+
+#: Largest picture decoded, in pixels: 8K (7680×4320) fits.
+MAX_PIXELS = 1 << 25

@@ -1,0 +1,160 @@
+"""The process that decodes: answers the requests of the process that started it, one file after another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from torchfakes_cli.errors import DecodeError, TooLargeError, TorchfakesError
+from torchfakes_cli.video.channel import (
+    SLOTS,
+    Ended,
+    Failed,
+    Open,
+    Opened,
+    Picture,
+    PictureMemory,
+    Progress,
+    Release,
+    Sample,
+    Started,
+    Stop,
+    inherited_connection,
+)
+from torchfakes_cli.video.decode import VideoReader
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from torchfakes_cli.config import SamplingConfig
+
+    # Slots that are free to be filled; None where no more frames are wanted.
+    Slots = SimpleQueue[int | None]
+
+#: Seconds between two signs of progress, at least.
+_PROGRESS_S = 0.1
+
+
+def main(connection_handle: int, memory_handle: int | str, memory_mb: int) -> None:
+    """Runs until the process that started this one closes the connection, by intent or by its death.
+
+    Args:
+        connection_handle: this process's end of the connection.
+        memory_handle: of the ``PictureMemory``.
+        memory_mb: MiB that may be taken beyond what is held now, where the system holds processes to such limits.
+    """
+    # An interrupt at the terminal reaches every process; the scanning one answers it and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker = _Worker(inherited_connection(connection_handle), PictureMemory(memory_handle), memory_mb)
+    _limit_memory(memory_mb)
+    worker.run()
+
+
+def _limit_memory(megabytes: int) -> None:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    try:
+        held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:
+        return  # only Linux tells
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = held + (megabytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+class _Worker:
+    """Answers requests; a thread of its own takes them in, and notices when the other process has gone."""
+
+    def __init__(self, connection: Connection[Any, Any], memory: PictureMemory, memory_mb: int) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._memory_mb = memory_mb
+        self._requests: SimpleQueue[tuple[Open | Sample, Slots]] = SimpleQueue()
+        self._reader: VideoReader | None = None
+        self._path = ""
+        self._progress_at = 0.0
+
+    def run(self) -> None:
+        """Answers requests until the process is ended."""
+        threading.Thread(target=self._receive, daemon=True).start()
+        self._send(Progress())
+        while True:
+            request, slots = self._requests.get()
+            try:
+                if isinstance(request, Open):
+                    self._open(request)
+                else:
+                    self._sample(request.sampling, slots)
+            except TorchfakesError as error:
+                self._send(Failed(error))
+            except MemoryError:
+                self._send(Failed(self._too_large()))
+            except Exception as error:  # noqa: BLE001 - told over there, where it costs this one file
+                reason = " ".join(str(error).split()) or "no message"
+                self._send(Failed(DecodeError(f"unexpected {type(error).__name__}: {reason}", path=self._path)))
+
+    def _receive(self) -> None:
+        slots: Slots = SimpleQueue()
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                os._exit(0)  # at once, whatever the decoder is doing: nobody waits for it any more
+            if isinstance(message, Release):
+                slots.put(message.slot)
+            elif isinstance(message, Stop):
+                slots.put(None)
+            else:
+                # New for each request: what is still to come for the one before must not reach it.
+                slots = SimpleQueue()
+                for slot in range(SLOTS):
+                    slots.put(slot)
+                self._requests.put((message, slots))
+
+    def _send(self, message: object) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            os._exit(0)
+
+    def _tell_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._progress_at >= _PROGRESS_S:
+            self._progress_at = now
+            self._send(Progress())
+
+    def _open(self, request: Open) -> None:
+        self._path, self._reader = request.path, None
+        if request.folder:
+            os.chdir(request.folder)
+        self._reader = VideoReader(request.path, self._tell_progress)
+        self._send(Opened(self._reader.info))
+
+    def _sample(self, sampling: SamplingConfig, slots: Slots) -> None:
+        assert self._reader is not None, "a file is opened before its frames are asked for"
+        with self._reader as reader:
+            frames = reader.frames(sampling)
+            self._send(Started())
+            for frame in frames:
+                slot = slots.get()
+                if slot is None:
+                    break
+                width, height = frame.size
+                self._memory.write(slot, frame.pixels)
+                self._send(Picture(frame.time_s, frame.index, slot, height, width, reader.report))
+        self._send(Ended(reader.report))
+
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(
+            f"too_large: decoding it takes more than {self._memory_mb} MiB of memory",
+            path=self._path,
+            advice="Raise --memory-limit, or scale the video down first.",
+        )

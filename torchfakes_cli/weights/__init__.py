@@ -1,0 +1,1 @@
+"""The detector that ships, and its model card."""
