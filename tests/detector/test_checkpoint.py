@@ -49,6 +49,16 @@ def test_the_network_that_comes_back_computes_the_same(tmp_path: Path) -> None:
         assert torch.allclose(network(picture), copy(picture), atol=1e-5)
 
 
+def test_headers_of_every_length_are_told_from_pickles(tmp_path: Path) -> None:
+    lengths = set()
+    for padding in range(0, 260, 4):
+        path = tmp_path / "c.safetensors"
+        save_checkpoint(path, {"w": torch.zeros(1)}, Header(name="x" * (padding + 1)))
+        lengths.add(path.read_bytes()[0])
+        assert load_checkpoint(path)[1].name == "x" * (padding + 1)
+    assert 0x80 in lengths
+
+
 def test_a_failed_write_leaves_the_previous_checkpoint(
     tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

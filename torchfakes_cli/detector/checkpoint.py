@@ -159,11 +159,13 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f"too large for a detector ({size / 2**20:.0f} MiB)", path=path, advice=ours)
     with path.open("rb") as handle:
         start = handle.read(8)
+    # Eight bytes that are a plausible length come first: a length may well begin with a pickle's first byte.
+    header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if 2 <= header_size <= min(MAX_HEADER_BYTES, size - 8):
+        return
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         raise CheckpointError("a pickled PyTorch file, which could run code, is not loaded", path=path, advice=ours)
-    header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if not 2 <= header_size <= min(MAX_HEADER_BYTES, size - 8):
-        raise CheckpointError("not a safetensors file, or cut short", path=path, advice=ours)
+    raise CheckpointError("not a safetensors file, or cut short", path=path, advice=ours)
 
 
 def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:
