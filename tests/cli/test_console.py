@@ -65,7 +65,7 @@ def test_the_panel_fits_80_columns_and_keeps_its_edges(unicode: bool) -> None:
 @pytest.mark.parametrize(
     ("people", "verdict", "words"),
     [
-        ([[0.1] * 5], "REAL", "The face looks real (10% likely to be synthetic)"),
+        ([[0.1] * 5], "REAL", "No clear sign of a synthetic face (10% likely to be one)"),
         ([[0.1] * 5, [0.2] * 5], "REAL", "Nobody seen for long looks synthetic"),
         ([[0.5] * 5], "INCONCLUSIVE", "between what is called real (below 0.30)"),
         ([[0.9, None, None, None]], "INCONCLUSIVE", "Too few sharp faces"),

@@ -51,13 +51,16 @@ def test_one_class_is_left_uncalibrated() -> None:
 
 
 @given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=80), st.lists(st.floats(0, 1), min_size=1, max_size=80),
+    st.lists(st.floats(0, 1), min_size=1, max_size=80),
+    st.lists(st.floats(0, 1), min_size=1, max_size=80),
     st.floats(0, 0.5),
-)  # fmt: skip
-def test_no_more_false_alarms_than_allowed(reals: list[float], fakes: list[float], allowed: float) -> None:
-    real_below, fake_above = real_fake_thresholds(reals + fakes, [0] * len(reals) + [1] * len(fakes), allowed)
+    st.floats(0, 0.5),
+)
+def test_no_more_mistakes_than_allowed(reals: list[float], fakes: list[float], alarms: float, missed: float) -> None:
+    labels = [0] * len(reals) + [1] * len(fakes)
+    real_below, fake_above = real_fake_thresholds(reals + fakes, labels, alarms, missed)
     assert 0 <= real_below <= 0.5 <= fake_above <= 1
     # At exactly 1 nothing can lie above: a threshold can't exceed a probability.
     if fake_above < 1:
-        assert sum(p >= fake_above for p in reals) <= allowed * len(reals)
-    assert sum(p < real_below for p in fakes) <= allowed * len(fakes)
+        assert sum(p >= fake_above for p in reals) <= alarms * len(reals)
+    assert sum(p < real_below for p in fakes) <= missed * len(fakes)

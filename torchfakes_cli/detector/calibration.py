@@ -70,15 +70,20 @@ def fit_platt(
 
 
 def real_fake_thresholds(
-    probabilities: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64],
+    probabilities: Sequence[float] | NDArray[np.float64],
+    labels: Sequence[int] | NDArray[np.int64],
     false_alarms: float = 0.05,
-) -> tuple[float, float]:  # fmt: skip
+    missed_fakes: float = 0.25,
+) -> tuple[float, float]:
     """The two thresholds between which a verdict is inconclusive.
+
+    Calling a real video fake does the greater harm, so that bound is the stricter one; "real" is the weaker word.
 
     Args:
         probabilities: one a video.
         labels: 0 real, 1 fake.
-        false_alarms: at most this share of the reals may be called fake, and of the fakes be called real.
+        false_alarms: at most this share of the reals may be called fake.
+        missed_fakes: at most this share of the fakes may be called real.
 
     Returns:
         (real_below, fake_above), with 0 ≤ real_below ≤ 0.5 ≤ fake_above ≤ 1.
@@ -93,5 +98,5 @@ def real_fake_thresholds(
         fake_above = float(np.nextafter(reals[len(reals) - 1 - allowed], 1))
     real_below = 0.5
     if len(fakes):
-        real_below = float(fakes[int(false_alarms * len(fakes))])
+        real_below = float(fakes[min(len(fakes) - 1, int(missed_fakes * len(fakes)))])
     return float(min(0.5, real_below)), float(min(1.0, max(0.5, fake_above)))

@@ -102,7 +102,7 @@ def _meaning(result: VideoResult, policy: Policy) -> str:
         return f"Person {_deciding(result)} looks synthetic ({percent} likely){when}."
     if sum(track.lasting for track in result.tracks) > 1:
         return f"Nobody seen for long looks synthetic ({percent} likely for the most suspicious person)."
-    return f"The face looks real ({percent} likely to be synthetic)."
+    return f"No clear sign of a synthetic face ({percent} likely to be one)."
 
 
 def _deciding(result: VideoResult) -> int:
