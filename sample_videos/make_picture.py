@@ -6,6 +6,7 @@ python sample_videos/make_picture.py
 from __future__ import annotations
 
 import io
+from contextlib import chdir
 from pathlib import Path
 
 from rich.console import Console
@@ -20,13 +21,14 @@ from torchfakes_cli.scan.verdict import settle_policy
 
 def main() -> None:
     """Scan the three samples and draw the terminal."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parent
     detector = load_detector(device="cpu")
     policy = settle_policy(VerdictConfig(), fake_above=detector.fake_above, real_below=detector.real_below)
     console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True, highlight=False)
-    for clip in sorted(folder.glob("*.mp4")):
-        console.print(Text(f"$ torchfakes scan {clip.name}", style="bold"))
-        console.print(verdict_panel(scan_video(clip, detector=detector), policy))
+    with chdir(folder.parent):
+        for clip in sorted(Path(folder.name).glob("*.mp4")):
+            console.print(Text(f"$ torchfakes scan {clip}", style="bold"))
+            console.print(verdict_panel(scan_video(clip, detector=detector), policy))
     console.save_svg(str(folder / "scan.svg"), title="torchfakes")
 
 

@@ -25,6 +25,8 @@ Picture = NDArray[np.uint8]
 WIDTH, HEIGHT = 1920, 1080
 FPS = 30
 SECONDS = 5
+#: The room is dimmer than the studio where the portrait was taken.
+EXPOSURE = 0.75
 #: Centre of the astronaut's face and the distance from it to the chin, in pixels of the portrait.
 FACE_CENTRE = (223.0, 116.0)
 FACE_RADII = (40.0, 57.0)
@@ -51,7 +53,7 @@ def filmed(picture: Picture, frame: int, zoom: float, rng: np.random.Generator) 
     inside = cv2.GaussianBlur(inside, (0, 0), 6)[..., None]
     # Noise of half the resolution compresses well and still looks like a camera's.
     noise = cv2.resize(rng.normal(0, 1.5, (HEIGHT // 2, WIDTH // 2)).astype(np.float32), (WIDTH, HEIGHT))[..., None]
-    return np.clip(scene * inside + backdrop * (1 - inside) + noise, 0, 255).astype(np.uint8)
+    return np.clip(EXPOSURE * (scene * inside + backdrop * (1 - inside)) + noise, 0, 255).astype(np.uint8)
 
 
 def manipulated(portrait: Picture) -> Picture:
@@ -64,12 +66,12 @@ def manipulated(portrait: Picture) -> Picture:
     moved = cv2.warpAffine(
         portrait, np.array([[1.05, 0, -0.05 * x + 2], [0, 1.05, -0.05 * y - 1]]), size, flags=cv2.INTER_CUBIC
     )
-    coarse = cv2.resize(moved, (size[0] * 2 // 5, size[1] * 2 // 5), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(moved, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA)
     face = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    face = (face - 128) * 0.92 + 128 + np.array([14.0, -4.0, -12.0])
+    face = (face - 128) * 0.92 + 128 + np.array([21.0, -6.0, -18.0])
     mask = np.zeros(portrait.shape[:2], np.float32)
     cv2.ellipse(mask, (round(x), round(y) + 4), (round(FACE_RADII[0]), round(FACE_RADII[1])), 0, 0, 360, 1.0, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), 2.5)[..., None]
+    mask = cv2.GaussianBlur(mask, (0, 0), 2.0)[..., None]
     return np.clip(face * mask + portrait * (1 - mask), 0, 255).astype(np.uint8)
 
 

@@ -111,6 +111,17 @@ class IsolatedDecoder:
             MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.
             TorchfakesError: the process can't be started.
         """
+        served_before = self._process is not None and self._process.alive
+        try:
+            return self._open(path)
+        except DecoderCrashError:
+            if not served_before:
+                raise
+            # It may have died before this file came, too shortly ago to be noticed: a fresh process tells.
+            self.close()
+            return self._open(path)
+
+    def _open(self, path: str | PathLike[str]) -> IsolatedReader:
         self.start()
         assert self._process is not None
         return IsolatedReader(self._process, os.fspath(path), self._timeout_s)
