@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from torchfakes_cli.video.decode import VideoReader
     from torchfakes_cli.video.isolated import IsolatedDecoder
     from torchfakes_cli.video.limits import VIDEO_SUFFIXES
+    from torchfakes_cli.video.recode import h264_round_trip
     from torchfakes_cli.video.survey import probe
 
-_HOME = {"IsolatedDecoder": "isolated", "VIDEO_SUFFIXES": "limits", "VideoReader": "decode", "probe": "survey"}
+_HOME = {
+    "IsolatedDecoder": "isolated",
+    "VIDEO_SUFFIXES": "limits",
+    "VideoReader": "decode",
+    "h264_round_trip": "recode",
+    "probe": "survey",
+}
 
-__all__ = ["VIDEO_SUFFIXES", "IsolatedDecoder", "VideoReader", "probe"]
+__all__ = ["VIDEO_SUFFIXES", "IsolatedDecoder", "VideoReader", "h264_round_trip", "probe"]
 
 
 def __getattr__(name: str) -> Any:
