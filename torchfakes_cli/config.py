@@ -63,6 +63,11 @@ class FaceConfig:
     margin: float = 1.3
     blur_threshold: float = 30.0
 
+    @property
+    def smallest(self) -> float:
+        """Side in pixels from which a face counts: boxes of one face differ by a fifth from frame to frame."""
+        return 0.8 * self.min_face
+
     def __post_init__(self) -> None:
         if self.min_face < 12:
             raise UsageError("faces under 12 pixels can't be found: choose a minimum face of 12 or more")

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     ALL_BLURRY = "all_blurry"
     TOO_FEW_FACES = "too_few_faces"
     BETWEEN_THRESHOLDS = "between_thresholds"
+    DAMAGED = "damaged"
 
 
 class Status(StrEnum):
@@ -81,11 +82,13 @@ class Frame:
         time_s: presentation time from the first shown frame.
         index: place in presentation order; None where the way it was reached doesn't tell.
         pixels: H×W×3 uint8 RGB, upright, square pixels.
+        damaged: the decoder had to make up parts of it.
     """
 
     time_s: float
     index: int | None
     pixels: NDArray[np.uint8]
+    damaged: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -144,9 +147,10 @@ class FaceScore:
         track: number of the person's track, from 1; None on a frame without a face.
         face: None on a frame without a face.
         sharpness: variance of the Laplacian of the crop; None on a frame without a face.
-        logit: the network's output; None where there was no face or it was blurry.
+        logit: the network's output; None where there was no face or it was not fit to be scored.
         p_fake: calibrated probability that the face is synthetic; None with the logit.
-        note: ``no_face``, ``blurry``, or empty.
+        note: why there is no score: ``no_face``, ``blurry``, or ``damaged`` (the picture: what its decoder made up may
+            look like a manipulation, or hide a face); else empty.
     """
 
     time_s: float

@@ -27,10 +27,15 @@ def test_videos_of_all_folders_in_one_order(tmp_path: Path) -> None:
 
 
 def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "a.mp4.part", "._a.mp4", ".hidden.mp4", "notes.txt", ".git/b.mp4", "a.timeline.csv")
+    touch(tmp_path, "a.mp4", "a.mp4.part", "._a.mp4", ".hidden.txt", "notes.txt", ".git/b.mp4", "a.timeline.csv")
     found = find_videos([tmp_path])
     assert names(tmp_path) == ["a.mp4"]
     assert found.skipped == 5
+
+
+def test_a_hidden_video_is_not_overlooked(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", ".b.mp4", ".Trash/c.mp4")
+    assert names(tmp_path) == [".b.mp4", "a.mp4"]
 
 
 @pytest.mark.parametrize(

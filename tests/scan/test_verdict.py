@@ -42,6 +42,10 @@ def timeline(people: dict[int, Sequence[float | None]], frames: int = 0) -> list
     return rows
 
 
+def damaged(second: int, track: int | None = None) -> FaceScore:
+    return FaceScore(float(second), second, track, FACE if track else None, 50.0 if track else None, note="damaged")
+
+
 def verdict_on(people: dict[int, Sequence[float | None]], frames: int = 10, policy: Policy = POLICY) -> Decision:
     return decide(timeline(people, frames), policy, probability)
 
@@ -159,3 +163,17 @@ def test_more_suspicious_faces_never_make_a_video_less_fake(logits: list[float],
     order = [Verdict.REAL, Verdict.INCONCLUSIVE, Verdict.FAKE]
     before, after = verdict_on({1: logits}), verdict_on({1: [value + more for value in logits]})
     assert order.index(after.verdict) >= order.index(before.verdict)
+
+
+def test_a_video_that_is_mostly_damaged_gets_no_firm_verdict() -> None:
+    whole = timeline({1: [5.0] * 5})
+    half = decide([*whole, *(damaged(second, 1) for second in range(5, 10))], POLICY, probability)
+    more = decide([*whole, *(damaged(second, 1) for second in range(5, 11))], POLICY, probability)
+    assert (half.verdict, half.reason) == (Verdict.FAKE, None)
+    assert (more.verdict, more.reason) == (Verdict.INCONCLUSIVE, Reason.DAMAGED)
+    assert more.p_fake == half.p_fake == pytest.approx(probability(5.0))
+
+
+def test_a_face_in_damaged_pictures_alone_is_not_called_absent() -> None:
+    decision = decide([damaged(0, 1), *timeline({}, 4)[1:]], POLICY, probability)
+    assert (decision.verdict, decision.reason, decision.p_fake) == (Verdict.INCONCLUSIVE, Reason.DAMAGED, None)

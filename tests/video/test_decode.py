@@ -212,6 +212,31 @@ def test_a_neighbour_stands_in_for_a_sample_that_is_lost(tmp_path: Path) -> None
         assert at == [*wanted[:2], *wanted[3:]]
 
 
+def hurt_hevc(path: Path) -> Path:
+    """60 frames of H.265, a key frame each 10; frame 23 is missing, and frames 24 to 29 build upon it."""
+    params = "log-level=none:keyint=10:min-keyint=10:scenecut=0:bframes=0"
+    write_clip(path, barcode_frames(60, SMALL), codec="libx265", options={"x265-params": params, "preset": "ultrafast"})
+    return damage_packets(path, [23])
+
+
+def test_pictures_that_build_on_damage_are_marked(tmp_path: Path) -> None:
+    with VideoReader(hurt_hevc(tmp_path / "hurt.mp4")) as video:
+        frames = list(video.frames(EVERY_FRAME))
+        warnings = video.report.warnings
+    assert [frame.index for frame in frames] == [*range(23), *range(24, 60)]
+    assert [frame.index for frame in frames if frame.damaged] == list(range(24, 30))
+    assert "damaged pictures among the frames: 6 of 59" in warnings
+
+
+def test_a_whole_neighbour_stands_in_for_a_damaged_picture(tmp_path: Path) -> None:
+    with VideoReader(hurt_hevc(tmp_path / "hurt.mp4")) as video:
+        (middle,) = video.frames(SamplingConfig(start_s=17 / 30, end_s=35 / 30, frames=1, frames_fixed=True))
+        assert (middle.index, middle.damaged) == (22, False)
+        # Between wanted frames that lie close there is none to stand in: a damaged picture is better than none.
+        close = list(video.frames(SamplingConfig(start_s=24 / 30, end_s=32 / 30, frames=8, frames_fixed=True)))
+        assert [(frame.index, frame.damaged) for frame in close] == [(n, n < 30) for n in range(24, 32)]
+
+
 def test_damage_is_reported_alike_each_time(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "hurt.mp4", barcode_frames(40, SMALL), options={"g": "40", "bf": "2", "preset": "fast"}

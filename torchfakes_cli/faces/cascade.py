@@ -54,33 +54,39 @@ class FaceDetector:
         self._refine = _network(RNet, "rnet.pt", self.device)
         self._output = _network(ONet, "onet.pt", self.device)
 
-    def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
+    def detect(
+        self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig | None = None, *, any_size: bool = False
+    ) -> list[list[Face]]:
         """Find the faces in each frame.
 
         Args:
             frames: H×W×3 uint8 RGB each; sizes may differ.
+            config: instead of the detector's own.
+            any_size: give also the smaller faces that come up in the search for those wanted.
 
         Returns:
             For each frame its faces, largest first; empty where there is none.
         """
+        config = config or self.config
         by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for position, frame in enumerate(frames):
             by_size[frame.shape].append(position)
         found: list[list[Face]] = [[] for _ in frames]
         for positions in by_size.values():
-            for position, faces in zip(positions, self._detect_equal([frames[p] for p in positions]), strict=True):
-                found[position] = faces
+            equal = self._detect_equal([frames[p] for p in positions], config)
+            for position, faces in zip(positions, equal, strict=True):
+                found[position] = [face for face in faces if any_size or face.size >= config.smallest]
         return found
 
     @torch.inference_mode()
-    def _detect_equal(self, frames: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
+    def _detect_equal(self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig) -> list[list[Face]]:
         """Detect on frames of one size."""
         height, width = frames[0].shape[:2]
-        reduction = min(1.0, REDUCED_FACE / self.config.min_face)
+        reduction = min(1.0, REDUCED_FACE / config.min_face)
         size = (max(1, round(width * reduction)), max(1, round(height * reduction)))
         reduced = [f if size == (width, height) else cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames]
         pictures = torch.from_numpy(np.stack(reduced)).to(self.device).permute(0, 3, 1, 2)
-        boxes, owners = self._propose(pictures, self.config.min_face * reduction)
+        boxes, owners = self._propose(pictures, config.min_face * reduction)
         landmarks = torch.zeros(0, 5, 2, device=self.device)
         scores = torch.zeros(0, device=self.device)
         if len(boxes):
@@ -90,7 +96,7 @@ class FaceDetector:
         to_frame = torch.tensor([width / size[0], height / size[1]], device=self.device)
         boxes = boxes * to_frame.repeat(2)
         landmarks = landmarks * to_frame
-        return _faces(len(frames), boxes, owners, scores, landmarks, self.config)
+        return _faces(len(frames), boxes, owners, scores, landmarks, config.confidence)
 
     def _propose(self, pictures: Tensor, min_face: float) -> tuple[Tensor, Tensor]:
         """First stage, on every level of the pyramid.
@@ -230,9 +236,9 @@ def _suppress_contained(boxes: Tensor, scores: Tensor, owners: Tensor, threshold
 
 
 def _faces(
-    count: int, boxes: Tensor, owners: Tensor, scores: Tensor, landmarks: Tensor, config: FaceConfig
+    count: int, boxes: Tensor, owners: Tensor, scores: Tensor, landmarks: Tensor, confidence: float
 ) -> list[list[Face]]:
-    """Records for each of ``count`` frames, without the faces that are too small or too doubtful."""
+    """Records for each of ``count`` frames, without the faces that are too doubtful."""
     faces: list[list[Face]] = [[] for _ in range(count)]
     rows = zip(boxes.tolist(), owners.tolist(), scores.tolist(), landmarks.tolist(), strict=True)
     for box, owner, score, points in rows:
@@ -241,7 +247,7 @@ def _faces(
             confidence=score,
             landmarks=cast(tuple[Point, Point, Point, Point, Point], tuple((x, y) for x, y in points)),
         )
-        if score >= config.confidence and face.size >= config.min_face * 0.8:
+        if score >= confidence:
             faces[owner].append(face)
     for found in faces:
         found.sort(key=lambda face: face.size, reverse=True)

@@ -21,6 +21,7 @@ from torchfakes_cli.config import FaceConfig, ScanConfig
 from torchfakes_cli.faces import Tracker, crop_face, sharpness
 from torchfakes_cli.records import Face, FaceScore, Frame, Status, VideoResult
 from torchfakes_cli.scan.ahead import batches_ahead
+from torchfakes_cli.scan.second_look import SecondLook
 from torchfakes_cli.scan.verdict import Policy, decide, settle_policy
 from torchfakes_cli.video import IsolatedDecoder
 
@@ -134,10 +135,13 @@ class Scanner:
             with closing(batches_ahead(frames, **limits)) as batches, ExitStack() as ending:
                 ending.callback(video.stop)  # or else the thread would wait for its next frame
                 for batch in batches:
-                    timeline.add(batch, self._face_detector.detect([frame.pixels for frame in batch]))
+                    pictures = [frame.pixels for frame in batch]
+                    faces = self._face_detector.detect(pictures, any_size=True)
+                    timeline.add(batch, faces, video.report.frames_wanted)
                     if progress:
                         progress(timeline.frames, video.report.frames_wanted or None)
             rows = timeline.finish()
+            notes = timeline.explanations(self._face_detector)
             info, report = video.info, video.report
         decision = decide(rows, self.policy, self.detector.probability)
         return VideoResult(
@@ -153,7 +157,7 @@ class Scanner:
             peak_time_s=decision.peak_time_s,
             elapsed_s=time.monotonic() - started,
             model=self.detector.name,
-            warnings=tuple(dict.fromkeys(info.warnings + report.warnings)),
+            warnings=tuple(dict.fromkeys(info.warnings + report.warnings + notes)),
         )
 
     @cached_property
@@ -185,19 +189,28 @@ class _Timeline:
     def __init__(self, detector: Detector, config: FaceConfig) -> None:
         self.frames = 0
         self._detector = detector
-        self._blur_threshold = config.blur_threshold
+        self._config = config
+        self._small = 0
+        self._second_look = SecondLook(config)
         self._tracker = Tracker()
         self._rows: list[FaceScore] = []
         self._waiting: list[tuple[int, NDArray[np.uint8]]] = []
         self._waiting_pixels = 0
 
-    def add(self, frames: Sequence[Frame], faces_of: Sequence[Sequence[Face]]) -> None:
-        """Adds the faces of a batch of frames."""
-        for frame, faces in zip(frames, faces_of, strict=True):
+    def add(self, frames: Sequence[Frame], found_in: Sequence[Sequence[Face]], frames_wanted: int) -> None:
+        """Adds the faces of a batch of frames, of which there will be so many in all."""
+        for frame, found in zip(frames, found_in, strict=True):
             self.frames += 1
+            faces = [face for face in found if face.size >= self._config.smallest]
+            self._small += len(found) - len(faces)
+            if faces:
+                self._second_look.forget()
+            else:
+                self._second_look.keep(frame.pixels, max(frames_wanted, self.frames))
             tracks = self._tracker.update(frame, faces)
             if not faces:
-                self._rows.append(FaceScore(frame.time_s, frame.index, note="no_face"))
+                note = "damaged" if frame.damaged else "no_face"
+                self._rows.append(FaceScore(frame.time_s, frame.index, note=note))
             for face, track in zip(faces, tracks, strict=True):
                 self._add_face(frame, face, track)
 
@@ -206,13 +219,20 @@ class _Timeline:
         self._score_waiting()
         return tuple(self._rows)
 
+    def explanations(self, detector: FaceDetector) -> tuple[str, ...]:
+        """What a user should know of faces that aren't in the timeline, in plain sentences."""
+        if note := self._second_look.explain(detector):
+            return (note,)
+        if not self._small:
+            return ()
+        return (f"faces under {self._config.smallest:.0f} pixels left out: {self._small} (see --min-face)",)
+
     def _add_face(self, frame: Frame, face: Face, track: int) -> None:
         crop = crop_face(frame.pixels, face.box, self._detector.margin)
         sharp = sharpness(crop)
-        blurry = sharp < self._blur_threshold
-        note = "blurry" if blurry else ""
+        note = "damaged" if frame.damaged else "blurry" if sharp < self._config.blur_threshold else ""
         self._rows.append(FaceScore(frame.time_s, frame.index, track, face, sharp, note=note))
-        if blurry:
+        if note:
             return
         self._waiting.append((len(self._rows) - 1, crop))
         self._waiting_pixels += crop.shape[0] * crop.shape[1]

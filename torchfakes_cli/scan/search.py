@@ -37,9 +37,10 @@ def find_videos(
     """Looks for videos.
 
     A file that is named is taken whatever its name, and whether or not it exists: what is wrong with it shows when it
-    is scanned. In folders, a video is told by its suffix; hidden files and folders (``._clip.mp4`` among them) are not
-    for scanning. Links to folders are followed, each folder once, but not upwards to a folder that holds the link: so
-    loops end, and don't draw in what lies outside.
+    is scanned. In folders, a video is told by its suffix. A hidden video is taken as well: whoever hides one would
+    rather have it overlooked. What macOS leaves beside each file on foreign disks (``._clip.mp4``) is none, and hidden
+    folders hold what programs keep for themselves (``.Trash``, ``.git``). Links to folders are followed, each folder
+    once, but not upwards to a folder that holds the link: so loops end, and don't draw in what lies outside.
 
     Args:
         paths: files and folders.
@@ -97,14 +98,18 @@ class _Search:
         except OSError as error:
             self.unreadable.append((str(folder), error.strerror or str(error)))
             return []
-        hidden = [entry for entry in entries if entry.name.startswith(".")]
-        self.skipped += sum(not _is_folder(entry) for entry in hidden)
         upwards = {real, *real.parents}
-        return [entry for entry in entries if not (entry.name.startswith(".") or _leads_to(entry, upwards))]
+        left_out = {entry for entry in entries if _is_for_programs(entry)}
+        self.skipped += sum(not _is_folder(entry) for entry in left_out)
+        return [entry for entry in entries if entry not in left_out and not _leads_to(entry, upwards)]
 
 
 def _matches(below: Path, globs: Iterable[str]) -> bool:
     return any(fnmatch(below.as_posix() if "/" in glob else below.name, glob) for glob in globs)
+
+
+def _is_for_programs(entry: Path) -> bool:
+    return entry.name.startswith("._") or (entry.name.startswith(".") and _is_folder(entry))
 
 
 def _leads_to(entry: Path, folders: set[Path]) -> bool:

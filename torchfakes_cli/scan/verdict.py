@@ -7,7 +7,9 @@ The rules, in the order they apply:
 2. A track is *lasting* with at least ``min_faces`` scored faces. Where fewer frames than that were sampled (a very
    short clip, ``--frames 2``) a face in every one of them is enough, but never a single one (unless ``min_faces``
    itself is 1): one picture gives no firm verdict.
-3. A video is as fake as its most suspicious lasting track:
+3. Faces in damaged pictures are not scored. Where more than half of the sampled frames are damaged, the verdict is
+   inconclusive, ``damaged``: what is left says too little of the video.
+4. A video is as fake as its most suspicious lasting track:
 
    ==========================================  ============  ======================
    that track's ``p_fake``                     verdict       reason
@@ -17,9 +19,11 @@ The rules, in the order they apply:
    between                                     inconclusive  ``between_thresholds``
    ==========================================  ============  ======================
 
-4. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
-   was sharp enough to score, else ``too_few_faces`` (``p_fake`` is then that of the most suspicious track, for
-   information).
+5. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
+   was sharp enough to score, else ``too_few_faces``.
+
+Where a track has a score, ``p_fake`` is told with every reason, for information: that of the most suspicious track,
+lasting ones first.
 """
 
 from __future__ import annotations
@@ -108,20 +112,31 @@ def decide(timeline: Sequence[FaceScore], policy: Policy, probability: Callable[
     """
     tracks = build_tracks(timeline, policy, probability)
     lasting = [track for track in tracks if track.lasting]
-    scored = [track for track in tracks if track.logit is not None]
-    if lasting:
-        deciding = most_suspicious(lasting)
-        verdict, reason = judge(deciding.p_fake, policy)
-        return Decision(verdict, reason, deciding.p_fake, deciding.peak_time_s, tracks)
-    if scored:
-        best = most_suspicious(scored)
-        return Decision(Verdict.INCONCLUSIVE, Reason.TOO_FEW_FACES, best.p_fake, best.peak_time_s, tracks)
-    reason = Reason.ALL_BLURRY if tracks else Reason.NO_FACE
-    return Decision(Verdict.INCONCLUSIVE, reason, None, None, tracks)
+    scored = lasting or [track for track in tracks if track.logit is not None]
+    best = most_suspicious(scored) if scored else None
+    verdict, reason = Verdict.INCONCLUSIVE, _excuse(timeline, tracks)
+    if reason is None and best is not None:
+        verdict, reason = judge(best.p_fake, policy)
+    return Decision(verdict, reason, best.p_fake if best else None, best.peak_time_s if best else None, tracks)
+
+
+def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | None:
+    """Rules 3 and 5: why there can't be a firm verdict; None where there can."""
+    frames = {(row.time_s, row.frame) for row in timeline}
+    damaged = {(row.time_s, row.frame) for row in timeline if row.note == "damaged"}
+    if 2 * len(damaged) > len(frames):
+        return Reason.DAMAGED
+    if any(track.lasting for track in tracks):
+        return None
+    if any(track.logit is not None for track in tracks):
+        return Reason.TOO_FEW_FACES
+    if any(row.note == "blurry" for row in timeline):
+        return Reason.ALL_BLURRY
+    return Reason.DAMAGED if tracks else Reason.NO_FACE
 
 
 def judge(p_fake: float | None, policy: Policy) -> tuple[Verdict, Reason | None]:
-    """Rule 3: the verdict on a lasting track."""
+    """Rule 4: the verdict on a lasting track."""
     if p_fake is None:
         raise ValueError("a lasting track has a score")
     if p_fake >= policy.fake_above:

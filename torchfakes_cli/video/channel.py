@@ -87,6 +87,7 @@ class Picture:
     slot: int
     height: int
     width: int
+    damaged: bool
     report: DecodeReport
 
 

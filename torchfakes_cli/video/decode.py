@@ -111,7 +111,9 @@ class VideoReader:
                 path=self._path,
                 advice="Choose an earlier start or a later end.",
             )
-        return self._start(chosen, neighbours=True)
+        # No frame from before the start stands in for one that is lost.
+        first = int(np.searchsorted(index.times_s, sampling.start_s, side="left"))
+        return self._start(chosen, first=first, neighbours=True)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
         """Decodes the frame nearest to each wanted time, lazily.
@@ -124,22 +126,23 @@ class VideoReader:
             decoded is left out: compare ``time_s``. At its end it raises ``DecodeError`` where fewer than half of them
             could be decoded.
         """
-        return self._start(nearest_frames(self._survey.index.times_s, times_s), neighbours=False)
+        return self._start(nearest_frames(self._survey.index.times_s, times_s), first=0, neighbours=False)
 
-    def _start(self, wanted: NDArray[np.int64], *, neighbours: bool) -> Iterator[Frame]:
-        generator = self._deliver(wanted, neighbours=neighbours)
+    def _start(self, wanted: NDArray[np.int64], *, first: int, neighbours: bool) -> Iterator[Frame]:
+        run = _Decoding(self._path, self._survey, first=first, neighbours=neighbours, on_packet=self._on_packet)
+        generator = self._deliver(wanted, run)
         self._running.append(generator)
         return generator
 
-    def _deliver(self, wanted: NDArray[np.int64], *, neighbours: bool) -> Generator[Frame, None, None]:
+    def _deliver(self, wanted: NDArray[np.int64], run: _Decoding) -> Generator[Frame, None, None]:
         places, repeats = np.unique(wanted, return_counts=True)
         again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
-        run = _Decoding(self._path, self._survey, neighbours=neighbours, on_packet=self._on_packet)
         delivered = 0
         self._report = DecodeReport(len(wanted), 0)
         try:
             for sample in run.samples(places.tolist()):
-                frame = Frame(float(self._survey.index.times_s[sample.place]), sample.place, sample.pixels)
+                time_s = float(self._survey.index.times_s[sample.place])
+                frame = Frame(time_s, sample.place, sample.pixels, sample.damaged)
                 for _ in range(again[sample.wanted]):
                     delivered += 1
                     yield frame
@@ -155,11 +158,12 @@ class VideoReader:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sample:
-    """A picture, its place in presentation order, and the wanted place that it serves."""
+    """A picture, its place in presentation order, the wanted place that it serves, and whether parts are made up."""
 
     wanted: int
     place: int
     pixels: NDArray[np.uint8]
+    damaged: bool
 
 
 class _Decoding:
@@ -172,23 +176,28 @@ class _Decoding:
     Args:
         path: of the file.
         survey: what is known of it.
+        first: place of the first frame that may be brought.
         neighbours: for a frame that is lost, the nearest frame before the next wanted one may stand in.
         on_packet: called for every packet that is read.
 
     Attributes:
         packets_bad: packets the decoder refused.
-        pictures_flawed: delivered pictures that the decoder had to patch up.
+        pictures_damaged: delivered pictures of which the decoder had to make up parts.
+        damage_met: fast decoding met damage, if only between the wanted frames.
     """
 
-    def __init__(self, path: str, survey: Survey, *, neighbours: bool, on_packet: Callable[[], None] | None) -> None:
+    def __init__(
+        self, path: str, survey: Survey, *, first: int, neighbours: bool, on_packet: Callable[[], None] | None
+    ) -> None:
         self._path = path
         self._on_packet = on_packet
         self._index = survey.index
         self._orientation = survey.orientation
         self._neighbours = neighbours
-        self._last_place = -1
+        self._last_place = first - 1
         self.packets_bad = 0
-        self.pictures_flawed = 0
+        self.pictures_damaged = 0
+        self.damage_met = False
 
     def samples(self, places: Sequence[int]) -> Generator[_Sample, None, None]:
         """Brings the frames at increasing ``places``; what can't be decoded is left out."""
@@ -199,7 +208,7 @@ class _Decoding:
             try:
                 yield from self._pass(missing, careful=careful)
             except _LostError:
-                careful = True
+                careful = self.damage_met = True
             else:
                 return
 
@@ -221,8 +230,8 @@ class _Decoding:
                     self.packets_bad += 1
                     continue
                 self._last_place = place
-                self.pictures_flawed += frame.is_corrupt
-                yield _Sample(wanted, place, pixels)
+                self.pictures_damaged += frame.is_corrupt
+                yield _Sample(wanted, place, pixels, frame.is_corrupt)
         if missing and not careful:
             raise _LostError
 
@@ -231,10 +240,14 @@ class _Decoding:
     ) -> Generator[tuple[int, int, VideoFrame], None, None]:
         """Picks the wanted frames, as (wanted place, place, frame), from those that the decoder brings in order.
 
+        For a frame that is damaged or doesn't come, a whole neighbour stands in where neighbours may and one comes
+        before the next wanted frame; else the damaged frame is better than none.
+
         Raises:
             _LostError: not ``careful``, and a frame didn't come.
         """
-        spare: tuple[int, VideoFrame] | None = None
+        spare: tuple[int, VideoFrame] | None = None  # whole, and before the wanted one
+        damaged: tuple[int, VideoFrame] | None = None  # the wanted one itself, but damaged
         seen = self._last_place
         for place, frame in frames:
             if place <= seen:
@@ -248,17 +261,28 @@ class _Decoding:
                 if spare is not None:
                     yield lost, *spare
                     lost = spare = None
+                elif damaged is not None and missing and place >= missing[0]:
+                    yield lost, *damaged  # for this frame is wanted itself
+                    lost = damaged = None
             if missing and place == missing[0]:
-                yield missing.popleft(), place, frame
-                spare = None
+                if not (frame.is_corrupt and careful and self._neighbours):
+                    yield missing.popleft(), place, frame
+                    spare = None
+                elif spare is not None:
+                    yield missing.popleft(), *spare
+                    spare = None
+                else:
+                    damaged = place, frame
             elif lost is not None and self._neighbours:
-                yield lost, place, frame
-            elif self._neighbours and careful:
+                yield (lost, *damaged) if damaged is not None and frame.is_corrupt else (lost, place, frame)
+                damaged = None
+            elif self._neighbours and careful and not frame.is_corrupt:
                 spare = place, frame
             if not missing:
                 return
-        if spare is not None:
-            yield missing.popleft(), *spare
+        last = spare or damaged
+        if last is not None and missing:
+            yield missing.popleft(), *last
 
     def _decoded_frames(
         self, video: OpenVideo, places: list[int], *, careful: bool
@@ -275,6 +299,9 @@ class _Decoding:
             # Threads patch up damaged pictures differently each time: have damage reported instead. Entering a stream
             # of open GOPs would be reported, too.
             context.options = {**context.options, "err_detect": "explode"}
+        if careful:
+            # Some decoders (HEVC) keep pictures with flaws to themselves. Whole ones are preferred, see ``_matched``.
+            context.options = {**context.options, "flags": "+output_corrupt"}
         skipping = context.name in _SKIPPING_DECODERS and not careful
         needed = {int(self._index.packets[place]) for place in places}
         finder = _PlaceFinder(self._index.stamps)
@@ -366,6 +393,8 @@ def _report(wanted: int, delivered: int, run: _Decoding) -> DecodeReport:
         warnings.append(f"partial: {delivered} of {wanted} frames")
     if run.packets_bad:
         warnings.append(f"damaged packets skipped: {run.packets_bad}")
-    if run.pictures_flawed:
-        warnings.append(f"damaged pictures among the frames: {run.pictures_flawed}")
+    if run.pictures_damaged:
+        warnings.append(f"damaged pictures among the frames: {run.pictures_damaged} of {delivered}")
+    if run.damage_met and not warnings:
+        warnings.append("damaged in places; the frames looked at are whole")
     return DecodeReport(wanted, delivered, run.packets_bad, tuple(warnings))

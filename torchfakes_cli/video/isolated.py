@@ -223,7 +223,7 @@ class IsolatedReader:
             self._report = message.report
             pixels = self._process.memory.read(message.slot, message.height, message.width)
             self._send(Release(message.slot))
-            yield Frame(message.time_s, message.index, pixels)
+            yield Frame(message.time_s, message.index, pixels, message.damaged)
 
     def _ask(self, request: object, patience: _Patience) -> object:
         """Sends a request and waits for the answer."""

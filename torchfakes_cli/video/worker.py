@@ -149,7 +149,7 @@ class _Worker:
                     break
                 width, height = frame.size
                 self._memory.write(slot, frame.pixels)
-                self._send(Picture(frame.time_s, frame.index, slot, height, width, reader.report))
+                self._send(Picture(frame.time_s, frame.index, slot, height, width, frame.damaged, reader.report))
         self._send(Ended(reader.report))
 
     def _too_large(self) -> TooLargeError:

@@ -28,14 +28,15 @@ _WHY_INCONCLUSIVE = {
     Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score. Try --fps to look at more frames; "
     "--blur-threshold 0 scores them anyway.",
     Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict. Try --fps to look at more frames.",
+    Reason.DAMAGED: "Too much of the video is damaged for a firm verdict. Copy or download it again.",
     Reason.BETWEEN_THRESHOLDS: "The most suspicious face scores between what is called real (below {real:.2f}) and "
     "what is called fake (from {fake:.2f}).",
 }
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _DIGITS = "0123456789"
-_MARKS = {"unseen": "·", "blurry": "░"}
-_ASCII_MARKS = {"unseen": ".", "blurry": "~"}
+_MARKS = {"unseen": "·", "unscored": "░"}
+_ASCII_MARKS = {"unseen": ".", "unscored": "~"}
 
 
 def verdict_line(result: VideoResult) -> Text:
@@ -154,17 +155,17 @@ def _sparkline(timeline: Sequence[FaceScore], track: int, policy: Policy, *, uni
     cell_of = {moment: place * cells // len(moments) for place, moment in enumerate(moments)}
     marks = _MARKS if unicode else _ASCII_MARKS
     scores: list[float | None] = [None] * cells
-    blurry = [False] * cells
+    present = [False] * cells
     for row in timeline:
         if row.track == track:
             cell = cell_of[(row.time_s, row.frame or 0)]
-            blurry[cell] = True
+            present[cell] = True
             if row.p_fake is not None:
                 scores[cell] = max(row.p_fake, scores[cell] or 0.0)
     line = Text()
-    for score, seen in zip(scores, blurry, strict=True):
+    for score, seen in zip(scores, present, strict=True):
         if score is None:
-            line.append(marks["blurry" if seen else "unseen"], style="dim")
+            line.append(marks["unscored" if seen else "unseen"], style="dim")
         else:
             steps = _BLOCKS if unicode else _DIGITS
             line.append_text(_coloured(steps[min(int(score * len(steps)), len(steps) - 1)], score, policy))
@@ -176,7 +177,7 @@ def _legend(result: VideoResult, unicode: bool) -> str:
     first, last = result.timeline[0].time_s, result.timeline[-1].time_s
     higher = "taller" if unicode else "9"
     legend = f"{_clock(first)} to {_clock(last)}, {higher} is more suspicious, {marks['unseen']} not seen, "
-    legend += f"{marks['blurry']} too blurry"
+    legend += f"{marks['unscored']} unscored"
     hidden = len(result.tracks) - _PEOPLE_SHOWN
     return legend if hidden <= 0 else f"{legend}; {hidden} more in the timeline"
 

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.clips import write_clip
+from tests.portraits import Pixels, scene
+from torchfakes_cli.config import SamplingConfig, ScanConfig
+from torchfakes_cli.detector import Detector
+from torchfakes_cli.records import Reason
+from torchfakes_cli.scan import scan_video
+
+SIZE = (320, 180)
+EMPTY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
+ALL = ScanConfig(sampling=SamplingConfig(fps=Fraction(10)))
+
+
+def warnings_of(path: Path, pictures: list[Pixels], detector: Detector) -> tuple[str, ...]:
+    result = scan_video(write_clip(path, pictures, fps=10), ALL, detector=detector)
+    assert result.reason is Reason.NO_FACE
+    return result.warnings
+
+
+def test_faces_too_small_are_told_of_though_only_the_last_frame_shows_one(tmp_path: Path, detector: Detector) -> None:
+    pictures = [EMPTY] * 19 + [scene(SIZE, (160.0, 90.0), 32.0)]
+    (warning,) = warnings_of(tmp_path / "far.mp4", pictures, detector)
+    assert "too small" in warning
+    assert "--min-face 20" in warning
+
+
+@pytest.mark.parametrize(("quarters", "words"), [(1, "on their side"), (2, "upside down"), (3, "on their side")])
+def test_faces_that_do_not_stand_upright_are_told_of(
+    tmp_path: Path, detector: Detector, quarters: int, words: str
+) -> None:
+    turned = np.ascontiguousarray(np.rot90(scene((320, 320), (160.0, 160.0), 110.0), quarters))
+    (warning,) = warnings_of(tmp_path / "turned.mp4", [turned] * 5, detector)
+    assert words in warning
+
+
+def test_where_there_is_nothing_nothing_is_told(tmp_path: Path, detector: Detector) -> None:
+    assert warnings_of(tmp_path / "empty.mp4", [EMPTY] * 5, detector) == ()
+
+
+def test_small_faces_beside_others_are_counted(tmp_path: Path, detector: Detector) -> None:
+    crowd = np.where(np.arange(SIZE[0])[None, :, None] < 190, scene(SIZE, (95.0, 90.0), 100.0), EMPTY)
+    crowd = np.where(np.arange(SIZE[0])[None, :, None] >= 230, scene(SIZE, (275.0, 90.0), 37.0), crowd)
+    result = scan_video(
+        write_clip(tmp_path / "crowd.mp4", [crowd.astype(np.uint8)] * 4, fps=10), ALL, detector=detector
+    )
+    assert len(result.tracks) == 1
+    assert result.warnings == ("faces under 32 pixels left out: 4 (see --min-face)",)
