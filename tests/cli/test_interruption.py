@@ -39,8 +39,9 @@ def test_rows_stay_and_the_code_is_130(many: Path, model: Path, tmp_path: Path, 
         assert process.stderr is not None
         lines = [(line, time.monotonic() - told) for line in process.stderr]
         process.communicate(timeout=30)
+        gone = time.monotonic() - told
     errors = "".join(line for line, _ in lines)
-    assert lines[-1][1] < 2  # it has stopped, whatever the libraries take to leave
+    assert lines[-1][1] <= gone < 2
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: interrupted")
     assert "run the same command again" in errors

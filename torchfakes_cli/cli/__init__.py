@@ -9,12 +9,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from torchfakes_cli import __version__
-from torchfakes_cli.cli.outcome import install_handlers
+from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
 from torchfakes_cli.cli.train import train_command
@@ -63,5 +64,22 @@ def main() -> None:
     # Torch's threads otherwise spin while they wait; where decoding or another program needs the same cores, a scan
     # then takes many times as long. It counts only if it is set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
-    sys.exit(typer.main.get_command(app)(prog_name="torchfakes"))
+    # oneDNN prepares each layer for each size of its input and remembers up to 1024 of them, which adds up to hundreds
+    # of MiB over videos of many sizes. Those of the last few videos are enough.
+    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, "128")
+    try:
+        # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
+        typer.main.get_command(app)(prog_name="torchfakes")
+    except SystemExit as ending:
+        if ending.code == ExitCode.INTERRUPTED:
+            _leave_at_once(ExitCode.INTERRUPTED)
+        raise
+
+
+def _leave_at_once(code: int) -> None:
+    """Ends this process without taking its libraries down in order, which can take them seconds."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
