@@ -62,7 +62,7 @@ def barcode_frames(count: int, size: tuple[int, int] = (320, 180), first: int = 
 
 def write_clip(
     path: str | Path,
-    frames: Iterable[Pixels],
+    frames: Iterable[Pixels | av.VideoFrame],
     fps: Fraction | int = 30,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
@@ -75,12 +75,14 @@ def write_clip(
     container: str | None = None,
     transfer: int | None = None,
     container_options: dict[str, str] | None = None,
+    codec_tag: str | None = None,
 ) -> Path:
     """Encodes pictures into a video file, and returns its path.
 
     Args:
         path: of the file; its ending chooses the container unless ``container`` does.
-        frames: H×W×3 uint8 RGB pictures of one size with even sides, as they are stored.
+        frames: H×W×3 uint8 RGB pictures of one size with even sides, as they are stored; or frames that are encoded as
+            they are, in their own pixel format and with the colour properties that they declare.
         fps: frame rate.
         codec: FFmpeg's name of the encoder.
         options: of the encoder; fast ones by default for libx264.
@@ -92,22 +94,27 @@ def write_clip(
         container: FFmpeg's name of the format.
         transfer: transfer function (ITU-T H.273 number) to declare: 16 is PQ, 18 is HLG.
         container_options: of the muxer.
+        codec_tag: four characters that name the codec in the file, where the usual ones aren't wanted.
     """
     path = Path(path)
     tick = Fraction(1, 90000) if times_s is not None else 1 / Fraction(fps)
     stream = None
     with av.open(str(path), "w", format=container, options=container_options or {}) as output:
-        for number, pixels in enumerate(frames):
+        for number, picture in enumerate(frames):
+            frame = _as_frame(picture, pixel_format)
             if stream is None:
                 stream = output.add_stream(codec, rate=Fraction(fps), options=_encoder_options(codec, options))
-                stream.width, stream.height = pixels.shape[1], pixels.shape[0]
-                stream.pix_fmt = pixel_format
+                stream.width, stream.height = frame.width, frame.height
+                stream.pix_fmt = frame.format.name
                 stream.codec_context.time_base = tick
+                if frame is picture:
+                    _declare_colours(stream.codec_context, frame)
+                if codec_tag is not None:
+                    stream.codec_context.codec_tag = codec_tag
                 if aspect is not None:
                     stream.codec_context.sample_aspect_ratio = aspect
                 if transfer is not None:
                     stream.codec_context.color_trc = transfer
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24").reformat(format=pixel_format)
             frame.pts = number if times_s is None else round(times_s[number] / tick)
             frame.time_base = tick
             if transfer is not None:
@@ -117,8 +124,19 @@ def write_clip(
             raise ValueError("a clip needs at least one frame")
         output.mux(stream.encode())
     if rotation or mirrored:
-        _set_display_matrix(path, rotation, mirrored=mirrored)
+        _set_rotation(path, rotation, mirrored=mirrored)
     return path
+
+
+def _as_frame(picture: Pixels | av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+    if isinstance(picture, av.VideoFrame):
+        return picture
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(format=pixel_format)
+
+
+def _declare_colours(context: av.VideoCodecContext, frame: av.VideoFrame) -> None:
+    context.colorspace, context.color_range = frame.colorspace, frame.color_range
+    context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
 
 
 def _encoder_options(codec: str, options: dict[str, str] | None) -> dict[str, str]:
@@ -134,22 +152,27 @@ def _encoder_options(codec: str, options: dict[str, str] | None) -> dict[str, st
     return {**fast.get(codec, {}), **(options or {})}
 
 
-def _set_display_matrix(path: Path, rotation: int, *, mirrored: bool) -> None:
-    """Writes the track's display matrix into an MP4 file (ISO/IEC 14496-12, ``tkhd``)."""
-    one = 1 << 16
+def _set_rotation(path: Path, rotation: int, *, mirrored: bool) -> None:
     # Rows (a, b), (c, d): the stored point (x, y) is shown at (ax + cy, bx + dy), with y pointing down.
-    turns = {0: (one, 0, 0, one), 90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}
+    turns = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
     a, b, c, d = turns[rotation]
     if mirrored:
         a, c = -a, -c
-    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    set_display_matrix(path, (a, b, 0, c, d, 0, 0, 0, 1))
+
+
+def set_display_matrix(path: Path, matrix: Sequence[float]) -> None:
+    """Writes the nine numbers of the track's display matrix, by rows, into an MP4 file (ISO/IEC 14496-12, ``tkhd``)."""
+    # 16.16 fixed point, but 2.30 in the last column.
+    fixed = [round(value * (1 << (30 if number % 3 == 2 else 16))) for number, value in enumerate(matrix)]
+    packed = struct.pack(">9i", *fixed)
     data = bytearray(path.read_bytes())
     header = data.index(b"tkhd") + 4
     if data[header] != 0:
         raise ValueError("only version 0 of the track header is written here")
     # Version and flags, two times, number, reserved, duration; then reserved, layer, group, volume, reserved.
     place = header + 4 + 5 * 4 + 2 * 4 + 4 * 2
-    data[place : place + len(matrix)] = matrix
+    data[place : place + len(packed)] = packed
     path.write_bytes(data)
 
 
