@@ -76,6 +76,7 @@ def write_clip(
     transfer: int | None = None,
     container_options: dict[str, str] | None = None,
     codec_tag: str | None = None,
+    title: str | None = None,
 ) -> Path:
     """Encodes pictures into a video file, and returns its path.
 
@@ -95,11 +96,14 @@ def write_clip(
         transfer: transfer function (ITU-T H.273 number) to declare: 16 is PQ, 18 is HLG.
         container_options: of the muxer.
         codec_tag: four characters that name the codec in the file, where the usual ones aren't wanted.
+        title: to write into the container's metadata.
     """
     path = Path(path)
     tick = Fraction(1, 90000) if times_s is not None else 1 / Fraction(fps)
     stream = None
     with av.open(str(path), "w", format=container, options=container_options or {}) as output:
+        if title is not None:
+            output.metadata["title"] = title
         for number, picture in enumerate(frames):
             frame = _as_frame(picture, pixel_format)
             if stream is None:

@@ -48,6 +48,7 @@ class Encoding:
         fps: frame rate.
         aspect: width ÷ height of a stored pixel.
         codec_tag: four characters that name the codec in the file, if not the usual ones.
+        title: of the file.
     """
 
     codec: str = "libx264"
@@ -58,6 +59,7 @@ class Encoding:
     fps: Fraction | int = RATE
     aspect: Fraction | None = None
     codec_tag: str | None = None
+    title: str | None = None
 
 
 #: The fast H.264 that most cases use.
@@ -84,6 +86,7 @@ def encode(place: Path, pictures: Iterable[Picture], encoding: Encoding = H264) 
             container=encoding.container,
             container_options={**BITEXACT_CONTAINER, **encoding.container_options},
             codec_tag=encoding.codec_tag,
+            title=encoding.title,
         )
     except av.codec.codec.UnknownCodecError as error:
         raise CannotMake(f"FFmpeg was built without the encoder {encoding.codec}") from error
