@@ -64,7 +64,8 @@ class Canaries:
     """Where a file that is obeyed, rather than read, would show it.
 
     Attributes:
-        port: of the HTTP server on 127.0.0.1 that playlists name. Nobody needs to listen there.
+        port: of the HTTP server on 127.0.0.1 that playlists name. Nobody needs to listen there; the UDP port that they
+            name is one below.
         marker: start of the paths of the files that payloads would create.
     """
 
@@ -74,6 +75,10 @@ class Canaries:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def udp_port(self) -> int:
+        return self.port - 1
 
     def payload_mark(self, suffix: str) -> Path:
         """The file that one payload would create."""
