@@ -128,7 +128,7 @@ def write_clip(
             raise ValueError("a clip needs at least one frame")
         output.mux(stream.encode())
     if rotation or mirrored:
-        _set_rotation(path, rotation, mirrored=mirrored)
+        set_display_matrix(path, display_matrix(rotation, mirrored=mirrored))
     return path
 
 
@@ -156,13 +156,14 @@ def _encoder_options(codec: str, options: dict[str, str] | None) -> dict[str, st
     return {**fast.get(codec, {}), **(options or {})}
 
 
-def _set_rotation(path: Path, rotation: int, *, mirrored: bool) -> None:
+def display_matrix(rotation: int, *, mirrored: bool = False) -> tuple[int, ...]:
+    """The nine numbers, by rows, of a turn by 0, 90, 180 or 270 degrees clockwise, after which a player may mirror."""
     # Rows (a, b), (c, d): the stored point (x, y) is shown at (ax + cy, bx + dy), with y pointing down.
     turns = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
     a, b, c, d = turns[rotation]
     if mirrored:
         a, c = -a, -c
-    set_display_matrix(path, (a, b, 0, c, d, 0, 0, 0, 1))
+    return a, b, 0, c, d, 0, 0, 0, 1
 
 
 def set_display_matrix(path: Path, matrix: Sequence[float]) -> None:

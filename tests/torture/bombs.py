@@ -7,6 +7,8 @@ import zlib
 from functools import cache
 from typing import TYPE_CHECKING
 
+import av
+
 from tests.torture.boxes import (
     Movie,
     element,
@@ -81,7 +83,8 @@ def boastful_header(place: Path) -> None:
 @case("k_8k_black_3000f.mp4", Outcome.NO_FACES, "7680×4320, black, in a small file", frames=3000, faces=False)
 def black_8k(place: Path) -> None:
     options = {"crf": "40", "bf": "0", "g": "300"}
-    clip = encoded_bytes(".mp4", [plain(BLACK, (7680, 4320))] * 30, Encoding("libx264", options))
+    black = av.VideoFrame.from_ndarray(plain(BLACK, (7680, 4320)), "rgb24").reformat(format="yuv420p")
+    clip = encoded_bytes(".mp4", [black] * 30, Encoding("libx264", options))
     repeat(place, clip, 100)
 
 

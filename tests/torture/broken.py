@@ -123,7 +123,7 @@ def damage_writer(clip: Callable[[], bytes], every: int, damage: Damage) -> Writ
 
 
 def hevc() -> bytes:
-    return encoded_bytes(".mp4", head_clip(), Encoding("libx265", codec_tag="hvc1"))
+    return encoded_bytes(".mp4", head_clip(), Encoding("libx265", {"crf": "28"}, codec_tag="hvc1"))
 
 
 def vp9() -> bytes:
