@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import av
 import av.codec.codec
 import numpy as np
+from av.stream import Disposition
 
 from tests.clips import write_clip
 from tests.torture.case import CannotMake, Writer
@@ -146,7 +147,7 @@ class Track:
     data: bytes
     container: str | None = None
     shift_s: Fraction | int = 0
-    disposition: int | None = None
+    disposition: Disposition | None = None
 
 
 def remux(
@@ -188,12 +189,11 @@ def repeat(place: Path, data: bytes, times: int, container: str | None = None) -
         stream = output.add_stream_from_template(source.streams[0])
         packets = [packet for packet in source.demux(source.streams[0]) if packet.dts is not None]
         period = sum(packet.duration for packet in packets)
-        bases = [(packet, bytes(packet), packet.pts, packet.is_keyframe, packet.time_base) for packet in packets]
         for lap in range(times):
-            for packet, payload, pts, key, time_base in bases:
-                copied = av.Packet(payload)
-                copied.pts = copied.dts = pts + lap * period
-                copied.duration, copied.time_base, copied.is_keyframe = packet.duration, time_base, key
-                copied.stream = stream
+            for packet in packets:
+                copied = av.Packet(bytes(packet))
+                copied.pts = copied.dts = packet.pts + lap * period
+                copied.duration, copied.time_base = packet.duration, packet.time_base
+                copied.is_keyframe, copied.stream = packet.is_keyframe, stream
                 output.mux(copied)
     return place

@@ -60,7 +60,7 @@ def cover_first(place: Path) -> None:
 @case("e_two_video_streams.mkv", Outcome.OK, "colour bars first, then the face, which is the default", **STEADY)
 def two_videos(place: Path) -> None:
     bars = encoded_bytes(".mp4", [colour_bars()] * COUNT)
-    remux(place, [Track(bars, disposition=0), Track(plain(".mp4"), disposition=Disposition.default)])
+    remux(place, [Track(bars, disposition=Disposition(0)), Track(plain(".mp4"), disposition=Disposition.default)])
 
 
 @case("e_subs_data.mkv", Outcome.OK, "sound and subtitles too", **STEADY)
