@@ -41,6 +41,10 @@ def cut_writer(clip: Callable[[], bytes], share: float = SAVED_SHARE) -> Writer:
     return write
 
 
+def plain_mp4() -> bytes:
+    return plain(".mp4")
+
+
 def plain_mkv() -> bytes:
     return plain(".mkv")
 
@@ -62,7 +66,7 @@ def fragmented() -> bytes:
 add_case(
     "f_truncated_no_moov.mp4",
     Outcome.ERROR,
-    cut_writer(plain),
+    cut_writer(plain_mp4),
     "the header is at the end, and cut off",
 )
 add_case(
@@ -137,7 +141,7 @@ def motion_jpeg() -> bytes:
 add_case(
     "f_flip_every_50th.mp4",
     Outcome.OK_WARN,
-    damage_writer(plain, 50, flip_bits),
+    damage_writer(plain_mp4, 50, flip_bits),
     "bits flipped in packets 49 and 99: concealed, or refused by the decoder",
     frames=COUNT,
     faces=True,
@@ -145,12 +149,12 @@ add_case(
 add_case(
     "f_zero_every_50th.mp4",
     Outcome.OK_WARN,
-    damage_writer(plain, 50, zero),
+    damage_writer(plain_mp4, 50, zero),
     "refused by the decoder in the middle; the rest must be read",
     faces=True,
 )
-add_case("f_zero_every_10th.mp4", Outcome.OK_WARN, damage_writer(plain, 10, zero), faces=True)
-add_case("f_noise_every_5th.mp4", Outcome.OK_WARN, damage_writer(plain, 5, randomise), faces=True)
+add_case("f_zero_every_10th.mp4", Outcome.OK_WARN, damage_writer(plain_mp4, 10, zero), faces=True)
+add_case("f_noise_every_5th.mp4", Outcome.OK_WARN, damage_writer(plain_mp4, 5, randomise), faces=True)
 add_case(
     "f_flip_every_3rd.hevc.mp4",
     Outcome.ERROR,
@@ -162,7 +166,7 @@ add_case("f_zero_every_10th.mjpeg.avi", Outcome.OK_WARN, damage_writer(motion_jp
 add_case(
     "f_all_packets_noise.mp4",
     Outcome.ERROR,
-    damage_writer(plain, 1, randomise),
+    damage_writer(plain_mp4, 1, randomise),
     "a perfect container, and not one frame that can be decoded",
 )
 add_case(
@@ -175,7 +179,7 @@ add_case(
 
 @case("f_random_byte_flips.mp4", Outcome.OK_WARN, "one byte in 2000, the header's too: any clean outcome will do")
 def random_flips(place: Path) -> None:
-    data, source = bytearray(plain()), random.Random(10)
+    data, source = bytearray(plain_mp4()), random.Random(10)
     for _ in range(len(data) // 2000):
         data[source.randrange(len(data))] ^= 1 << source.randrange(8)
     place.write_bytes(data)
@@ -183,12 +187,12 @@ def random_flips(place: Path) -> None:
 
 @case("f_trailing_garbage.mp4", Outcome.OK, **STEADY)
 def trailing_garbage(place: Path) -> None:
-    place.write_bytes(plain() + random.Random(3).randbytes(100_000))
+    place.write_bytes(plain_mp4() + random.Random(3).randbytes(100_000))
 
 
 @case("f_leading_garbage.mp4", Outcome.ERROR)
 def leading_garbage(place: Path) -> None:
-    place.write_bytes(random.Random(4).randbytes(5000) + plain())
+    place.write_bytes(random.Random(4).randbytes(5000) + plain_mp4())
 
 
 # --- not videos

@@ -12,11 +12,13 @@ from PIL import Image
 
 from tests.torture.case import Outcome, add_case, case
 from tests.torture.encoding import H264, Encoding, Track, encode, head_writer, remux
-from tests.torture.pictures import SMALL_SIZE, STEADY, head_clip, resized, talking_head
+from tests.torture.pictures import COUNT, STEADY, small_head
 from tests.torture.sources import plain, tone
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.torture.pictures import Pixels
 
 HEVC = Encoding("libx265", codec_tag="hvc1")
 # Two threads of libvpx spin for five times as long as one.
@@ -78,23 +80,27 @@ add_case(
 add_case("a_elementary.hevc", Outcome.OK, head_writer(Encoding("libx265")), "no timestamps in the file", **STEADY)
 
 
+def _small_pictures() -> list[Pixels]:
+    return [small_head(index) for index in range(COUNT)]
+
+
 @case("a_raw.y4m", Outcome.OK, **STEADY)
 def raw(place: Path) -> None:
-    encode(place, resized(head_clip(), SMALL_SIZE), Encoding("wrapped_avframe"))
+    encode(place, _small_pictures(), Encoding("wrapped_avframe"))
 
 
 @case("a_apng.apng", Outcome.OK, **STEADY)
 def animated_png(place: Path) -> None:
     encode(
         place,
-        resized(head_clip(), SMALL_SIZE),
+        _small_pictures(),
         Encoding("apng", pixel_format="rgb24", container_options={"plays": "0"}),
     )
 
 
 @case("a_gif.gif", Outcome.OK, **STEADY)
 def animated_gif(place: Path) -> None:
-    pictures = [Image.fromarray(picture) for picture in resized(head_clip(), SMALL_SIZE)]
+    pictures = [Image.fromarray(picture) for picture in _small_pictures()]
     palette = pictures[0].quantize(256)
     first, *others = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     first.save(place, save_all=True, append_images=others, duration=40, loop=0)
@@ -102,7 +108,7 @@ def animated_gif(place: Path) -> None:
 
 @case("a_webp_anim.webp", Outcome.OK, "animated WebP, which FFmpeg reads since version 8", frames=10, faces=True)
 def animated_webp(place: Path) -> None:
-    first, *others = [Image.fromarray(talking_head(number * 5, SMALL_SIZE)) for number in range(10)]
+    first, *others = [Image.fromarray(small_head(number * 5)) for number in range(10)]
     first.save(place, save_all=True, append_images=others, duration=200, loop=0)
 
 

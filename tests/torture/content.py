@@ -13,13 +13,13 @@ from tests.torture.pictures import (
     COUNT,
     RATE,
     SIZE,
-    SMALL_SIZE,
     close_up,
     colour_bars,
     crowd,
     head_clip,
     noise,
     plain,
+    small_head,
     talking_head,
 )
 
@@ -68,7 +68,7 @@ def noisy(place: Path) -> None:
 )
 def last_second(place: Path) -> None:
     first = 29 * RATE
-    encode(place, (talking_head(index, SMALL_SIZE, with_face=index >= first) for index in range(30 * RATE)))
+    encode(place, (small_head(index, with_face=index >= first) for index in range(30 * RATE)))
 
 
 @case(
@@ -78,7 +78,7 @@ def last_second(place: Path) -> None:
     **timed(250),
 )
 def single_picture(place: Path) -> None:
-    encode(place, (talking_head(index, SMALL_SIZE, with_face=index == 137) for index in range(250)))
+    encode(place, (small_head(index, with_face=index == 137) for index in range(250)))
 
 
 @case("h_fast_cuts.mp4", Outcome.OK, faces=True, **timed(COUNT))

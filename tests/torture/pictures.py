@@ -29,9 +29,11 @@ SIZE: Size = (640, 360)
 RATE = 25
 COUNT = 125
 
-#: The small one of the cases that are about a file's name or place: 2 s.
+#: The small one of the cases that are about something else than the picture, such as the file's name: 2 s.
 SMALL_SIZE: Size = (320, 180)
 SMALL_COUNT = 50
+#: Height of its portrait: the face is about 50 pixels wide, large enough to be looked for.
+SMALL_SIDE = 288
 
 #: The facts about them.
 STEADY: Facts = {
@@ -71,7 +73,7 @@ def talking_head(
         size: (width, height).
         rate: pictures a second.
         side: height of the portrait in pixels, of which the face is about a fifth; the picture's height by default.
-        centre: mean (x, y) of the portrait; about the middle by default.
+        centre: mean (x, y) of the portrait; by default such that the face is above the middle of the picture.
         with_face: whether anyone is there.
         marked: whether the patches and the index are burnt in.
         blur: standard deviation in pixels.
@@ -82,7 +84,7 @@ def talking_head(
     if with_face:
         nominal = side or height
         zoom = 1 + 0.06 * math.sin(time_s * 1.3)
-        x, y = centre or (width / 2, height / 2 + 0.03 * height)
+        x, y = centre or (width / 2, 0.26 * height + 0.27 * nominal)
         x += 0.12 * width * math.sin(time_s * 0.9) - nominal * zoom / 2
         y += 0.03 * height * math.sin(time_s * 2.1) - nominal * zoom / 2
         head = _speaking(nominal, opening=3 + 3 * math.sin(time_s * 9))
@@ -91,6 +93,11 @@ def talking_head(
         place = np.array([[zoom, 0, x], [0, zoom, y]])
         cv2.warpAffine(head, place, size, dst=picture, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     return mark(picture, int(index)) if marked else picture
+
+
+def small_head(index: int, *, rate: float = RATE, with_face: bool = True, marked: bool = True) -> Pixels:
+    """The talking head in a small picture that shows her from nearer."""
+    return talking_head(index, SMALL_SIZE, rate=rate, side=SMALL_SIDE, with_face=with_face, marked=marked)
 
 
 def mark(picture: Pixels, index: int) -> Pixels:
@@ -110,7 +117,7 @@ def head_clip() -> tuple[Pixels, ...]:
 @cache
 def small_head_clip() -> tuple[Pixels, ...]:
     """The 50 pictures of the small talking head; not to be written into."""
-    return tuple(talking_head(index, SMALL_SIZE) for index in range(SMALL_COUNT))
+    return tuple(small_head(index) for index in range(SMALL_COUNT))
 
 
 def resized(pictures: Sequence[Pixels], size: Size) -> list[Pixels]:

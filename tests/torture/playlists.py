@@ -13,7 +13,7 @@ import cv2
 
 from tests.torture.boxes import ftyp, full_box
 from tests.torture.case import Canaries, Outcome, canary_case, case
-from tests.torture.pictures import SMALL_SIZE, talking_head
+from tests.torture.pictures import small_head
 from tests.torture.sources import small_clip, small_transport_stream
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def picture_pattern(place: Path) -> None:
 
 
 def _write_png(place: Path, index: int) -> None:
-    picture = cv2.cvtColor(talking_head(index, SMALL_SIZE), cv2.COLOR_RGB2BGR)
+    picture = cv2.cvtColor(small_head(index), cv2.COLOR_RGB2BGR)
     place.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 

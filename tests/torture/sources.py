@@ -24,7 +24,7 @@ def small_transport_stream() -> bytes:
 
 
 @cache
-def plain(suffix: str = ".mp4") -> bytes:
+def plain(suffix: str) -> bytes:
     """The talking head in H.264 with a key frame a second and B-frames, in a container by its suffix."""
     return encoded_bytes(suffix, head_clip(), Encoding("libx264", {"crf": "20", "g": "25", "bf": "2"}))
 

@@ -22,7 +22,7 @@ from tests.torture.encoding import (
     remux,
     repeat,
 )
-from tests.torture.pictures import COUNT, RATE, SIZE, SMALL_SIZE, STEADY, head_clip, mark, talking_head
+from tests.torture.pictures import COUNT, RATE, SIZE, STEADY, head_clip, mark, small_head, talking_head
 from tests.torture.sources import plain, tone
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def small_writer(count: int, fps: Fraction | int) -> Writer:
     """A writer of the small talking head at a frame rate, at which it moves as fast as ever."""
 
     def write(place: Path) -> None:
-        pictures = (talking_head(index, SMALL_SIZE, rate=float(fps)) for index in range(count))
+        pictures = (small_head(index, rate=float(fps)) for index in range(count))
         encode(place, pictures, dataclasses.replace(H264, fps=fps))
 
     return write
@@ -111,7 +111,7 @@ add_case(
     **SMALL_HEAD,
 )
 def one_a_minute(place: Path) -> None:
-    pictures = (talking_head(index, SMALL_SIZE, rate=1) for index in range(5))
+    pictures = (small_head(index, rate=1) for index in range(5))
     encode(place, pictures, dataclasses.replace(H264, fps=Fraction(1, 60)))
 
 
@@ -196,7 +196,7 @@ def single_key_frame(place: Path) -> None:
 
 
 def _long_head(count: int, period: int = 350) -> Iterator[Pixels]:
-    loop = [talking_head(index, SMALL_SIZE, marked=False) for index in range(period)]
+    loop = [small_head(index, marked=False) for index in range(period)]
     for index in range(count):
         yield mark(loop[index % period].copy(), index)
 
@@ -212,7 +212,7 @@ def _long_head(count: int, period: int = 350) -> Iterator[Pixels]:
     faces=True,
 )
 def two_hours(place: Path) -> None:
-    pictures = (talking_head(index, (128, 72), marked=False) for index in range(60 * RATE))
+    pictures = (talking_head(index, (128, 72), side=265, centre=(81, 109), marked=False) for index in range(60 * RATE))
     minute = encoded_bytes(".mp4", pictures, Encoding("libx264", {"crf": "34", "g": "250", "bf": "0"}))
     repeat(place, minute, 120)
 
