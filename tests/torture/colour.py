@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 
 from tests.torture.case import Outcome, add_case, case, steady
 from tests.torture.encoding import H264, Encoding, encode, head_writer
@@ -32,6 +32,11 @@ UNSPECIFIED = 2
 SMPTE170M = 6
 BT2020 = 9
 PQ = 16
+
+#: Numbers of FFmpeg's scaler for the matrix that it applies.
+SCALER_BT709 = 1
+SCALER_BT601 = 5
+SCALER_BT2020 = 9
 
 _MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
 _PQ_TAGS = (
@@ -74,14 +79,14 @@ class Colours:
     """How RGB becomes YUV, and what the file says of it.
 
     Attributes:
-        conversion: matrix that is applied, by PyAV's number.
+        conversion: matrix that is applied, by the scaler's number.
         matrix: declared one, by the number of H.273; so are the next two.
         primaries: declared ones.
         transfer: declared function.
         full_range: whether black is 0 and white 255, applied and declared.
     """
 
-    conversion: Colorspace = Colorspace.ITU601
+    conversion: int = SCALER_BT601
     matrix: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
@@ -109,8 +114,8 @@ def colours_writer(colours: Colours, pixel_format: str = "yuv420p") -> Writer:
 
 _COLOURS = {
     "b_full_range.mp4": Colours(full_range=True),
-    "b_bt709.mp4": Colours(Colorspace.ITU709, BT709, BT709, BT709),
-    "b_bt601.mp4": Colours(Colorspace.ITU601, SMPTE170M, SMPTE170M, SMPTE170M),
+    "b_bt709.mp4": Colours(SCALER_BT709, BT709, BT709, BT709),
+    "b_bt601.mp4": Colours(SCALER_BT601, SMPTE170M, SMPTE170M, SMPTE170M),
 }
 
 for _name, _colours in _COLOURS.items():
@@ -149,6 +154,6 @@ def to_pq(picture: Pixels) -> NDArray[np.uint16]:
     faces=True,
 )
 def real_pq(place: Path) -> None:
-    colours = Colours(Colorspace.BT2020, BT2020, BT2020, PQ)
+    colours = Colours(SCALER_BT2020, BT2020, BT2020, PQ)
     pictures = (to_pq(picture) for picture in head_clip()[:50])
     encode(place, colours.frames(pictures, "yuv420p10le"), hevc_10(_PQ_TAGS))
