@@ -12,7 +12,7 @@ import numpy as np
 from tests.clips import burn_barcode, display_matrix, set_display_matrix
 from tests.torture.case import Facts, Outcome, add_case, case
 from tests.torture.encoding import H264, Encoding, encode, encoded_bytes
-from tests.torture.pictures import COUNT, RATE, SIZE, STEADY, head_clip, mark, resized, talking_head
+from tests.torture.pictures import COUNT, RATE, SIZE, STEADY, head_clip, mark, scaled, talking_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def size_writer(size: Size, encoding: Encoding = H264) -> Writer:
     """A writer of the talking head scaled to a size as it is stored."""
 
     def write(place: Path) -> None:
-        encode(place, resized(head_clip(), size), encoding)
+        encode(place, (scaled(picture, size) for picture in head_clip()), encoding)
 
     return write
 
@@ -59,14 +59,14 @@ def matrix_writer(matrix: Sequence[float]) -> Writer:
     return write
 
 
-for _rotation, _size in ((90, SIZE), (180, SIZE), (270, SIZE)):
+for _rotation in (90, 180, 270):
     add_case(
         f"c_rot{_rotation}.mp4",
         Outcome.OK,
         turned_writer(_rotation),
         "upright only once the display matrix is applied",
         rotation=_rotation,
-        size=_size,
+        size=SIZE,
         **STEADY,
     )
 
@@ -160,12 +160,12 @@ def vertical(place: Path) -> None:
 
 @case("c_8k_single_frame.mp4", Outcome.OK, "7680×4320: 100 MB as RGB", frames=1, faces=True)
 def one_8k_frame(place: Path) -> None:
-    encode(place, resized(head_clip()[:1], (7680, 4320)))
+    encode(place, [scaled(head_clip()[0], (7680, 4320))])
 
 
 @case("c_4k_50frames.mp4", Outcome.OK, frames=50, faces=True)
 def short_4k(place: Path) -> None:
-    encode(place, (resized([picture], (3840, 2160))[0] for picture in head_clip()[:50]))
+    encode(place, (scaled(picture, (3840, 2160)) for picture in head_clip()[:50]))
 
 
 # --- a size that changes
@@ -178,14 +178,8 @@ CHANGED: Facts = {**STEADY, "fps": None}
 def changing(suffix: str) -> bytes:
     """60 pictures of 640×360 and then 65 of 320×240, one stream after the other."""
     later = dataclasses.replace(H264, container_options={"output_ts_offset": str(CHANGE_AT / RATE)})
-    wide = encoded_bytes(suffix, head_clip()[:CHANGE_AT])
-    narrow = [mark(picture, index) for index, picture in _narrow_pictures()]
-    return wide + encoded_bytes(suffix, narrow, later)
-
-
-def _narrow_pictures() -> Iterator[tuple[int, Pixels]]:
-    for index in range(CHANGE_AT, COUNT):
-        yield index, resized(head_clip()[index : index + 1], NARROW)[0]
+    narrow = (mark(scaled(head_clip()[index], NARROW), index) for index in range(CHANGE_AT, COUNT))
+    return encoded_bytes(suffix, head_clip()[:CHANGE_AT]) + encoded_bytes(suffix, narrow, later)
 
 
 @case("c_resolution_change.h264", Outcome.OK, "640×360, then 320×240, in one stream", **CHANGED)

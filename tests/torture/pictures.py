@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,9 +16,6 @@ from numpy.typing import NDArray
 from tests.clips import burn_barcode
 from tests.portraits import portrait
 from tests.torture.case import Facts, steady
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -89,7 +85,7 @@ def talking_head(
         y += 0.03 * height * math.sin(time_s * 2.1) - nominal * zoom / 2
         head = _speaking(nominal, opening=3 + 3 * math.sin(time_s * 9))
         if blur:
-            head = cv2.GaussianBlur(head, (0, 0), blur)
+            head = np.asarray(cv2.GaussianBlur(head, (0, 0), blur), np.uint8)
         place = np.array([[zoom, 0, x], [0, zoom, y]])
         cv2.warpAffine(head, place, size, dst=picture, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     return mark(picture, int(index)) if marked else picture
@@ -120,9 +116,10 @@ def small_head_clip() -> tuple[Pixels, ...]:
     return tuple(small_head(index) for index in range(SMALL_COUNT))
 
 
-def resized(pictures: Sequence[Pixels], size: Size) -> list[Pixels]:
-    """The pictures scaled to another (width, height), whatever the shape."""
-    return [cv2.resize(picture, size, interpolation=_interpolation(picture, size)) for picture in pictures]
+def scaled(picture: Pixels, size: Size) -> Pixels:
+    """A picture in another (width, height), whatever the shape."""
+    interpolation = cv2.INTER_AREA if size[0] < picture.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.uint8)
 
 
 def crowd(index: int, size: Size, columns: int, rows: int, cell: int) -> Pixels:
@@ -136,7 +133,7 @@ def crowd(index: int, size: Size, columns: int, rows: int, cell: int) -> Pixels:
             left = int((column + 0.5) * width / columns - side / 2)
             top = int((row + 0.5) * height / rows - side / 2)
             looks = face if (row + column) % 2 == 0 else np.ascontiguousarray(face[:, ::-1])
-            _paste(picture, cv2.resize(looks, (side, side), interpolation=cv2.INTER_AREA), left, top)
+            _paste(picture, scaled(looks, (side, side)), left, top)
     return picture
 
 
@@ -144,7 +141,7 @@ def close_up(index: int) -> Pixels:
     """A face that is larger than the picture, and drifts."""
     left = 150 + index // 10
     width, height = SIZE
-    face = cv2.resize(portrait()[40:190, left : left + 150], (width, width), interpolation=cv2.INTER_LINEAR)
+    face = scaled(portrait()[40:190, left : left + 150], (width, width))
     return np.ascontiguousarray(face[120 : 120 + height])
 
 
@@ -177,7 +174,7 @@ def _backdrop(size: Size) -> Pixels:
 
 @cache
 def _portrait(side: int) -> Pixels:
-    return resized([portrait()], (side, side))[0]
+    return scaled(portrait(), (side, side))
 
 
 def _speaking(side: int, opening: float) -> Pixels:
@@ -207,7 +204,3 @@ def _paste(picture: Pixels, patch: Pixels, left: int, top: int) -> None:
     picture[max(top, 0) : top + height, max(left, 0) : left + width] = patch[
         max(-top, 0) : picture.shape[0] - top, max(-left, 0) : picture.shape[1] - left
     ]
-
-
-def _interpolation(picture: Pixels, size: Size) -> int:
-    return cv2.INTER_AREA if size[0] < picture.shape[1] else cv2.INTER_CUBIC
