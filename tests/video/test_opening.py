@@ -77,6 +77,7 @@ def test_an_address_is_taken_for_a_file_name(tmp_path: Path, monkeypatch: pytest
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"\xff\xd8\xff\xe0" + bytes(200), "picture"),
         (b"PK\x03\x04" + bytes(200), "archive"),
+        (b"RIFF\xff\x00\x00\x00WEBPVP8X" + bytes(14) + b"ANIM" + bytes(200), "animated WebP"),
         (bytes(5000), "not a video"),
         (b"\x00", "not a video"),
         (bytes(range(1, 256)) * 40, "not a video"),

@@ -77,6 +77,13 @@ def test_of_several_streams_the_main_one_is_taken_and_named_in_a_warning(tmp_pat
     assert info.warnings == ("2 video streams: only the main one is looked at",)
 
 
+def test_a_picture_that_stays_for_most_of_a_video_is_told_of(tmp_path: Path) -> None:
+    """One flipped bit in a time stamp makes days of a clip of seconds."""
+    times = [0.0, 0.1, 0.2, 83_000.0, 83_000.1]
+    path = write_clip(tmp_path / "gap.mkv", barcode_frames(5, SMALL), times_s=times)
+    assert [text for text in probe(path).warnings if "one picture stays for 83000 of its 83000 s" in text]
+
+
 @pytest.mark.parametrize(
     ("stored", "aspect", "square"),
     [

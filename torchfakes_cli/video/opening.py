@@ -184,6 +184,8 @@ def _something_else(head: bytes) -> tuple[str, str]:
     for start, what in _SIGNATURES.items():
         if head.startswith(start):
             return f"{what}, not a video", _READABLE
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and b"ANIM" in head[:64]:
+        return "an animated WebP, which can't be decoded here", "Convert it to MP4 or GIF first."
     if head.startswith(b"RIFF") and head[8:12] in {b"WAVE", b"WEBP"}:
         return ("sound" if head[8:12] == b"WAVE" else "a picture") + ", not a video", _READABLE
     if not head.translate(None, _TEXT_BYTES):

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
+import numpy as np
 
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
@@ -29,6 +30,9 @@ _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 #: Share of a file that must have been read for its end to be its end: subtitles, sound or an index may follow.
 _READ_SHARE = 0.9
+
+#: A picture that stays for so many seconds and for most of the video hints at a broken time stamp.
+_LONG_STILL_S = 60.0
 
 #: A video ends early if that much of its declared duration is missing, in seconds and as a share.
 _EARLY_END_S = 0.5
@@ -142,6 +146,11 @@ def _warnings(video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[st
         warnings.append("interlaced video: moving faces may show combing")
     if video.video_streams > 1:
         warnings.append(f"{video.video_streams} video streams: only the main one is looked at")
+    longest = float(np.diff(index.times_s, append=index.duration_s).max())
+    if longest > max(_LONG_STILL_S, index.duration_s / 2):
+        warnings.append(
+            f"one picture stays for {longest:.0f} of its {index.duration_s:.0f} s: its time stamps may be wrong"
+        )
     partial = _partial(video, index)
     if partial:
         warnings.append(partial)
