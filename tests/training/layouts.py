@@ -298,7 +298,7 @@ def manipulated(target: Pixels, source: Pixels, method: str) -> Pixels:
     face = cv2.GaussianBlur(source, (0, 0), float(rng.uniform(1, 2))).astype(np.float32)
     inner = face[FACE[0][1] - 30 : FACE[0][1] + 30, FACE[0][0] - 20 : FACE[0][0] + 20]
     around = target[FACE[0][1] - 30 : FACE[0][1] + 30, FACE[0][0] - 20 : FACE[0][0] + 20]
-    tint = rng.choice([-1, 1], 3) * rng.uniform(10, 22, 3)
+    tint = rng.choice([-1, 1], 3) * rng.uniform(14, 24, 3)
     face += around.mean((0, 1)) - inner.mean((0, 1)) + tint
     axes = tuple(int(axis * rng.uniform(0.85, 1.05)) for axis in FACE[1])
     mask = cv2.ellipse(np.zeros((SIDE, SIDE), np.float32), FACE[0], axes, 0, 0, 360, 1.0, -1)

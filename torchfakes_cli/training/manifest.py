@@ -44,6 +44,8 @@ COLUMNS = (
     *LANDMARK_COLUMNS,
     *("blurry", "small", "doubtful", "duplicate", "balanced"),
 )
+#: Share of the smallest face that a box may measure: boxes are tighter in some frames than in others.
+SIZE_TOLERANCE = 0.8
 #: What speaks against a crop.
 FLAWS = ("blurry", "small", "doubtful", "duplicate")
 _TEXT_COLUMNS = ("crop", "split", "label", "method", "group", "video", "source", "boxes_from")
@@ -99,7 +101,8 @@ def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) 
     table = table.sort_values(["split", "label", "method", "video", "frame", "face"], ignore_index=True)
     thresholds = {
         "blurry": ("sharpness", config.faces.blur_threshold),
-        "small": ("face_size", config.faces.min_face),
+        # The face detector lets a box be as much smaller, too.
+        "small": ("face_size", SIZE_TOLERANCE * config.faces.min_face),
         "doubtful": ("confidence", config.faces.confidence),
         "duplicate": ("novelty", config.duplicate_threshold),
     }

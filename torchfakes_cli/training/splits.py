@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import REAL, TEST, TRAIN, VAL, Corpus, SourceVideo, group_order
+from torchfakes_cli.training.corpora.base import components
 
+#: People who were swapped with each other stay together as long as they are no larger share of all who were swapped.
+CIRCLE_SHARE = 0.1
 #: Where official lists put one person into several splits, the first of these that they name is kept.
 _STRONGEST = (TEST, VAL, TRAIN)
 
@@ -41,15 +44,42 @@ def assign_splits(
         if video.partner:
             kinds.setdefault(video.partner, set())
     given = _given(corpus)
-    splits = {group: split for group, split in (kept or {}).items() if split in corpus.rest} | given
+    earlier = {group: split for group, split in (kept or {}).items() if split in corpus.rest}
     val, test = (share if split in corpus.rest else 0.0 for share, split in ((val, VAL), (test, TEST)))
-    strata = _strata({group: held for group, held in kinds.items() if group not in given}, val, test)
-    for stratum in strata:
-        ordered = sorted(stratum, key=lambda group: (group_order(group, seed), group))
-        for rank, group in enumerate(ordered):
+    circle = _circles(corpus, [group for group in kinds if group not in given], earlier)
+    circle_kinds: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for group, name in circle.items():
+        circle_kinds[name] |= kinds[group]
+    splits: dict[str, str] = {}
+    for stratum in _strata(circle_kinds, val, test):
+        ordered = sorted(stratum, key=lambda name: (group_order(name, seed), name))
+        for rank, name in enumerate(ordered):
             cut = _cut((rank + 0.5) / len(ordered), val, test)
-            splits.setdefault(group, cut if cut in corpus.rest else corpus.rest[0])
-    return {group: splits[group] for group in kinds}
+            splits[name] = cut if cut in corpus.rest else corpus.rest[0]
+    for group, name in circle.items():
+        if group in earlier:
+            splits[name] = earlier[group]
+    return {group: given[group] if group in given else splits[circle[group]] for group in kinds}
+
+
+def _circles(corpus: Corpus, groups: Sequence[str], earlier: Mapping[str, str]) -> dict[str, str]:
+    """The circle that each group belongs to: people whose faces were swapped with each other's, where these are few.
+
+    A circle goes to one split, and no fake is lost. Where nearly everyone was swapped with everyone, as in Celeb-DF,
+    each stays a circle of their own. So does everyone of a circle that earlier runs have divided.
+    """
+    open_groups = set(groups)
+    pairs = {(v.group, v.partner) for v in corpus.videos if v.partner and {v.group, v.partner} <= open_groups}
+    members: dict[str, list[str]] = defaultdict(list)
+    for group, name in components(sorted(pairs)).items():
+        members[name].append(group)
+    circle = {group: group for group in groups}
+    paired = sum(len(people) for people in members.values())
+    for name, people in members.items():
+        divided = {earlier[group] for group in people if group in earlier}
+        if len(people) <= max(2, CIRCLE_SHARE * paired) and len(divided) <= 1:
+            circle.update(dict.fromkeys(people, name))
+    return circle
 
 
 def left_out(corpus: Corpus, splits: Mapping[str, str]) -> Iterator[tuple[SourceVideo, str]]:

@@ -45,7 +45,8 @@ from torchfakes_cli.training.corpora.base import (
 _METADATA, _LABELS, _DATASET = "metadata.json", "labels.csv", "dataset.json"
 #: From so many parts on, each is a group: fewer can't be divided well.
 _PARTS_AS_GROUPS = 4
-_METHOD = "DFDC"
+#: It isn't told which of its methods made which fake.
+_METHODS = {REAL: "original", FAKE: "DFDC"}
 
 
 def _recognises(root: Path) -> bool:
@@ -134,7 +135,7 @@ def _family_members(
             found[file],
             names[file],
             labels[file],
-            _METHOD if labels[file] == FAKE else part,
+            _METHODS[labels[file]],
             group or f"{part}/{original or file}",
             source=names.get(original, "") if labels.get(original) == REAL else "",
             split=TEST if entries[file].get("split") == TEST else "",
@@ -152,15 +153,8 @@ def _tests(table: Path, name: Callable[[Path], str], skipped: list[Skipped], not
         if labels[file] not in ("0", "1"):
             skipped.append(Skipped(f"{folder.name}/{file}", f"its label in {table.name} is neither 0 nor 1"))
             continue
-        fake = labels[file] == "1"
-        yield SourceVideo(
-            path,
-            name(path),
-            FAKE if fake else REAL,
-            _METHOD if fake else folder.name,
-            f"test:{Path(file).stem}",
-            split=TEST,
-        )
+        label = FAKE if labels[file] == "1" else REAL
+        yield SourceVideo(path, name(path), label, _METHODS[label], f"test:{Path(file).stem}", split=TEST)
 
 
 def _recognises_preview(root: Path) -> bool:
