@@ -314,7 +314,7 @@ def test_known_footage_joins_groups(faceforensics: Path, tmp_path: Path) -> None
     corpus = read_corpus(faceforensics, groups=table)
     groups = {video.path.stem: video.group for video in corpus.videos}
     assert groups["004"] == groups["001"] == groups["002"] != groups["000"]
-    assert any("1 lines of footage.csv name no file here: 777" in note for note in corpus.notes)
+    assert any("footage.csv names what isn't here, in 1 lines: 777" in note for note in corpus.notes)
 
 
 def test_a_table_of_splits_names_videos_or_paths(faceforensics: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,10 @@ def write_contact_sheet(table: pd.DataFrame, folder: Path, path: Path) -> None:
     axes.tick_params(length=0)
     axes.set_frame_on(False)
     data = BytesIO()
-    figure.savefig(data, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})
+    with warnings.catch_warnings():
+        # A folder's name may be written in letters that the font lacks.
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(data, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})
     write_atomically(path, data.getvalue())
 
 

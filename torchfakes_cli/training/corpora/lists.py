@@ -65,8 +65,10 @@ def with_groups(corpus: Corpus, root: Path, table: Path) -> Corpus:
         if name := row["group"].strip():
             by_name[name] += [video.group for video in videos]
     links = tuple((groups[0], other) for groups in by_name.values() for other in groups[1:])
-    notes = (*corpus.notes, *_strangers(strangers, table))
-    return replace(corpus, links=(*corpus.links, *links), notes=notes, lists=(*corpus.lists, table))
+    # A table of splits that names groups as well has been read once before.
+    notes = tuple(dict.fromkeys((*corpus.notes, *_strangers(strangers, table))))
+    lists = tuple(dict.fromkeys((*corpus.lists, table)))
+    return replace(corpus, links=(*corpus.links, *links), notes=notes, lists=lists)
 
 
 def _with_split_table(corpus: Corpus, root: Path, table: Path) -> Corpus:
@@ -131,4 +133,4 @@ def _name(row: dict[str, str]) -> str:
 
 
 def _strangers(names: list[str], table: Path) -> tuple[str, ...]:
-    return (f"{len(names)} lines of {table.name} name no file here: {listed(names)}",) if names else ()
+    return (f"{table.name} names what isn't here, in {len(names)} lines: {listed(names)}",) if names else ()
