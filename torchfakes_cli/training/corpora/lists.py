@@ -52,18 +52,25 @@ def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpu
 def with_groups(corpus: Corpus, root: Path, table: Path) -> Corpus:
     """Link the groups of videos that a CSV with the columns video (or path) and group says are one.
 
+    A row may also name a person or a sequence of which only fakes are there.
+
     Raises:
         DataError: it isn't such a table.
     """
     find = _finder(corpus, root, table, "group")
+    known = {group for video in corpus.videos for group in (video.group, video.partner)}
+    known.update(group for link in corpus.links for group in link)
+    by_bare_name: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(known):
+        by_bare_name[group.rpartition(":")[2]].append(group)
     by_name: dict[str, list[str]] = defaultdict(list)
     strangers = []
     for _, row in table_rows(table):
-        videos = find(row)
-        if not videos:
+        groups = [video.group for video in find(row)] or by_bare_name.get(row.get("video", "").strip(), [])
+        if not groups:
             strangers.append(_name(row))
         if name := row["group"].strip():
-            by_name[name] += [video.group for video in videos]
+            by_name[name] += groups
     links = tuple((groups[0], other) for groups in by_name.values() for other in groups[1:])
     # A table of splits that names groups as well has been read once before.
     notes = tuple(dict.fromkeys((*corpus.notes, *_strangers(strangers, table))))
