@@ -15,7 +15,7 @@ from torchfakes_cli.training.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 12
+ROUNDS = 10
 
 
 def _command(corpus: Path, out: Path) -> list[str]:
