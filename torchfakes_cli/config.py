@@ -144,7 +144,12 @@ class PrepareConfig:
         out: folder of the crops and their manifest.
         frames_per_video: samples of each video, spread evenly.
         faces: how faces are found and cut out; ``faces.blur_threshold`` only marks crops, it drops none.
+        duplicate_threshold: marks all but one of the crops of a person that differ by less than so many grey levels.
+        balance: choose frames so that reals and fakes are about as many; else all that nothing speaks against.
         reals: folders of further genuine stills or videos.
+        split: ``groups`` divides by a hash of people and footage, ``official`` follows the lists that lie in the
+            corpus, ``official:DIR`` those in a folder; anything else is the path of a CSV.
+        groups: CSV that names videos of the same person or footage; None if nothing is known beyond the corpus.
         val: share of the groups kept for validation.
         test: share of the groups kept for testing.
         seed: decides who lands in which split.
@@ -160,7 +165,11 @@ class PrepareConfig:
     out: str = "crops"
     frames_per_video: int = 32
     faces: FaceConfig = field(default_factory=FaceConfig)
+    duplicate_threshold: float = 1.0
+    balance: bool = True
     reals: tuple[str, ...] = ()
+    split: str = "groups"
+    groups: str | None = None
     val: float = 0.15
     test: float = 0.15
     seed: int = 0
@@ -175,6 +184,10 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         if self.frames_per_video < 1:
             raise UsageError("at least one frame of each video must be sampled")
+        if not 0 <= self.duplicate_threshold < inf:
+            raise UsageError("the threshold for near duplicates must be a number from 0 up")
+        if not self.split:
+            raise UsageError("the split is groups, official, official:DIR or a CSV")
         if min(self.val, self.test) < 0 or self.val + self.test >= 1:
             raise UsageError("the shares for validation and test must not be negative and must leave some for training")
         if self.limit is not None and self.limit < 1:

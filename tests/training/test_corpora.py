@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_masks_are_no_videos_and_strays_are_listed(faceforensics: Path) -> None:
 
 
 def test_what_one_method_lacks_is_noted(faceforensics: Path) -> None:
-    (note,) = read_corpus(faceforensics).notes
+    note = next(note for note in read_corpus(faceforensics).notes if "lacks" in note)
     assert "FaceSwap c23 lacks 1 of the 3 pairs" in note
     assert "001_002" in note
 
@@ -106,6 +107,246 @@ def test_methods_are_chosen_in_any_case_and_reals_stay(faceforensics: Path) -> N
 def test_a_limit_counts_for_each_method(faceforensics: Path) -> None:
     chosen = select(read_corpus(faceforensics), limit=1)
     assert sorted(video.method for video in chosen) == ["Deepfakes", "FaceSwap", "youtube"]
+
+
+CELEB = "Celeb-synthesis/{}.mp4"
+
+
+@pytest.fixture
+def celebdf(tmp_path: Path) -> Path:
+    _touch(
+        tmp_path,
+        *("Celeb-real/id0_0000.mp4", "Celeb-real/id0_0001.mp4", "Celeb-real/id1_0000.mp4", "YouTube-real/00170.mp4"),
+        *(CELEB.format("id0_id1_0000"), CELEB.format("id1_id0_0007"), CELEB.format("readme")),
+    )
+    # There is no header, and a mark of 1 means real.
+    lines = "1 YouTube-real/00170.mp4\n0 Celeb-synthesis/id1_id0_0007.mp4\n1 Celeb-real/id9_0000.mp4\n"
+    (tmp_path / "List_of_testing_videos.txt").write_text(lines)
+    return tmp_path
+
+
+def test_celebrities_are_groups_and_their_fakes_know_both(celebdf: Path) -> None:
+    corpus = read_corpus(celebdf)
+    videos = _by_name(corpus)
+    fake = videos["Celeb-synthesis/id0_id1_0000"]
+    assert (fake.label, fake.source) == ("fake", "Celeb-real/id0_0000")
+    assert (fake.group, fake.partner) == ("celebrity:id0", "celebrity:id1")
+    assert videos["Celeb-real/id0_0001"].group == fake.group
+    assert videos["YouTube-real/00170"].label == "real"
+    assert [skipped.name for skipped in corpus.skipped] == [CELEB.format("readme")]
+    assert any("Celeb-real 3 of 590" in note for note in corpus.notes)
+    assert any("1 of 2 fakes have no original here" in note and "id1_id0_0007" in note for note in corpus.notes)
+    assert not any(video.split for video in corpus.videos)
+
+
+def test_the_first_line_of_the_official_list_is_a_video(celebdf: Path) -> None:
+    corpus = read_corpus(celebdf, split="official")
+    tested = {name for name, video in _by_name(corpus).items() if video.split == "test"}
+    assert tested == {"YouTube-real/00170", "Celeb-synthesis/id1_id0_0007"}
+    assert any("1 of 3 official test videos aren't there: Celeb-real/id9_0000.mp4" in note for note in corpus.notes)
+
+
+def test_a_list_that_takes_fakes_for_real_is_refused(celebdf: Path) -> None:
+    (celebdf / "List_of_testing_videos.txt").write_text("0 YouTube-real/00170.mp4\n")
+    with pytest.raises(DataError, match=r"line 1 takes YouTube-real/00170.mp4 for fake\. In this list 1 means real"):
+        read_corpus(celebdf, split="official")
+
+
+def test_the_plus_edition_names_its_methods_by_folder(tmp_path: Path) -> None:
+    _touch(tmp_path, "Celeb-real/videos/id0_0000.mp4", "Celeb-synthesis/FaceSwap/SimSwap/id0_id1_0000.mp4")
+    videos = _by_name(read_corpus(tmp_path))
+    fake = videos["Celeb-synthesis/FaceSwap/SimSwap/id0_id1_0000"]
+    assert (fake.method, fake.source) == ("SimSwap", "Celeb-real/videos/id0_0000")
+
+
+def _dfdc_part(root: Path, part: int, **entries: dict[str, str]) -> None:
+    folder = root / f"dfdc_train_part_{part}"
+    _touch(folder, *(f"{name}.mp4" for name in entries))
+    (folder / "metadata.json").write_text(json.dumps({f"{name}.mp4": entry for name, entry in entries.items()}))
+
+
+def test_a_part_of_dfdc_names_originals(tmp_path: Path) -> None:
+    real, fake = {"label": "REAL", "split": "train"}, {"label": "FAKE", "split": "train", "original": "b.mp4"}
+    _dfdc_part(tmp_path, 0, a=fake, b=real, c={"label": "?"})
+    _touch(tmp_path, "dfdc_train_part_0/stray.mp4")
+    (tmp_path / "dfdc_train_part_0/c.mp4").write_bytes(b"c")
+    corpus = read_corpus(tmp_path)
+    videos = _by_name(corpus)
+    assert videos["dfdc_train_part_0/a"].source == "dfdc_train_part_0/b"
+    assert videos["dfdc_train_part_0/a"].group == videos["dfdc_train_part_0/b"].group
+    assert {Path(skipped.name).name for skipped in corpus.skipped} == {"stray.mp4", "c.mp4"}
+    assert any("the same actor may be in two splits" in note for note in corpus.notes)
+    with pytest.raises(DataError, match="holds none of the official test videos"):
+        read_corpus(tmp_path, split="official")
+
+
+def test_with_several_parts_of_dfdc_each_is_a_group(tmp_path: Path) -> None:
+    for part in range(4):
+        _dfdc_part(tmp_path, part, **{f"r{part}": {"label": "REAL"}, f"q{part}": {"label": "REAL"}})
+    groups = {video.group for video in read_corpus(tmp_path).videos}
+    assert groups == {f"part:dfdc_train_part_{part}" for part in range(4)}
+
+
+@pytest.mark.parametrize("folder", ["test", "test_videos"])
+def test_the_test_set_of_dfdc_stays_one(tmp_path: Path, folder: str) -> None:
+    """Its table lies among the videos, or beside their folder."""
+    _dfdc_part(tmp_path, 0, a={"label": "REAL"})
+    _touch(tmp_path / folder, "x.mp4", "y.mp4")
+    table = tmp_path / ("test/labels.csv" if folder == "test" else "labels.csv")
+    table.write_text("filename,label\nx.mp4,1\ny.mp4,0\nz.mp4,0\n")
+    corpus = read_corpus(tmp_path)
+    assert {v.path.name: (v.label, v.split) for v in corpus.videos} == {
+        "a.mp4": ("real", ""),
+        "x.mp4": ("fake", "test"),
+        "y.mp4": ("real", "test"),
+    }
+    assert corpus.rest == ("train", "val")
+    assert any("1 of 3 listed videos aren't there: z.mp4" in note for note in corpus.notes)
+
+
+def test_the_preview_of_dfdc_names_people(tmp_path: Path) -> None:
+    listed = {
+        "method_A/1_2/1_2_0.mp4": {"label": "fake", "set": "train", "target_id": 1, "swapped_id": 2},
+        "original_videos/1/1_0.mp4": {"label": "real", "set": "test", "target_id": 1, "swapped_id": None},
+        "original_videos/3/3_0.mp4": {"label": "real", "set": "train", "target_id": 3},
+    }
+    _touch(tmp_path, *list(listed)[:2])
+    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    corpus = read_corpus(tmp_path)
+    fake = _by_name(corpus)["method_A/1_2/1_2_0"]
+    assert (fake.method, fake.group, fake.partner, fake.split) == ("method_A", "person:1", "person:2", "")
+    assert _by_name(corpus)["original_videos/1/1_0"].split == "test"
+    assert any("1 of 3 listed videos aren't there" in note for note in corpus.notes)
+
+
+def test_metadata_of_another_program_is_no_dfdc(tmp_path: Path) -> None:
+    _touch(tmp_path, "real/a.mp4")
+    (tmp_path / "real/metadata.json").write_text('{"camera": {"name": "x"}}')
+    assert read_corpus(tmp_path).layout == "folders"
+
+
+@pytest.fixture
+def deeperforensics(tmp_path: Path) -> Path:
+    root = tmp_path / "deeper"
+    _touch(
+        root,
+        *(f"manipulated_videos/{variant}/000_M004.mp4" for variant in ("end_to_end", "end_to_end_level_1")),
+        *("manipulated_videos/end_to_end/017_M004.mp4", "manipulated_videos/end_to_end/031_W101.mp4"),
+        *("manipulated_videos/stray.mp4", "source_videos/M004/x.mp4"),
+    )
+    (root / "lists/splits").mkdir(parents=True)
+    for split, text in (("train", "000_M004.mp4\n017_M004.mp4\n"), ("val", ""), ("test", "031_W101.mp4\n")):
+        (root / f"lists/splits/{split}.txt").write_text(text)
+    return root
+
+
+def test_deeperforensics_says_where_its_reals_are(deeperforensics: Path) -> None:
+    corpus = read_corpus(deeperforensics)
+    assert len(corpus.videos) == 4
+    groups = {video.path.stem: video.group for video in corpus.videos}
+    assert groups["000_M004"] == groups["017_M004"] != groups["031_W101"]
+    assert any("4 of 4 fakes have no original here" in note and "--reals" in note for note in corpus.notes)
+    assert [skipped.name for skipped in corpus.skipped] == ["manipulated_videos/stray.mp4"]
+
+
+def test_deeperforensics_finds_its_originals_in_faceforensics(deeperforensics: Path, faceforensics: Path) -> None:
+    _touch(faceforensics, "original_sequences/youtube/raw/videos/000.mp4")
+    corpus = read_corpus(deeperforensics, [faceforensics], "official")
+    videos = _by_name(corpus)
+    original = f"{faceforensics.name}/original_sequences/youtube/c23/videos/000"
+    assert videos["manipulated_videos/end_to_end_level_1/000_M004"].source == original
+    assert videos["manipulated_videos/end_to_end/031_W101"].split == "test"
+    assert videos[original].group == videos["manipulated_videos/end_to_end/017_M004"].group
+    # Of FaceForensics++ only the originals count as genuine, and of them one compression.
+    assert {name for name in videos if "manipulated_sequences" in name or "/raw/" in name} == set()
+
+
+def _pair_lists(folder: Path, **pairs: list[list[str]]) -> Path:
+    folder.mkdir()
+    for split, listed in pairs.items():
+        (folder / f"{split}.json").write_text(json.dumps(listed))
+    return folder
+
+
+def test_an_official_pair_covers_two_originals_and_both_fakes(faceforensics: Path, tmp_path: Path) -> None:
+    lists = _pair_lists(tmp_path / "lists", train=[["000", "003"]], val=[["001", "004"]], test=[["002", "999"]])
+    corpus = read_corpus(faceforensics, split=f"official:{lists}")
+    splits = {(video.path.stem, video.method): video.split for video in corpus.videos}
+    for method in ("Deepfakes", "FaceSwap"):
+        assert splits["000_003", method] == splits["003_000", method] == "train"
+    assert splits["000", "youtube"] == splits["003", "youtube"] == "train"
+    assert (splits["001", "youtube"], splits["002", "youtube"]) == ("val", "test")
+    # A fake that joins two of the lists doesn't make one group of their people.
+    crossing = next(video for video in corpus.videos if video.path.stem == "001_002")
+    assert (crossing.split, crossing.group, crossing.partner) == ("", "youtube:001", "youtube:002")
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({}, r"holds no train\.json, val\.json or test\.json"),
+        ({"train": [["000", "003"]], "val": [["003", "001"]]}, "003 is in train.json, too"),
+        ({"train": {"000": "003"}}, "is no list of pairs"),
+    ],
+)
+def test_official_lists_that_make_no_sense_are_refused(
+    faceforensics: Path, tmp_path: Path, lists: dict[str, list[list[str]]], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_corpus(faceforensics, split=f"official:{_pair_lists(tmp_path / 'lists', **lists)}")
+
+
+def test_a_missing_official_list_is_told(faceforensics: Path, tmp_path: Path) -> None:
+    corpus = read_corpus(faceforensics, split=f"official:{_pair_lists(tmp_path / 'lists', test=[['002', '001']])}")
+    assert corpus.rest == ("train", "val")
+    assert any("val.json is missing" in note for note in corpus.notes)
+
+
+def test_folders_have_no_official_split(tmp_path: Path) -> None:
+    _touch(tmp_path, "real/a.mp4")
+    with pytest.raises(DataError, match="folders have no official splits"):
+        read_corpus(tmp_path, split="official")
+
+
+def test_known_footage_joins_groups(faceforensics: Path, tmp_path: Path) -> None:
+    table = tmp_path / "footage.csv"
+    table.write_text("video,group\n001,interview\n004,interview\n777,interview\n")
+    corpus = read_corpus(faceforensics, groups=table)
+    groups = {video.path.stem: video.group for video in corpus.videos}
+    assert groups["004"] == groups["001"] == groups["002"] != groups["000"]
+    assert any("footage.csv names what isn't here, in 1 lines: 777" in note for note in corpus.notes)
+
+
+def test_a_table_of_splits_names_videos_or_paths(faceforensics: Path, tmp_path: Path) -> None:
+    table = tmp_path / "splits.csv"
+    table.write_text(f"path,video,split,group\n{ORIGINAL.format('000')},,test,\n,004,val,x\n,001,,x\n")
+    corpus = read_corpus(faceforensics, split=str(table))
+    videos = {video.path.stem: video for video in corpus.videos}
+    assert (videos["000"].split, videos["004"].split, videos["001"].split) == ("test", "val", "")
+    assert videos["001"].group == videos["004"].group
+    assert any("are not in splits.csv and go where their people are" in note for note in corpus.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video\n000\n", r"lacks the columns video \(or path\) and split"),
+        ("video,split\n000,holdout\n", "unknown split 'holdout' in line 2"),
+        ("video,split\n000,val\n000,test\n", "line 3 puts .*/000 into test, an earlier one into val"),
+    ],
+)
+def test_a_table_of_splits_that_makes_no_sense_is_refused(
+    faceforensics: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    table = tmp_path / "splits.csv"
+    table.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_corpus(faceforensics, split=str(table))
+
+
+def test_a_split_that_is_none_is_refused(faceforensics: Path) -> None:
+    with pytest.raises(DataError, match=r"can't be read .*Expected groups, official, or a CSV file"):
+        read_corpus(faceforensics, split="random")
 
 
 def test_folders_name_label_and_method(tmp_path: Path) -> None:

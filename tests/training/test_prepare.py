@@ -19,11 +19,12 @@ from skimage.data import astronaut
 
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.config import FaceConfig, PrepareConfig
-from torchfakes_cli.errors import DataError, TorchfakesError
+from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
 from torchfakes_cli.training import PrepareSummary, prepare_corpus
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.extract import ExtractConfig
-from torchfakes_cli.training.manifest import COLUMNS, balance, read_manifest
+from torchfakes_cli.training.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
+from torchfakes_cli.training.parts import workplace
 from torchfakes_cli.training.workers import Task, run_tasks
 
 Pixels = NDArray[np.uint8]
@@ -189,6 +190,13 @@ def test_useless_files_are_listed_and_the_rest_is_done(prepared: Prepared) -> No
     assert all(name in report for name in reasons)
 
 
+def test_a_contact_sheet_shows_a_row_for_every_kind(prepared: Prepared) -> None:
+    sheet = cv2.imread(str(prepared.summary.contact_sheet))
+    assert sheet is not None
+    kinds = len(prepared.table[prepared.table["balanced"]].groupby(["split", "label", "method"]))
+    assert sheet.shape[0] == pytest.approx(kinds * 98, abs=1)
+
+
 def test_counts_add_up(prepared: Prepared) -> None:
     for count in prepared.summary.counts:
         rows = prepared.table.query("split == @count.split and label == @count.label and method == @count.method")
@@ -215,6 +223,45 @@ def test_another_blur_threshold_changes_columns_only(corpus: Path, prepared: Pre
     pd.testing.assert_series_equal(table["blurry"], table["sharpness"] < threshold, check_names=False)
     assert not (table["blurry"] & table["balanced"]).any()
     pd.testing.assert_series_equal(table["crop"], prepared.table["crop"])
+
+
+def test_a_higher_threshold_for_size_or_confidence_changes_columns_only(
+    corpus: Path, prepared: Prepared, copied: Path
+) -> None:
+    size, confidence = prepared.table["face_size"].median(), float(prepared.table["confidence"].median())
+    stricter = FaceConfig(min_face=int(size / 0.8) + 1, confidence=confidence)
+    assert prepare_corpus(corpus, _config(copied, faces=stricter)).videos_prepared == 0
+    table = read_manifest(copied)
+    assert table["small"].any()
+    pd.testing.assert_series_equal(table["small"], table["face_size"] < 0.8 * stricter.min_face, check_names=False)
+    pd.testing.assert_series_equal(table["doubtful"], table["confidence"] < confidence, check_names=False)
+    assert usable(table[table["balanced"]]).all()
+    # The crops are still those of the first run, to which one can go back.
+    assert prepare_corpus(corpus, _config(copied)).videos_prepared == 0
+    assert (copied / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
+    with pytest.raises(DataError, match="min_face 40 → 30"):
+        prepare_corpus(corpus, _config(copied, faces=FaceConfig(min_face=30)))
+
+
+def test_without_balance_every_usable_crop_is_chosen(corpus: Path, copied: Path) -> None:
+    prepare_corpus(corpus, _config(copied, balance=False))
+    table = read_manifest(copied)
+    assert (table["balanced"] == usable(table)).all()
+
+
+def test_frames_that_show_the_same_are_marked_alike_in_a_fake_and_its_original(tmp_path: Path) -> None:
+    for folder, picture in (("real", _portrait()), ("fake/swap", _swapped(_portrait()))):
+        (tmp_path / "corpus" / folder).mkdir(parents=True)
+        still = [picture] * 8 + [np.roll(picture, 5, axis=1)] * 4
+        write_clip(tmp_path / "corpus" / folder / "clip.mp4", still)
+    prepare_corpus(tmp_path / "corpus", _config(tmp_path / "crops", frames_per_video=6))
+    table = read_manifest(tmp_path / "crops")
+    real, fake = (table[table["label"] == label].reset_index(drop=True) for label in ("real", "fake"))
+    assert len(real) == len(fake) == 6
+    assert real["duplicate"].tolist() == fake["duplicate"].tolist()
+    assert 1 <= (~real["duplicate"]).sum() < 6
+    prepare_corpus(tmp_path / "corpus", _config(tmp_path / "crops", frames_per_video=6, duplicate_threshold=0))
+    assert not read_manifest(tmp_path / "crops")["duplicate"].any()
 
 
 def test_other_settings_never_mix(corpus: Path, copied: Path) -> None:
@@ -259,6 +306,50 @@ def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prep
     assert (out / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
     assert _pictures(out) == _pictures(prepared.out)
     assert not list(out.rglob("*.partial"))
+
+
+def test_a_run_that_died_at_once_is_in_nobodys_way(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "crops/parts").mkdir(parents=True)
+    (tmp_path / "crops/prepare.json.tmp").write_text("{")
+    prepare_corpus(corpus, _config(tmp_path / "crops", limit=1))
+    assert not list((tmp_path / "crops").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "foreign"])
+def test_crops_that_changed_since_are_cut_again(corpus: Path, prepared: Prepared, copied: Path, damage: str) -> None:
+    crop = copied / prepared.table["crop"][0]
+    if damage == "missing":
+        crop.unlink()
+    else:
+        crop.with_name("stray.png").write_bytes(b"stray")
+    assert prepare_corpus(corpus, _config(copied)).videos_prepared == 1
+    assert _pictures(copied) == _pictures(prepared.out)
+
+
+def test_two_runs_never_write_one_folder(corpus: Path, copied: Path) -> None:
+    with workplace(copied), pytest.raises(OutputError, match="another run is writing there"):
+        prepare_corpus(corpus, _config(copied))
+
+
+def test_a_fake_that_joins_two_splits_moves_its_people(corpus: Path, tmp_path: Path) -> None:
+    """What earlier runs cut must not stay where it would cross a split now."""
+    growing, out = tmp_path / "corpus", tmp_path / "crops"
+    for number in range(4):
+        path = growing / f"original_sequences/youtube/c23/videos/{number:03d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(corpus / f"real/film/clip{number}.mp4", path)
+    prepare_corpus(growing, _config(out))
+    split = read_manifest(out).set_index("video")["split"]
+    assert split.nunique() > 1
+    first = next(n for n in range(1, 4) if set(split.filter(like="000")) != set(split.filter(like=f"00{n}")))
+    fake = growing / f"manipulated_sequences/Deepfakes/c23/videos/000_00{first}.mp4"
+    fake.parent.mkdir(parents=True)
+    shutil.copy(corpus / "fake/swap/clip0.mp4", fake)
+    prepare_corpus(growing, _config(out))
+    table = read_manifest(out)
+    assert (table.groupby("group")["split"].nunique() == 1).all()
+    assert set(table.loc[table["video"].str.contains(f"/00[0{first}]"), "group"]) == {"youtube:000"}
+    assert sorted(table["crop"]) == sorted(_pictures(out))
 
 
 def test_a_changed_original_is_cut_again_with_its_fakes(corpus: Path, tmp_path: Path) -> None:
@@ -359,13 +450,14 @@ def test_a_file_that_kills_its_process_stops_no_other(corpus: Path, tmp_path: Pa
 
 def _table(people: list[tuple[str, int, bool]]) -> pd.DataFrame:
     """Rows for people of (label, number of crops, blurry)."""
+    clean = dict.fromkeys(FLAWS, False)
     return pd.DataFrame(
         [
-            {"split": "train", "label": label, "video": str(number), "face": 1, "blurry": blurry}
+            {**clean, "split": "train", "label": label, "video": str(number), "face": 1, "blurry": blurry}
             for number, (label, crops, blurry) in enumerate(people)
             for _ in range(crops)
         ],
-        columns=["split", "label", "video", "face", "blurry"],
+        columns=["split", "label", "video", "face", *FLAWS],
     )
 
 

@@ -39,14 +39,20 @@ _DEFAULT_FORMAT = ImageFormat(_DEFAULT.image_format)
 
 def prepare_command(
     corpus: Annotated[
-        str, typer.Argument(metavar="CORPUS", help="FaceForensics++, or a folder with real/ and fake/<method>/.")
+        str,
+        typer.Argument(
+            metavar="CORPUS",
+            help="FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or a folder with real/ and "
+            "fake/<method>/.",
+        ),
     ],
     reals: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FOLDER",
             rich_help_panel=_CORPUS,
-            help="Further genuine stills or videos; may be given again. A CSV in it may name path and group (person).",
+            help="Further genuine stills or videos; may be given again. A CSV in it may name path and group (person). "
+            "Of FaceForensics++ its originals are taken, which DeeperForensics needs.",
             show_default=False,
         ),
     ] = None,
@@ -89,9 +95,29 @@ def prepare_command(
             "changed later without cutting them again.",
         ),
     ] = _DEFAULT.faces.blur_threshold,
+    duplicate_threshold: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            rich_help_panel=_CROPS,
+            help="Mark crops of a person that differ by less than this from others (in grey levels) as duplicates; "
+            "can be changed later.",
+        ),
+    ] = _DEFAULT.duplicate_threshold,
     min_face: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Ignore faces smaller than this.")
+        int,
+        typer.Option(
+            metavar="PIXELS", rich_help_panel=_CROPS, help="Ignore faces smaller than this; can be raised later."
+        ),
     ] = _DEFAULT.faces.min_face,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            rich_help_panel=_CROPS,
+            help="Ignore faces that the detector is less sure of; can be raised later.",
+        ),
+    ] = _DEFAULT.faces.confidence,
     margin: Annotated[
         float, typer.Option(metavar="FACTOR", rich_help_panel=_CROPS, help="How much larger than the face a crop is.")
     ] = _DEFAULT.faces.margin,
@@ -101,6 +127,31 @@ def prepare_command(
     image_format: Annotated[
         ImageFormat, typer.Option("--format", rich_help_panel=_CROPS, help="png loses nothing; jpg is smaller.")
     ] = _DEFAULT_FORMAT,
+    balance: Annotated[
+        bool,
+        typer.Option(
+            rich_help_panel=_CROPS,
+            help="Choose frames (never people) so that reals and fakes are about as many; nothing is deleted.",
+        ),
+    ] = _DEFAULT.balance,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            rich_help_panel=_SPLITS,
+            help="groups: by people and footage. official, or official:DIR: by the lists that come with the corpus. "
+            "Or a CSV: video (or path), split, and if known group.",
+        ),
+    ] = _DEFAULT.split,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CSV",
+            rich_help_panel=_SPLITS,
+            help="Videos of the same person or footage: video (or path), group.",
+            show_default=False,
+        ),
+    ] = _DEFAULT.groups,
     val: Annotated[
         float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Share of the people for validation.")
     ] = _DEFAULT.val,
@@ -134,8 +185,12 @@ def prepare_command(
         config = PrepareConfig(
             out=out,
             frames_per_video=frames_per_video,
-            faces=FaceConfig(min_face=min_face, margin=margin, blur_threshold=blur_threshold),
+            faces=FaceConfig(min_face=min_face, confidence=confidence, margin=margin, blur_threshold=blur_threshold),
+            duplicate_threshold=duplicate_threshold,
+            balance=balance,
             reals=tuple(reals or ()),
+            split=split,
+            groups=groups,
             val=val,
             test=test,
             seed=seed,
@@ -179,3 +234,4 @@ def _tell(summary: PrepareSummary, screen: Screen) -> None:
     elif summary.videos_ready:
         screen.note(f"{summary.videos_prepared} files prepared, {summary.videos_ready} were ready")
     screen.note(f"manifest: {summary.manifest}; what was left out and why: {summary.report}")
+    screen.note(f"look at some crops before you train: {summary.contact_sheet}")

@@ -6,11 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training.prepare import PrepareSummary, prepare_corpus
+    from torchfakes_cli.training.prepare import prepare_corpus
+    from torchfakes_cli.training.summary import PrepareSummary
     from torchfakes_cli.training.train import train_detector
 
 _HOME = {
-    "PrepareSummary": "prepare",
+    "PrepareSummary": "summary",
     "prepare_corpus": "prepare",
     "train_detector": "train",
 }

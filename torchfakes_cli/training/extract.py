@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -26,6 +26,7 @@ from torchfakes_cli.faces import Tracker, crop_face, crop_origin, sharpness
 from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.manifest import CropRow
+from torchfakes_cli.training.novelty import UNLIKE_ANY, novelties
 from torchfakes_cli.video import VideoReader
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ LENGTH_TOLERANCE = 0.05
 UNCHANGED_BELOW = 3.5
 #: Share of the face's box, about its centre, that is compared: hair and background say nothing.
 INNER_SHARE = 0.8
+
+#: Run-length coding of PNG's filtered lines makes crops as small as level 4 does, in two thirds of the time.
+_ENCODER_OPTIONS = {
+    "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    "png": [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE],
+}
 
 Pixels = NDArray[np.uint8]
 
@@ -78,6 +85,7 @@ class Sighting:
         crop: S×S×3 uint8 RGB, already reduced.
         side: of the crop before it was reduced, in pixels of the frame.
         sharpness: of the crop before it was reduced.
+        novelty: how much it adds to the others of its track.
     """
 
     sample: int
@@ -87,6 +95,7 @@ class Sighting:
     crop: Pixels
     side: int
     sharpness: float
+    novelty: float = UNLIKE_ANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +155,7 @@ def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector) -
         raise DecodeError("no frame could be decoded", path=video.path, advice="Check that the file plays.")
     indexes = [index for _, index in frames if index is not None]
     numbers = indexes if len(indexes) == len(frames) == len(set(indexes)) else range(len(frames))
-    lasting = tuple(_lasting(sightings, len(frames), video.is_still))
+    lasting = tuple(_with_novelty(_lasting(sightings, len(frames), video.is_still)))
     return Footage(size, duration_s, tuple(numbers), lasting, warnings)
 
 
@@ -175,7 +184,9 @@ def look_again(video: SourceVideo, original: Footage, config: ExtractConfig) -> 
             scale = (size[0] / original.size[0], size[1] / original.size[1])
             for seen in by_sample[sample]:
                 face = _scaled(seen.face, scale)
-                sightings.append(replace(_sighting(frame, sample, face, seen.track, config), time_s=time_s))
+                cut = _sighting(frame, sample, face, seen.track, config)
+                # What is thinned is thinned in both: pairs stay pairs.
+                sightings.append(replace(cut, time_s=time_s, novelty=seen.novelty))
     return Footage(size, source.duration_s, original.frame_numbers, tuple(sightings), source.warnings)
 
 
@@ -244,6 +255,7 @@ def write_crops(
                 box=seen.face.box,
                 confidence=seen.face.confidence,
                 sharpness=seen.sharpness,
+                novelty=seen.novelty,
                 changed=difference,
                 boxes_from=boxes_from,
                 landmarks=_landmarks_in_crop(seen, config.faces.margin),
@@ -342,7 +354,7 @@ def _sighting(frame: Frame, sample: int, face: Face, track: int, config: Extract
     return Sighting(sample, frame.time_s, face, track, crop, side, sharp)
 
 
-def _lasting(sightings: Sequence[Sighting], samples: int, still: bool) -> Iterable[Sighting]:
+def _lasting(sightings: Sequence[Sighting], samples: int, still: bool) -> Sequence[Sighting]:
     """The sightings of people seen long enough; of a still, its largest face.
 
     Where cuts leave nobody in a quarter of the samples, those seen longest stay, if they were seen twice.
@@ -353,6 +365,14 @@ def _lasting(sightings: Sequence[Sighting], samples: int, still: bool) -> Iterab
     longest = max(seen.values(), default=0)
     enough = max(min(math.ceil(samples * LASTING_SHARE), longest), min(2, samples))
     return [sighting for sighting in sightings if seen[sighting.track] >= enough]
+
+
+def _with_novelty(sightings: Sequence[Sighting]) -> Iterator[Sighting]:
+    by_track: dict[int, list[Sighting]] = {}
+    for seen in sightings:
+        by_track.setdefault(seen.track, []).append(seen)
+    values = {track: iter(novelties([seen.crop for seen in track_seen])) for track, track_seen in by_track.items()}
+    return (replace(seen, novelty=next(values[seen.track])) for seen in sightings)
 
 
 def _same_length(one: float | None, other: float | None) -> bool:
@@ -378,8 +398,7 @@ def _grey(crop: Pixels) -> NDArray[np.float32]:
 
 
 def _encoded(crop: Pixels, image_format: str) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if image_format == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 4]
-    _, data = cv2.imencode(f".{image_format}", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), options)
+    _, data = cv2.imencode(f".{image_format}", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), _ENCODER_OPTIONS[image_format])
     return data.tobytes()
 
 

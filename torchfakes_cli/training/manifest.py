@@ -11,11 +11,15 @@ Columns of ``manifest.csv``:
 - ``x1``, ``y1``, ``x2``, ``y2``: the face in pixels of the upright frame; ``face_size``: its shorter side.
 - ``confidence``: the face detector's.
 - ``sharpness``: variance of the Laplacian, as a scan measures it.
+- ``novelty``: how much the crop adds to others of its track, in grey levels
+  (:func:`~torchfakes_cli.training.novelty.novelties`); a fake that was cut with its original's boxes carries the
+  original's.
 - ``changed``: mean absolute difference to the original's face in grey levels; empty where there is no original.
 - ``boxes_from``: ``own`` or ``original``.
 - ``lx0``, ``ly0`` … ``lx4``, ``ly4``: the landmarks in pixels of the crop's file.
-- ``blurry``: ``sharpness`` lies below the threshold that was asked for.
-- ``balanced``: chosen for a set in which reals and fakes are about as many.
+- ``blurry``, ``small``, ``doubtful``, ``duplicate``: ``sharpness``, ``face_size``, ``confidence`` or ``novelty`` lies
+  below the threshold that was asked for.
+- ``balanced``: nothing of this holds, and the crop was chosen for a set in which reals and fakes are about as many.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.records import Box, Point
 from torchfakes_cli.training.corpora import FAKE, REAL
@@ -35,10 +40,14 @@ MANIFEST_NAME = "manifest.csv"
 LANDMARK_COLUMNS = tuple(f"l{axis}{number}" for number in range(5) for axis in "xy")
 COLUMNS = (
     *("crop", "split", "label", "method", "group", "video", "source", "time_s", "frame", "face"),
-    *("x1", "y1", "x2", "y2", "face_size", "confidence", "sharpness", "changed", "boxes_from"),
+    *("x1", "y1", "x2", "y2", "face_size", "confidence", "sharpness", "novelty", "changed", "boxes_from"),
     *LANDMARK_COLUMNS,
-    *("blurry", "balanced"),
+    *("blurry", "small", "doubtful", "duplicate", "balanced"),
 )
+#: Share of the smallest face that a box may measure: boxes are tighter in some frames than in others.
+SIZE_TOLERANCE = 0.8
+#: What speaks against a crop.
+FLAWS = ("blurry", "small", "doubtful", "duplicate")
 _TEXT_COLUMNS = ("crop", "split", "label", "method", "group", "video", "source", "boxes_from")
 
 
@@ -53,6 +62,7 @@ class CropRow:
     box: Box
     confidence: float
     sharpness: float
+    novelty: float
     changed: float | None
     boxes_from: str
     landmarks: tuple[Point, ...]
@@ -73,28 +83,42 @@ class CropRow:
             "face_size": round(min(x2 - x1, y2 - y1), 2),
             "confidence": round(self.confidence, 4),
             "sharpness": round(self.sharpness, 2),
+            "novelty": round(self.novelty, 2),
             "changed": None if self.changed is None else round(self.changed, 3),
             "boxes_from": self.boxes_from,
             **dict(zip(LANDMARK_COLUMNS, points, strict=True)),
         }
 
 
-def build_manifest(rows: Iterable[Mapping[str, object]], blur_threshold: float) -> pd.DataFrame:
+def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) -> pd.DataFrame:
     """The whole table, in a repeatable order.
 
     Args:
-        rows: cells by column, without ``blurry`` and ``balanced``.
-        blur_threshold: crops below are blurry.
+        rows: cells by column, without flaws and ``balanced``.
+        config: its thresholds decide these.
     """
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     table = table.sort_values(["split", "label", "method", "video", "frame", "face"], ignore_index=True)
-    table["blurry"] = table["sharpness"].astype(float) < blur_threshold
-    table["balanced"] = balance(table)
+    thresholds = {
+        "blurry": ("sharpness", config.faces.blur_threshold),
+        # The face detector lets a box be as much smaller, too.
+        "small": ("face_size", SIZE_TOLERANCE * config.faces.min_face),
+        "doubtful": ("confidence", config.faces.confidence),
+        "duplicate": ("novelty", config.duplicate_threshold),
+    }
+    for flaw, (column, threshold) in thresholds.items():
+        table[flaw] = table[column].astype(float) < threshold
+    table["balanced"] = balance(table) if config.balance else usable(table)
     return table
 
 
+def usable(table: pd.DataFrame) -> pd.Series[bool]:
+    """Whether nothing speaks against a crop, for each row."""
+    return ~table[list(FLAWS)].eq(True).any(axis=1)
+
+
 def balance(table: pd.DataFrame) -> pd.Series[bool]:
-    """Choose sharp crops so that in each split reals and fakes are about as many.
+    """Choose flawless crops so that in each split reals and fakes are about as many.
 
     The more frequent label gives up frames, the longest videos first, each evenly over its length. Nobody is dropped:
     every person of every video keeps a frame.
@@ -103,8 +127,7 @@ def balance(table: pd.DataFrame) -> pd.Series[bool]:
         A boolean for each row.
     """
     chosen = pd.Series(False, index=table.index, dtype=bool)
-    sharp = table[~table["blurry"].astype(bool)]
-    for _, rows in sharp.groupby("split"):
+    for _, rows in table[usable(table)].groupby("split"):
         by_label = {label: rows[rows["label"] == label] for label in (REAL, FAKE)}
         target = min(len(side) for side in by_label.values())
         for side in by_label.values():

@@ -6,36 +6,41 @@ The folder it writes::
     manifest.csv      one row a crop
     prepare.json      the settings it was made with, and counts
     report.md         counts, and what was left out and why
+    contact_sheet.jpg some crops of every kind, to look at
     parts/            one file a finished video, so that an interrupted run goes on where it stopped
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError
-from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS, Skipped, SourceVideo, read_corpus, select
+from torchfakes_cli.training.contact_sheet import write_contact_sheet
+from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS, Corpus, Skipped, SourceVideo, read_corpus, select
 from torchfakes_cli.training.extract import ExtractConfig
-from torchfakes_cli.training.manifest import MANIFEST_NAME, build_manifest
+from torchfakes_cli.training.manifest import FLAWS, build_manifest
 from torchfakes_cli.training.parts import (
-    REPORT_NAME,
     SETTINGS_NAME,
     Part,
     claim,
+    drop_part,
     drop_strays,
     identity,
     read_parts,
     settings,
+    workplace,
     write_atomically,
+    write_part,
 )
-from torchfakes_cli.training.splits import assign_splits, crossing
+from torchfakes_cli.training.splits import assign_splits, left_out
+from torchfakes_cli.training.summary import PrepareSummary, count_crops, report_text
 from torchfakes_cli.training.workers import Task, run_tasks
 
 if TYPE_CHECKING:
@@ -44,77 +49,14 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What one split has of one collection or method.
-
-    Attributes:
-        split: ``train``, ``val`` or ``test``.
-        label: ``real`` or ``fake``.
-        method: of the fakes, or the collection of genuine files.
-        videos: files that gave crops.
-        crops: all of them.
-        sharp: those above the blur threshold.
-        balanced: those chosen for a balanced set.
-    """
-
-    split: str
-    label: str
-    method: str
-    videos: int
-    crops: int
-    sharp: int
-    balanced: int
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareSummary:
-    """How a run ended.
-
-    Attributes:
-        out: folder of the crops.
-        layout: of the corpus, as recognised.
-        counts: by split, label and method.
-        skipped: files that gave no crops, and why.
-        notes: plain sentences on what is missing or doubtful.
-        unchanged: faces of fakes left out since they are their original's.
-        videos_prepared: files worked on in this run.
-        videos_ready: files that an earlier run had finished.
-    """
-
-    out: Path
-    layout: str
-    counts: tuple[Count, ...]
-    skipped: tuple[Skipped, ...]
-    notes: tuple[str, ...]
-    unchanged: int
-    videos_prepared: int
-    videos_ready: int
-
-    @property
-    def manifest(self) -> Path:
-        """The table of crops."""
-        return self.out / MANIFEST_NAME
-
-    @property
-    def report(self) -> Path:
-        """Counts, and what was left out and why, as text."""
-        return self.out / REPORT_NAME
-
-    @property
-    def crops(self) -> int:
-        """Crops in the manifest."""
-        return sum(count.crops for count in self.counts)
-
-
 def prepare_corpus(
     corpus: str | PathLike[str], config: PrepareConfig | None = None, progress: Progress | None = None
 ) -> PrepareSummary:
     """Cut the faces out of a corpus and write their manifest.
 
-    A run that was interrupted goes on where it stopped. A changed blur threshold only changes columns of the manifest;
-    other settings never mix in one folder. With more than one process, call it from a script's
-    ``if __name__ == "__main__":`` part, as for all of Python's process pools.
+    A run that was interrupted goes on where it stopped. A changed threshold for blur or near duplicates, and a higher
+    one for size or confidence, only changes columns of the manifest; other settings never mix in one folder. With more
+    than one process, call it from a script's ``if __name__ == "__main__":`` part, as for all of Python's process pools.
 
     Args:
         corpus: its folder, in one of the layouts of :mod:`torchfakes_cli.training.corpora`.
@@ -130,39 +72,19 @@ def prepare_corpus(
     """
     config = config or PrepareConfig()
     root, out = Path(corpus), Path(config.out)
-    found = read_corpus(root, [Path(folder) for folder in config.reals])
+    groups = None if config.groups is None else Path(config.groups)
+    found = read_corpus(root, [Path(folder) for folder in config.reals], config.split, groups)
     selected = select(found, config.methods, config.compression, config.limit, config.seed)
     try:
-        claim(out, root, config)
-        parts = read_parts(out)
-        kept = {part.group: part.split for part in parts.values()}
-        splits = assign_splits(found.videos, config.val, config.test, config.seed, kept)
-        apart = crossing(selected, splits)
-        usable = [video for video in selected if video not in apart]
-        tasks = _tasks(usable, {video.video: video for video in found.videos}, splits, parts)
-        lost = run_tasks(tasks, out, _extract_config(config), config.jobs, _counted(tasks, progress))
-        parts = read_parts(out)
-        drop_strays(out, parts)
-        table = build_manifest((row for part in parts.values() for row in part.rows), config.faces.blur_threshold)
-        pending = sum(len(task.pending) for task in tasks)
-        summary = PrepareSummary(
-            out=out,
-            layout=found.layout,
-            counts=_counts(table),
-            skipped=(*found.skipped, *_skipped(parts, lost, apart)),
-            notes=(*found.notes, *_notes(parts, table)),
-            unchanged=sum(part.unchanged for part in parts.values()),
-            videos_prepared=pending - len(lost),
-            videos_ready=len(usable) - pending,
-        )
-        _write_results(summary, table, settings(root, config) | {"blur_threshold": config.faces.blur_threshold})
+        with workplace(out):
+            summary = _prepare(root, out, found, selected, config, progress)
     except OSError as error:
         raise OutputError(
             f"can't be written ({error.strerror or error})",
             path=error.filename or out,
             advice="Free some space, or choose another --out.",
         ) from error
-    if table.empty:
+    if not summary.crops:
         raise DataError(
             "no file gave a face",
             path=root,
@@ -171,8 +93,69 @@ def prepare_corpus(
     return summary
 
 
-def _extract_config(config: PrepareConfig) -> ExtractConfig:
-    return ExtractConfig(config.frames_per_video, config.size, config.image_format, config.faces)
+def _prepare(
+    root: Path,
+    out: Path,
+    found: Corpus,
+    selected: Sequence[SourceVideo],
+    config: PrepareConfig,
+    progress: Progress | None,
+) -> PrepareSummary:
+    faces = claim(out, root, config, found.lists)
+    parts = read_parts(out)
+    kept = {part.group: part.split for part in parts.values()}
+    splits = assign_splits(found, config.val, config.test, config.seed, kept)
+    out_of_place = {video.video: reason for video, reason in left_out(found, splits)}
+    parts = _still_valid(out, parts, found.videos, splits, out_of_place)
+    usable_videos = [video for video in selected if video.video not in out_of_place]
+    tasks = _tasks(usable_videos, {video.video: video for video in found.videos}, splits, parts)
+    extraction = ExtractConfig(config.frames_per_video, config.size, config.image_format, faces)
+    lost = run_tasks(tasks, out, extraction, config.jobs, _counted(tasks, progress))
+    parts = read_parts(out)
+    drop_strays(out, parts)
+    table = build_manifest((row for part in parts.values() for row in part.rows), config)
+    pending = sum(len(task.pending) for task in tasks)
+    crossing = [Skipped(video.video, out_of_place[video.video]) for video in selected if video.video in out_of_place]
+    summary = PrepareSummary(
+        out=out,
+        layout=found.layout,
+        counts=count_crops(table),
+        skipped=(*found.skipped, *_skipped(parts, lost), *crossing),
+        notes=(*found.notes, *_notes(parts, table, usable_videos)),
+        flaws=tuple((flaw, int(table[flaw].sum())) for flaw in FLAWS),
+        unchanged=sum(part.unchanged for part in parts.values()),
+        videos_prepared=pending - len(lost),
+        videos_ready=len(usable_videos) - pending,
+    )
+    write_contact_sheet(table, out, summary.contact_sheet)
+    _write_results(summary, table, settings(root, replace(config, faces=faces), found.lists), config)
+    return summary
+
+
+def _still_valid(
+    out: Path,
+    parts: Mapping[str, Part],
+    videos: Iterable[SourceVideo],
+    splits: Mapping[str, str],
+    out_of_place: Collection[str],
+) -> dict[str, Part]:
+    """Parts of earlier runs that agree with where everyone is now.
+
+    Files that have come since may have shown that two groups are one, or that a fake joins two splits.
+    """
+    by_name = {video.video: video for video in videos}
+    valid = {}
+    for name, part in parts.items():
+        video = by_name.get(name)
+        group = part.group if video is None else video.group
+        if name in out_of_place or splits.get(group, part.split) != part.split:
+            drop_part(out, part)
+            continue
+        if group != part.group:
+            part = replace(part, group=group, rows=tuple({**row, "group": group} for row in part.rows))
+            write_part(out, part)
+        valid[name] = part
+    return valid
 
 
 def _tasks(
@@ -212,63 +195,39 @@ def _counted(tasks: Iterable[Task], progress: Progress | None) -> Callable[[int]
     return done
 
 
-def _counts(table: pd.DataFrame) -> tuple[Count, ...]:
-    counts = []
-    for key, rows in table.groupby(["split", "label", "method"]):
-        split, label, method = (str(value) for value in key)
-        blurry, balanced = int(rows["blurry"].sum()), int(rows["balanced"].sum())
-        counts.append(Count(split, label, method, rows["video"].nunique(), len(rows), len(rows) - blurry, balanced))
-    return tuple(sorted(counts, key=lambda count: (SPLITS.index(count.split), count.label == FAKE, count.method)))
-
-
-def _skipped(parts: Mapping[str, Part], lost: Iterable[SourceVideo], apart: Iterable[SourceVideo]) -> Iterable[Skipped]:
+def _skipped(parts: Mapping[str, Part], lost: Iterable[SourceVideo]) -> Iterable[Skipped]:
     yield from (Skipped(part.video, part.reason) for part in parts.values() if part.reason)
     yield from (Skipped(video.video, "its process died: damaged, or too large for the memory") for video in lost)
-    yield from (Skipped(video.video, "joins people of two splits") for video in apart)
 
 
-def _notes(parts: Mapping[str, Part], table: pd.DataFrame) -> Iterable[str]:
+def _notes(parts: Mapping[str, Part], table: pd.DataFrame, asked_for: Iterable[SourceVideo]) -> Iterable[str]:
     for split in SPLITS:
         held = set(table.loc[table["split"] == split, "label"])
         if missing := [label for label in (REAL, FAKE) if label not in held]:
             yield f"{split} has no {' and no '.join(missing)} crops"
+    if others := len(parts.keys() - {video.video for video in asked_for}):
+        yield f"{others} files that only an earlier run asked for are in the manifest, too"
     yield from (f"{part.video}: {warning}" for part in parts.values() for warning in part.warnings)
 
 
-def _write_results(summary: PrepareSummary, table: pd.DataFrame, used: Mapping[str, object]) -> None:
+def _write_results(
+    summary: PrepareSummary, table: pd.DataFrame, used: Mapping[str, object], config: PrepareConfig
+) -> None:
     csv = table.to_csv(index=False, lineterminator="\n")
     write_atomically(summary.manifest, csv.encode(errors="surrogateescape"))
-    counts = [asdict(count) for count in summary.counts]
-    document = {"settings": used, "counts": counts, "unchanged": summary.unchanged}
+    thresholds = {
+        "blur_threshold": config.faces.blur_threshold,
+        "min_face": config.faces.min_face,
+        "confidence": config.faces.confidence,
+        "duplicate_threshold": config.duplicate_threshold,
+        "balance": config.balance,
+    }
+    document = {
+        "settings": used,
+        "thresholds": thresholds,
+        "counts": [asdict(count) for count in summary.counts],
+        "flaws": dict(summary.flaws),
+        "unchanged": summary.unchanged,
+    }
     write_atomically(summary.out / SETTINGS_NAME, json.dumps(document, indent=2).encode())
-    write_atomically(summary.report, _report(summary).encode(errors="backslashreplace"))
-
-
-def _report(summary: PrepareSummary) -> str:
-    lines = [
-        "# Crops",
-        "",
-        f"Corpus: {summary.layout}. {summary.crops} crops; {summary.unchanged} faces of fakes left out since they are "
-        "their original's.",
-        "",
-        "| split | label | method | files | crops | sharp | balanced |",
-        "|---|---|---|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {c.split} | {c.label} | {c.method} | {c.videos} | {c.crops} | {c.sharp} | {c.balanced} |"
-        for c in summary.counts
-    ]
-    if summary.skipped:
-        reasons = Counter(skipped.reason for skipped in summary.skipped)
-        lines += ["", "## Left out", ""]
-        lines += [f"- {count} × {reason}" for reason, count in reasons.most_common()]
-        lines += ["", "| file | why |", "|---|---|"]
-        lines += [f"| {_cell(s.name)} | {_cell(s.reason)} |" for s in summary.skipped]
-    if summary.notes:
-        lines += ["", "## Notes", "", *(f"- {_cell(note)}" for note in summary.notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that can't break a table's row."""
-    return " ".join(text.replace("|", "\\|").split())
+    write_atomically(summary.report, report_text(summary).encode(errors="backslashreplace"))

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora import REAL, TEST, TRAIN, VAL, SourceVideo, group_order
+from torchfakes_cli.training.corpora import REAL, TEST, TRAIN, VAL, Corpus, SourceVideo, group_order
+from torchfakes_cli.training.corpora.base import components
+
+#: People who were swapped with each other stay together as long as they are no larger share of all who were swapped.
+CIRCLE_SHARE = 0.1
+#: Where official lists put one person into several splits, the first of these that they name is kept.
+_STRONGEST = (TEST, VAL, TRAIN)
 
 
 def assign_splits(
-    videos: Iterable[SourceVideo], val: float, test: float, seed: int, kept: Mapping[str, str] | None = None
+    corpus: Corpus, val: float, test: float, seed: int, kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Give every group its split.
 
-    Groups that hold the same collections and methods are one stratum. Each stratum is ordered by a hash of group and
-    seed and cut by the shares, so that every method is represented everywhere, and a group hardly ever moves when
-    others come or go. Strata too small to be cut are cut together.
+    What the corpus says of its videos comes first, and holds for all who are seen in them. Groups that are left and
+    hold the same collections and methods are one stratum. Each stratum is ordered by a hash of group and seed and cut
+    by the shares, so that every method is represented everywhere, and a group hardly ever moves when others come or
+    go. Strata too small to be cut are cut together.
 
     Args:
-        videos: of the whole corpus.
-        val: share of groups for validation.
-        test: share of groups for testing.
+        corpus: all of it.
+        val: share of the groups for validation.
+        test: share of the groups for testing.
         seed: decides the order.
         kept: splits of groups that were assigned before; they stay.
 
@@ -29,31 +36,93 @@ def assign_splits(
         ``train``, ``val`` or ``test`` for each group, partners included.
 
     Raises:
-        DataError: the corpus puts one group in two splits.
+        DataError: the corpus puts one group in two splits, and these aren't official.
     """
     kinds: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    splits = dict(kept or {})
-    given: dict[str, str] = {}
-    for video in videos:
+    for video in corpus.videos:
         kinds[video.group].add((video.label, video.method))
         if video.partner:
             kinds.setdefault(video.partner, set())
-        if video.split and given.setdefault(video.group, video.split) != video.split:
-            raise DataError(
-                f"group {video.group} is in two splits, {given[video.group]} and {video.split}",
-                advice="A person or a piece of footage must stay on one side: correct the column split.",
-            )
-    splits |= given
-    for stratum in _strata(kinds, val, test):
-        ordered = sorted(stratum, key=lambda group: (group_order(group, seed), group))
-        for rank, group in enumerate(ordered):
-            splits.setdefault(group, _cut((rank + 0.5) / len(ordered), val, test))
-    return {group: splits[group] for group in kinds}
+    given = _given(corpus)
+    earlier = {group: split for group, split in (kept or {}).items() if split in corpus.rest}
+    val, test = (share if split in corpus.rest else 0.0 for share, split in ((val, VAL), (test, TEST)))
+    circle = _circles(corpus, [group for group in kinds if group not in given], earlier)
+    circle_kinds: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for group, name in circle.items():
+        circle_kinds[name] |= kinds[group]
+    splits: dict[str, str] = {}
+    for stratum in _strata(circle_kinds, val, test):
+        ordered = sorted(stratum, key=lambda name: (group_order(name, seed), name))
+        for rank, name in enumerate(ordered):
+            cut = _cut((rank + 0.5) / len(ordered), val, test)
+            splits[name] = cut if cut in corpus.rest else corpus.rest[0]
+    for group, name in circle.items():
+        if group in earlier:
+            splits[name] = earlier[group]
+    return {group: given[group] if group in given else splits[circle[group]] for group in kinds}
 
 
-def crossing(videos: Iterable[SourceVideo], splits: Mapping[str, str]) -> list[SourceVideo]:
-    """Fakes that join people of two splits: they can be in neither."""
-    return [v for v in videos if v.partner and splits[v.partner] != splits[v.group]]
+def _circles(corpus: Corpus, groups: Sequence[str], earlier: Mapping[str, str]) -> dict[str, str]:
+    """The circle that each group belongs to: people whose faces were swapped with each other's, where these are few.
+
+    A circle goes to one split, and no fake is lost. Where nearly everyone was swapped with everyone, as in Celeb-DF,
+    each stays a circle of their own. So does everyone of a circle that earlier runs have divided.
+    """
+    open_groups = set(groups)
+    pairs = {(v.group, v.partner) for v in corpus.videos if v.partner and {v.group, v.partner} <= open_groups}
+    members: dict[str, list[str]] = defaultdict(list)
+    for group, name in components(sorted(pairs)).items():
+        members[name].append(group)
+    circle = {group: group for group in groups}
+    paired = sum(len(people) for people in members.values())
+    for name, people in members.items():
+        divided = {earlier[group] for group in people if group in earlier}
+        if len(people) <= max(2, CIRCLE_SHARE * paired) and len(divided) <= 1:
+            circle.update(dict.fromkeys(people, name))
+    return circle
+
+
+def left_out(corpus: Corpus, splits: Mapping[str, str]) -> Iterator[tuple[SourceVideo, str]]:
+    """Videos that can be in no split, each with the reason.
+
+    Args:
+        corpus: all of it.
+        splits: of its groups.
+    """
+    for video in corpus.videos:
+        split = splits[video.group]
+        if video.partner and splits[video.partner] != split:
+            yield video, "joins people of two splits"
+        elif video.split and video.split != split:
+            yield video, f"is listed for {video.split}, but shows people or footage of {split}"
+        elif not video.split and split not in corpus.rest:
+            yield video, f"shows people or footage of the official {split} videos, but is none of them"
+
+
+def _given(corpus: Corpus) -> dict[str, str]:
+    """The split of each group that the corpus speaks of."""
+    named: dict[str, set[str]] = defaultdict(set)
+    for video in corpus.videos:
+        if video.split:
+            named[video.group].add(video.split)
+    if not corpus.official:
+        for group, splits in sorted(named.items()):
+            if len(splits) > 1:
+                raise DataError(
+                    f"group {group} is in two splits, {' and '.join(s for s in _STRONGEST if s in splits)}",
+                    advice="A person or a piece of footage must stay on one side: correct the column split.",
+                )
+    given = {group: _strongest(splits) for group, splits in named.items()}
+    # Whose face was put in belongs there as well, unless footage of their own has told already.
+    partners: dict[str, set[str]] = defaultdict(set)
+    for video in corpus.videos:
+        if video.split and video.partner and video.partner not in given:
+            partners[video.partner].add(video.split)
+    return given | {group: _strongest(splits) for group, splits in partners.items()}
+
+
+def _strongest(splits: Iterable[str]) -> str:
+    return min(splits, key=_STRONGEST.index)
 
 
 def _strata(kinds: Mapping[str, set[tuple[str, str]]], val: float, test: float) -> list[Sequence[str]]:

@@ -23,7 +23,7 @@ def crops_table(summary: PrepareSummary) -> Table:
     for name, total in (
         ("files", sum(count.videos for count in counts)),
         ("crops", summary.crops),
-        ("sharp", sum(count.sharp for count in counts)),
+        ("usable", sum(count.usable for count in counts)),
         ("balanced", sum(count.balanced for count in counts)),
     ):
         table.add_column(name, footer=str(total), justify="right")
@@ -32,6 +32,6 @@ def crops_table(summary: PrepareSummary) -> Table:
         if previous and count.split != previous:
             table.add_section()
         previous = count.split
-        numbers = (count.videos, count.crops, count.sharp, count.balanced)
+        numbers = (count.videos, count.crops, count.usable, count.balanced)
         table.add_row(count.split, count.label, Text(safe(count.method)), *(str(number) for number in numbers))
     return table

@@ -1,0 +1,121 @@
+"""Plain folders, with stills welcome beside videos.
+
+::
+
+    real/**                    real/<where it comes from>/** makes that the method's name
+    fake/<method>/**
+    anything.csv               optional: path, label and, if known, method, group, split, source
+
+Such a CSV is the list of the corpus: files that it doesn't name are left out. Without one, files of the same stem are
+one group, so that ``fake/x/a.mp4`` stays with the ``real/a.mp4`` it was made from.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torchfakes_cli.errors import DataError
+from torchfakes_cli.training.corpora.base import (
+    FAKE,
+    REAL,
+    Corpus,
+    Layout,
+    Skipped,
+    SourceVideo,
+    files_below,
+    find_table,
+    is_footage,
+    namer,
+    split_named,
+    table_rows,
+)
+
+_LABELS = {"real": REAL, "0": REAL, "fake": FAKE, "1": FAKE}
+_COLUMNS = ("path", "label")
+
+
+def _recognises(root: Path) -> bool:
+    return find_table(root, _COLUMNS) is not None or (root / REAL).is_dir() or (root / FAKE).is_dir()
+
+
+def _read(root: Path) -> Corpus:
+    table = find_table(root, _COLUMNS)
+    return _read_folders(root) if table is None else _read_listed(root, table)
+
+
+def _read_folders(root: Path) -> Corpus:
+    name = namer(root)
+    videos = []
+    for label in (REAL, FAKE):
+        for path in files_below(root / label):
+            if is_footage(path):
+                inner = path.relative_to(root / label).parts
+                method = inner[0] if len(inner) > 1 else label
+                videos.append(SourceVideo(path, name(path), label, method, path.stem))
+    return _with_sources(videos, {})
+
+
+def _read_listed(root: Path, table: Path) -> Corpus:
+    videos: list[SourceVideo] = []
+    skipped: list[Skipped] = []
+    wanted_sources: dict[str, str] = {}
+    listed: set[Path] = set()
+    name = namer(root)
+    for line, row in table_rows(table):
+        label = _LABELS.get(row["label"].strip().casefold())
+        if label is None:
+            raise DataError(f"unknown label {row['label']!r} in line {line}", path=table, advice="Labels: real, fake.")
+        split = split_named(row.get("split", ""), table, line)
+        path = root / row["path"]
+        if path in listed:
+            raise DataError(f"line {line} names {row['path']} again", path=table, advice="List each file once.")
+        listed.add(path)
+        if not path.is_file():
+            skipped.append(Skipped(row["path"], f"is listed in {table.name} but not there"))
+        elif not is_footage(path):
+            skipped.append(Skipped(row["path"], "is neither a video nor a picture"))
+        elif not path.resolve().is_relative_to(root.resolve()):
+            skipped.append(Skipped(row["path"], "lies outside the corpus"))
+        else:
+            method = row.get("method", "").strip() or path.parent.name
+            group = row.get("group", "").strip() or path.stem
+            video = SourceVideo(path, name(path), label, method, group, split=split)
+            videos.append(video)
+            if source := row.get("source", "").strip():
+                wanted_sources[video.video] = source
+    unlisted = [p for label in (REAL, FAKE) for p in files_below(root / label) if is_footage(p) and p not in listed]
+    skipped += [Skipped(p.relative_to(root).as_posix(), f"is not listed in {table.name}") for p in unlisted]
+    return replace(_with_sources(videos, wanted_sources), skipped=tuple(skipped))
+
+
+def _with_sources(videos: Sequence[SourceVideo], named: Mapping[str, str]) -> Corpus:
+    """Find each fake's original: the one that is named, else the only real of its group with its stem."""
+    by_name = {v.video: v.video for v in videos if v.label == REAL}
+    by_name |= {f"{v.video}{v.path.suffix}": v.video for v in videos if v.label == REAL}
+    by_stem: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for video in videos:
+        if video.label == REAL:
+            by_stem[video.group, video.path.stem].append(video.video)
+
+    def original(video: SourceVideo) -> str:
+        if video.video in named:
+            return by_name.get(named[video.video], "")
+        candidates = by_stem[video.group, video.path.stem]
+        return candidates[0] if len(candidates) == 1 else ""
+
+    found = [replace(v, source=original(v)) if v.label == FAKE else v for v in videos]
+    # A fake and its original are one piece of footage, whatever their groups are called.
+    group_of = {v.video: v.group for v in found}
+    links = tuple((v.group, group_of[v.source]) for v in found if v.source)
+    return Corpus(LAYOUT.name, tuple(found), links=links)
+
+
+LAYOUT = Layout(
+    name="folders",
+    signs="folders real/ and fake/<method>/, or a CSV with the columns path and label",
+    recognises=_recognises,
+    read=_read,
+)
