@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.errors import TorchfakesError
     from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
     from torchfakes_cli.scan import scan_folder, scan_video
-    from torchfakes_cli.training import prepare_corpus, train_detector
+    from torchfakes_cli.training import evaluate_detector, prepare_corpus, train_detector
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ _HOME = {
     "VideoResult": "records",
     "scan_folder": "scan",
     "scan_video": "scan",
+    "evaluate_detector": "training",
     "prepare_corpus": "training",
     "train_detector": "training",
 }
@@ -57,6 +58,7 @@ __all__ = [
     "VideoInfo",
     "VideoResult",
     "__version__",
+    "evaluate_detector",
     "prepare_corpus",
     "scan_folder",
     "scan_video",

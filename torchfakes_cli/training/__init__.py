@@ -6,16 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torchfakes_cli.training.evaluate import EvaluateSummary, evaluate_detector
     from torchfakes_cli.training.prepare import PrepareSummary, prepare_corpus
     from torchfakes_cli.training.train import train_detector
 
 _HOME = {
+    "EvaluateSummary": "evaluate",
+    "evaluate_detector": "evaluate",
     "PrepareSummary": "prepare",
     "prepare_corpus": "prepare",
     "train_detector": "train",
 }
 
-__all__ = ["PrepareSummary", "prepare_corpus", "train_detector"]
+__all__ = ["EvaluateSummary", "PrepareSummary", "evaluate_detector", "prepare_corpus", "train_detector"]
 
 
 def __getattr__(name: str) -> Any:

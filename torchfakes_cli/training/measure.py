@@ -185,12 +185,24 @@ def verdict_counts(videos: pd.DataFrame, header: Header) -> dict[str, dict[str, 
     return counts
 
 
-def _auc_by_method(videos: pd.DataFrame) -> dict[str, float]:
+def counterparts(videos: pd.DataFrame, fakes: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The reals that some fakes are compared with.
+
+    Returns:
+        The originals of these fakes where any are there, else all reals; and which, in words.
+    """
     reals = videos[videos["label"] == REAL]
+    originals = reals[reals["video"].isin(fakes["source"])]
+    if originals.empty:
+        return reals, "all reals"
+    have = int(fakes["source"].isin(originals["video"]).sum())
+    return originals, "their originals" if have == len(fakes) else f"the originals of {have} of them"
+
+
+def _auc_by_method(videos: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
     for method, fakes in videos[videos["label"] == FAKE].groupby("method"):
-        originals = reals[reals["video"].isin(fakes["source"])]
-        both = pd.concat([originals if len(originals) else reals, fakes])
+        both = pd.concat([counterparts(videos, fakes)[0], fakes])
         auc = roc_auc(_is_fake(both), both["logit"])
         if auc is not None:
             found[str(method)] = round(auc, 4)
