@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
+    from torchfakes_cli.config import EvaluateConfig, FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
     from torchfakes_cli.errors import TorchfakesError
     from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
     from torchfakes_cli.scan import scan_folder, scan_video
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "EvaluateConfig": "config",
     "FaceConfig": "config",
     "SamplingConfig": "config",
     "ScanConfig": "config",
@@ -44,6 +45,7 @@ _HOME = {
 }
 
 __all__ = [
+    "EvaluateConfig",
     "Face",
     "FaceConfig",
     "FaceScore",

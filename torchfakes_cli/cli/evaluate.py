@@ -188,7 +188,7 @@ def evaluate_command(
 
 def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.cli.console.evaluate_view import calibration_text, evaluation_table, slices_table
+    from torchfakes_cli.cli.console.evaluate_view import calibration_text, evaluation_table, methods_table
     from torchfakes_cli.training import evaluate_detector
 
     screen = Screen()
@@ -199,11 +199,14 @@ def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
         screen.line(summary.document.read_text(encoding="utf-8").rstrip("\n"))
     else:
         screen.result(evaluation_table(found))
-        if len(found.results) == 1 and found.results[0].slices:
-            screen.result(slices_table(found.results[0]))
+        if len(found.results) == 1 and any(part.by == "method" for part in found.results[0].slices):
+            screen.result(methods_table(found.results[0]))
         if found.calibration:
             screen.result(calibration_text(found.calibration))
-    for note in dict.fromkeys(note for result in found.results for note in result.notes):
+    notes = [note for result in found.results for note in result.notes]
+    if found.calibration and found.calibration.note:
+        notes.append(found.calibration.note)
+    for note in dict.fromkeys(notes):
         screen.warning(note)
     screen.note(f"report, plots and scores: {summary.report}")
 

@@ -82,6 +82,7 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
     )
     target = Path(config.calibrate or "")
     save_checkpoint(target, state, new, next(iter(state.values())).dtype)
+    before = worth(videos, config.bins)
     return Calibration(
         path=str(target),
         method=config.calibration,
@@ -92,11 +93,24 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         intercept=new.intercept,
         real_below=new.real_below,
         fake_above=new.fake_above,
-        before=worth(videos, config.bins),
+        before=before,
         fitted=worth(rejudged(videos, new), config.bins),
         cross_validated=tried[0] if tried else None,
         folds=tried[1] if tried else 0,
+        note=_doubt(before, tried[0] if tried else None),
     )
+
+
+def _doubt(before: Probabilities, tried: Probabilities | None) -> str:
+    """What speaks against a new calibration."""
+    if tried is None:
+        return "There are too few groups of each label to try the new calibration on others than it was fitted on."
+    if tried.log_loss is not None and before.log_loss is not None and tried.log_loss >= before.log_loss:
+        return (
+            "On groups they weren't fitted on, calibrations like the new one have no lower log loss than the old one: "
+            "there may be too few videos to fit it (or the old one was fitted on these)."
+        )
+    return ""
 
 
 def fitted_header(header: Header, videos: pd.DataFrame, config: EvaluateConfig) -> Header:

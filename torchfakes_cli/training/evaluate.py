@@ -28,7 +28,7 @@ from torchfakes_cli.training.caveats import notes_on
 from torchfakes_cli.training.data import recorded_margin
 from torchfakes_cli.training.evaluation_report import CROPS, DOCUMENT, REPORT, Tables, claim, write_report
 from torchfakes_cli.training.extract import slug
-from torchfakes_cli.training.figures import Judged, auc_estimate, figures
+from torchfakes_cli.training.figures import Judged, auc_estimate, figures, verdict_table
 from torchfakes_cli.training.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
 from torchfakes_cli.training.manifest import read_manifest
 from torchfakes_cli.training.measure import moving_pictures, thinned
@@ -306,6 +306,7 @@ class _Evaluation:
             level=level,
             value=value,
             auc=auc_estimate(then, rounds=self.config.rounds, seed=self.config.seed),
+            verdicts=verdict_table(then),
             correct=int(then.right.sum()),
             flipped=int((lost & then.firm).sum()) / count if count else None,
             withdrawn=int((lost & ~then.firm).sum()) / count if count else None,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from torchfakes_cli.records import Verdict
+from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.findings import (
     Calibration,
     Damage,
@@ -76,7 +77,12 @@ def _summary(evaluation: Evaluation) -> list[str]:
     return [
         *("## AUC by video", ""),
         *_table(["corpus", *names], rows),
-        *("", "In brackets: 95 % bootstrap intervals, drawing whole groups (people or pieces of footage).", ""),
+        *(
+            "",
+            "In brackets: 95 % bootstrap intervals, drawing whole groups (people or pieces of footage); none where "
+            "fewer than five groups have a label.",
+            "",
+        ),
     ]
 
 
@@ -125,7 +131,7 @@ _ORDER = (Verdict.REAL, Verdict.INCONCLUSIVE, Verdict.FAKE)
 def _slices(by: str, slices: Sequence[Slice]) -> list[str]:
     rows = []
     for part in slices:
-        fakes = part.verdicts["fake"]
+        fakes = part.verdicts[FAKE]
         auc = estimate_text(part.auc) if not part.missing else f"– ({part.missing})"
         called = [str(fakes[verdict.value]) for verdict in _ORDER]
         rows.append([part.name, str(part.fake), f"{part.real} ({part.against})", auc, *called])
@@ -139,12 +145,16 @@ def _robustness(damages: Sequence[Damage]) -> list[str]:
     for damage in rest:
         shares = ["–" if share is None else f"{share:.0%}" for share in (damage.flipped, damage.withdrawn)]
         level = f"{damage.level}: {damage.value:g}"
-        rows.append([damage.kind, level, estimate_text(damage.auc), str(damage.correct), *shares])
-    heads = ["damage", "level: value", "AUC by video", "right verdicts", "flipped", "withdrawn"]
+        wrong = (damage.verdicts[REAL][Verdict.FAKE.value], damage.verdicts[FAKE][Verdict.REAL.value])
+        rows.append([damage.kind, level, estimate_text(damage.auc), str(damage.correct), *map(str, wrong), *shares])
+    heads = ["damage", "level: value", "AUC by video", "right", "reals called fake", "fakes called real"]
+    heads += ["flipped", "withdrawn"]
     kinds = dict.fromkeys(damage.kind for damage in rest)
     return [
-        f"The same crops undamaged: AUC {estimate_text(clean.auc)}, {clean.correct} right verdicts. *Flipped* is the "
-        "share of those that became the opposite, *withdrawn* the share that became inconclusive.",
+        f"The same crops undamaged: AUC {estimate_text(clean.auc)}, {clean.correct} right verdicts, "
+        f"{clean.verdicts[REAL][Verdict.FAKE.value]} reals called fake, {clean.verdicts[FAKE][Verdict.REAL.value]} "
+        "fakes called real. *Flipped* is the share of those right verdicts that became the opposite, *withdrawn* the "
+        "share that became inconclusive.",
         "",
         *_table(heads, rows),
         "",
@@ -173,7 +183,7 @@ def _calibration(calibration: Calibration) -> list[str]:
         "",
         *_verdicts([(f"videos, {name}", part) for name, part in tried]),
         "",
-        "" if calibration.cross_validated else "Too few groups of each label for a cross-validation.",
+        *([calibration.note, ""] if calibration.note else []),
     ]
 
 

@@ -69,7 +69,7 @@ def _roc(result: Result, model: Model, videos: pd.DataFrame, frames: pd.DataFram
         points = roc_points(scored["label"] == FAKE, scored["logit"])
         if points:
             label = f"by {name[:-1]}: AUC {_with_interval(level.auc)}"
-            axes.plot(*points, color=colour, linewidth=width, label=label, drawstyle="default")
+            axes.plot(*points, color=colour, linewidth=width, label=label)
     scored = videos[videos["logit"].notna()]
     fake = (scored["label"] == FAKE).to_numpy()
     for threshold, marker, words in (
@@ -80,7 +80,9 @@ def _roc(result: Result, model: Model, videos: pd.DataFrame, frames: pd.DataFram
         x, y = float(above[~fake].mean()), float(above[fake].mean())
         axes.plot(x, y, marker, color=ORANGE, markersize=9, markeredgecolor="black", label=words, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.set(xlabel="share of real called fake", ylabel="share of fake called fake", title=_title(result))
+    axes.set(
+        xlabel="share of reals above the threshold", ylabel="share of fakes above the threshold", title=_title(result)
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
     return figure
@@ -120,7 +122,6 @@ def _counts(axes: Axes, level: Figures) -> None:
         width=[part.high - part.low for part in bins],
         align="edge",
         color=BLUE,
-        alpha=0.7,
         edgecolor="white",
     )
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -141,9 +142,11 @@ def _scores(result: Result, model: Model, videos: pd.DataFrame) -> Figure:
         color=[BLUE, ORANGE],
         label=[f"{label} ({int((scored['label'] == label).sum())})" for label in (REAL, FAKE)],
     )
-    upper.set(ylabel="videos", title=_title(result), xlim=(0, 1))
+    figure.suptitle(_title(result))
+    upper.set(ylabel="videos", xlim=(0, 1))
     upper.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    upper.legend(loc="upper center", fontsize=9)
+    # Above the axes: no bar is ever hidden by it.
+    upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9, frameon=False)
     rng = np.random.default_rng(0)
     for row, (label, method) in enumerate(reversed(kinds)):
         own = scored[(scored["label"] == label) & (scored["method"] == method)]["p_fake"].to_numpy()

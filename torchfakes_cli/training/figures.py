@@ -23,6 +23,8 @@ ESTIMATED = (
     *("auc", "eer", "average_precision", "accuracy", "balanced_accuracy"),
     *("log_loss", "brier", "ece", "coverage", "selective_accuracy"),
 )
+#: A bootstrap over fewer groups of a label gives no interval: at the extreme, one that is always drawn moves nothing.
+MIN_GROUPS = 5
 #: Probabilities are kept this far from 0 and 1 in the log loss, as scikit-learn does.
 _TINY = float(np.finfo(np.float64).eps)
 
@@ -83,17 +85,16 @@ def figures(judged: Judged, *, rounds: int, bins: int, seed: int) -> Figures:
     """
     seen = judged.scored
     fake, p = judged.fake[seen], judged.p_fake[seen]
-    groups = np.unique(judged.groups)
     values = point_figures(judged, bins)
     intervals: list[tuple[float, float] | None] = [None] * len(ESTIMATED)
-    if len(groups) > 1:
+    if enough_groups(judged.fake, judged.groups):
         statistic: Callable[[Floats], Floats] = lambda weights: weighted_figures(judged, weights, bins)  # noqa: E731
         intervals = bootstrap_interval(judged.groups, statistic, rounds, seed)
     return Figures(
         real=int((~fake).sum()),
         fake=int(fake.sum()),
         unscored=int((~seen).sum()),
-        groups=len(groups),
+        groups=len(np.unique(judged.groups)),
         **{name: estimate(value, interval) for name, value, interval in zip(ESTIMATED, values, intervals, strict=True)},
         verdicts=verdict_table(judged),
         reliability=metrics.reliability(fake, p, bins),
@@ -173,8 +174,13 @@ def auc_estimate(judged: Judged, *, rounds: int, seed: int) -> Estimate:
     """The AUC alone."""
     seen = judged.scored
     fake, logits, groups = judged.fake[seen], judged.logits[seen], judged.groups[seen]
-    interval = metrics.auc_interval(fake, logits, groups, rounds, seed) if len(np.unique(groups)) > 1 else None
+    interval = metrics.auc_interval(fake, logits, groups, rounds, seed) if enough_groups(fake, groups) else None
     return estimate(metrics.roc_auc(fake, logits), interval)
+
+
+def enough_groups(fake: Bools, groups: NDArray[np.str_]) -> bool:
+    """Whether every label that is there comes from so many groups that a bootstrap over them says something."""
+    return bool(len(fake)) and all(len(np.unique(groups[fake == label])) >= MIN_GROUPS for label in np.unique(fake))
 
 
 def estimate(value: float | None, interval: tuple[float, float] | None) -> Estimate:

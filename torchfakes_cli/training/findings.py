@@ -21,7 +21,8 @@ class Estimate:
 
     Attributes:
         value: None where it can't be told.
-        low: lower end of the 95 % bootstrap interval over groups; None with the value, or where there is but one group.
+        low: lower end of the 95 % bootstrap interval over groups; None with the value, or where fewer than five groups
+            have a label: what they show by chance would pass for certainty.
         high: its upper end.
     """
 
@@ -107,6 +108,7 @@ class Damage:
         level: 0 (none) to 5.
         value: that stands for the level, such as a CRF; None undamaged.
         auc: over videos.
+        verdicts: how many of each label get which verdict.
         correct: how many videos get the right verdict.
         flipped: of the verdicts that were right on the undamaged crops, the share that became the opposite.
         withdrawn: the share of them that became inconclusive.
@@ -116,6 +118,7 @@ class Damage:
     level: int
     value: float | None
     auc: Estimate
+    verdicts: dict[str, dict[str, int]]
     correct: int
     flipped: float | None
     withdrawn: float | None
@@ -214,6 +217,7 @@ class Calibration:
         fitted: of the new one on the videos it was fitted on: too good to be true.
         cross_validated: of calibrations fitted in the same way without the groups that they are measured on.
         folds: of that cross-validation; 0 where there are too few groups, and ``cross_validated`` is then None.
+        note: what speaks against using it, in a sentence; empty where nothing does.
     """
 
     path: str
@@ -229,6 +233,7 @@ class Calibration:
     fitted: Probabilities
     cross_validated: Probabilities | None
     folds: int
+    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """One row for each detector on each set of crops, by video."""
-    table = Table(caption="by video; 95 % intervals draw whole groups", caption_justify="left")
+    caption = "By video; 95 % intervals draw whole groups. Firm: share of the verdicts; right: share of the firm ones."
+    table = Table(caption=caption, caption_justify="left")
     several = len(evaluation.models) > 1
     table.add_column("corpus")
     if several:
         table.add_column("model")
-    for name in ("real", "fake", "AUC", "EER", "firm", "right if firm", "ECE"):
+    for name in ("reals", "fakes", "AUC", "interval", "EER", "firm", "right", "ECE"):
         table.add_column(name, justify="right")
     for result in evaluation.results:
         video = result.video
@@ -29,7 +30,8 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             *names,
             str(video.real),
             str(video.fake),
-            with_interval(video.auc),
+            share(video.auc, 3),
+            interval(video.auc),
             share(video.eer),
             share(video.coverage),
             share(video.selective_accuracy),
@@ -38,27 +40,24 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def slices_table(result: Result) -> Table:
-    """How the detector does on parts of the videos."""
-    table = Table()
-    for name in ("by", "which"):
-        table.add_column(name)
-    for name in ("fake", "real", "AUC", "called real", "open", "called fake"):
+def methods_table(result: Result) -> Table:
+    """How the detector does on each kind of fakes, and what it calls them."""
+    caption = "By video, against the originals of these fakes where they are there; the last columns say what fakes"
+    table = Table(caption=f"{caption} are called.", caption_justify="left")
+    table.add_column("method")
+    for name in ("fakes", "reals", "AUC", "interval", "real", "open", "fake"):
         table.add_column(name, justify="right")
-    previous = ""
     for part in result.slices:
-        if previous and part.by != previous:
-            table.add_section()
-        fakes = part.verdicts["fake"]
-        table.add_row(
-            "" if part.by == previous else part.by,
-            Text(safe(part.name)),
-            str(part.fake),
-            str(part.real),
-            with_interval(part.auc),
-            *(str(fakes[verdict]) for verdict in ("real", "inconclusive", "fake")),
-        )
-        previous = part.by
+        if part.by == "method":
+            fakes = part.verdicts["fake"]
+            table.add_row(
+                Text(safe(part.name)),
+                str(part.fake),
+                str(part.real),
+                share(part.auc, 3),
+                interval(part.auc),
+                *(str(fakes[verdict]) for verdict in ("real", "inconclusive", "fake")),
+            )
     return table
 
 
@@ -74,14 +73,11 @@ def calibration_text(calibration: Calibration) -> Text:
     return Text("\n".join(safe(line) for line in lines))
 
 
-def with_interval(estimate: Estimate) -> str:
-    """A figure and its interval, or that it can't be told."""
-    if estimate.value is None:
-        return "unknown"
-    interval = "" if estimate.low is None else f" ({estimate.low:.2f}–{estimate.high:.2f})"
-    return f"{estimate.value:.3f}{interval}"
+def interval(estimate: Estimate) -> str:
+    """Where a figure may lie; empty where that can't be told."""
+    return "" if estimate.low is None else f"{estimate.low:.2f}–{estimate.high:.2f}"
 
 
-def share(estimate: Estimate) -> str:
-    """A figure alone."""
-    return "unknown" if estimate.value is None else f"{estimate.value:.2f}"
+def share(estimate: Estimate, digits: int = 2) -> str:
+    """A figure alone, or that it can't be told."""
+    return "unknown" if estimate.value is None else f"{estimate.value:.{digits}f}"
