@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 #: Draws × rows computed at once, which bounds the memory.
 _CELLS = 1 << 21
+_TINY = 1e-300
 
 
 def bootstrap_interval(
@@ -53,7 +54,7 @@ def bootstrap_interval(
 
 @dataclass(frozen=True, slots=True)
 class WeightedRoc:
-    """ROC curves of several weightings of the same scores; rows of zeros and NaN where a class has no weight.
+    """ROC curves of several weightings of the same scores; rows of NaN where a class has no weight.
 
     Attributes:
         false_alarms: share of the reals at or above each threshold, from none to all, shape (draws, T).
@@ -93,10 +94,11 @@ def weighted_roc(fake: NDArray[np.bool_], scores: Floats, weights: Floats) -> We
     fakes = np.cumsum(weights[:, order] * fake[order], 1)[:, last]
     reals = np.cumsum(weights[:, order] * ~fake[order], 1)[:, last]
     none = np.zeros((len(weights), 1))
-    with np.errstate(invalid="ignore"):
-        return WeightedRoc(
-            false_alarms=np.concatenate([none, reals], 1) / reals[:, -1:],
-            hits=np.concatenate([none, fakes], 1) / fakes[:, -1:],
-            # Above the first threshold with any weight there is nothing to be right about, and no step in recall.
-            precision=np.concatenate([none, fakes / np.maximum(fakes + reals, 1e-300)], 1),
-        )
+    false_alarms, hits = np.concatenate([none, reals], 1), np.concatenate([none, fakes], 1)
+    # Where a class has no weight every figure is unknown; 0 / 0 only stands above the first threshold with any.
+    known = np.where((reals[:, -1:] > 0) & (fakes[:, -1:] > 0), 1.0, np.nan)
+    return WeightedRoc(
+        false_alarms=known * false_alarms / np.maximum(reals[:, -1:], _TINY),
+        hits=known * hits / np.maximum(fakes[:, -1:], _TINY),
+        precision=known * hits / np.maximum(false_alarms + hits, _TINY),
+    )
