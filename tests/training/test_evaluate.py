@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
 from torchfakes_cli.training import EvaluateSummary, evaluate_detector, findings
 from torchfakes_cli.training.data import read_crop
+from torchfakes_cli.training.evaluation_markdown import estimate_text
+from torchfakes_cli.training.evaluation_report import check_out, make_out
 from torchfakes_cli.training.findings import Estimate, Evaluation
 
 PEOPLE = 5
@@ -130,31 +133,28 @@ def test_damage_is_measured_on_the_same_crops(measured: EvaluateSummary) -> None
         assert 0 <= (damage.flipped or 0) + (damage.withdrawn or 0) <= 1
 
 
-def test_several_detectors_and_corpora_give_a_table(
-    crops: Path, model: Path, config: EvaluateConfig, tmp_path: Path
-) -> None:
+def test_several_detectors_and_corpora_give_a_table(model: Path, config: EvaluateConfig, tmp_path: Path) -> None:
     state, header = load_checkpoint(model)
     other = tmp_path / "other.safetensors"
-    save_checkpoint(other, state, replace(header, name="other", slope=0.01), torch.float16)
-    second = write_crops(tmp_path / "elsewhere" / crops.name, {"test": 2}, frames=3)
+    save_checkpoint(other, state, replace(header, slope=0.01), torch.float16)
+    first = write_crops(tmp_path / "here" / "crops", {"test": 2}, frames=2)
+    second = write_crops(tmp_path / "there" / "crops", {"test": 1}, frames=3)
     done: list[tuple[str, int, int | None]] = []
     summary = evaluate_detector(
-        [crops, second],
-        replace(config, models=(str(model), str(other), str(other))),
-        lambda *step: done.append(step),
+        [first, second], replace(config, models=(str(model), str(other))), lambda *step: done.append(step)
     )
-    names = [(result.source, result.model) for result in summary.evaluation.results]
-    first, again = crops.name, f"{crops.name}-2"
-    assert names == [(source, name) for source in (first, again) for name in ("tiny", "other", "other-2")]
-    assert f"| {again} |" in summary.report.read_text()
-    assert len({plot for result in summary.evaluation.results for plot in result.plots}) == 6 * 3
+    results = summary.evaluation.results
+    names = [(result.source, result.model) for result in results]
+    assert names == [(source, name) for source in ("crops", "crops-2") for name in ("tiny (tiny)", "tiny (other)")]
+    assert "| crops-2 |" in summary.report.read_text()
+    assert len({plot for result in results for plot in result.plots}) == 4 * 3
     table = pd.read_csv(summary.out / "scores.csv")
-    assert len(table.groupby(["model", "source"])) == 6
+    assert len(table.groupby(["model", "source"])) == 4
     # The weights are the same: only what is made of their logits differs.
-    assert summary.evaluation.results[0].video.auc == summary.evaluation.results[1].video.auc
-    assert summary.evaluation.results[1].video.coverage.value == 0
-    assert (f"scoring {first}", 40, 40) in done
-    assert (f"scoring {again}", 12, 12) in done
+    assert results[0].video.auc == results[1].video.auc
+    assert results[1].video.coverage.value == 0
+    assert ("scoring crops", 8, 8) in done
+    assert ("scoring crops-2", 6, 6) in done
 
 
 def test_one_class_is_reported_without_the_figures_it_has_not(crops: Path, config: EvaluateConfig) -> None:
@@ -191,49 +191,64 @@ def test_unreadable_and_blurry_crops_and_stills_are_counted(config: EvaluateConf
     assert math.isnan(blurry["logit"].item())
 
 
-def test_calibrating_tells_what_it_is_worth_and_remembers_its_people(
-    crops: Path, config: EvaluateConfig, tmp_path: Path
-) -> None:
-    # Random weights tell something from nothing only by luck: turn the labels where they point the wrong way.
-    first = evaluate_detector(crops, replace(config, split="val"))
-    auc = first.evaluation.results[0].video.auc.value
-    assert auc is not None
-    folder = write_crops(tmp_path / "mine", {"train": 1, "val": PEOPLE, "test": PEOPLE})
-    if auc < 0.5:
-        table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+@pytest.fixture
+def telling(model: Path, tmp_path: Path) -> Path:
+    """Crops that the random weights tell apart: where they point the wrong way, the labels are turned."""
+    folder = write_crops(tmp_path / "telling", {"train": 1, "val": PEOPLE, "test": 2})
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    val = table[table["split"] == "val"]
+    logits = load_detector(model, "cpu").score([read_crop(folder / crop) for crop in val["crop"]])
+    if roc_auc_score(val["label"] == "fake", logits) < 0.5:
         table["label"] = table["label"].map({"real": "fake", "fake": "real"})
         table.assign(source="").to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+def test_a_new_calibration_is_written_and_tried_on_others(
+    telling: Path, config: EvaluateConfig, tmp_path: Path
+) -> None:
     new = tmp_path / "new.safetensors"
-    summary = evaluate_detector(folder, replace(config, split="val", calibrate=str(new), force=True))
-    found = summary.evaluation.calibration
+    summary = evaluate_detector(telling, replace(config, split="val", calibrate=str(new)))
+    found, header = summary.evaluation.calibration, load_checkpoint(new)[1]
     assert found is not None
     assert found.cross_validated is not None
     assert "cross-validated by group" in summary.report.read_text()
-    assert (load_detector(new, "cpu").real_below, load_detector(new, "cpu").fake_above) == (
-        found.real_below, found.fake_above,
-    )  # fmt: skip
-    again = evaluate_detector(folder, replace(config, split="val", models=(str(new),)))
+    assert (header.real_below, header.fake_above) == (found.real_below, found.fake_above)
+    # What is reported of the detector is what it was before.
+    assert summary.evaluation.models[0].slope == 40
+
+
+@pytest.mark.slow
+def test_a_calibration_remembers_its_people(telling: Path, config: EvaluateConfig, tmp_path: Path) -> None:
+    new = tmp_path / "new.safetensors"
+    evaluate_detector(telling, replace(config, split="val", calibrate=str(new)))
+    again = evaluate_detector(telling, replace(config, split="val", models=(str(new),)))
     assert any(f"as {PEOPLE} of these {PEOPLE}" in note for note in again.evaluation.results[0].notes)
-    test = evaluate_detector(folder, replace(config, models=(str(new),)))
+    test = evaluate_detector(telling, replace(config, models=(str(new),)))
     assert not any("fitted on groups" in note for note in test.evaluation.results[0].notes)
 
 
 def test_an_evaluation_replaces_an_earlier_one_and_nothing_else(
-    crops: Path, config: EvaluateConfig, tmp_path: Path
+    crops: Path, config: EvaluateConfig, measured: EvaluateSummary, tmp_path: Path
 ) -> None:
-    evaluate_detector(crops, replace(config, robustness=("jpeg",), levels=(1,)))
-    assert (tmp_path / "out" / "robustness.png").exists()
+    out = tmp_path / "out"
+    shutil.copytree(measured.out, out)
+    assert (out / "robustness.png").exists()
+    (out / "mine.png").write_bytes(b"mine")
     evaluate_detector(crops, config)
-    assert not (tmp_path / "out" / "robustness.png").exists()  # it would show what the report doesn't
-    assert not list((tmp_path / "out").glob(".*"))
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "report.md").write_text("mine")
-    with pytest.raises(OutputError, match="--force"):
-        evaluate_detector(crops, replace(config, out=str(other)))
-    assert (other / "report.md").read_text() == "mine"
-    evaluate_detector(crops, replace(config, out=str(other), force=True))
-    assert (other / "report.md").read_text() != "mine"
+    assert not (out / "robustness.png").exists()  # it would show what the report doesn't
+    assert (out / "mine.png").exists()
+    assert not list(out.glob(".*"))
+
+
+def test_files_of_others_are_not_replaced_unasked(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"report\.md.*--force"):
+        check_out(tmp_path, force=False)
+    check_out(tmp_path, force=True)
+    check_out(tmp_path / "new", force=False)
+    with pytest.raises(OutputError, match="can't be made"):
+        make_out(tmp_path / "report.md" / "below")
 
 
 def test_what_cant_be_measured_says_why(crops: Path, config: EvaluateConfig, tmp_path: Path) -> None:
@@ -259,9 +274,10 @@ def test_what_cant_be_measured_says_why(crops: Path, config: EvaluateConfig, tmp
             evaluate_detector(path, replace(config, **changes))
     with pytest.raises(UsageError, match="'rain'"):
         evaluate_detector(crops, replace(config, robustness=("rain",)))
-    assert not (tmp_path / "out" / "report.md").exists()
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_chance_is_the_same_every_time(crops: Path, config: EvaluateConfig, measured: EvaluateSummary) -> None:
     again = evaluate_detector(crops, replace(config, robustness=("noise",), levels=(5,), robustness_frames=3))
     (first,), (second,) = measured.evaluation.results, again.evaluation.results
@@ -270,8 +286,6 @@ def test_chance_is_the_same_every_time(crops: Path, config: EvaluateConfig, meas
 
 
 def test_intervals_are_shown_only_where_there_are_people_enough() -> None:
-    from torchfakes_cli.training.evaluation_markdown import estimate_text
-
     assert estimate_text(Estimate()) == "–"
     assert estimate_text(Estimate(1.0)) == "1.000"
     assert estimate_text(Estimate(np.float64(0.5), 0.25, 0.75)) == "0.500 (0.250–0.750)"

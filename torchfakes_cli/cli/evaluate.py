@@ -188,7 +188,12 @@ def evaluate_command(
 
 def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.cli.console.evaluate_view import calibration_text, evaluation_table, methods_table
+    from torchfakes_cli.cli.console.evaluate_view import (
+        calibration_text,
+        comparison_table,
+        evaluation_table,
+        methods_table,
+    )
     from torchfakes_cli.training import evaluate_detector
 
     screen = Screen()
@@ -198,7 +203,7 @@ def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
     if json:
         screen.line(summary.document.read_text(encoding="utf-8").rstrip("\n"))
     else:
-        screen.result(evaluation_table(found))
+        screen.result(evaluation_table(found) if len(found.models) == 1 else comparison_table(found))
         if len(found.results) == 1 and any(part.by == "method" for part in found.results[0].slices):
             screen.result(methods_table(found.results[0]))
         if found.calibration:

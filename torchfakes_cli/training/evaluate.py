@@ -26,7 +26,7 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.calibrate import calibrate, check_target
 from torchfakes_cli.training.caveats import notes_on
 from torchfakes_cli.training.data import recorded_margin
-from torchfakes_cli.training.evaluation_report import CROPS, DOCUMENT, REPORT, Tables, claim, write_report
+from torchfakes_cli.training.evaluation_report import CROPS, DOCUMENT, REPORT, Tables, check_out, make_out, write_report
 from torchfakes_cli.training.extract import slug
 from torchfakes_cli.training.figures import Judged, auc_estimate, figures, verdict_table
 from torchfakes_cli.training.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
@@ -118,6 +118,11 @@ class _Evaluation:
         self.perturbations = chosen_perturbations(config.robustness, config.levels)
         if not paths:
             raise DataError("nothing to measure on", advice="Give a folder of crops or a corpus.")
+        for path in paths:
+            if not path.is_dir():
+                advice = "Give a folder that 'torchfakes prepare' wrote, or a corpus."
+                raise DataError("is not a folder", path=path, advice=advice)
+        check_out(self.out, force=config.force)
         if config.calibrate is not None:
             if len(paths) > 1:
                 raise DataError("a calibration is fitted on one set of crops", advice="Give a single folder.")
@@ -125,13 +130,13 @@ class _Evaluation:
         self.checkpoints = [Path(model) for model in config.models] or [shipped_checkpoint()]
         self.detectors = [load_detector(path, config.device) for path in self.checkpoints]
         self.models = self._models()
-        claim(self.out, force=config.force)
         self.inputs = self._inputs(paths)
 
     def run(self) -> EvaluateSummary:
         """Measure every detector on every input, and write the report."""
         sources, results, tables = [], [], []
         calibration = None
+        make_out(self.out)
         for given in self.inputs:
             crops, source = self._crops(given)
             scores = self._scores(given, crops)
@@ -164,7 +169,10 @@ class _Evaluation:
         return EvaluateSummary(self.out, self.out / REPORT, self.out / DOCUMENT, written)
 
     def _models(self) -> list[Model]:
-        names = _unique([detector.name for detector in self.detectors])
+        names = [detector.name for detector in self.detectors]
+        if len(set(names)) < len(names):
+            names = [f"{name} ({path.stem})" for name, path in zip(names, self.checkpoints, strict=True)]
+        names = _unique(names)
         given = self.config.models or ("",)
         found = []
         for name, path, checkpoint, detector in zip(names, given, self.checkpoints, self.detectors, strict=True):
@@ -196,9 +204,6 @@ class _Evaluation:
         return found
 
     def _cut(self, name: str, corpus: Path) -> _Input:
-        if not corpus.is_dir():
-            advice = "Give a folder that 'torchfakes prepare' wrote, or a corpus."
-            raise DataError("is not a folder", path=corpus, advice=advice)
         folder = self.out / CROPS / slug(name)
         config = PrepareConfig(
             out=str(folder),

@@ -55,17 +55,25 @@ class Tables:
     frames: pd.DataFrame
 
 
-def claim(out: Path, *, force: bool) -> None:
-    """Make the folder, unless files that aren't an evaluation's stand where one would be written.
+def check_out(out: Path, *, force: bool) -> None:
+    """Make sure that no file that isn't an evaluation's stands where one would be written.
 
     Raises:
-        OutputError: they do, and ``force`` isn't set, or the folder can't be made.
+        OutputError: one does, and ``force`` isn't set.
     """
     names = (REPORT, DOCUMENT, VIDEOS, FRAMES)
     taken = [name for name in names if (out / name).exists()]
     if taken and not force and _earlier(out) is None:
         cause = f"holds other files of these names: {', '.join(taken)}"
         raise OutputError(cause, path=out, advice="Choose another --out, or replace them with --force.")
+
+
+def make_out(out: Path) -> None:
+    """Make the folder, before the work and not after it.
+
+    Raises:
+        OutputError: it can't be made.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,7 +85,7 @@ def write_report(out: Path, evaluation: Evaluation, tables: Sequence[Tables]) ->
     """Draw the plots and write everything.
 
     Args:
-        out: a folder that was claimed.
+        out: an existing folder.
         evaluation: without plots.
         tables: of each of its results.
 

@@ -14,20 +14,16 @@ if TYPE_CHECKING:
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """One row for each detector on each set of crops, by video."""
+    """How one detector does on each set of crops."""
     caption = "By video; 95 % intervals draw whole groups. Firm: share of the verdicts; right: share of the firm ones."
     table = Table(caption=caption, caption_justify="left")
-    several = len(evaluation.models) > 1
     table.add_column("corpus")
-    if several:
-        table.add_column("model")
     for name in ("reals", "fakes", "AUC", "interval", "EER", "firm", "right", "ECE"):
         table.add_column(name, justify="right")
     for result in evaluation.results:
         video = result.video
-        names = [Text(safe(name)) for name in ([result.source, result.model] if several else [result.source])]
         table.add_row(
-            *names,
+            Text(safe(result.source)),
             str(video.real),
             str(video.fake),
             share(video.auc, 3),
@@ -37,6 +33,19 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             share(video.selective_accuracy),
             share(video.ece),
         )
+    return table
+
+
+def comparison_table(evaluation: Evaluation) -> Table:
+    """A row a set of crops, a column a detector."""
+    table = Table(caption="AUC by video; 95 % intervals draw whole groups", caption_justify="left")
+    table.add_column("corpus")
+    for model in evaluation.models:
+        table.add_column(Text(safe(model.name)), justify="right")
+    for source in evaluation.sources:
+        found = [result.video.auc for result in evaluation.results if result.source == source.name]
+        cells = [f"{share(auc, 3)}  {interval(auc)}".rstrip() for auc in found]
+        table.add_row(Text(safe(source.name)), *cells)
     return table
 
 
