@@ -178,10 +178,12 @@ def test_unreadable_and_blurry_crops_and_stills_are_counted(config: EvaluateConf
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     table.loc[table["video"] == "real/p2", "blurry"] = True
     still = {**row("test/real/film/p2/0_1.png", "test", "real", "stills", 9, 0), "video": "still"}
-    pd.concat([table, pd.DataFrame([still])]).to_csv(folder / "manifest.csv", index=False)
+    table = pd.concat([table, pd.DataFrame([still])])
+    table["small"] = table["video"].eq("fake/swap/p3") & table["frame"].eq(0)
+    table.to_csv(folder / "manifest.csv", index=False)
     summary = evaluate_detector(folder, config)
     (source,), (result,) = summary.evaluation.sources, summary.evaluation.results
-    assert (source.crops, source.unreadable, source.blurry, source.stills) == (18, 2, 4, 1)
+    assert (source.crops, source.unreadable, source.blurry, source.stills, source.unseen) == (17, 2, 4, 1, 1)
     assert (result.video.real, result.video.fake, result.video.unscored) == (2, 3, 1)
     assert result.video.verdicts["real"]["inconclusive"] >= 1
     assert "could not be read" in summary.report.read_text()

@@ -23,7 +23,9 @@ def test_a_video_gets_the_verdict_of_a_scan() -> None:
             for row in crops("a", [x if rng.random() < 0.8 else None for x in rng.normal(0, 2, 5)], face=face)
         ]
         timeline = [
-            FaceScore(row["time_s"], row["frame"], row["face"], logit=None if np.isnan(row["logit"]) else row["logit"])
+            FaceScore(row["time_s"], row["frame"], row["face"], note="blurry")
+            if np.isnan(row["logit"])
+            else FaceScore(row["time_s"], row["frame"], row["face"], logit=row["logit"])
             for row in sorted(rows, key=lambda row: row["frame"])
         ]
         decision = decide(timeline, policy_of(HEADER), probability)

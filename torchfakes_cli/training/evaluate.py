@@ -39,6 +39,8 @@ from torchfakes_cli.training.scored import CropScores, score_conditions
 from torchfakes_cli.training.slices import slice_videos
 from torchfakes_cli.training.verdicts import judge_crops, judge_videos, with_compression
 
+#: Columns of a manifest, where it has them, that mark faces which a scan would not take for faces.
+UNSEEN = ("small", "doubtful")
 #: Called with what is being done, how much of it is done, and how much there is to do if known.
 Progress = Callable[[str, int, int | None], None]
 
@@ -234,7 +236,8 @@ class _Evaluation:
             found = ", ".join(f"{count} {split}" for split, count in table["split"].value_counts().items())
             cause = f"holds no crops of the split {self.config.split}"
             raise DataError(cause, path=given.folder, advice=f"Choose another --split; found are: {found or 'none'}.")
-        moving = moving_pictures(part)
+        seen = part[~part[[flaw for flaw in UNSEEN if flaw in part]].eq(True).any(axis=1)]
+        moving = moving_pictures(seen)
         is_blurry = moving["blurry"].astype(bool)
         sharp = moving[~is_blurry]
         chosen = thinned(sharp, self.config.frames_per_video)
@@ -246,7 +249,8 @@ class _Evaluation:
             split=self.config.split,
             crops=len(chosen),
             blurry=int(is_blurry.sum()),
-            stills=len(part) - len(moving),
+            unseen=len(part) - len(seen),
+            stills=len(seen) - len(moving),
             surplus=len(sharp) - len(chosen),
             unreadable=0,
         )

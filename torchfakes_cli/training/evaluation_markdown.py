@@ -91,7 +91,8 @@ def _result(result: Result, model: Model, source: Source) -> list[str]:
     scored = f"{video.real} real and {video.fake} fake videos of {video.groups} groups, {source.crops} crops"
     whole = "every split" if source.split == "all" else f"the split {source.split}"
     lines = [f"## {_cell(result.model)} on {_cell(result.source)}", "", f"Scored: {scored}, from {whole} of"]
-    lines[-1] += f" `{source.path}`. Left out: {source.blurry} blurry crops, {source.surplus} beyond the limit a video."
+    lines[-1] += f" `{source.path}`. Left out: {source.blurry} blurry crops, {source.unseen} of faces too small or "
+    lines[-1] += f"doubtful for a scan, {source.surplus} beyond the limit a video."
     lines += ["", *(f"- {_cell(note)}" for note in result.notes), ""]
     rows = [
         [name, *(estimate_text(getattr(level, field)) for level in (result.video, result.frame))]

@@ -164,6 +164,7 @@ class Source:
         split: which part of it.
         crops: scored.
         blurry: crops left out as too blurry, as in a scan.
+        unseen: crops left out as their face is too small, or too doubtful, for a scan to see it.
         stills: crops left out as they come from stills: they would tell apart kinds of pictures, not fakes.
         surplus: crops left out by the limit on crops a video.
         unreadable: crops that couldn't be read.
@@ -176,6 +177,7 @@ class Source:
     split: str
     crops: int
     blurry: int
+    unseen: int
     stills: int
     surplus: int
     unreadable: int

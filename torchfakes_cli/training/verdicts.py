@@ -95,6 +95,8 @@ def _timeline(crops: pd.DataFrame) -> list[FaceScore]:
     ordered = crops.sort_values(["time_s", "frame", "face"])
     cells = zip(*(ordered[name].tolist() for name in ("time_s", "frame", "face", "sharpness", "logit")), strict=True)
     return [
-        FaceScore(float(time_s), int(frame), int(face), None, float(sharpness), None if math.isnan(logit) else logit)
+        FaceScore(float(time_s), int(frame), int(face), sharpness=float(sharpness), note="blurry")
+        if math.isnan(logit)
+        else FaceScore(float(time_s), int(frame), int(face), sharpness=float(sharpness), logit=logit)
         for time_s, frame, face, sharpness, logit in cells
     ]
