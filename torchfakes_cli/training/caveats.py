@@ -52,7 +52,7 @@ def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: b
             f"{source.stills} crops of stills were left out: they would tell apart kinds of pictures, not fakes."
         )
     if unscored := int(videos["logit"].isna().sum()):
-        notes.append(f"{unscored} videos have no sharp face: their verdict is inconclusive, and they have no score.")
+        notes.append(f"Videos without a sharp face: {unscored}. Their verdict is inconclusive, and they have no score.")
     if damaged:
         notes.append(
             "Damaged crops are scored however blurry they have become; a scan would leave the blurriest out. H.264 "

@@ -22,19 +22,20 @@ from numpy.typing import NDArray
 from torchfakes_cli import __version__
 from torchfakes_cli.config import EvaluateConfig, FaceConfig, PrepareConfig
 from torchfakes_cli.detector.scoring import load_detector, shipped_checkpoint
-from torchfakes_cli.errors import DataError
+from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.training.calibrate import calibrate, check_target
 from torchfakes_cli.training.caveats import notes_on
 from torchfakes_cli.training.data import recorded_margin
 from torchfakes_cli.training.evaluation_report import CROPS, DOCUMENT, REPORT, Tables, check_out, make_out, write_report
 from torchfakes_cli.training.extract import slug
-from torchfakes_cli.training.figures import Judged, auc_estimate, figures, verdict_table
+from torchfakes_cli.training.figures import Judged, figures
 from torchfakes_cli.training.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
 from torchfakes_cli.training.manifest import read_manifest
 from torchfakes_cli.training.measure import moving_pictures, thinned
 from torchfakes_cli.training.parts import SETTINGS_NAME
 from torchfakes_cli.training.perturb import chosen_perturbations
 from torchfakes_cli.training.prepare import prepare_corpus
+from torchfakes_cli.training.robustness import measure_damage
 from torchfakes_cli.training.scored import CropScores, score_conditions
 from torchfakes_cli.training.slices import slice_videos
 from torchfakes_cli.training.verdicts import judge_crops, judge_videos, with_compression
@@ -84,7 +85,7 @@ def evaluate_detector(
         DataError: an input can't be measured on.
         ModelError: a detector can't be loaded, or its scores are no numbers.
         OutputError: the output folder holds something else, or can't be written.
-        UsageError: there is no such damage or device.
+        UsageError: there is no such damage or device, or a calibration is asked for on several inputs.
     """
     config = config or EvaluateConfig()
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
@@ -119,7 +120,7 @@ class _Evaluation:
         self.out = Path(config.out)
         self.perturbations = chosen_perturbations(config.robustness, config.levels)
         if not paths:
-            raise DataError("nothing to measure on", advice="Give a folder of crops or a corpus.")
+            raise UsageError("nothing to measure on", advice="Give a folder of crops or a corpus.")
         for path in paths:
             if not path.is_dir():
                 advice = "Give a folder that 'torchfakes prepare' wrote, or a corpus."
@@ -127,7 +128,7 @@ class _Evaluation:
         check_out(self.out, force=config.force)
         if config.calibrate is not None:
             if len(paths) > 1:
-                raise DataError("a calibration is fitted on one set of crops", advice="Give a single folder.")
+                raise UsageError("a calibration is fitted on one set of crops", advice="Give a single folder.")
             check_target(Path(config.calibrate), force=config.force)
         self.checkpoints = [Path(model) for model in config.models] or [shipped_checkpoint()]
         self.detectors = [load_detector(path, config.device) for path in self.checkpoints]
@@ -213,7 +214,15 @@ class _Evaluation:
             faces=FaceConfig(margin=self.detectors[0].margin),
             jobs=self.config.jobs,
         )
-        summary = prepare_corpus(corpus, config, lambda done, wanted: self.progress(f"cutting {name}", done, wanted))
+        try:
+            summary = prepare_corpus(
+                corpus, config, lambda done, wanted: self.progress(f"cutting {name}", done, wanted)
+            )
+        except DataError as error:
+            if error.path != str(folder):
+                raise
+            # An evaluation's --force is no leave to drop crops that took hours to cut.
+            raise DataError(error.cause, path=folder, advice="Delete it, or choose another --out.") from error
         note = ""
         if summary.skipped:
             note = (
@@ -297,29 +306,11 @@ class _Evaluation:
         header = self.detectors[number].header
         whole = np.where(crops.to_damage, scores.undamaged[number], np.nan)
         before = judge_videos(_with_logits(crops, whole), header)
-        found = [self._damage("", 0, None, before, before)]
+        found = [measure_damage(None, before, before, rounds=self.config.rounds, seed=self.config.seed)]
         for perturbation in self.perturbations:
-            logits = scores.damaged[perturbation][number]
-            after = judge_videos(_with_logits(crops, logits), header)
-            found.append(self._damage(perturbation.kind.value, perturbation.level, perturbation.value, before, after))
+            after = judge_videos(_with_logits(crops, scores.damaged[perturbation][number]), header)
+            found.append(measure_damage(perturbation, before, after, rounds=self.config.rounds, seed=self.config.seed))
         return tuple(found)
-
-    def _damage(self, kind: str, level: int, value: float | None, before: pd.DataFrame, after: pd.DataFrame) -> Damage:
-        """Both tables hold the same videos in the same order."""
-        first, then = Judged.of(before), Judged.of(after)
-        were_right = first.right
-        lost = were_right & ~then.right
-        count = int(were_right.sum())
-        return Damage(
-            kind=kind,
-            level=level,
-            value=value,
-            auc=auc_estimate(then, rounds=self.config.rounds, seed=self.config.seed),
-            verdicts=verdict_table(then),
-            correct=int(then.right.sum()),
-            flipped=int((lost & then.firm).sum()) / count if count else None,
-            withdrawn=int((lost & ~then.firm).sum()) / count if count else None,
-        )
 
 
 def _with_logits(crops: _Crops, logits: NDArray[np.float32]) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def _summary(evaluation: Evaluation) -> list[str]:
         *(
             "",
             "In brackets: 95 % bootstrap intervals, drawing whole groups (people or pieces of footage); none where "
-            "fewer than five groups have a label.",
+            "fewer than ten groups have a label.",
             "",
         ),
     ]

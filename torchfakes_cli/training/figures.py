@@ -24,7 +24,7 @@ ESTIMATED = (
     *("log_loss", "brier", "ece", "coverage", "selective_accuracy"),
 )
 #: A bootstrap over fewer groups of a label gives no interval: at the extreme, one that is always drawn moves nothing.
-MIN_GROUPS = 5
+MIN_GROUPS = 10
 #: Probabilities are kept this far from 0 and 1 in the log loss, as scikit-learn does.
 _TINY = float(np.finfo(np.float64).eps)
 

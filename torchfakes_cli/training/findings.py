@@ -21,7 +21,7 @@ class Estimate:
 
     Attributes:
         value: None where it can't be told.
-        low: lower end of the 95 % bootstrap interval over groups; None with the value, or where fewer than five groups
+        low: lower end of the 95 % bootstrap interval over groups; None with the value, or where fewer than ten groups
             have a label: what they show by chance would pass for certainty.
         high: its upper end.
     """
