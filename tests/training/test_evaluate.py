@@ -171,6 +171,17 @@ def test_one_class_is_reported_without_the_figures_it_has_not(crops: Path, confi
     assert result["plots"] == ["scores.png"]
 
 
+def test_only_blurry_faces_give_no_score_and_no_crash(config: EvaluateConfig, tmp_path: Path) -> None:
+    folder = write_crops(tmp_path / "crops", {"test": 1}, frames=2)
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table.assign(blurry=True).to_csv(folder / "manifest.csv", index=False)
+    summary = evaluate_detector(folder, replace(config, robustness=("jpeg",), levels=(1,)))
+    (result,) = summary.evaluation.results
+    assert (result.video.unscored, result.video.coverage.value, result.video.auc.value) == (2, 0, None)
+    assert "nothing was scored" in summary.report.read_text()
+    assert result.plots == ()
+
+
 def test_unreadable_and_blurry_crops_and_stills_are_counted(config: EvaluateConfig, tmp_path: Path) -> None:
     folder = write_crops(tmp_path / "crops", {"test": 3})
     (folder / "test/real/film/p1/0_1.png").write_bytes(b"no picture")

@@ -133,14 +133,15 @@ class _Evaluation:
         self.checkpoints = [Path(model) for model in config.models] or [shipped_checkpoint()]
         self.detectors = [load_detector(path, config.device) for path in self.checkpoints]
         self.models = self._models()
-        self.inputs = self._inputs(paths)
+        self.paths = paths
 
     def run(self) -> EvaluateSummary:
         """Measure every detector on every input, and write the report."""
         sources, results, tables = [], [], []
         calibration = None
+        inputs = self._inputs()
         make_out(self.out)
-        for given in self.inputs:
+        for given in inputs:
             crops, source = self._crops(given)
             scores = self._scores(given, crops)
             lost = scores.unreadable
@@ -196,12 +197,12 @@ class _Evaluation:
             )
         return found
 
-    def _inputs(self, paths: Sequence[Path]) -> list[_Input]:
+    def _inputs(self) -> list[_Input]:
         """Every input as a folder of crops; corpora are cut first, and an interrupted cut goes on where it stopped."""
         found = []
-        for name, path in zip(_unique([path.resolve().name or "crops" for path in paths]), paths, strict=True):
-            prepared = any(path.glob("manifest.*")) or (path / SETTINGS_NAME).is_file()
-            given = _Input(name, path, path) if prepared else self._cut(name, path)
+        names = _unique([path.resolve().name or "crops" for path in self.paths])
+        for name, path in zip(names, self.paths, strict=True):
+            given = _Input(name, path, path) if (path / SETTINGS_NAME).is_file() else self._cut(name, path)
             self._check_margin(given.folder)
             found.append(given)
         return found

@@ -58,7 +58,8 @@ def score_conditions(
         DataError: there are rows, but none could be read.
         ModelError: a logit is no number.
     """
-    queue = _Queue(detectors, len(table), len(table) + int(to_damage.sum()) * len(perturbations), progress)
+    wanted = len(table) + int(to_damage.sum()) * len(perturbations)
+    queue = _Queue(detectors, len(table), [None, *perturbations], wanted, progress)
     unreadable = []
     crops = table["crop"].tolist()
     frames = table["frame"].to_numpy()
@@ -81,22 +82,26 @@ def score_conditions(
     if crops and len(unreadable) == len(crops):
         cause = f"none of {len(crops)} crops could be read"
         raise DataError(cause, path=folder, advice="Run 'torchfakes prepare' again.")
-    logits = queue.logits
-    undamaged = logits.pop(None, np.full((len(detectors), len(crops)), np.nan, np.float32))
-    return CropScores(undamaged, {key: value for key, value in logits.items() if key is not None}, tuple(unreadable))
+    of_damaged = {perturbation: queue.logits[perturbation] for perturbation in perturbations}
+    return CropScores(queue.logits[None], of_damaged, tuple(unreadable))
 
 
 class _Queue:
     """Gathers pictures until a batch is full, and puts each score where it belongs."""
 
     def __init__(
-        self, detectors: Sequence[Detector], crops: int, wanted: int, progress: Callable[[int, int], None]
+        self,
+        detectors: Sequence[Detector],
+        crops: int,
+        conditions: Sequence[Perturbation | None],
+        wanted: int,
+        progress: Callable[[int, int], None],
     ) -> None:
-        self._detectors, self._crops, self._wanted, self._progress = detectors, crops, wanted, progress
+        self._detectors, self._wanted, self._progress = detectors, wanted, progress
         self._pictures: list[Picture] = []
         self._slots: list[tuple[Perturbation | None, int]] = []
         self._done = 0
-        self.logits: dict[Perturbation | None, NDArray[np.float32]] = {}
+        self.logits = {condition: np.full((len(detectors), crops), np.nan, np.float32) for condition in conditions}
 
     def add(self, condition: Perturbation | None, place: int, picture: Picture) -> None:
         """Take in a picture."""
@@ -113,8 +118,6 @@ class _Queue:
                 cause = f"the detector {detector.name} gives scores that are no numbers"
                 raise ModelError(cause, advice="The checkpoint is likely damaged: choose another one with --model.")
             for (condition, place), score in zip(self._slots, scores, strict=True):
-                if condition not in self.logits:
-                    self.logits[condition] = np.full((len(self._detectors), self._crops), np.nan, np.float32)
                 self.logits[condition][number, place] = score
         self._done += len(self._pictures)
         self._progress(self._done, self._wanted)
