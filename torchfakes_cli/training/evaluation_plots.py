@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -18,6 +18,7 @@ from torchfakes_cli.training.findings import Damage, Estimate, Figures, Model, R
 from torchfakes_cli.training.metrics import roc_points
 from torchfakes_cli.training.perturb import LEVELS, Kind
 
+PLOTS = ("roc.png", "reliability.png", "scores.png", "robustness.png")
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 _DPI = 130
 #: Steps of the histogram of scores.
@@ -46,15 +47,16 @@ def draw_plots(result: Result, model: Model, videos: pd.DataFrame, frames: pd.Da
     Returns:
         PNG files by name.
     """
-    plots: dict[str, Callable[[], Figure]] = {}
+    roc, reliability, scores, robustness = PLOTS
+    plots: dict[str, Figure] = {}
     if not result.video.missing:
-        plots["roc.png"] = lambda: _roc(result, model, videos, frames)
-        plots["reliability.png"] = lambda: _reliability(result, model)
+        plots[roc] = _roc(result, model, videos, frames)
+        plots[reliability] = _reliability(result, model)
     if videos["p_fake"].notna().any():
-        plots["scores.png"] = lambda: _scores(result, model, videos)
+        plots[scores] = _scores(result, model, videos)
     if len(result.robustness) > 1 and result.robustness[0].auc.value is not None:
-        plots["robustness.png"] = lambda: _robustness(result)
-    return {name: _png(draw()) for name, draw in plots.items()}
+        plots[robustness] = _robustness(result)
+    return {name: _png(figure) for name, figure in plots.items()}
 
 
 def _roc(result: Result, model: Model, videos: pd.DataFrame, frames: pd.DataFrame) -> Figure:

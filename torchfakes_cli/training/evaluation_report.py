@@ -1,4 +1,7 @@
-"""What an evaluation leaves in its folder, and the order in which it gets there: the report comes last, and whole.
+"""What an evaluation leaves in its folder.
+
+Each file is whole or not there. report.json is written first, as it tells the files beside it from those of others, and
+report.md last.
 
 ::
 
@@ -25,7 +28,7 @@ from torchfakes_cli.detector.checkpoint import write_atomically
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.report.cells import escape_undecodable, text_cell
 from torchfakes_cli.training.evaluation_markdown import markdown
-from torchfakes_cli.training.evaluation_plots import draw_plots
+from torchfakes_cli.training.evaluation_plots import PLOTS, draw_plots
 from torchfakes_cli.training.extract import slug
 from torchfakes_cli.training.findings import FORMAT, Evaluation
 
@@ -61,7 +64,7 @@ def check_out(out: Path, *, force: bool) -> None:
     Raises:
         OutputError: one does, and ``force`` isn't set.
     """
-    names = (REPORT, DOCUMENT, VIDEOS, FRAMES)
+    names = (REPORT, DOCUMENT, VIDEOS, FRAMES, *PLOTS)
     taken = [name for name in names if (out / name).exists()]
     if taken and not force and _earlier(out) is None:
         cause = f"holds other files of these names: {', '.join(taken)}"
@@ -97,19 +100,21 @@ def write_report(out: Path, evaluation: Evaluation, tables: Sequence[Tables]) ->
     """
     earlier = _earlier(out) or {}
     results = []
+    pictures: dict[str, bytes] = {}
     for result, table in zip(evaluation.results, tables, strict=True):
         stem = f"{slug(f'{result.model} on {result.source}')}-" if len(tables) > 1 else ""
         model = next(model for model in evaluation.models if model.name == result.model)
         plots = draw_plots(result, model, table.videos, table.frames)
-        for name, picture in plots.items():
-            write_atomically(out / f"{stem}{name}", picture)
+        pictures |= {f"{stem}{name}": picture for name, picture in plots.items()}
         results.append(replace(result, plots=tuple(f"{stem}{name}" for name in plots)))
     evaluation = replace(evaluation, results=tuple(results))
+    write_atomically(out / DOCUMENT, document(evaluation).encode())
+    _drop_plots(out, earlier, set(pictures))
+    for name, picture in pictures.items():
+        write_atomically(out / name, picture)
     write_atomically(out / VIDEOS, _csv(evaluation, [table.videos for table in tables], _VIDEO_COLUMNS))
     write_atomically(out / FRAMES, _csv(evaluation, [table.frames for table in tables], _FRAME_COLUMNS))
     write_atomically(out / REPORT, escape_undecodable(markdown(evaluation)).encode())
-    write_atomically(out / DOCUMENT, document(evaluation).encode())
-    _drop_plots(out, earlier, {name for result in results for name in result.plots})
     return evaluation
 
 

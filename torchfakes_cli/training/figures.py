@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -88,7 +88,7 @@ def figures(judged: Judged, *, rounds: int, bins: int, seed: int) -> Figures:
     values = point_figures(judged, bins)
     intervals: list[tuple[float, float] | None] = [None] * len(ESTIMATED)
     if enough_groups(judged.fake, judged.groups):
-        statistic: Callable[[Floats], Floats] = lambda weights: weighted_figures(judged, weights, bins)  # noqa: E731
+        statistic = partial(weighted_figures, judged, bins=bins)
         intervals = bootstrap_interval(judged.groups, statistic, rounds, seed)
     return Figures(
         real=int((~fake).sum()),

@@ -5,7 +5,6 @@ A figure is None where it can't be told, as where a class is missing. Labels are
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,5 +189,8 @@ def auc_interval(
         (low, high); None where one class is missing.
     """
     y, s = np.asarray(labels, bool), np.asarray(scores, np.float64)
-    statistic: Callable[[Floats], Floats] = lambda weights: weighted_roc(y, s, weights).auc()[:, None]  # noqa: E731
-    return bootstrap_interval(np.asarray(groups), statistic, rounds, seed)[0] if len(y) else None
+
+    def auc(weights: Floats) -> Floats:
+        return weighted_roc(y, s, weights).auc()[:, None]
+
+    return bootstrap_interval(np.asarray(groups), auc, rounds, seed)[0] if len(y) else None
