@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from torchfakes_cli.records import Verdict
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.findings import Damage, Estimate, Figures, Model, Result
 from torchfakes_cli.training.metrics import roc_points
@@ -177,12 +178,11 @@ def _robustness(result: Result) -> Figure:
         _curve(axes, clean, damages)
         axes.set_xlabel(_AXIS[kind])
         if place % columns == 0:
-            axes.set_ylabel("AUC by video")
-    values = [
-        bound for damage in result.robustness for bound in (damage.auc.low, damage.auc.value) if bound is not None
-    ]
-    grid.flat[0].set_ylim(max(0.0, min(0.45, min(values) - 0.03)), 1.02)
+            axes.set_ylabel("AUC, share")
+    grid.flat[0].set_ylim(-0.03, 1.03)
     figure.suptitle(_title(result))
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
     return figure
 
 
@@ -196,7 +196,12 @@ def _curve(axes: Axes, clean: Damage, damages: Sequence[Damage]) -> None:
     high = [np.nan if part.high is None else part.high for part in estimates]
     axes.fill_between(places, low, high, color=BLUE, alpha=0.18, linewidth=0)
     middle = [np.nan if part.value is None else part.value for part in estimates]
-    axes.plot(places, middle, marker="o", color=BLUE, linewidth=1.8)
+    axes.plot(places, middle, marker="o", color=BLUE, linewidth=1.8, label="AUC by video, with its interval")
+    for label, verdict, colour, marker in ((REAL, Verdict.FAKE, ORANGE, "^"), (FAKE, Verdict.REAL, GREEN, "s")):
+        counts = [damage.verdicts[label] for damage in (clean, *damages)]
+        shares = [count[verdict.value] / max(1, sum(count.values())) for count in counts]
+        words = f"{label}s called {verdict.value}"
+        axes.plot(places, shares, marker=marker, color=colour, linewidth=1.2, markersize=4, linestyle="--", label=words)
     axes.set_xticks(places, ["none", *(f"{LEVELS[kind][place - 1]:g}" for place in places[1:])], fontsize=8)
     axes.grid(axis="y", alpha=0.3)
 
