@@ -8,6 +8,7 @@ from itertools import groupby
 
 from torchfakes_cli.records import Verdict
 from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.figures import MIN_GROUPS
 from torchfakes_cli.training.findings import (
     Calibration,
     Damage,
@@ -22,6 +23,7 @@ from torchfakes_cli.training.findings import (
 )
 from torchfakes_cli.training.perturb import MEANING, Kind
 
+_ORDER = (Verdict.REAL, Verdict.INCONCLUSIVE, Verdict.FAKE)
 _FIGURES = (
     ("AUC", "auc"),
     ("equal error rate", "eer"),
@@ -75,14 +77,13 @@ def _summary(evaluation: Evaluation) -> list[str]:
         [source.name, *(estimate_text(found[source.name, name]) for name in names)] for source in evaluation.sources
     ]
     return [
-        *("## AUC by video", ""),
+        "## AUC by video",
+        "",
         *_table(["corpus", *names], rows),
-        *(
-            "",
-            "In brackets: 95 % bootstrap intervals, drawing whole groups (people or pieces of footage); none where "
-            "fewer than ten groups have a label.",
-            "",
-        ),
+        "",
+        "In brackets: 95 % bootstrap intervals, drawing whole groups (people or pieces of footage); none where fewer "
+        f"than {MIN_GROUPS} groups have a label.",
+        "",
     ]
 
 
@@ -90,10 +91,15 @@ def _result(result: Result, model: Model, source: Source) -> list[str]:
     video = result.video
     scored = f"{video.real} real and {video.fake} fake videos of {video.groups} groups, {source.crops} crops"
     whole = "every split" if source.split == "all" else f"the split {source.split}"
-    lines = [f"## {_cell(result.model)} on {_cell(result.source)}", "", f"Scored: {scored}, from {whole} of"]
-    lines[-1] += f" `{source.path}`. Left out: {source.blurry} blurry crops, {source.unseen} of faces too small or "
-    lines[-1] += f"doubtful for a scan, {source.surplus} beyond the limit a video."
-    lines += ["", *(f"- {_cell(note)}" for note in result.notes), ""]
+    lines = [
+        f"## {_cell(result.model)} on {_cell(result.source)}",
+        "",
+        f"Scored: {scored}, from {whole} of `{source.path}`. Left out: {source.blurry} blurry crops, {source.unseen} "
+        f"of faces too small or doubtful for a scan, {source.surplus} beyond the limit a video.",
+        "",
+        *(f"- {_cell(note)}" for note in result.notes),
+        "",
+    ]
     rows = [
         [name, *(estimate_text(getattr(level, field)) for level in (result.video, result.frame))]
         for name, field in _FIGURES
@@ -124,9 +130,6 @@ def _verdicts(levels: Iterable[tuple[str, Figures | Probabilities]]) -> list[str
         for label, counts in level.verdicts.items()
     ]
     return _table(["", *(f"called {verdict.value}" for verdict in _ORDER)], rows)
-
-
-_ORDER = (Verdict.REAL, Verdict.INCONCLUSIVE, Verdict.FAKE)
 
 
 def _slices(by: str, slices: Sequence[Slice]) -> list[str]:
@@ -173,7 +176,8 @@ def _calibration(calibration: Calibration) -> list[str]:
         for name, part in tried
     ]
     return [
-        *("## New calibration", ""),
+        "## New calibration",
+        "",
         f"`{calibration.path}`: {calibration.method}, fitted on {_cell(calibration.fitted_on)}. p_fake = 1 / (1 + "
         f"exp(−({calibration.slope:.4g} · logit {calibration.intercept:+.4g}))); real below "
         f"{calibration.real_below:.3f}, fake from {calibration.fake_above:.3f}, chosen so that of these videos at most "
@@ -191,7 +195,8 @@ def _calibration(calibration: Calibration) -> list[str]:
 def _explanations(evaluation: Evaluation) -> list[str]:
     settings = json.dumps(evaluation.settings, sort_keys=True)
     return [
-        *("## How it was computed", ""),
+        "## How it was computed",
+        "",
         "- By video: a scan's own rule (trimmed mean of a track's logits, the most suspicious lasting track decides) "
         "on the crops that are there; by crop: each for itself, with the thresholds for videos. scores.csv and "
         "frames.csv hold every score.",
