@@ -10,7 +10,7 @@ from tests.training.scored_rows import HEADER, crops, videos
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.scan.verdict import decide
-from torchfakes_cli.training.measure import video_scores
+from torchfakes_cli.training.measure import moving_pictures, thinned, video_scores
 from torchfakes_cli.training.verdicts import compression_of, judge_crops, policy_of, with_compression
 
 
@@ -68,6 +68,14 @@ def test_videos_of_one_name_stay_apart() -> None:
     found = videos(*rows)
     assert list(found["verdict"]) == ["real", "fake", "inconclusive"]
     assert list(found["method"]) == ["A", "B", "youtube"]
+
+
+def test_each_video_of_one_name_keeps_its_own_frames() -> None:
+    rows = [row for method in "AB" for row in crops("000_003", [0.0] * 6, method=method)]
+    kept = thinned(pd.DataFrame(rows), 2)
+    assert kept.groupby("method").size().to_dict() == {"A": 2, "B": 2}
+    still = pd.DataFrame([crops("000_003", [0.0], method="C")[0], *rows])
+    assert set(moving_pictures(still)["method"]) == {"A", "B"}
 
 
 def test_scores_are_those_that_training_measures() -> None:

@@ -24,6 +24,8 @@ from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.data import read_crop
 from torchfakes_cli.training.metrics import auc_interval, roc_auc
 
+#: What makes a person in a video: several methods may call their videos alike.
+TRACK_KEYS = ["label", "method", "video", "face"]
 _VIDEO_KEYS = ["video", "label", "method", "group", "source"]
 
 
@@ -136,14 +138,14 @@ def calibrated(header: Header, rows: pd.DataFrame) -> Header:
 
 def moving_pictures(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of videos; stills would tell apart kinds of pictures, not fakes. All rows if there is nothing else."""
-    moving = rows[rows.groupby(["label", "video"])["frame"].transform("nunique") > 1]
+    moving = rows[rows.groupby(["label", "method", "video"])["frame"].transform("nunique") > 1]
     return moving if len(moving) else rows
 
 
 def thinned(table: pd.DataFrame, frames: int) -> pd.DataFrame:
     """At most so many crops of each person in each video, evenly over its length."""
-    place = table.groupby(["label", "video", "face"]).cumcount()
-    count = table.groupby(["label", "video", "face"])["crop"].transform("size")
+    place = table.groupby(TRACK_KEYS).cumcount()
+    count = table.groupby(TRACK_KEYS)["crop"].transform("size")
     kept = np.minimum(count, frames)
     return table[(place * kept // count) != ((place - 1) * kept // count)]
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.training.data import read_crop
+from torchfakes_cli.training.measure import TRACK_KEYS
 from torchfakes_cli.training.perturb import Perturbation, Picture, perturb
-
-TRACK_KEYS = ["label", "method", "video", "face"]
 
 
 @dataclass(frozen=True, slots=True)
