@@ -14,15 +14,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
+    from torchfakes_cli.config import EvaluateConfig, FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
     from torchfakes_cli.errors import TorchfakesError
     from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
     from torchfakes_cli.scan import scan_folder, scan_video
-    from torchfakes_cli.training import prepare_corpus, train_detector
+    from torchfakes_cli.training import evaluate_detector, prepare_corpus, train_detector
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "EvaluateConfig": "config",
     "FaceConfig": "config",
     "SamplingConfig": "config",
     "ScanConfig": "config",
@@ -38,11 +39,13 @@ _HOME = {
     "VideoResult": "records",
     "scan_folder": "scan",
     "scan_video": "scan",
+    "evaluate_detector": "training",
     "prepare_corpus": "training",
     "train_detector": "training",
 }
 
 __all__ = [
+    "EvaluateConfig",
     "Face",
     "FaceConfig",
     "FaceScore",
@@ -57,6 +60,7 @@ __all__ = [
     "VideoInfo",
     "VideoResult",
     "__version__",
+    "evaluate_detector",
     "prepare_corpus",
     "scan_folder",
     "scan_video",

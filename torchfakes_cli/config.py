@@ -280,3 +280,77 @@ class TrainConfig:
             raise UsageError("validation needs at least one frame a video")
         if self.workers is not None and self.workers < 0:
             raise UsageError("the number of workers must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """How detectors are measured on crops or corpora.
+
+    Attributes:
+        out: folder of the report, the plots and the tables of scores.
+        models: paths of the detectors; the one that ships if empty.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        frames_per_video: at most so many crops of each person in each video, spread evenly.
+        robustness: kinds of damage to try, see :mod:`torchfakes_cli.training.perturb`, or ``all``; none if empty.
+        levels: of each kind, from 1 (mild) to 5 (severe).
+        robustness_frames: as ``frames_per_video``, for the damaged crops.
+        rounds: of the bootstrap that gives the intervals.
+        bins: of the reliability plot and of the calibration error, equally wide.
+        calibrate: write the one detector, calibrated on this split, to this path; None for no new calibration.
+        calibration: ``platt`` (slope and intercept) or ``temperature`` (slope only).
+        false_alarms: the new thresholds call at most this share of the reals fake.
+        missed_fakes: they call at most this share of the fakes real.
+        folds: of the cross-validation that says what a new calibration is worth.
+        seed: decides the draws of the bootstrap, the folds and the noise.
+        jobs: processes that cut faces out of a corpus; None for one a core.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        force: write into a folder that holds other files, and replace a checkpoint that is there.
+    """
+
+    out: str = "evaluation"
+    models: tuple[str, ...] = ()
+    split: str = "test"
+    frames_per_video: int = 32
+    robustness: tuple[str, ...] = ()
+    levels: tuple[int, ...] = (1, 2, 3, 4, 5)
+    robustness_frames: int = 8
+    rounds: int = 1000
+    bins: int = 10
+    calibrate: str | None = None
+    calibration: str = "platt"
+    false_alarms: float = 0.05
+    missed_fakes: float = 0.25
+    folds: int = 5
+    seed: int = 0
+    jobs: int | None = None
+    device: str = "auto"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.split not in ("train", "val", "test", "all"):
+            raise UsageError("the split is train, val, test or all")
+        if min(self.frames_per_video, self.robustness_frames) < 1:
+            raise UsageError("at least one crop of each video must be scored")
+        if not self.levels or not set(self.levels) <= {1, 2, 3, 4, 5}:
+            raise UsageError("the levels of damage go from 1 to 5")
+        if not 100 <= self.rounds <= 100_000:
+            raise UsageError("the bootstrap takes 100 to 100000 rounds")
+        if not 2 <= self.bins <= 100:
+            raise UsageError("the reliability plot has 2 to 100 bins")
+        if self.calibration not in ("platt", "temperature"):
+            raise UsageError("the calibration is platt or temperature")
+        if not (0 <= self.false_alarms < 1 and 0 <= self.missed_fakes < 1):
+            raise UsageError("the shares of false alarms and of missed fakes must lie in [0, 1)")
+        if self.folds < 2:
+            raise UsageError("cross-validation takes at least two folds")
+        if self.seed < 0:
+            raise UsageError("the seed must not be negative")
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError("at least one process must work")
+        if self.calibrate is not None and self.split in ("train", "all"):
+            raise UsageError(
+                "a calibration must not be fitted on what the detector was trained on",
+                advice="Calibrate on --split val, and measure on test.",
+            )
+        if self.calibrate is not None and len(self.models) > 1:
+            raise UsageError("one detector is calibrated at a time", advice="Give a single --model.")

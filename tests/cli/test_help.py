@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import torchfakes_cli
 from torchfakes_cli.cli import app
 
-COMMANDS = ["scan", "prepare", "train"]
-HEAVY = {"torch", "numpy", "pandas", "av", "cv2", "facenet_pytorch"}
+COMMANDS = ["scan", "prepare", "train", "evaluate"]
+HEAVY = {"torch", "numpy", "pandas", "av", "cv2", "facenet_pytorch", "matplotlib", "sklearn"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

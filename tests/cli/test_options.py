@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from torchfakes_cli.cli.options import parse_rate, parse_time, refuse_urls
+from torchfakes_cli.cli.options import parse_levels, parse_rate, parse_time, refuse_urls
 from torchfakes_cli.errors import UsageError
 
 
@@ -42,6 +42,14 @@ def test_rates_are_exact(text: str, rate: Fraction) -> None:
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="no rate"):
         parse_rate(text)
+
+
+def test_levels_are_a_list() -> None:
+    assert parse_levels("1, 3,5") == (1, 3, 5)
+    assert parse_levels("2") == (2,)
+    for text in ("", "mild", "1;2", "1.5"):
+        with pytest.raises(UsageError, match="no list of levels"):
+            parse_levels(text)
 
 
 @pytest.mark.parametrize("url", ["https://example.org/a.mp4", "rtsp://camera/1", "HTTP://X/y"])

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from torchfakes_cli import __version__
+from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
@@ -56,6 +57,7 @@ def _add(name: str, command: Callable[..., None]) -> None:
 _add("scan", scan_command)
 _add("prepare", prepare_command)
 _add("train", train_command)
+_add("evaluate", evaluate_command)
 
 
 def main() -> None:

@@ -41,6 +41,18 @@ def parse_rate(text: str) -> Fraction:
         raise typer.BadParameter(f"{text!r} is no rate: write 2, 0.5 or 30000/1001.") from None
 
 
+def parse_levels(text: str) -> tuple[int, ...]:
+    """Whole numbers from ``1,3,5``.
+
+    Raises:
+        UsageError: they aren't.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is no list of levels", advice="Write numbers from 1 to 5, such as 1,3,5.") from None
+
+
 def paths_from(listing: BinaryIO) -> list[str]:
     """The paths of a list: separated by NUL where there is one (``find -print0``), and one a line otherwise."""
     content = listing.read()

@@ -1,7 +1,7 @@
 """From logits to probabilities that mean what they say.
 
-Platt scaling: p = 1 / (1 + exp(−(slope · logit + intercept))), fitted on the video scores of people the network never
-saw. Platt, "Probabilistic outputs for support vector machines" (1999).
+p = 1 / (1 + exp(−(slope · logit + intercept))), fitted on the video scores of people the network never saw. Platt,
+"Probabilistic outputs for support vector machines" (1999).
 """
 
 from __future__ import annotations
@@ -36,37 +36,72 @@ def fit_platt(
         (slope, intercept); the slope is never negative. (1, 0) where one class is missing.
     """
     x = np.asarray(logits, np.float64)
+    # Centred scores of unit spread, so that one step fits both numbers.
+    centre, spread = (float(x.mean()), float(x.std()) or 1.0) if x.size else (0.0, 1.0)
+    theta = _maximum_likelihood(np.stack([(x - centre) / spread, np.ones_like(x)], 1), labels)
+    if theta is None:
+        return 1.0, 0.0
+    if theta[0] < 0:
+        # Scores that point the wrong way carry nothing to calibrate.
+        return 0.0, 0.0
+    slope = float(theta[0]) / spread
+    return slope, float(theta[1]) - slope * centre
+
+
+def fit_temperature(
+    logits: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
+) -> tuple[float, float]:
+    """Fit the slope alone, which is one over the temperature: it says how sure to be and leaves 0.5 where it was.
+
+    Guo et al., "On calibration of modern neural networks" (2017), with the weights and targets of ``fit_platt``.
+
+    Args:
+        logits: one a video.
+        labels: 0 real, 1 fake.
+
+    Returns:
+        (slope, 0); the slope is never negative. (1, 0) where one class is missing.
+    """
+    x = np.asarray(logits, np.float64)
+    spread = (float(np.sqrt(np.mean(x**2))) or 1.0) if x.size else 1.0
+    theta = _maximum_likelihood((x / spread)[:, None], labels)
+    return (1.0, 0.0) if theta is None else (max(0.0, float(theta[0]) / spread), 0.0)
+
+
+def _maximum_likelihood(
+    design: NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Coefficients of a logistic regression with Platt's targets and balanced classes; None where one is missing.
+
+    Args:
+        design: a row an example, a column a coefficient, each of about unit spread.
+        labels: 0 real, 1 fake.
+    """
     y = np.asarray(labels, np.float64)
     fakes, reals = float(y.sum()), float((1 - y).sum())
     if not fakes or not reals:
-        return 1.0, 0.0
+        return None
     target = np.where(y == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
     weight = np.where(y == 1, 0.5 / fakes, 0.5 / reals)
-    # Newton's method on centred scores of unit spread; steps are halved until they help, so that it can't run away.
-    centre, spread = float(x.mean()), float(x.std()) or 1.0
-    design = np.stack([(x - centre) / spread, np.ones_like(x)], 1)
 
     def loss(theta: NDArray[np.float64]) -> float:
         z = design @ theta
         return float((weight * (np.logaddexp(0, z) - target * z)).sum())
 
-    theta = np.zeros(2)
+    # Newton's method; steps are halved until they help, so that it can't run away.
+    theta = np.zeros(design.shape[1])
     for _ in range(100):
         p = 1 / (1 + np.exp(-(design @ theta)))
         gradient = design.T @ (weight * (p - target))
         # The small ridge keeps the step defined when all logits are alike.
-        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(2)
+        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(design.shape[1])
         step = np.linalg.solve(curvature, gradient)
         while np.abs(step).max() > 1e-9 and loss(theta - step) > loss(theta):
             step /= 2
         theta -= step
         if np.abs(step).max() < 1e-9:
             break
-    if theta[0] < 0:
-        # Scores that point the wrong way carry nothing to calibrate.
-        return 0.0, 0.0
-    slope = float(theta[0]) / spread
-    return slope, float(theta[1]) - slope * centre
+    return theta
 
 
 def real_fake_thresholds(

@@ -24,6 +24,8 @@ from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.data import read_crop
 from torchfakes_cli.training.metrics import auc_interval, roc_auc
 
+#: What makes a person in a video: several methods may call their videos alike.
+TRACK_KEYS = ["label", "method", "video", "face"]
 _VIDEO_KEYS = ["video", "label", "method", "group", "source"]
 
 
@@ -136,14 +138,14 @@ def calibrated(header: Header, rows: pd.DataFrame) -> Header:
 
 def moving_pictures(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of videos; stills would tell apart kinds of pictures, not fakes. All rows if there is nothing else."""
-    moving = rows[rows.groupby(["label", "video"])["frame"].transform("nunique") > 1]
+    moving = rows[rows.groupby(["label", "method", "video"])["frame"].transform("nunique") > 1]
     return moving if len(moving) else rows
 
 
 def thinned(table: pd.DataFrame, frames: int) -> pd.DataFrame:
     """At most so many crops of each person in each video, evenly over its length."""
-    place = table.groupby(["label", "video", "face"]).cumcount()
-    count = table.groupby(["label", "video", "face"])["crop"].transform("size")
+    place = table.groupby(TRACK_KEYS).cumcount()
+    count = table.groupby(TRACK_KEYS)["crop"].transform("size")
     kept = np.minimum(count, frames)
     return table[(place * kept // count) != ((place - 1) * kept // count)]
 
@@ -185,12 +187,24 @@ def verdict_counts(videos: pd.DataFrame, header: Header) -> dict[str, dict[str, 
     return counts
 
 
-def _auc_by_method(videos: pd.DataFrame) -> dict[str, float]:
+def counterparts(videos: pd.DataFrame, fakes: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The reals that some fakes are compared with.
+
+    Returns:
+        The originals of these fakes where any are there, else all reals; and which, in words.
+    """
     reals = videos[videos["label"] == REAL]
+    originals = reals[reals["video"].isin(fakes["source"])]
+    if originals.empty:
+        return reals, "all reals"
+    have = int(fakes["source"].isin(originals["video"]).sum())
+    return originals, "their originals" if have == len(fakes) else f"the originals of {have} of them"
+
+
+def _auc_by_method(videos: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
     for method, fakes in videos[videos["label"] == FAKE].groupby("method"):
-        originals = reals[reals["video"].isin(fakes["source"])]
-        both = pd.concat([originals if len(originals) else reals, fakes])
+        both = pd.concat([counterparts(videos, fakes)[0], fakes])
         auc = roc_auc(_is_fake(both), both["logit"])
         if auc is not None:
             found[str(method)] = round(auc, 4)

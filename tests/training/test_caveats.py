@@ -1,0 +1,44 @@
+"""A careful reader is told what speaks against the figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from tests.training.scored_rows import HEADER, crops, people, videos
+from torchfakes_cli.training.calibrate import RECORD, group_marks
+from torchfakes_cli.training.caveats import notes_on
+from torchfakes_cli.training.findings import Source
+
+SOURCE = Source("crops", "crops", "crops", "test", 10, blurry=0, unseen=0, stills=0, surplus=0, unreadable=0)
+FITTED = replace(HEADER, calibrated_on="something")
+MANY = people(60, [-1.0], [1.0])
+
+
+def test_a_large_test_split_needs_no_caveat() -> None:
+    assert notes_on(SOURCE, FITTED, MANY, damaged=False) == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "header", "table", "damaged", "words"),
+    [
+        (replace(SOURCE, split="train"), FITTED, MANY, False, "training groups"),
+        (replace(SOURCE, split="all"), FITTED, MANY, False, "Training groups may"),
+        (replace(SOURCE, split="val"), FITTED, MANY, False, "validation groups"),
+        (SOURCE, HEADER, MANY, False, "never calibrated"),
+        (SOURCE, FITTED, people(40, [-1.0], [1.0]), False, "40 real and 40 fake videos of 40 groups"),
+        (replace(SOURCE, unreadable=2, first_unreadable="a.png: gone"), FITTED, MANY, False, "such as a.png: gone"),
+        (replace(SOURCE, stills=7), FITTED, MANY, False, "7 crops of stills"),
+        (SOURCE, FITTED, pd.concat([MANY, videos(crops("x", [None] * 3))]), False, "without a sharp face: 1"),
+        (SOURCE, FITTED, MANY, True, "H.264"),
+        (
+            SOURCE, replace(FITTED, metrics={RECORD: {"groups": sorted(group_marks(["p1", "p2", "px"]))}}), MANY, False,
+            "names as 2 of these 60",
+        ),
+    ],
+)  # fmt: skip
+def test_each_caveat_has_its_cause(source, header, table, damaged: bool, words: str) -> None:
+    (note,) = notes_on(source, header, table, damaged=damaged)
+    assert words in note

@@ -1,0 +1,110 @@
+"""Videos are judged as a scan would judge them, and are never mixed up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.training.scored_rows import HEADER, crops, videos
+from torchfakes_cli.detector.calibration import probability
+from torchfakes_cli.records import FaceScore
+from torchfakes_cli.scan.verdict import decide
+from torchfakes_cli.training.measure import moving_pictures, thinned, video_scores
+from torchfakes_cli.training.verdicts import compression_of, judge_crops, policy_of, with_compression
+
+
+def test_a_video_gets_the_verdict_of_a_scan() -> None:
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        rows = [
+            row
+            for face in range(1, rng.integers(2, 4))
+            for row in crops("a", [x if rng.random() < 0.8 else None for x in rng.normal(0, 2, 5)], face=face)
+        ]
+        timeline = [
+            FaceScore(row["time_s"], row["frame"], row["face"], note="blurry")
+            if np.isnan(row["logit"])
+            else FaceScore(row["time_s"], row["frame"], row["face"], logit=row["logit"])
+            for row in sorted(rows, key=lambda row: row["frame"])
+        ]
+        decision = decide(timeline, policy_of(HEADER), probability)
+        (found,) = videos(rows).to_dict("records")
+        assert found["verdict"] == decision.verdict, number
+        assert found["reason"] == (decision.reason or "")
+        assert found["p_fake"] == decision.p_fake or decision.p_fake is None
+        if decision.p_fake is not None:
+            assert probability(found["logit"]) == decision.p_fake
+
+
+@pytest.mark.parametrize(
+    ("logits", "verdict", "reason"),
+    [
+        ([2.0] * 4, "fake", ""),
+        ([-2.0] * 4, "real", ""),
+        ([0.0] * 4, "inconclusive", "between_thresholds"),
+        ([None] * 4, "inconclusive", "all_blurry"),
+        ([2.0, None, None, 2.0], "inconclusive", "too_few_faces"),
+        ([2.0, 2.0, None], "inconclusive", "too_few_faces"),
+        ([-2.0, -2.0, -2.0, 90.0], "real", ""),  # one bad frame decides nothing
+    ],
+)
+def test_verdicts_and_reasons(logits: list[float | None], verdict: str, reason: str) -> None:
+    (found,) = videos(crops("a", logits)).to_dict("records")
+    assert (found["verdict"], found["reason"]) == (verdict, reason)
+    assert np.isnan(found["logit"]) == all(logit is None for logit in logits)
+
+
+def test_the_most_suspicious_person_decides() -> None:
+    (found,) = videos(crops("a", [-3.0] * 4), crops("a", [3.0] * 4, face=2)).to_dict("records")
+    assert found["verdict"] == "fake"
+    assert found["faces_scored"] == 8
+
+
+def test_videos_of_one_name_stay_apart() -> None:
+    # FaceForensics++ calls the videos of every method alike.
+    rows = [crops("000_003", [logit] * 3, method=method) for method, logit in (("A", -3.0), ("B", 3.0))]
+    rows.append(crops("000_003", [0.0] * 3, label="real", method="youtube"))
+    found = videos(*rows)
+    assert list(found["verdict"]) == ["real", "fake", "inconclusive"]
+    assert list(found["method"]) == ["A", "B", "youtube"]
+
+
+def test_each_video_of_one_name_keeps_its_own_frames() -> None:
+    rows = [row for method in "AB" for row in crops("000_003", [0.0] * 6, method=method)]
+    kept = thinned(pd.DataFrame(rows), 2)
+    assert kept.groupby("method").size().to_dict() == {"A": 2, "B": 2}
+    still = pd.DataFrame([crops("000_003", [0.0], method="C")[0], *rows])
+    assert set(moving_pictures(still)["method"]) == {"A", "B"}
+
+
+def test_scores_are_those_that_training_measures() -> None:
+    rng = np.random.default_rng(1)
+    rows = [crops(f"v{n}", list(rng.normal(0, 2, 6)), face=face) for n in range(5) for face in (1, 2)]
+    judged = videos(*rows)
+    trained = video_scores(pd.DataFrame([row for part in rows for row in part]))
+    assert list(judged["logit"]) == pytest.approx(list(trained["logit"]))
+
+
+def test_crops_are_judged_by_the_same_thresholds() -> None:
+    found = judge_crops(pd.DataFrame(crops("a", [-2.0, 0.0, 2.0, None])), HEADER)
+    assert list(found["verdict"]) == ["real", "inconclusive", "fake"]
+    assert list(found["p_fake"]) == pytest.approx([probability(x) for x in (-2, 0, 2)])
+
+
+@pytest.mark.parametrize(
+    ("video", "compression"),
+    [
+        ("manipulated_sequences/Deepfakes/c23/videos/000_003", "c23"),
+        ("original_sequences/youtube/raw/videos/000", "raw"),
+        ("fake/sadtalker/c23", ""),
+        ("real/cars/a", ""),
+    ],
+)
+def test_a_name_tells_the_compression(video: str, compression: str) -> None:
+    assert compression_of(video) == compression
+
+
+def test_a_manifests_own_column_is_believed() -> None:
+    table = pd.DataFrame({"video": ["x/c23/videos/1"], "compression": ["c40"]})
+    assert list(with_compression(table)["compression"]) == ["c40"]

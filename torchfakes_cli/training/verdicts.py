@@ -1,0 +1,102 @@
+"""From scored crops to the verdicts that a scan of the same faces would give."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from torchfakes_cli.config import VerdictConfig
+from torchfakes_cli.detector.calibration import probability
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.records import FaceScore, Verdict
+from torchfakes_cli.scan.verdict import Policy, decide, most_suspicious, settle_policy
+
+VIDEO_KEYS = ["video", "label", "method", "group", "source", "split", "compression"]
+_COMPRESSION = re.compile(r"raw|c\d+")
+
+
+def with_compression(table: pd.DataFrame) -> pd.DataFrame:
+    """A manifest with the column ``compression``: its own where it has one, else from the video's name.
+
+    In FaceForensics++'s layout a folder above the video is called ``raw``, ``c23`` or ``c40``; empty where none is.
+    """
+    if "compression" in table:
+        return table.assign(compression=table["compression"].fillna("").astype(str))
+    return table.assign(compression=[compression_of(video) for video in table["video"]])
+
+
+def compression_of(video: str) -> str:
+    """The compression that a video's name tells, or an empty text.
+
+    Example:
+        >>> compression_of("manipulated_sequences/Deepfakes/c23/videos/000_003")
+        'c23'
+    """
+    return next((part for part in video.split("/")[:-1] if _COMPRESSION.fullmatch(part)), "")
+
+
+def policy_of(header: Header) -> Policy:
+    """A scan's policy with a checkpoint's thresholds."""
+    return settle_policy(VerdictConfig(), fake_above=header.fake_above, real_below=header.real_below)
+
+
+def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
+    """Judge videos by a scan's own rule.
+
+    Videos of the same name but of another method, label or source stay apart.
+
+    Args:
+        rows: of a manifest with ``compression`` and ``logit``; NaN for a face too blurry to score.
+        header: with calibration and thresholds.
+
+    Returns:
+        One row a video: the keys, ``faces`` and ``faces_scored``, the medians ``face_size`` and ``sharpness``,
+        ``logit`` and ``p_fake`` (NaN without a score), ``verdict`` and ``reason`` (empty with a firm verdict).
+    """
+    policy = policy_of(header)
+    videos = []
+    for key, crops in rows.groupby(VIDEO_KEYS, sort=True):
+        decision = decide(_timeline(crops), policy, lambda x: probability(x, header.slope, header.intercept))
+        scored = [track for track in decision.tracks if track.logit is not None]
+        lasting = [track for track in scored if track.lasting] or scored
+        logit = most_suspicious(lasting).logit if lasting else None
+        videos.append(
+            (
+                *cast(tuple[str, ...], key),
+                len(crops),
+                int(crops["logit"].notna().sum()),
+                float(crops["face_size"].median()),
+                float(crops["sharpness"].median()),
+                math.nan if logit is None else logit,
+                math.nan if decision.p_fake is None else decision.p_fake,
+                decision.verdict.value,
+                decision.reason.value if decision.reason else "",
+            )
+        )
+    columns = ["faces", "faces_scored", "face_size", "sharpness", "logit", "p_fake", "verdict", "reason"]
+    return pd.DataFrame(videos, columns=[*VIDEO_KEYS, *columns])
+
+
+def judge_crops(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
+    """The scored rows with ``p_fake`` and the verdict that each crop would have by the thresholds for videos."""
+    policy = policy_of(header)
+    scored = rows[rows["logit"].notna()]
+    p = np.array([probability(logit, header.slope, header.intercept) for logit in scored["logit"]], np.float64)
+    verdicts = np.where(p < policy.real_below, Verdict.REAL.value, Verdict.INCONCLUSIVE.value)
+    verdicts = np.where(p >= policy.fake_above, Verdict.FAKE.value, verdicts)
+    return scored.assign(p_fake=p, verdict=verdicts.astype(str))
+
+
+def _timeline(crops: pd.DataFrame) -> list[FaceScore]:
+    ordered = crops.sort_values(["time_s", "frame", "face"])
+    cells = zip(*(ordered[name].tolist() for name in ("time_s", "frame", "face", "sharpness", "logit")), strict=True)
+    return [
+        FaceScore(float(time_s), int(frame), int(face), sharpness=float(sharpness), note="blurry")
+        if math.isnan(logit)
+        else FaceScore(float(time_s), int(frame), int(face), sharpness=float(sharpness), logit=logit)
+        for time_s, frame, face, sharpness, logit in cells
+    ]
