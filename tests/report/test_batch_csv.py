@@ -215,7 +215,7 @@ RUN = st.tuples(st.integers(0, 4), st.sampled_from(["table", "state"]), st.integ
 
 
 @given(st.lists(RUN, max_size=6), st.permutations([*NAMES, "=d\n.mp4"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_sequence_of_crashes_gives_the_same_table(runs: list[tuple[int, str, int]], names: list[str]) -> None:
     def outcome(name: str) -> VideoResult:
         return failure(name) if name == "b.mp4" else result(name)

@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 100), st.sampled_from(["platt", "temperature"]), st.floats(0, 0.4), st.floats(0, 0.4))
 def test_no_more_mistakes_than_allowed(seed: int, fit: str, alarms: float, missed: float) -> None:
     rng = np.random.default_rng(seed)

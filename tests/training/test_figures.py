@@ -30,7 +30,7 @@ def judged(rows: list[tuple[bool, int | None, int]], real_below: float = 0.3, fa
     return Judged.of(pd.DataFrame(table, columns=["label", "logit", "p_fake", "verdict", "group"]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS)
 def test_weights_of_one_change_nothing(rows: list[tuple[bool, int | None, int]]) -> None:
     items = judged(rows)
@@ -41,7 +41,7 @@ def test_weights_of_one_change_nothing(rows: list[tuple[bool, int | None, int]])
             assert other == pytest.approx(value), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS)
 def test_a_weight_is_a_number_of_copies(rows: list[tuple[bool, int | None, int]]) -> None:
     weights = np.array([float(weight) for *_, weight in rows])
@@ -55,7 +55,7 @@ def test_a_weight_is_a_number_of_copies(rows: list[tuple[bool, int | None, int]]
             assert other == pytest.approx(value), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(-4, 4), st.floats(0.1, 5)), min_size=2, max_size=40).filter(
         lambda rows: len({fake for fake, *_ in rows}) == 2

@@ -53,7 +53,7 @@ def _footage(root: Path, known: Sequence[tuple[str, str]]) -> tuple[Path, dict[s
     return table, dict(known)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_PEOPLE, _PAIRS, _PAIRS, st.dictionaries(st.integers(0, 9), _SPLIT), st.booleans(), _FOOTAGE)
 def test_faceforensics(
     originals: list[int],
@@ -83,7 +83,7 @@ def test_faceforensics(
         _check(root, people, "official" if official else "groups", table)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_PEOPLE, _PAIRS, st.lists(st.integers(0, 25), max_size=8, unique=True), st.booleans())
 def test_celebdf(reals: list[int], pairs: list[tuple[int, int]], tested: list[int], official: bool) -> None:
     names = [f"Celeb-real/id{n}_{take:04d}.mp4" for n in reals for take in (0, 1)]
@@ -100,7 +100,7 @@ def test_celebdf(reals: list[int], pairs: list[tuple[int, int]], tested: list[in
         _check(root, people, "official" if official else "groups", None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_PEOPLE, _PAIRS, st.lists(st.integers(0, 25), max_size=8, unique=True))
 def test_dfdc_preview(reals: list[int], pairs: list[tuple[int, int]], tested: list[int]) -> None:
     entries = [(f"original_videos/{n}/{n}_0.mp4", "real", n + 1, None) for n in reals]
@@ -117,7 +117,7 @@ def test_dfdc_preview(reals: list[int], pairs: list[tuple[int, int]], tested: li
         _check(root, lambda video: known[f"{video.video}.mp4"], "groups", None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_PEOPLE, _PAIRS, st.dictionaries(st.integers(0, 15), _SPLIT), st.booleans(), st.booleans())
 def test_deeperforensics(
     reals: list[int], pairs: list[tuple[int, int]], listed: dict[int, str], official: bool, with_reals: bool
@@ -141,7 +141,7 @@ def test_deeperforensics(
         _check(root, people, "official" if official else "groups", None, [originals] if with_reals else [])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(_PEOPLE, _PEOPLE, st.data())
 def test_a_table_of_splits(reals: list[int], fakes: list[int], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ def split(pairs: list[tuple[bool, int]]) -> tuple[np.ndarray, np.ndarray]:
     return labels, scores.astype(float)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(PAIRS)
 def test_auc_is_scikit_learns_ties_included(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = split(pairs)
@@ -40,7 +40,7 @@ def test_auc_is_scikit_learns_ties_included(pairs: list[tuple[bool, int]]) -> No
         assert found == pytest.approx(sk.roc_auc_score(labels, scores))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(BOTH)
 def test_ranks_alone_decide_the_auc(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = split(pairs)
@@ -49,7 +49,7 @@ def test_ranks_alone_decide_the_auc(pairs: list[tuple[bool, int]]) -> None:
     assert roc_auc(labels, -scores) == pytest.approx(1 - (roc_auc(labels, scores) or 0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(BOTH)
 def test_equal_errors_are_equal(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = split(pairs)
@@ -99,7 +99,7 @@ def test_probabilities_that_are_right_have_no_error() -> None:
     assert calibration_error(labels, [0.5] * 20, 10) == pytest.approx(0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=2, max_size=40), st.integers(2, 20))
 def test_every_probability_has_one_bin(pairs: list[tuple[bool, float]], bins: int) -> None:
     labels, p = (list(values) for values in zip(*pairs, strict=True))
