@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.prepare import PrepareSummary, prepare_corpus
+    from torchfakes_cli.training.state import STATE, saved_config
     from torchfakes_cli.training.train import train_detector
 
 _HOME = {
     "PrepareSummary": "prepare",
     "prepare_corpus": "prepare",
+    "STATE": "state",
+    "saved_config": "state",
     "train_detector": "train",
 }
 
-__all__ = ["PrepareSummary", "prepare_corpus", "train_detector"]
+__all__ = ["STATE", "PrepareSummary", "prepare_corpus", "saved_config", "train_detector"]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,9 +71,8 @@ class Processes:
 
 def local_device(device: torch.device) -> torch.device:
     """The card of this process where torchrun started one for each, else the device as it stands."""
-    if device.type != "cuda" or device.index is not None or "LOCAL_RANK" not in os.environ:
-        return device
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    number = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda", int(number)) if str(device) == "cuda" and number is not None else device
 
 
 @contextmanager

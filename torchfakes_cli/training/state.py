@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,18 @@ def load_state(folder: Path, *, tensors: bool = True) -> SavedTraining:
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, TorchfakesError) as error:
         cause = f"damaged, or of another version ({' '.join(str(error).split())[:200]})"
         raise CheckpointError(cause, path=path, advice="Start over with --force.") from error
+
+
+def saved_config(folder: str | PathLike[str]) -> TrainConfig:
+    """The settings of the training that was interrupted in a folder, to be resumed.
+
+    Raises:
+        OutputError: there is nothing to go on from.
+        CheckpointError: the file is damaged.
+    """
+    return dataclasses.replace(
+        load_state(Path(folder), tensors=False).config, out=str(folder), resume=True, force=False
+    )
 
 
 def check_same(saved: SavedTraining, config: TrainConfig, data: str) -> None:
