@@ -101,10 +101,7 @@ class Augmentation:
         if self.flip:
             picture = np.ascontiguousarray(picture[:, ::-1])
         if self.tone != self.tone_of_nothing():
-            contrast, brightness, *gains = self.tone
-            scale = np.array(gains, np.float32) * contrast
-            toned = picture.astype(np.float32) * scale + (brightness + 128 * (1 - contrast))
-            picture = np.clip(toned, 0, 255).astype(np.uint8)
+            picture = _toned(picture, *self.tone)
         if self.shrink > 1:
             small = max(16, round(size / self.shrink))
             reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
@@ -112,13 +109,20 @@ class Augmentation:
         if self.blur > 0:
             picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), self.blur), np.uint8)
         if self.noise > 0:
-            noise = np.random.default_rng(self.noise_seed).normal(0, self.noise, picture.shape)
-            picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+            noise = np.random.default_rng(self.noise_seed).standard_normal(picture.shape, np.float32)
+            picture = np.clip(picture + self.noise * noise, 0, 255).astype(np.uint8)
         if self.jpeg:
             picture = jpeg_round_trip(picture, self.jpeg)
         # Last, as films are edited from compressed pictures and then compressed as a whole. A crop by itself is a key
         # frame: were the real face and the fake one encoded together, one would carry over into the other.
         return h264_round_trip([picture], self.h264)[0] if self.h264 else picture
+
+
+def _toned(picture: Picture, contrast: float, brightness: float, *gains: float) -> Picture:
+    """Change contrast about the middle grey, brightness, and the gain of each colour, through a table of 256 values."""
+    values = np.arange(256, dtype=np.float32)[:, None] * np.array(gains, np.float32) * contrast
+    table = np.clip(values + (brightness + 128 * (1 - contrast)), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(picture, table[None]), np.uint8)
 
 
 def jpeg_round_trip(picture: Picture, quality: int) -> Picture:
