@@ -22,11 +22,8 @@ from torchfakes_cli.training.losses import couple_loss
 from torchfakes_cli.training.manifest import read_manifest
 from torchfakes_cli.training.measure import verdict_counts, video_scores
 from torchfakes_cli.training.optimise import rate_factor
-from torchfakes_cli.training.train import (
-    TrainProgress,
-    TrainSummary,
-    train_detector,
-)
+from torchfakes_cli.training.outcome import TrainProgress, TrainSummary
+from torchfakes_cli.training.train import train_detector
 
 TINY = TrainConfig(
     start="scratch", epochs=2, samples_per_epoch=56, batch=8, input_size=75, workers=0, dropout=0.0, augment="none",

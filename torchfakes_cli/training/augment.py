@@ -99,7 +99,7 @@ class Augmentation:
         left, top, kept = (round(share * side) for share in self.window)
         picture = resize_crop(np.ascontiguousarray(crop[top : top + kept, left : left + kept]), size)
         if self.flip:
-            picture = np.ascontiguousarray(picture[:, ::-1])
+            picture = np.asarray(cv2.flip(picture, 1), np.uint8)
         if self.tone != self.tone_of_nothing():
             picture = _toned(picture, *self.tone)
         if self.shrink > 1:
@@ -127,10 +127,10 @@ def _toned(picture: Picture, contrast: float, brightness: float, *gains: float) 
 
 def jpeg_round_trip(picture: Picture, quality: int) -> Picture:
     """Compress and decompress an RGB picture as JPEG at a quality from 1 to 100."""
-    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError("the picture could not be encoded as JPEG")
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if decoded is None:
         raise ValueError("the picture could not be decoded from JPEG")
-    return np.ascontiguousarray(decoded[..., ::-1], np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

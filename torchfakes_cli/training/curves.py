@@ -53,7 +53,7 @@ def write_curves(folder: Path, records: Sequence[EpochRecord]) -> None:
         norms = [record.gradient_norms[place] or float("nan") for record in records]
         gradients.plot(epochs, norms, color=colour, label=name)
     gradients.set_yscale("log")
-    _finish(gradients, "gradient norm by block, from the picture to the logit", columns=3)
+    _finish(gradients, "gradient norm by block, from the picture to the logit", columns=5)
 
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
@@ -68,7 +68,10 @@ def _finish(axes: Axes, title: str, columns: int = 1) -> None:
     for line in axes.lines:
         if len(line.get_xdata()) == 1:  # type: ignore[arg-type]
             line.set_marker("o")
-    axes.legend(fontsize=8, ncols=columns)
+    if columns > 1:
+        axes.legend(fontsize=8, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False)
+    else:
+        axes.legend(fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -74,7 +74,7 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
         picture = None
     if picture is None or picture.shape[0] != picture.shape[1]:
         raise DataError("is not a square picture", path=path, advice="Run 'torchfakes prepare' again.")
-    return np.ascontiguousarray(picture[..., ::-1], np.uint8)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _is_huge(data: NDArray[np.uint8]) -> bool:

@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 
-from torchfakes_cli import __version__
 from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
-from torchfakes_cli.detector.network import build_network, load_weights, portable_state
-from torchfakes_cli.detector.pretrained import load_vggface2
+from torchfakes_cli.detector.checkpoint import save_checkpoint
+from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.scoring import choose_device
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.average import RunningAverage
 from torchfakes_cli.training.curves import CURVES, write_curves
-from torchfakes_cli.training.data import Batch, recorded_margin
+from torchfakes_cli.training.data import Batch
 from torchfakes_cli.training.guards import check_duplicates, check_splits, check_validation, collapse_warning
 from torchfakes_cli.training.interruption import uninterrupted
 from torchfakes_cli.training.journal import LOG, EpochRecord, validation_loss, write_log
 from torchfakes_cli.training.loading import TrainingCrops
 from torchfakes_cli.training.manifest import read_manifest
-from torchfakes_cli.training.measure import (
-    Scores,
-    calibrated,
-    measure,
-    moving_pictures,
-    score_crops,
-    thinned,
-    verdict_counts,
-    video_scores,
-)
+from torchfakes_cli.training.measure import Scores, calibrated, measure, moving_pictures, score_crops, thinned
 from torchfakes_cli.training.memory import peak_memory_mb
+from torchfakes_cli.training.outcome import BEST, LAST, TrainProgress, TrainSummary, conclude
 from torchfakes_cli.training.processes import Processes, joined_processes, local_device
+from torchfakes_cli.training.start import starting_point
 from torchfakes_cli.training.state import STATE, Standing, Tally, check_same, load_state, save_state
 from torchfakes_cli.training.tracking import TRACK_EVERY, StepRecord, Tracker, open_trackers
 from torchfakes_cli.training.update import DivergedError, Update, Updater
@@ -52,57 +40,6 @@ from torchfakes_cli.training.update import DivergedError, Update, Updater
 MAX_UNREADABLE = 0.05
 #: … and at least so many of them.
 MIN_UNREADABLE = 20
-#: Subtracted from and dividing RGB values for values from 0 to 1.
-UNIT_MEAN, UNIT_SCALE = 0.0, 255.0
-BEST, LAST = "best.safetensors", "last.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainProgress:
-    """What a progress callback is told after each step.
-
-    Attributes:
-        epoch: from 1.
-        samples: crops seen so far in the whole training.
-        samples_wanted: crops in the whole training.
-        loss: running mean of the loss over the epoch.
-        accuracy: running share of training crops on the right side of zero.
-        validation: right after an epoch's validation, else None.
-        warning: something the user should know, as it will stand in the summary; else empty.
-    """
-
-    epoch: int
-    samples: int
-    samples_wanted: int
-    loss: float
-    accuracy: float
-    validation: Scores | None = None
-    warning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainSummary:
-    """What a training gave.
-
-    Attributes:
-        best: path of the calibrated checkpoint with the best validation.
-        last: path of the checkpoint after the last epoch.
-        best_epoch: from 1.
-        validation: of the best checkpoint, on all validation videos.
-        test: of the best checkpoint on groups kept out of everything; None where there are none.
-        test_verdicts: how many real and fake test videos get which verdict, see ``verdict_counts``.
-        header: of the best checkpoint.
-        warnings: all that came up.
-    """
-
-    best: str
-    last: str
-    best_epoch: int
-    validation: Scores
-    test: Scores | None
-    test_verdicts: dict[str, dict[str, int]]
-    header: Header
-    warnings: tuple[str, ...]
 
 
 def train_detector(
@@ -164,7 +101,7 @@ class _Training:
         if saved is not None:
             check_same(saved, config, self.data)
         network, self.header = (
-            _start(config, folder) if saved is None else (build_network(config.dropout), saved.header)
+            starting_point(config, folder) if saved is None else (build_network(config.dropout), saved.header)
         )
         self.standing = Standing(run=secrets.token_hex(4)) if saved is None else saved.standing
         size = replace(config, input_size=self.header.input_size)
@@ -201,7 +138,10 @@ class _Training:
         finally:
             for tracker in self.trackers:
                 tracker.close()
-        summary = self._finish()
+        summary = conclude(
+            self.out, self.standing.warnings, self._scored, self.held_out, self.test, self.unreadable,
+            write=self.processes.first,
+        )  # fmt: skip
         if self.processes.first:
             (self.out / STATE).unlink(missing_ok=True)
         return summary
@@ -354,43 +294,6 @@ class _Training:
 
         return score_crops(network, table, self.folder, self.header, self.device, unreadable)
 
-    def _finish(self) -> TrainSummary:
-        """Calibrate the best checkpoint on all validation videos and measure it on the test groups."""
-        state, saved = load_checkpoint(self.out / BEST)
-        # Half precision is exact enough for weights and halves the file; what is measured is what is kept.
-        state = {name: tensor.half() for name, tensor in state.items()}
-        network = build_network(self.config.dropout)
-        load_weights(network, state)
-        network.eval()
-        held_out = self._scored(network, self.held_out)
-        header = calibrated(saved, held_out)
-        validation = measure(held_out, interval=True)
-        metrics: dict[str, Any] = {"validation": asdict(validation)}
-        test, verdicts = None, {}
-        if len(self.test):
-            rows = self._scored(network, self.test)
-            test, verdicts = measure(rows, interval=True), verdict_counts(video_scores(rows), header)
-            metrics |= {"test": asdict(test), "test_verdicts": verdicts}
-        header = replace(header, metrics=metrics)
-        if self.processes.first:
-            save_checkpoint(self.out / BEST, state, header, torch.float16)
-        warnings = list(self.standing.warnings)
-        if not header.slope:
-            warnings.append("scores don't tell real from fake on the validation videos: every verdict will be open")
-        if self.unreadable:
-            first = min(self.unreadable)
-            warnings.append(f"{len(self.unreadable)} validation or test crops could not be read, such as {first}")
-        return TrainSummary(
-            best=str(self.out / BEST),
-            last=str(self.out / LAST),
-            best_epoch=header.training["epoch"],
-            validation=validation,
-            test=test,
-            test_verdicts=verdicts,
-            header=header,
-            warnings=tuple(warnings),
-        )
-
     def _save(self, name: str, rows: pd.DataFrame) -> None:
         """Write the averaged weights, calibrated on the validation rows: an interrupted run's are usable too."""
         training = {**self.header.training, "epoch": self.standing.epoch}
@@ -447,49 +350,6 @@ class _Training:
         except OSError as error:
             cause = f"can't be written ({error.strerror or error})"
             raise OutputError(cause, path=self.out, advice="Check the folder's rights and free space.") from error
-
-
-def _start(config: TrainConfig, folder: Path) -> tuple[nn.Module, Header]:
-    """The network to train, and the header of its checkpoints."""
-    torch.manual_seed(config.seed)
-    network = build_network(config.dropout)
-    parent = None
-    if config.start == "vggface2":
-        load_vggface2(network)
-    elif config.start != "scratch":
-        state, parent = load_checkpoint(Path(config.start))
-        load_weights(network, state, config.start)
-    return network, _first_header(config, recorded_margin(folder), parent)
-
-
-def _first_header(config: TrainConfig, margin: float, parent: Header | None) -> Header:
-    """The header of this training's checkpoints; what the start was made for stays so.
-
-    Raises:
-        DataError: the crops were cut with another margin than the start was trained on.
-    """
-    if parent is not None and not math.isclose(parent.margin, margin):
-        cause = f"was trained on crops with the margin {parent.margin:g}, and these have {margin:g}"
-        raise DataError(cause, path=config.start, advice=f"Run 'torchfakes prepare' with --margin {parent.margin:g}.")
-    # What decides the result is told, not where this machine keeps its files.
-    local = ("out", "start", "device", "workers", "track", "save_minutes", "resume", "force")
-    training: dict[str, Any] = {"config": {k: v for k, v in asdict(config).items() if k not in local}}
-    if parent is None:
-        training["start"] = config.start
-    else:
-        training["start"] = {"name": parent.name, "training": parent.training}
-    header = Header(
-        name=config.name,
-        margin=margin,
-        training=training,
-        version=__version__,
-        created=datetime.now(UTC).date().isoformat(),
-    )
-    if parent is not None:
-        header = replace(header, input_size=parent.input_size, mean=parent.mean, scale=parent.scale)
-    elif config.unit_range:
-        header = replace(header, mean=UNIT_MEAN, scale=UNIT_SCALE)
-    return header if config.input_size is None else replace(header, input_size=config.input_size)
 
 
 def _fingerprint(table: pd.DataFrame) -> str:
