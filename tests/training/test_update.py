@@ -182,6 +182,13 @@ def test_half_precision_is_refused_on_the_cpu(initial: nn.Module) -> None:
         updater(initial, replace(PLAIN, precision="fp16"))
 
 
+def test_compiling_is_left_out_on_the_cpu_with_a_word(initial: nn.Module) -> None:
+    told: list[str] = []
+    made = updater(initial, replace(PLAIN, compile=True), told)
+    assert made._shared is made.network
+    assert "compiling" in told[0]
+
+
 def test_gradient_norms_are_those_of_the_blocks(initial: nn.Module) -> None:
     network = copy.deepcopy(initial)
     set_training(network, 0)
@@ -250,9 +257,12 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> No
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_card_learns_in_every_precision(initial: nn.Module, batch: tuple[Tensor, Tensor], precision: str) -> None:
-    config = replace(PLAIN, precision=precision, learning_rate=1e-3)
+def test_a_card_learns_in_every_precision(
+    initial: nn.Module, batch: tuple[Tensor, Tensor], precision: str, compile: bool
+) -> None:
+    config = replace(PLAIN, precision=precision, compile=compile, learning_rate=1e-3)
     network = copy.deepcopy(initial).to("cuda", memory_format=torch.channels_last)
     made = Updater(network, config, Header(name="x", input_size=75), torch.device("cuda"), 100, Processes(), print)
     made.begin_epoch(1)

@@ -37,7 +37,7 @@ class _Compiled(nn.Module):
 
 
 def compiled(network: nn.Module, device: torch.device, warn: Callable[[str], None]) -> nn.Module:
-    """The network, compiled by its first use on CUDA; on the CPU, where that was slower when measured, as it is.
+    """The network, compiled by its first use on CUDA; on the CPU, where that alone takes many minutes, as it is.
 
     Args:
         network: shares its weights with what is returned.
@@ -45,6 +45,6 @@ def compiled(network: nn.Module, device: torch.device, warn: Callable[[str], Non
         warn: told if it isn't compiled.
     """
     if device.type != "cuda":
-        warn("compiling doesn't pay on the CPU: the network is used as it is")
+        warn("compiling takes many minutes on the CPU: the network is used as it is")
         return network
     return _Compiled(network, warn)
