@@ -52,9 +52,13 @@ def test_the_curves_are_a_picture(tmp_path: Path, epochs: int) -> None:
 
 
 def test_a_tracker_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1}, frames=2)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.safetensors").write_bytes(b"an earlier training")
     monkeypatch.setitem(sys.modules, "wandb", None)  # as Python itself marks what can't be imported
     with pytest.raises(UsageError, match=r"pip install 'torchfakes\[wandb\]'"):
-        open_trackers(replace(TINY, out=str(tmp_path), track=("wandb",)), "run", 0)
+        train_detector(folder, replace(TINY, out=str(tmp_path / "run"), track=("wandb",), force=True))
+    assert (tmp_path / "run" / "last.safetensors").exists()
 
 
 def test_tensorboard_gets_losses_and_gradients(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import importlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 from torchfakes_cli.config import TrainConfig
@@ -62,16 +61,27 @@ class Tracker(Protocol):
         """Write what is still waiting."""
 
 
+def check_trackers(config: TrainConfig) -> None:
+    """Make sure that the trackers are there before anything is changed.
+
+    Raises:
+        UsageError: one isn't installed.
+    """
+    for name in config.track:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            advice = f"Install it with: pip install 'torchfakes[{name}]'"
+            raise UsageError(f"--track {name} needs the package {name}", advice=advice) from None
+
+
 def open_trackers(config: TrainConfig, run: str, step: int) -> list[Tracker]:
-    """The trackers that a training was asked to tell.
+    """The trackers that a training was asked to tell, which are installed.
 
     Args:
         config: of the training.
         run: a name that is the same after resuming.
         step: updates made before; TensorBoard forgets what it was told of later ones.
-
-    Raises:
-        UsageError: a tracker isn't installed.
     """
     return [
         _TensorBoard(Path(config.out), step) if name == "tensorboard" else _WeightsAndBiases(config, run)
@@ -81,7 +91,6 @@ def open_trackers(config: TrainConfig, run: str, step: int) -> list[Tracker]:
 
 class _TensorBoard:
     def __init__(self, out: Path, step: int) -> None:
-        _installed("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
@@ -101,7 +110,7 @@ class _TensorBoard:
 
 class _WeightsAndBiases:
     def __init__(self, config: TrainConfig, run: str) -> None:
-        wandb = _installed("wandb", "wandb")
+        wandb = importlib.import_module("wandb")
         out = Path(config.out)
         # It would otherwise write beside whatever folder the user happens to be in.
         os.environ.setdefault("WANDB_DIR", str(out))
@@ -122,11 +131,3 @@ class _WeightsAndBiases:
 def _validation(record: EpochRecord) -> dict[str, float]:
     found = {name: value for name, value in record.figures().items() if name.startswith("val_") and value is not None}
     return {name.replace("val_", "validation/"): value for name, value in found.items()}
-
-
-def _installed(module: str, extra: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        advice = f"Install it with: pip install 'torchfakes[{extra}]'"
-        raise UsageError(f"--track {extra} needs the package {module}", advice=advice) from None

@@ -33,7 +33,7 @@ from torchfakes_cli.training.outcome import BEST, LAST, TrainProgress, TrainSumm
 from torchfakes_cli.training.processes import Processes, joined_processes, local_device
 from torchfakes_cli.training.start import starting_point
 from torchfakes_cli.training.state import STATE, Standing, Tally, check_same, load_state, save_state
-from torchfakes_cli.training.tracking import TRACK_EVERY, StepRecord, Tracker, open_trackers
+from torchfakes_cli.training.tracking import TRACK_EVERY, StepRecord, Tracker, check_trackers, open_trackers
 from torchfakes_cli.training.update import DivergedError, Update, Updater
 
 #: Training gives up when more than this share of the crops drawn can't be read …
@@ -88,6 +88,7 @@ class _Training:
         self.unreadable: set[str] = set()
         self.untold: list[str] = []
         self.trackers: list[Tracker] = []
+        check_trackers(config)
         check_splits(table, folder)
         sharp = table[~table["blurry"].astype(bool)]
         train = sharp[sharp["split"] == "train"]
