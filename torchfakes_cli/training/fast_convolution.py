@@ -1,9 +1,9 @@
-"""bfloat16 convolutions whose weights' gradients don't wait for other programs.
+"""bfloat16 convolutions whose weights' gradients are plain matrix products.
 
-oneDNN's kernel for those gradients lets its threads wait for one another by spinning. As soon as anything else wants a
-core (a data loader, say) each of the network's 59 wide convolutions takes as long as the system's time slices, and a
-training step three times as long as in float32. The same sums as plain matrix products, one for each place of the
-kernel, take less than half of float32's time.
+oneDNN's own kernel for those gradients took about 127 ms a call, however small the convolution, on two busy cores with
+AVX-512 and no AMX (probably its threads spin while they wait for one another). A training step was then nearly twice as
+long as in float32. One matrix product for each place of the kernel gives the same sums, and a step took 0.6 times as
+long as in float32 there.
 """
 
 from __future__ import annotations
