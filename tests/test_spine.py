@@ -67,7 +67,8 @@ def test_from_a_corpus_to_a_verdict(corpus: Path, tmp_path: Path) -> None:
     assert trained.exit_code == 0, trained.output
     assert "validation" in trained.stdout
     assert "test" in trained.stdout
-    assert sorted(path.name for path in run.iterdir()) == ["best.safetensors", "last.safetensors", "log.csv"]
+    files = ["best.safetensors", "curves.png", "last.safetensors", "log.csv"]
+    assert sorted(path.name for path in run.iterdir()) == files
 
     scores = {}
     for label, method in (("real", "film"), ("fake", "swap")):

@@ -13,6 +13,16 @@ from torchfakes_cli.errors import UsageError
 SHARPNESS_SIZE = 160
 #: Side in pixels of a new network's input: the size that facenet-pytorch's weights were trained at.
 DEFAULT_INPUT_SIZE = 160
+#: What ``TrainConfig`` may choose among.
+RECIPES = ("default", "origin")
+SAMPLINGS = ("balanced", "plain")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("cosine", "linear", "constant")
+AUGMENTS = ("none", "light", "strong")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+TRACKERS = ("tensorboard", "wandb")
+#: Parts of the network that can be frozen, get a learning rate of their own, and whose gradients are watched.
+NETWORK_BLOCKS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +220,42 @@ class TrainConfig:
         start: ``vggface2`` (facenet-pytorch's face recognition weights, fetched once), ``scratch``, or the path of a
             checkpoint to go on from.
         epochs: how many times ``samples_per_epoch`` are seen.
-        samples_per_epoch: crops an epoch, half of them fake; None for as many as the balanced training crops.
-        batch: crops a step, half of them fake.
-        learning_rate: at its highest; None for 1e-3 from scratch and 1e-4 otherwise.
-        weight_decay: of AdamW.
+        samples_per_epoch: crops an epoch; None for as many as the balanced training crops.
+        batch: crops an update, over all processes.
+        micro_batch: crops that go through the network at once in a process, whose gradients add up to those of the
+            batch; None for all. Halved when memory runs out.
+        sampling: ``balanced`` draws couples of a real face and a fake one, person by person; ``plain`` goes through
+            the balanced crops in random order.
+        optimizer: ``adamw``, ``adam`` or ``sgd`` (with momentum).
+        learning_rate: at its highest; None for the optimizer's usual one, see ``training.optimise``.
+        schedule: of the learning rate after its rise: ``cosine``, ``linear`` (both fall to a hundredth) or
+            ``constant``.
+        warm_up: share of the steps over which the learning rate rises.
+        layer_decay: factor by which the learning rate falls from each block of the network to the one before it.
+        freeze: the first so many of the network's nine blocks keep their weights.
+        freeze_epochs: … for so many epochs; None for the whole training.
+        weight_decay: of the optimizer.
+        sam_rho: radius in which sharpness-aware minimisation looks for the worst weights; 0 for none. Doubles the time.
         dropout: share of the pooled features left out.
         input_size: side of the network's input in pixels; None for the start's own, or 160.
+        unit_range: give the network values from 0 to 1, as the origin did, in place of the standardised ones that
+            facenet-pytorch's weights were trained with. A checkpoint to go on from keeps its own.
         self_blend: share of the fakes that are made from genuine faces while training.
         augment: ``none``, ``light`` or ``strong``.
         ramp: share of the training over which what destroys detail grows to its full strength.
         ranking: weight of the loss that wants a fake to score above the real face it came with.
+        label_smoothing: the network is asked for this much less than certainty (0.1 asks for 0.05 and 0.95).
         ema: decay of the running average of the weights that is validated and kept; 0 for the weights themselves.
+        precision: ``auto`` (bfloat16 where the machine computes in it), ``bf16``, ``fp16`` (on CUDA) or ``fp32``.
+        compile: let torch.compile make the network faster, on CUDA.
         frames_per_video: validation looks at so many frames of a video, at most.
+        stop_on_collapse: give up when so many epochs in a row ended with one answer for all; 0 for never.
         workers: processes that read and augment crops; None chooses by the number of cores.
-        seed: decides the order, the augmentation and random weights.
+        seed: decides the order, the augmentation, the dropout and random weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        track: further places for the figures: ``tensorboard``, ``wandb``.
+        save_minutes: besides after each epoch, what resuming needs is saved this often; 0 for after epochs alone.
+        resume: go on with the training that was interrupted in ``out``.
         force: replace what an earlier training left in ``out``.
     """
 
@@ -234,52 +265,143 @@ class TrainConfig:
     epochs: int = 20
     samples_per_epoch: int | None = None
     batch: int = 16
+    micro_batch: int | None = None
+    sampling: str = "balanced"
+    optimizer: str = "adamw"
     learning_rate: float | None = None
+    schedule: str = "cosine"
+    warm_up: float = 0.05
+    layer_decay: float = 1.0
+    freeze: int = 0
+    freeze_epochs: int | None = None
     weight_decay: float = 0.01
+    sam_rho: float = 0.0
     dropout: float = 0.6
     input_size: int | None = None
-    self_blend: float = 0.0
-    augment: str = "light"
+    unit_range: bool = False
+    self_blend: float = 0.25
+    augment: str = "strong"
     ramp: float = 0.4
     ranking: float = 0.5
+    label_smoothing: float = 0.0
     ema: float = 0.998
+    precision: str = "auto"
+    compile: bool = False
     frames_per_video: int = 8
+    stop_on_collapse: int = 0
     workers: int | None = None
     seed: int = 0
     device: str = "auto"
+    track: tuple[str, ...] = ()
+    save_minutes: float = 10.0
+    resume: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
+        choices = {
+            "sampling": SAMPLINGS,
+            "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
+            "augment": AUGMENTS,
+            "precision": PRECISIONS,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"the {name} is {', '.join(known[:-1])} or {known[-1]}, not {getattr(self, name)!r}")
+        if unknown := sorted(set(self.track) - set(TRACKERS)):
+            raise UsageError(f"there is no tracker called {unknown[0]!r}", advice=f"Choose {' or '.join(TRACKERS)}.")
+        shares = {
+            "self-blended share": self.self_blend,
+            "ramp": self.ramp,
+            "warm-up": self.warm_up,
+        }
+        for words, share in shares.items():
+            if not 0 <= share <= 1:
+                raise UsageError(f"the {words} must lie between 0 and 1")
+        below_one = {
+            "dropout": self.dropout,
+            "weight decay": self.weight_decay,
+            "decay of the running average": self.ema,
+            "label smoothing": self.label_smoothing,
+        }
+        for words, share in below_one.items():
+            if not 0 <= share < 1:
+                raise UsageError(f"the {words} must lie in [0, 1)")
+        from_zero = {
+            "weight of the ranking loss": self.ranking,
+            "radius of SAM": self.sam_rho,
+            "minutes between two saves": self.save_minutes,
+            "seed": self.seed,
+            "number of workers": self.workers or 0,
+            "number of collapsed epochs": self.stop_on_collapse,
+        }
+        for words, number in from_zero.items():
+            if not 0 <= number < inf:
+                raise UsageError(f"the {words} must be a number from 0 up")
         if self.epochs < 1:
             raise UsageError("training takes at least one epoch")
         if self.batch < 4 or self.batch % 2:
             raise UsageError("a batch holds an even number of crops, 4 or more: half real, half fake")
+        if self.micro_batch is not None and (self.micro_batch < 2 or self.micro_batch % 2):
+            raise UsageError("a micro-batch holds an even number of crops, 2 or more")
         if self.samples_per_epoch is not None and self.samples_per_epoch < self.batch:
             raise UsageError("an epoch must hold at least one batch")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise UsageError("the learning rate must lie between 0 and 1")
-        if not 0 <= self.dropout < 1:
-            raise UsageError("the dropout must lie in [0, 1)")
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError("the decay by layer must lie above 0 and not exceed 1")
+        if not 0 <= self.freeze <= NETWORK_BLOCKS - 1:
+            raise UsageError(f"0 to {NETWORK_BLOCKS - 1} of the network's {NETWORK_BLOCKS} blocks can be frozen")
+        if self.freeze_epochs is not None and self.freeze_epochs < 1:
+            raise UsageError("blocks are frozen for at least one epoch")
         if self.input_size is not None and not 75 <= self.input_size <= 1024:
             raise UsageError("the network takes pictures of 75 to 1024 pixels a side")
-        if not 0 <= self.self_blend <= 1:
-            raise UsageError("the self-blended share must lie between 0 and 1")
-        if self.augment not in ("none", "light", "strong"):
-            raise UsageError("the augmentation is none, light or strong")
-        if not 0 <= self.ramp <= 1:
-            raise UsageError("the ramp is a share between 0 and 1")
-        if not 0 <= self.ranking < inf:
-            raise UsageError("the weight of the ranking loss must be a number from 0 up")
-        if not 0 <= self.weight_decay < 1:
-            raise UsageError("the weight decay must lie in [0, 1)")
-        if self.seed < 0:
-            raise UsageError("the seed must not be negative")
-        if not 0 <= self.ema < 1:
-            raise UsageError("the decay of the running average must lie in [0, 1)")
         if self.frames_per_video < 1:
             raise UsageError("validation needs at least one frame a video")
-        if self.workers is not None and self.workers < 0:
-            raise UsageError("the number of workers must not be negative")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.sampling == "plain" and self.ranking:
+            raise UsageError("plain sampling has no couples to rank", advice="Give --ranking 0 with it.")
+        if self.sampling == "plain" and self.self_blend:
+            raise UsageError("plain sampling blends no faces", advice="Give --self-blend 0 with it.")
+        if self.precision == "fp16" and self.sam_rho:
+            raise UsageError("sharpness-aware minimisation works in bf16 or fp32, not in fp16")
+        if self.resume and self.force:
+            raise UsageError("a training is either resumed or replaced, not both")
+
+
+def train_recipe(name: str) -> TrainConfig:
+    """A whole way to train, from which single settings may then differ.
+
+    Args:
+        name: ``default``, or ``origin`` for the transfer learning of the bootcamp project this one grew from: VGGFace2
+            weights, one logit, plain cross-entropy, batches of 16 from the balanced crops in random order, 80 epochs,
+            256 px with values from 0 to 1, and none of what came later. What it left unsaid is as in
+            facenet-pytorch's example: Adam at a constant rate.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    if name == "default":
+        return TrainConfig()
+    if name != "origin":
+        raise UsageError(f"there is no recipe called {name!r}", advice=f"Choose {' or '.join(RECIPES)}.")
+    return TrainConfig(
+        epochs=80,
+        batch=16,
+        sampling="plain",
+        optimizer="adam",
+        schedule="constant",
+        warm_up=0.0,
+        weight_decay=0.0,
+        input_size=256,
+        unit_range=True,
+        self_blend=0.0,
+        augment="none",
+        ranking=0.0,
+        ema=0.0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

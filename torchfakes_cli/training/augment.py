@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.detector.preprocess import resize_crop
+from torchfakes_cli.video import h264_round_trip
 
 Level = Literal["none", "light", "strong"]
 Picture = NDArray[np.uint8]
@@ -30,6 +31,7 @@ class Augmentation:
         blur: Gaussian sigma in pixels of the result; 0 for none.
         noise: standard deviation in grey levels; 0 for none.
         jpeg: quality, 1 to 100; 0 for none.
+        h264: constant rate factor of a video encoder, 1 to 51; 0 for none.
         noise_seed: of the noise.
     """
 
@@ -40,6 +42,7 @@ class Augmentation:
     blur: float = 0.0
     noise: float = 0.0
     jpeg: int = 0
+    h264: int = 0
     noise_seed: int = 0
 
     @classmethod
@@ -47,7 +50,7 @@ class Augmentation:
         """Draw changes.
 
         Args:
-            level: ``none``; ``light`` is flips, small shifts, tone and mild JPEG; ``strong`` adds heavy compression,
+            level: ``none``; ``light`` is flips, small shifts, tone and mild JPEG; ``strong`` adds heavy JPEG, H.264,
                 reduction, blur and noise.
             rng: decides everything.
             strength: 0 to 1, scales the odds of what destroys detail, so that training can start with clear pictures.
@@ -71,7 +74,9 @@ class Augmentation:
             shrink=rng.uniform(1.2, 2.5) if strong and sometimes(0.4) else 1.0,
             blur=rng.uniform(0.3, 1.2) if strong and sometimes(0.35) else 0.0,
             noise=rng.uniform(1, 6) if strong and sometimes(0.2) else 0.0,
-            jpeg=int(rng.integers(30 if strong else 60, 100)) if sometimes(0.6) else 0,
+            jpeg=int(rng.integers(30 if strong else 60, 101)) if sometimes(0.6) else 0,
+            # What FaceForensics++ calls c23 and c40, and all between.
+            h264=int(rng.integers(23, 41)) if strong and sometimes(0.4) else 0,
             noise_seed=int(rng.integers(1 << 31)),
         )
 
@@ -94,12 +99,9 @@ class Augmentation:
         left, top, kept = (round(share * side) for share in self.window)
         picture = resize_crop(np.ascontiguousarray(crop[top : top + kept, left : left + kept]), size)
         if self.flip:
-            picture = np.ascontiguousarray(picture[:, ::-1])
+            picture = np.asarray(cv2.flip(picture, 1), np.uint8)
         if self.tone != self.tone_of_nothing():
-            contrast, brightness, *gains = self.tone
-            scale = np.array(gains, np.float32) * contrast
-            toned = picture.astype(np.float32) * scale + (brightness + 128 * (1 - contrast))
-            picture = np.clip(toned, 0, 255).astype(np.uint8)
+            picture = _toned(picture, *self.tone)
         if self.shrink > 1:
             small = max(16, round(size / self.shrink))
             reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
@@ -107,17 +109,28 @@ class Augmentation:
         if self.blur > 0:
             picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), self.blur), np.uint8)
         if self.noise > 0:
-            noise = np.random.default_rng(self.noise_seed).normal(0, self.noise, picture.shape)
-            picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
-        return jpeg_round_trip(picture, self.jpeg) if self.jpeg else picture
+            noise = np.random.default_rng(self.noise_seed).standard_normal(picture.shape, np.float32)
+            picture = np.clip(picture + self.noise * noise, 0, 255).astype(np.uint8)
+        if self.jpeg:
+            picture = jpeg_round_trip(picture, self.jpeg)
+        # Last, as films are edited from compressed pictures and then compressed as a whole. A crop by itself is a key
+        # frame: were the real face and the fake one encoded together, one would carry over into the other.
+        return h264_round_trip([picture], self.h264)[0] if self.h264 else picture
+
+
+def _toned(picture: Picture, contrast: float, brightness: float, *gains: float) -> Picture:
+    """Change contrast about the middle grey, brightness, and the gain of each colour, through a table of 256 values."""
+    values = np.arange(256, dtype=np.float32)[:, None] * np.array(gains, np.float32) * contrast
+    table = np.clip(values + (brightness + 128 * (1 - contrast)), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(picture, table[None]), np.uint8)
 
 
 def jpeg_round_trip(picture: Picture, quality: int) -> Picture:
     """Compress and decompress an RGB picture as JPEG at a quality from 1 to 100."""
-    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError("the picture could not be encoded as JPEG")
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if decoded is None:
         raise ValueError("the picture could not be decoded from JPEG")
-    return np.ascontiguousarray(decoded[..., ::-1], np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

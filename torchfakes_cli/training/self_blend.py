@@ -83,12 +83,11 @@ def self_blend(
     base = target.pixels
     source = _nudged(base, rng) if donor is None else _match_colours(_carried_over(donor, target), base)
     subtle = rng.random() < strength * 0.5
-    if rng.random() < 0.5 or donor is not None:
-        source = _restyled(source, rng, subtle)
+    # Either side may be the coarser or the brighter one: were it always the face, softness itself would tell a fake.
+    if donor is not None or rng.random() < 0.5:
+        source = _refined(_restyled(source, rng, subtle), rng, subtle)
     else:
-        base = _restyled(base, rng, subtle)
-    if rng.random() < 0.35:
-        source = _coarsened(source, rng)
+        base = _refined(_restyled(base, rng, subtle), rng, subtle)
     opacity = 1.0 if donor is not None or rng.random() > strength else float(rng.choice(OPACITIES))
     fake = blend(base, source, blending_mask(target, rng) * opacity)
     # A coloured face in a grey picture would teach nothing.
@@ -187,7 +186,7 @@ def _match_colours(source: Picture, target: Picture) -> Picture:
 
 
 def _restyled(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Picture:
-    """Change colours, and grain too: what tells the two parts of a blend apart."""
+    """Change colours, one of the things that tell the two parts of a blend apart."""
     gain = 0.5 if subtle else 1.0
     image = pixels.astype(np.float32)
     if rng.random() < 0.7:
@@ -201,18 +200,27 @@ def _restyled(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Pictur
         hsv[..., 0] = (hsv[..., 0] + rng.uniform(-6, 6) * gain) % 180
         hsv[..., 1:] = np.clip(hsv[..., 1:] * (1 + rng.uniform(-0.3, 0.3, 2) * gain), 0, 255)
         image = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32)
-    restyled = image.astype(np.uint8)
-    if rng.random() < 0.5:
-        blurred = cv2.GaussianBlur(restyled, (0, 0), rng.uniform(0.8, 2.0))
-        amount = rng.uniform(0.3, 1.2) * gain
-        restyled = np.clip(restyled + amount * (restyled.astype(np.float32) - blurred), 0, 255).astype(np.uint8)
-    return restyled
+    return image.astype(np.uint8)
+
+
+def _refined(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Picture:
+    """Change the fineness of detail, the other thing: coarser, sharper, or (three times in ten) as it is."""
+    chance = rng.random()
+    if chance < 0.35:
+        return _coarsened(pixels, rng)
+    return _sharpened(pixels, rng, 0.5 if subtle else 1.0) if chance < 0.7 else pixels
+
+
+def _sharpened(pixels: Picture, rng: np.random.Generator, gain: float) -> Picture:
+    blurred = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.8, 2.0)).astype(np.float32)
+    amount = rng.uniform(0.3, 1.2) * gain
+    return np.clip(pixels + amount * (pixels - blurred), 0, 255).astype(np.uint8)
 
 
 def _coarsened(pixels: Picture, rng: np.random.Generator) -> Picture:
-    """Shrink by 1.5 to 4 and enlarge again: generators work at a size of their own."""
+    """Shrink by 2 to 4 and enlarge again: generators work at a size of their own."""
     side = pixels.shape[0]
-    small = max(24, round(side / rng.uniform(1.5, 4)))
+    small = max(24, round(side / rng.uniform(2, 4)))
     reduced = cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA)
     back = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(reduced, (side, side), interpolation=back), np.uint8)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
@@ -43,16 +44,20 @@ def h264_round_trip(pictures: Sequence[Picture], crf: int, *, preset: str = "ver
     encoder.options = {"crf": str(crf), "preset": preset, "x264-params": "log-level=none"}
     decoder: VideoCodecContext = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
+    # Threads for each conversion of a small picture cost ten times what they bring, and more where others are at work.
+    reformatter, threads = VideoReformatter(), 1
     packets = []
     for place, picture in enumerate(pictures):
         # 4:2:0 needs even sides: the last row and column are doubled, and cut off again below.
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        frame = reformatter.reformat(frame, format="yuv420p", threads=threads)
         frame.pts = place
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
-    decoded = [frame.to_ndarray(format="rgb24")[:height, :width] for frame in frames]
+    shown = [reformatter.reformat(frame, format="rgb24", threads=threads).to_ndarray() for frame in frames]
+    decoded = [picture[:height, :width] for picture in shown]
     if len(decoded) != len(pictures):
         raise ValueError(f"{len(decoded)} of {len(pictures)} pictures came back from the encoder")
     return [np.ascontiguousarray(picture, np.uint8) for picture in decoded]

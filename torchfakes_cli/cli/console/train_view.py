@@ -9,7 +9,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.measure import Scores
-    from torchfakes_cli.training.train import TrainSummary
+    from torchfakes_cli.training.outcome import TrainSummary
 
 
 def training_table(summary: TrainSummary) -> Table:

@@ -1,0 +1,120 @@
+"""How fast crops are loaded and learnt from, against a straightforward loop in the same run. Prints; asserts no time.
+
+pytest -m benchmark -s tests/benchmark/test_training_speed.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.benchmark.plain_training import PlainCrops, plain_loader, plain_steps
+from tests.portraits import scene
+from tests.training.crop_folders import row
+from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.detector import Header
+from torchfakes_cli.detector.network import build_network
+from torchfakes_cli.training.average import RunningAverage
+from torchfakes_cli.training.loading import TrainingCrops
+from torchfakes_cli.training.manifest import COLUMNS, read_manifest
+from torchfakes_cli.training.processes import Processes
+from torchfakes_cli.training.update import Updater
+
+pytestmark = pytest.mark.benchmark
+BATCH, WORKERS = 16, 1
+#: Alternated, so that whatever else the machine does meets both.
+ROUNDS = 3
+LOADED, LEARNT = 20, 3
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sharp portraits of 256 px, as ``prepare`` writes them."""
+    folder, rows = tmp_path_factory.mktemp("crops"), []
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        face = scene((256, 256), (128, 128), 170 + number) + rng.normal(0, 4, (256, 256, 3))
+        for label, method in (("real", "film"), ("fake", "swap")):
+            name = f"train/{label}/{method}/p{number}/0_1.png"
+            (folder / name).parent.mkdir(parents=True)
+            cv2.imwrite(str(folder / name), np.clip(face, 0, 255).astype(np.uint8)[..., ::-1])
+            line = row(name, "train", label, method, number, 0)
+            rows.append(line | {k: v * 256 / 96 for k, v in line.items() if k[0] == "l" and k[1] in "xy"})
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "manifest.csv", index=False)
+    (folder / "prepare.json").write_text(json.dumps({"settings": {"margin": 1.3}}))
+    return folder
+
+
+def own(folder: Path, augment: str, batches: int) -> TrainingCrops:
+    config = TrainConfig(
+        batch=BATCH, samples_per_epoch=BATCH * batches, epochs=ROUNDS + 1, augment=augment, ramp=0.0, self_blend=0.0,
+        workers=WORKERS, input_size=160,
+    )  # fmt: skip
+    return TrainingCrops(read_manifest(folder), folder, config, Processes(), pin=False)
+
+
+def plain(folder: Path, augment: str, batches: int) -> PlainCrops:
+    files = [(path, float("fake" in path.parts)) for path in sorted(folder.rglob("*.png"))]
+    return PlainCrops(files, augment, BATCH * batches)
+
+
+def crops_per_second(steps: Iterator[object], count: int) -> float:
+    """After one step that starts the processes and warms up."""
+    next(steps)
+    started, done = time.perf_counter(), 0
+    for _ in steps:
+        done += 1
+        if done == count:
+            break
+    return done * BATCH / (time.perf_counter() - started)
+
+
+def own_steps(folder: Path, augment: str) -> Iterator[None]:
+    config = TrainConfig(start="scratch", batch=BATCH, augment=augment, device="cpu")
+    network = build_network().to(memory_format=torch.channels_last)
+    average = RunningAverage(network, config.ema)
+    header, cpu = Header(name="x"), torch.device("cpu")
+    updater = Updater(network, config, header, cpu, 1000, Processes(), pytest.fail)
+    updater.begin_epoch(1)
+    for step, batch in enumerate(own(folder, augment, LEARNT + 1).epoch(1, 0)):
+        updater.update(step, batch.pictures, batch.labels)
+        average.follow(step)
+        yield
+
+
+def report(what: str, own_rates: list[float], plain_rates: list[float]) -> None:
+    ratios = sorted(mine / theirs for mine, theirs in zip(own_rates, plain_rates, strict=True))
+    print(
+        f"\n{what}, {os.cpu_count()} cores, {WORKERS} loading process, median of {ROUNDS} alternated rounds:"
+        f"\n  torchfakes  {np.median(own_rates):7.1f} crops a second"
+        f"\n  plain loop  {np.median(plain_rates):7.1f} crops a second"
+        f"\n  {np.median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
+
+
+@pytest.mark.parametrize("augment", ["none", "strong"])
+def test_loading(crops: Path, augment: str) -> None:
+    own_rates, plain_rates = [], []
+    for _ in range(ROUNDS):
+        own_rates.append(crops_per_second(own(crops, augment, LOADED + 1).epoch(1, 0), LOADED))
+        dataset = plain(crops, augment, LOADED + 1)
+        plain_rates.append(crops_per_second(iter(plain_loader(dataset, BATCH, WORKERS)), LOADED))
+    report(f"loading with --augment {augment}", own_rates, plain_rates)
+
+
+def test_training(crops: Path) -> None:
+    own_rates, plain_rates = [], []
+    for _ in range(ROUNDS):
+        own_rates.append(crops_per_second(own_steps(crops, "strong"), LEARNT))
+        loader = plain_loader(plain(crops, "strong", LEARNT + 1), BATCH, WORKERS)
+        plain_rates.append(crops_per_second(plain_steps(iter(loader)), LEARNT))
+    report("training at 160 px with --augment strong, batch 16", own_rates, plain_rates)

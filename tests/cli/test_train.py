@@ -1,0 +1,47 @@
+"""``torchfakes train`` turns what the user gave, a recipe or an interrupted training into the settings that count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.training.crop_folders import write_crops
+from torchfakes_cli.cli import app
+from torchfakes_cli.detector import load_checkpoint
+
+TINY = ("--from", "scratch", "--epochs", 1, "--samples-per-epoch", 4, "--batch", 4, "--workers", 0, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_crops(tmp_path_factory.mktemp("crops"), {"train": 1, "val": 1}, frames=2)
+
+
+def train(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["train", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_a_recipe_gives_what_the_user_does_not(crops: Path, tmp_path: Path) -> None:
+    ended = train(crops, "--recipe", "origin", *TINY, "--input-size", 75, "--optimizer", "sgd", "--out", tmp_path)
+    assert ended.exit_code == 0, ended.output
+    header = load_checkpoint(tmp_path / "last.safetensors")[1]
+    config = header.training["config"]
+    assert (config["epochs"], config["optimizer"], config["input_size"]) == (1, "sgd", 75)
+    assert (config["sampling"], config["augment"], config["ranking"], config["ema"]) == ("plain", "none", 0.0, 0.0)
+    assert (header.mean, header.scale) == (0.0, 255.0)
+    assert "curves.png" in ended.stderr
+
+
+def test_settings_that_contradict_each_other_are_usage_errors(crops: Path, tmp_path: Path) -> None:
+    ended = train(crops, "--sampling", "plain", "--out", tmp_path / "run")
+    assert ended.exit_code == 2
+    assert "--ranking 0" in ended.stderr
+    assert train(crops, "--resume", "--force", "--out", tmp_path).exit_code in (1, 2)
+
+
+def test_nothing_to_resume_is_an_error_with_advice(crops: Path, tmp_path: Path) -> None:
+    ended = train(crops, "--resume", "--out", tmp_path)
+    assert ended.exit_code == 1
+    assert "nothing to resume" in ended.stderr

@@ -1,0 +1,60 @@
+"""Two processes that torchrun starts learn what one learns from the same batch in two halves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.crop_folders import write_crops
+from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.detector import load_checkpoint
+from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.loading import TrainingCrops
+from torchfakes_cli.training.manifest import read_manifest
+from torchfakes_cli.training.processes import Processes
+
+OPTIONS = ("--from", "scratch", "--epochs", 1, "--samples-per-epoch", 24, "--batch", 8, "--input-size", 75,
+           "--workers", 0, "--device", "cpu", "--dropout", 0, "--precision", "fp32", "--ema", 0, "--optimizer", "sgd",
+           "--learning-rate", 0.001)  # fmt: skip
+
+
+def test_processes_share_every_batch(tmp_path: Path) -> None:
+    folder = write_crops(tmp_path, {"train": 2}, frames=2)
+    config = TrainConfig(batch=8, samples_per_epoch=16, input_size=75, workers=0, epochs=2)
+    table = read_manifest(folder)
+    whole = list(TrainingCrops(table, folder, config, Processes(), pin=False).epoch(2, 2))
+    halves = [list(TrainingCrops(table, folder, config, Processes(rank, 2), pin=False).epoch(2, 2)) for rank in (0, 1)]
+    assert len(whole) == 2
+    for batch, *parts in zip(whole, *halves, strict=True):
+        assert torch.equal(batch.pictures, torch.cat([part.pictures for part in parts]))
+        assert torch.equal(batch.labels, torch.cat([part.labels for part in parts]))
+    with pytest.raises(UsageError, match="can't be shared among 3 processes"):
+        TrainingCrops(table, folder, config, Processes(0, 3), pin=False)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_in_two_halves(tmp_path: Path) -> None:
+    """Compared are the weights after three steps, not batch norm's running figures.
+
+    Each process normalises its own half, as one process does with micro-batches of half the size; but that one follows
+    both halves in turn with its running figures, and the two processes' figures are averaged.
+    """
+    folder = write_crops(tmp_path / "crops", {"train": 2, "val": 1}, frames=2)
+    command = ["-m", "torchfakes_cli", "train", folder, *OPTIONS]
+    runs = {
+        "one": [sys.executable, *command, "--micro-batch", 4],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, *command],
+    }
+    for name, arguments in runs.items():
+        ended = subprocess.run([*map(str, arguments), "--out", tmp_path / name], capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.count("validation") == 1
+    one, two = (load_checkpoint(tmp_path / name / "last.safetensors")[0] for name in runs)
+    for name, tensor in one.items():
+        if "running" not in name:
+            assert torch.allclose(tensor, two[name], rtol=1e-3, atol=1e-5), name
+    assert len((tmp_path / "two" / "log.csv").read_text().splitlines()) == 2
