@@ -61,6 +61,14 @@ def test_imports_run_one_way(module: Path) -> None:
             assert targets & (MAY_IMPORT[room] | {room}), f"{room} must not import {name}"
 
 
+def test_the_rooms_of_training_follow_its_steps() -> None:
+    steps = ["corpora", "crops", "evaluation", "fitting"]
+    for place, step in enumerate(steps):
+        later = {f"torchfakes_cli.training.{name}" for name in steps[place + 1 :]}
+        for module in (PACKAGE / "training" / step).glob("*.py"):
+            assert not {".".join(name.split(".")[:3]) for name in imports(module)} & later, module
+
+
 @pytest.mark.parametrize("base", ["records.py", "errors.py", "config.py"])
 def test_the_base_imports_no_room(base: str) -> None:
     ours = {name for name in imports(PACKAGE / base) if name.startswith("torchfakes_cli")}

@@ -413,7 +413,8 @@ class EvaluateConfig:
         models: paths of the detectors; the one that ships if empty.
         split: ``train``, ``val``, ``test`` or ``all``.
         frames_per_video: at most so many crops of each person in each video, spread evenly.
-        robustness: kinds of damage to try, see :mod:`torchfakes_cli.training.perturb`, or ``all``; none if empty.
+        robustness: kinds of damage to try, or ``all``, see :mod:`torchfakes_cli.training.evaluation.perturb`; none if
+            empty.
         levels: of each kind, from 1 (mild) to 5 (severe).
         robustness_frames: as ``frames_per_video``, for the damaged crops.
         rounds: of the bootstrap that gives the intervals.

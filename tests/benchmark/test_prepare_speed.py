@@ -20,8 +20,8 @@ from tests.portraits import scene
 from torchfakes_cli.config import FaceConfig, PrepareConfig, SamplingConfig
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.training.corpora import SourceVideo
-from torchfakes_cli.training.extract import DETECTION_BATCH, ExtractConfig
-from torchfakes_cli.training.workers import Task, extract
+from torchfakes_cli.training.crops.extract import DETECTION_BATCH, ExtractConfig
+from torchfakes_cli.training.crops.workers import Task, extract
 from torchfakes_cli.video import VideoReader
 
 pytestmark = pytest.mark.benchmark

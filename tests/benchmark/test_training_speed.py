@@ -23,11 +23,11 @@ from tests.training.crop_folders import row
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import Header
 from torchfakes_cli.detector.network import build_network
-from torchfakes_cli.training.average import RunningAverage
-from torchfakes_cli.training.loading import TrainingCrops
-from torchfakes_cli.training.manifest import COLUMNS, read_manifest
-from torchfakes_cli.training.processes import Processes
-from torchfakes_cli.training.update import Updater
+from torchfakes_cli.training.crops.manifest import COLUMNS, read_manifest
+from torchfakes_cli.training.fitting.average import RunningAverage
+from torchfakes_cli.training.fitting.loading import TrainingCrops
+from torchfakes_cli.training.fitting.processes import Processes
+from torchfakes_cli.training.fitting.update import Updater
 
 pytestmark = pytest.mark.benchmark
 BATCH, WORKERS = 16, 1

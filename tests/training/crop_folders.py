@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tests.portraits import scene
-from torchfakes_cli.training.manifest import COLUMNS, LANDMARK_COLUMNS
+from torchfakes_cli.training.crops.manifest import COLUMNS, LANDMARK_COLUMNS
 
 SIDE = 96
 #: Eyes, nose and mouth corners of the portrait in a crop of ``SIDE``.

@@ -17,7 +17,7 @@ from torchfakes_cli.config import EvaluateConfig
 from torchfakes_cli.detector import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
-from torchfakes_cli.training.calibrate import (
+from torchfakes_cli.training.evaluation.calibrate import (
     calibrate,
     check_target,
     cross_validated,

@@ -9,7 +9,7 @@ import pytest
 from tests.training.layouts import write_damaged_faceforensics
 from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.training import PrepareSummary, prepare_corpus
-from torchfakes_cli.training.manifest import read_manifest
+from torchfakes_cli.training.crops.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

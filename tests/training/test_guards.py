@@ -17,10 +17,10 @@ from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.training import train_detector
-from torchfakes_cli.training.guards import auc_error, check_duplicates, check_validation, collapse_warning
-from torchfakes_cli.training.manifest import read_manifest
-from torchfakes_cli.training.measure import Scores
-from torchfakes_cli.training.metrics import roc_auc
+from torchfakes_cli.training.crops.manifest import read_manifest
+from torchfakes_cli.training.evaluation.measure import Scores
+from torchfakes_cli.training.evaluation.metrics import roc_auc
+from torchfakes_cli.training.fitting.guards import auc_error, check_duplicates, check_validation, collapse_warning
 
 QUICK = replace(TINY, epochs=1, samples_per_epoch=4, batch=4, optimizer="sgd")
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchfakes_cli.training.corpora import SourceVideo, read_corpus
-from torchfakes_cli.training.splits import assign_splits, left_out
+from torchfakes_cli.training.crops.splits import assign_splits, left_out
 
 People = Callable[[SourceVideo], set[str]]
 

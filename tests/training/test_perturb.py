@@ -7,7 +7,14 @@ import pytest
 
 from tests.portraits import scene
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.training.perturb import LEVELS, MEANING, Kind, Perturbation, chosen_perturbations, perturb
+from torchfakes_cli.training.evaluation.perturb import (
+    LEVELS,
+    MEANING,
+    Kind,
+    Perturbation,
+    chosen_perturbations,
+    perturb,
+)
 
 #: A person's crops differ in size, and odd sides are no exception.
 CLIP = [scene((side, side), (side / 2, side / 2), side * 0.68) for side in (96, 101, 128)]

@@ -22,10 +22,10 @@ from torchfakes_cli.config import FaceConfig, PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
 from torchfakes_cli.training import PrepareSummary, prepare_corpus
 from torchfakes_cli.training.corpora import SourceVideo
-from torchfakes_cli.training.extract import ExtractConfig
-from torchfakes_cli.training.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
-from torchfakes_cli.training.parts import workplace
-from torchfakes_cli.training.workers import Task, run_tasks
+from torchfakes_cli.training.crops.extract import ExtractConfig
+from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
+from torchfakes_cli.training.crops.parts import workplace
+from torchfakes_cli.training.crops.workers import Task, run_tasks
 
 Pixels = NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.layouts import write_faceforensics
-from torchfakes_cli.training.manifest import read_manifest
+from torchfakes_cli.training.crops.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 

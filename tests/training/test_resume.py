@@ -22,8 +22,8 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import load_checkpoint
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
 from torchfakes_cli.training import saved_config, train_detector
-from torchfakes_cli.training.outcome import TrainProgress
-from torchfakes_cli.training.state import STATE, load_state
+from torchfakes_cli.training.fitting.outcome import TrainProgress
+from torchfakes_cli.training.fitting.state import STATE, load_state
 
 #: Everything that could carry something from step to step: dropout, momentum, an average, blending, augmentation.
 EAGER = TrainConfig(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import Corpus, SourceVideo
-from torchfakes_cli.training.splits import assign_splits, left_out
+from torchfakes_cli.training.crops.splits import assign_splits, left_out
 
 
 def _video(name: str, group: str, label: str = "real", method: str = "film", **more: str) -> SourceVideo:

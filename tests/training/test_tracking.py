@@ -14,10 +14,10 @@ from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.training import train_detector
-from torchfakes_cli.training.blocks import BLOCKS
-from torchfakes_cli.training.curves import write_curves
-from torchfakes_cli.training.journal import EpochRecord, write_log
-from torchfakes_cli.training.tracking import StepRecord, open_trackers
+from torchfakes_cli.training.fitting.blocks import BLOCKS
+from torchfakes_cli.training.fitting.curves import write_curves
+from torchfakes_cli.training.fitting.journal import EpochRecord, write_log
+from torchfakes_cli.training.fitting.tracking import StepRecord, open_trackers
 
 STEP = StepRecord(10, 0.6, 0.7, 1e-3, 20.0, 900.0, 2.0, tuple(0.1 * place for place in range(len(BLOCKS))))
 

@@ -16,14 +16,14 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, OutputError
-from torchfakes_cli.training.couples import CoupleDataset
-from torchfakes_cli.training.data import read_crop
-from torchfakes_cli.training.losses import couple_loss
-from torchfakes_cli.training.manifest import read_manifest
-from torchfakes_cli.training.measure import verdict_counts, video_scores
-from torchfakes_cli.training.optimise import rate_factor
-from torchfakes_cli.training.outcome import TrainProgress, TrainSummary
-from torchfakes_cli.training.train import train_detector
+from torchfakes_cli.training.crops.manifest import read_manifest
+from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.evaluation.measure import verdict_counts, video_scores
+from torchfakes_cli.training.fitting.couples import CoupleDataset
+from torchfakes_cli.training.fitting.losses import couple_loss
+from torchfakes_cli.training.fitting.optimise import rate_factor
+from torchfakes_cli.training.fitting.outcome import TrainProgress, TrainSummary
+from torchfakes_cli.training.fitting.train import train_detector
 
 TINY = TrainConfig(
     start="scratch", epochs=2, samples_per_epoch=56, batch=8, input_size=75, workers=0, dropout=0.0, augment="none",

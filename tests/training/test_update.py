@@ -18,14 +18,14 @@ from torchfakes_cli.config import NETWORK_BLOCKS, TrainConfig, train_recipe
 from torchfakes_cli.detector import Header
 from torchfakes_cli.detector.network import build_network
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.training.average import RunningAverage
-from torchfakes_cli.training.blocks import BLOCKS, block_parameters, gradient_norms, set_training
-from torchfakes_cli.training.fast_convolution import FastConvolution, quicken_convolutions
-from torchfakes_cli.training.losses import couple_loss
-from torchfakes_cli.training.optimise import build_optimizer, rate_factor, set_rate
-from torchfakes_cli.training.processes import Processes
-from torchfakes_cli.training.sam import at_the_worst_nearby
-from torchfakes_cli.training.update import Updater
+from torchfakes_cli.training.fitting.average import RunningAverage
+from torchfakes_cli.training.fitting.blocks import BLOCKS, block_parameters, gradient_norms, set_training
+from torchfakes_cli.training.fitting.fast_convolution import FastConvolution, quicken_convolutions
+from torchfakes_cli.training.fitting.losses import couple_loss
+from torchfakes_cli.training.fitting.optimise import build_optimizer, rate_factor, set_rate
+from torchfakes_cli.training.fitting.processes import Processes
+from torchfakes_cli.training.fitting.sam import at_the_worst_nearby
+from torchfakes_cli.training.fitting.update import Updater
 
 PLAIN = TrainConfig(start="scratch", batch=4, dropout=0.0, input_size=75, precision="fp32", optimizer="sgd", ema=0.0)
 

@@ -14,7 +14,7 @@ from torchfakes_cli.config import PrepareConfig, TrainConfig, train_recipe
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.training.outcome import TrainProgress, TrainSummary
+    from torchfakes_cli.training.fitting.outcome import TrainProgress, TrainSummary
 
 _START = "Start and length"
 _DATA = "Data"

@@ -1,4 +1,7 @@
-"""From a corpus to a detector: crops, training, evaluation. Loaded when first used."""
+"""From a corpus to a detector, a room a step: ``corpora``, ``crops``, ``fitting`` and ``evaluation``.
+
+The names of this package are loaded when first used.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training.evaluate import EvaluateSummary, evaluate_detector
-    from torchfakes_cli.training.prepare import prepare_corpus
-    from torchfakes_cli.training.state import STATE, saved_config
-    from torchfakes_cli.training.summary import PrepareSummary
-    from torchfakes_cli.training.train import train_detector
+    from torchfakes_cli.training.crops.prepare import prepare_corpus
+    from torchfakes_cli.training.crops.summary import PrepareSummary
+    from torchfakes_cli.training.evaluation.evaluate import EvaluateSummary, evaluate_detector
+    from torchfakes_cli.training.fitting.state import STATE, saved_config
+    from torchfakes_cli.training.fitting.train import train_detector
 
 _HOME = {
-    "EvaluateSummary": "evaluate",
-    "PrepareSummary": "summary",
-    "STATE": "state",
-    "evaluate_detector": "evaluate",
-    "prepare_corpus": "prepare",
-    "saved_config": "state",
-    "train_detector": "train",
+    "EvaluateSummary": "evaluation.evaluate",
+    "PrepareSummary": "crops.summary",
+    "STATE": "fitting.state",
+    "evaluate_detector": "evaluation.evaluate",
+    "prepare_corpus": "crops.prepare",
+    "saved_config": "fitting.state",
+    "train_detector": "fitting.train",
 }
 
 __all__ = [

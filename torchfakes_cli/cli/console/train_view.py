@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training.measure import Scores
-    from torchfakes_cli.training.outcome import TrainSummary
+    from torchfakes_cli.training.evaluation.measure import Scores
+    from torchfakes_cli.training.fitting.outcome import TrainSummary
 
 
 def training_table(summary: TrainSummary) -> Table:

@@ -1,0 +1,1 @@
+"""``prepare``: from a corpus to face crops and their manifest."""

@@ -1,0 +1,1 @@
+"""``evaluate``: how good detectors are, with intervals, under damage, and calibrated anew."""

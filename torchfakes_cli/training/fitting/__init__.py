@@ -1,0 +1,1 @@
+"""``train``: from crops to a calibrated detector in one checkpoint."""

@@ -1,0 +1,108 @@
+"""The processes that read, blend and augment crops while the network learns from those before."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.fitting.couples import CoupleDataset
+from torchfakes_cli.training.fitting.data import Batch, collate
+from torchfakes_cli.training.fitting.plain import PlainDataset
+from torchfakes_cli.training.fitting.processes import Processes
+
+#: More reading processes than this only help where there are more cards than one.
+MAX_WORKERS = 8
+
+
+class TrainingCrops:
+    """All that a training will be shown, update by update.
+
+    What is drawn follows from its number, and an update's numbers from the update's: a resumed training sees the same.
+
+    Args:
+        table: training rows of a manifest.
+        folder: the manifest's.
+        config: of the training, with the input size settled.
+        processes: that share a batch.
+        pin: bring pictures into memory that a card reads fast.
+
+    Attributes:
+        steps_per_epoch: updates an epoch.
+
+    Raises:
+        DataError: a class is missing.
+        UsageError: the batch can't be shared among the processes.
+    """
+
+    def __init__(
+        self, table: pd.DataFrame, folder: Path, config: TrainConfig, processes: Processes, *, pin: bool
+    ) -> None:
+        if config.batch % (2 * processes.count):
+            cause = f"a batch of {config.batch} can't be shared among {processes.count} processes in couples"
+            raise UsageError(cause, advice=f"Choose a --batch that {2 * processes.count} divides.")
+        per_epoch = config.samples_per_epoch or max(config.batch, int(table["balanced"].astype(bool).sum()))
+        self.steps_per_epoch = max(1, per_epoch // config.batch)
+        crops = self.steps_per_epoch * config.epochs * config.batch
+        dataset: CoupleDataset | PlainDataset
+        if config.sampling == "plain":
+            dataset, per_batch = PlainDataset(table, folder, config, crops), config.batch
+        else:
+            dataset, per_batch = CoupleDataset(table, folder, config, crops // 2), config.batch // 2
+        self._sampler = _Numbers(per_batch, processes)
+        workers = config.workers if config.workers is not None else _usual_workers(processes)
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size=per_batch // processes.count,
+            sampler=self._sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_init_worker,
+            pin_memory=pin,
+            # One of its own: the loader's draw from the common one would depend on how often training was resumed.
+            generator=torch.Generator(),
+        )
+
+    def epoch(self, epoch: int, step: int) -> Iterator[Batch]:
+        """The batches from an update (from 0) to the end of an epoch (from 1)."""
+        self._sampler.steps = range(step, epoch * self.steps_per_epoch)
+        return iter(self._loader)
+
+
+class _Numbers(Sampler[int]):
+    """The numbers that this process draws for some updates; each process takes its part of every batch."""
+
+    def __init__(self, per_batch: int, processes: Processes) -> None:
+        self.steps = range(0)
+        self._per_batch = per_batch
+        self._processes = processes
+
+    def __len__(self) -> int:
+        return len(self.steps) * self._per_batch // self._processes.count
+
+    def __iter__(self) -> Iterator[int]:
+        share = self._per_batch // self._processes.count
+        for step in self.steps:
+            start = step * self._per_batch + self._processes.rank * share
+            yield from range(start, start + share)
+
+
+def _usual_workers(processes: Processes) -> int:
+    return min(MAX_WORKERS, max(1, ((os.cpu_count() or 1) - 1) // processes.count))
+
+
+def _init_worker(_: int) -> None:
+    """Keep a reading process to one thread, as the processes are the parallelism, and leave Ctrl-C to the training."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,366 @@
+"""Training: from a folder of crops to a calibrated detector in one checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.detector.checkpoint import save_checkpoint
+from torchfakes_cli.detector.network import build_network, portable_state
+from torchfakes_cli.detector.scoring import choose_device
+from torchfakes_cli.errors import DataError, ModelError, OutputError
+from torchfakes_cli.training.crops.manifest import read_manifest, usable
+from torchfakes_cli.training.evaluation.measure import (
+    Scores,
+    calibrated,
+    measure,
+    moving_pictures,
+    score_crops,
+    thinned,
+)
+from torchfakes_cli.training.fitting.average import RunningAverage
+from torchfakes_cli.training.fitting.curves import CURVES, write_curves
+from torchfakes_cli.training.fitting.data import Batch
+from torchfakes_cli.training.fitting.guards import check_duplicates, check_splits, check_validation, collapse_warning
+from torchfakes_cli.training.fitting.interruption import uninterrupted
+from torchfakes_cli.training.fitting.journal import LOG, EpochRecord, validation_loss, write_log
+from torchfakes_cli.training.fitting.loading import TrainingCrops
+from torchfakes_cli.training.fitting.memory import peak_memory_mb
+from torchfakes_cli.training.fitting.outcome import BEST, LAST, TrainProgress, TrainSummary, conclude
+from torchfakes_cli.training.fitting.processes import Processes, joined_processes, local_device
+from torchfakes_cli.training.fitting.start import starting_point
+from torchfakes_cli.training.fitting.state import STATE, Standing, Tally, check_same, load_state, save_state
+from torchfakes_cli.training.fitting.tracking import TRACK_EVERY, StepRecord, Tracker, check_trackers, open_trackers
+from torchfakes_cli.training.fitting.update import DivergedError, Update, Updater
+
+#: Training gives up when more than this share of the crops drawn can't be read …
+MAX_UNREADABLE = 0.05
+#: … and at least so many of them.
+MIN_UNREADABLE = 20
+
+
+def train_detector(
+    crops: str | os.PathLike[str],
+    config: TrainConfig | None = None,
+    progress: Callable[[TrainProgress], None] | None = None,
+) -> TrainSummary:
+    """Train on a folder written by ``prepare``.
+
+    Each epoch is validated on people the network doesn't train on; the best and the last checkpoint are kept, both
+    calibrated on those people. At the end the best one is measured on the test groups. What an interrupted training
+    needs to go on is kept beside them until then.
+
+    Args:
+        crops: folder with a manifest.
+        config: how.
+        progress: called after each step.
+
+    Returns:
+        What it gave, in every one of several processes; only the first writes and calls back.
+
+    Raises:
+        DataError: the crops can't be trained on.
+        ModelError: the start can't be loaded, the loss is no number any more, or memory doesn't suffice.
+        OutputError: the output folder holds another training, or none to resume; or a file can't be written.
+        UsageError: the machine can't do what is asked for, or a resumed training was begun with other settings.
+    """
+    config = config or TrainConfig()
+    folder = Path(crops)
+    device = local_device(choose_device(config.device))
+    with joined_processes(device) as processes:
+        training = _Training(folder, read_manifest(folder), config, device, processes, progress or (lambda _: None))
+        return training.run()
+
+
+class _Training:
+    """One training: its data, network, optimizer and bookkeeping."""
+
+    def __init__(
+        self, folder: Path, table: pd.DataFrame, config: TrainConfig, device: torch.device, processes: Processes,
+        progress: Callable[[TrainProgress], None],
+    ) -> None:  # fmt: skip
+        self.folder, self.config, self.device, self.processes = folder, config, device, processes
+        self.progress = progress if processes.first else lambda _: None
+        self.out = Path(config.out)
+        self.unreadable: set[str] = set()
+        self.untold: list[str] = []
+        self.trackers: list[Tracker] = []
+        check_trackers(config)
+        check_splits(table, folder)
+        flawless = table[usable(table)]
+        train = flawless[flawless["split"] == "train"]
+        self.held_out = moving_pictures(flawless[flawless["split"] == "val"])
+        self.test = moving_pictures(flawless[flawless["split"] == "test"])
+        doubt = check_validation(self.held_out, folder)
+        if processes.first:
+            check_duplicates(flawless, folder)
+        self.data = _fingerprint(flawless)
+        saved = load_state(self.out) if config.resume else None
+        if saved is not None:
+            check_same(saved, config, self.data)
+        network, self.header = (
+            starting_point(config, folder) if saved is None else (build_network(config.dropout), saved.header)
+        )
+        self.standing = Standing(run=secrets.token_hex(4)) if saved is None else saved.standing
+        size = replace(config, input_size=self.header.input_size)
+        self.crops = TrainingCrops(train, folder, size, processes, pin=device.type == "cuda")
+        self.steps_per_epoch = self.crops.steps_per_epoch
+        self.steps = self.steps_per_epoch * config.epochs
+        network = network.to(memory_format=torch.channels_last).to(device)
+        self.average = RunningAverage(network, config.ema)
+        self.updater = Updater(network, config, self.header, device, self.steps, processes, self._warn)
+        self.network = self.updater.network
+        if saved is not None:
+            saved.restore(self.network, self.average.network, self.updater.optimizer)
+            self.updater.micro_batch = self.standing.micro_batch or self.updater.micro_batch
+            if self.standing.scaler:
+                self.updater.scaler.load_state_dict(self.standing.scaler)
+        elif doubt:
+            self._warn(doubt)
+
+    def run(self) -> TrainSummary:
+        """Train all epochs, then measure the best one."""
+        if self.processes.first:
+            self._claim_out()
+            self.trackers = open_trackers(self.config, self.standing.run, self.standing.step)
+        self.processes.wait()
+        try:
+            self._tell_warnings()
+            self._epochs()
+        except KeyboardInterrupt:
+            # Held back while a step is made: whatever else it came in the middle of can be done again.
+            self._save_state()
+            raise
+        except DivergedError as error:
+            raise self._diverged(error) from error
+        finally:
+            for tracker in self.trackers:
+                tracker.close()
+        summary = conclude(
+            self.out, self.standing.warnings, self._scored, self.held_out, self.test, self.unreadable,
+            write=self.processes.first,
+        )  # fmt: skip
+        if self.processes.first:
+            (self.out / STATE).unlink(missing_ok=True)
+        return summary
+
+    def _epochs(self) -> None:
+        validation = thinned(self.held_out, self.config.frames_per_video)
+        while self.standing.epoch <= self.config.epochs:
+            self._train_epoch()
+            self.processes.average_figures(self.average.network)
+            tally = self.standing.tally
+            # The other figures are the same in every process.
+            sums = torch.tensor([tally.loss, tally.right, tally.seen], dtype=torch.float64, device=self.device)
+            loss, right, seen = self.processes.total(sums).tolist()
+            if self.processes.first:
+                started = time.monotonic()
+                rows = self._scored(self.average.network, validation)
+                with uninterrupted():
+                    told = self._end_epoch(rows, loss / seen, right / seen, time.monotonic() - started)
+                self.progress(told)
+                self._tell_warnings()
+                self._check_collapse()
+            else:
+                self.standing.epoch += 1
+                self.standing.tally = Tally()
+            self.processes.wait()
+
+    def _train_epoch(self) -> None:
+        """The updates that are missing in the epoch in progress."""
+        standing = self.standing
+        self.updater.begin_epoch(standing.epoch)
+        saved = tracked = time.monotonic()
+        tracked_step = standing.step
+        started, before = time.monotonic(), standing.tally.seconds
+        batch: Batch
+        for batch in self.crops.epoch(standing.epoch, standing.step):
+            if batch.error is not None:
+                raise batch.error
+            with uninterrupted():
+                update = self.updater.update(standing.step, batch.pictures, batch.labels)
+                self.average.follow(standing.step)
+                self._count(batch, update)
+                standing.tally.seconds = before + time.monotonic() - started
+            if self.trackers and standing.step % TRACK_EVERY == 0:
+                now = time.monotonic()
+                pace = (standing.step - tracked_step) * self.config.batch / max(1e-9, now - tracked)
+                self._track(update, len(batch.labels), pace)
+                tracked, tracked_step = now, standing.step
+            self.progress(self._progress())
+            self._tell_warnings()
+            self._check_unreadable()
+            minutes = self.config.save_minutes
+            if minutes and time.monotonic() - saved >= 60 * minutes:
+                self._save_state()
+                saved = time.monotonic()
+
+    def _count(self, batch: Batch, update: Update) -> None:
+        standing, tally = self.standing, self.standing.tally
+        norms = (update.norm, *update.block_norms.tolist())
+        tally.norms = tuple(a + b for a, b in zip(tally.norms or (0.0,) * len(norms), norms, strict=True))
+        tally.loss += update.loss * len(batch.labels)
+        tally.right += update.right
+        tally.seen += len(batch.labels)
+        tally.passed_over += batch.passed_over
+        tally.updates += 1
+        standing.step += 1
+        standing.micro_batch = self.updater.micro_batch
+
+    def _check_unreadable(self) -> None:
+        tally = self.standing.tally
+        if tally.passed_over >= MIN_UNREADABLE and tally.passed_over > MAX_UNREADABLE * tally.seen:
+            cause = f"{tally.passed_over} of {tally.seen} crops drawn could not be read"
+            raise DataError(cause, path=self.folder, advice="Run 'torchfakes prepare' again.")
+
+    def _end_epoch(self, rows: pd.DataFrame, loss: float, accuracy: float, seconds: float) -> TrainProgress:
+        """Write down how an epoch went, and keep its weights; returns what to tell of it."""
+        standing, tally, scores = self.standing, self.standing.tally, measure(rows)
+        told = self._progress(scores)
+        if tally.passed_over:
+            self._warn(f"epoch {standing.epoch}: {tally.passed_over} crops could not be read and were passed over")
+        self._save(LAST, rows)
+        # The video AUC of few videos has few values: the frame AUC decides between equal ones.
+        merit = (scores.video_auc or 0.0, scores.frame_auc or 0.0)
+        if standing.best is None or merit > standing.best:
+            standing.best = merit
+            self._save(BEST, rows)
+        standing.records.append(self._record(rows, scores, loss, accuracy, seconds))
+        collapsed = collapse_warning(scores)
+        standing.collapsed = standing.collapsed + 1 if collapsed else 0
+        if collapsed:
+            self._warn(f"epoch {standing.epoch}: {collapsed}")
+        standing.epoch, standing.tally = standing.epoch + 1, Tally()
+        self._save_state()
+        write_log(self.out, standing.records)
+        write_curves(self.out, standing.records)
+        for tracker in self.trackers:
+            tracker.epoch(standing.records[-1])
+        return told
+
+    def _check_collapse(self) -> None:
+        limit = self.config.stop_on_collapse
+        if limit and self.standing.collapsed >= limit:
+            advice = f"Check labels and blur threshold, lower the learning rate or augment less. {self._kept()}"
+            raise ModelError(f"one answer for all in {self.standing.collapsed} epochs in a row", advice=advice)
+
+    def _record(self, rows: pd.DataFrame, scores: Scores, loss: float, accuracy: float, seconds: float) -> EpochRecord:
+        tally = self.standing.tally
+        norms = [norm / max(1, tally.updates) for norm in tally.norms]
+        val_loss, val_accuracy = validation_loss(rows)
+        return EpochRecord(
+            epoch=self.standing.epoch,
+            step=self.standing.step,
+            seconds=tally.seconds + seconds,
+            loss=loss,
+            accuracy=accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            val_frame_auc=scores.frame_auc,
+            val_video_auc=scores.video_auc,
+            val_called_fake=scores.called_fake,
+            learning_rate=self.updater.learning_rate,
+            crops_per_second=tally.updates * self.config.batch / max(1e-9, tally.seconds),
+            memory_mb=peak_memory_mb(self.device),
+            gradient_norm=norms[0],
+            gradient_norms=tuple(norms[1:]),
+        )
+
+    def _track(self, update: Update, crops: int, pace: float) -> None:
+        record = StepRecord(
+            step=self.standing.step,
+            loss=update.loss,
+            accuracy=update.right / crops,
+            learning_rate=self.updater.learning_rate,
+            crops_per_second=pace,
+            memory_mb=peak_memory_mb(self.device),
+            gradient_norm=update.norm,
+            gradient_norms=tuple(update.block_norms.tolist()),
+        )
+        for tracker in self.trackers:
+            tracker.step(record)
+
+    def _diverged(self, error: DivergedError) -> ModelError:
+        return ModelError(str(error), advice=f"Try a lower --learning-rate. {self._kept()}".strip())
+
+    def _kept(self) -> str:
+        return f"The last good checkpoint is {self.out / LAST}." if self.standing.records else ""
+
+    def _scored(self, network: nn.Module, table: pd.DataFrame) -> pd.DataFrame:
+        def unreadable(error: DataError) -> None:
+            self.unreadable.add(str(error))
+
+        return score_crops(network, table, self.folder, self.header, self.device, unreadable)
+
+    def _save(self, name: str, rows: pd.DataFrame) -> None:
+        """Write the averaged weights, calibrated on the validation rows: an interrupted run's are usable too."""
+        training = {**self.header.training, "epoch": self.standing.epoch}
+        header = calibrated(replace(self.header, training=training), rows)
+        save_checkpoint(self.out / name, portable_state(self.average.network), header)
+
+    def _save_state(self) -> None:
+        """Write what an interrupted training needs to go on."""
+        if not self.processes.first:
+            return
+        self.standing.scaler = self.updater.scaler.state_dict()
+        save_state(
+            self.out, self.config, self.data, self.header, self.standing,
+            self.network, self.average.network, self.updater.optimizer,
+        )  # fmt: skip
+
+    def _warn(self, warning: str) -> None:
+        """Keep a warning, to be told at the next good moment."""
+        if warning not in self.standing.warnings:
+            self.standing.warnings.append(warning)
+            self.untold.append(warning)
+
+    def _tell_warnings(self) -> None:
+        untold, self.untold = self.untold, []
+        for warning in untold:
+            self.progress(replace(self._progress(), warning=warning))
+
+    def _progress(self, scores: Scores | None = None) -> TrainProgress:
+        standing, tally = self.standing, self.standing.tally
+        seen, batch = max(1, tally.seen), self.config.batch
+        return TrainProgress(
+            epoch=standing.epoch,
+            samples=standing.step * batch,
+            samples_wanted=self.steps * batch,
+            loss=tally.loss / seen,
+            accuracy=tally.right / seen,
+            validation=scores,
+        )
+
+    def _claim_out(self) -> None:
+        """Make the output folder, unless it holds another training's results."""
+        if self.config.resume:
+            write_log(self.out, self.standing.records)
+            return
+        found = [name for name in (BEST, LAST, LOG, STATE) if (self.out / name).exists()]
+        if found and not self.config.force:
+            onward = "go on with --resume" if STATE in found else f"use --from {self.out / LAST} to go on from it"
+            advice = f"Choose another --out, {onward}, or replace it with --force."
+            raise OutputError(f"holds a training already ({', '.join(found)})", path=self.out, advice=advice)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            for name in (*found, CURVES):
+                (self.out / name).unlink(missing_ok=True)
+        except OSError as error:
+            cause = f"can't be written ({error.strerror or error})"
+            raise OutputError(cause, path=self.out, advice="Check the folder's rights and free space.") from error
+
+
+def _fingerprint(table: pd.DataFrame) -> str:
+    """What tells these crops from others: names, splits, labels and the choice of the balanced ones."""
+    columns = table[["crop", "split", "label", "balanced"]].astype(str)
+    return hashlib.sha256(pd.util.hash_pandas_object(columns, index=False).to_numpy().tobytes()).hexdigest()
