@@ -134,6 +134,7 @@ def test_damage_is_measured_on_the_same_crops(measured: EvaluateSummary) -> None
         assert 0 <= (damage.flipped or 0) + (damage.withdrawn or 0) <= 1
 
 
+@pytest.mark.slow
 def test_several_detectors_and_corpora_give_a_table(model: Path, config: EvaluateConfig, tmp_path: Path) -> None:
     state, header = load_checkpoint(model)
     other = tmp_path / "other.safetensors"

@@ -74,6 +74,7 @@ def test_one_answer_for_all_is_a_collapse(share: float, word: str) -> None:
     assert f"validation faces {word}:" in words if word else words == ""
 
 
+@pytest.mark.slow
 def test_a_collapsed_training_can_be_given_up(tmp_path: Path) -> None:
     folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1}, frames=2)
     config = replace(QUICK, out=str(tmp_path / "run"), epochs=3, learning_rate=1e-9, stop_on_collapse=1)
@@ -83,6 +84,7 @@ def test_a_collapsed_training_can_be_given_up(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "run" / "log.csv")) == 1
 
 
+@pytest.mark.slow
 def test_a_picture_bomb_is_passed_over_unread(tmp_path: Path) -> None:
     folder = write_crops(tmp_path, {"train": 2, "val": 1}, frames=2)
     done, data = cv2.imencode(".png", np.zeros((8, 8), np.uint8))

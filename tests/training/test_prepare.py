@@ -413,6 +413,7 @@ def test_a_corpus_without_faces_is_refused_with_its_report(tmp_path: Path) -> No
     assert "no face that lasts" in (tmp_path / "crops/report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_several_processes_cut_the_same_crops(corpus: Path, prepared: Prepared, tmp_path: Path) -> None:
     few, out = tmp_path / "corpus", tmp_path / "crops"
     for name in ("real/film/clip0.mp4", "real/film/clip1.mp4", "fake/swap/clip1.mp4", "fake/swap/text.mp4"):

@@ -74,6 +74,7 @@ def uninterrupted(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(
     crops: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:

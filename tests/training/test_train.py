@@ -189,6 +189,7 @@ def test_a_broken_crop_is_passed_over_and_counted(tmp_path: Path) -> None:
     assert sum(couple.passed_over for couple in couples) > 0
 
 
+@pytest.mark.slow
 def test_a_few_broken_crops_are_told_of(tmp_path: Path) -> None:
     folder = write_crops(tmp_path / "crops", {"train": 2, "val": 1}, frames=3)
     (folder / "train/real/film/p1/0_1.png").write_bytes(b"no picture")

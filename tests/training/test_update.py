@@ -145,11 +145,11 @@ def test_sam_looks_where_the_loss_is_worse_and_comes_back(initial: nn.Module, ba
 def test_an_average_follows_the_weights_more_slowly(initial: nn.Module) -> None:
     network = copy.deepcopy(initial)
     average = RunningAverage(network, 0.9)
-    start = float(network.get_parameter("logits.bias"))
+    start = network.get_parameter("logits.bias").item()
     with torch.no_grad():
         network.get_parameter("logits.bias").fill_(start + 1)
     average.follow(1000)
-    assert float(average.network.get_parameter("logits.bias")) == pytest.approx(start + 0.1, abs=1e-5)
+    assert average.network.get_parameter("logits.bias").item() == pytest.approx(start + 0.1, abs=1e-5)
     assert RunningAverage(network, 0.0).network is network
 
 
