@@ -14,7 +14,9 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-COMMAND = [sys.executable, "-c", "from torchfakes_cli.cli import main; main()", "scan"]
+# A test run in the background passes on that it ignores interrupts; a user's terminal doesn't.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+COMMAND = [sys.executable, "-c", HEED + "from torchfakes_cli.cli import main; main()", "scan"]
 
 
 @pytest.fixture
