@@ -49,13 +49,13 @@ def _weight_gradient(
     height, width = gradient.shape[2:]
     outputs = gradient.permute(0, 2, 3, 1).reshape(-1, weight.shape[0]).t()
     inputs = functional.pad(pictures.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
-    found = torch.empty_like(weight)
+    found = weight.new_empty(weight.shape[2:] + weight.shape[:2])
     for y in range(weight.shape[2]):
         rows = slice(y, y + stride[0] * (height - 1) + 1, stride[0])
         for x in range(weight.shape[3]):
             columns = slice(x, x + stride[1] * (width - 1) + 1, stride[1])
-            found[:, :, y, x] = outputs @ inputs[:, rows, columns].reshape(-1, weight.shape[1])
-    return found
+            torch.mm(outputs, inputs[:, rows, columns].reshape(-1, weight.shape[1]), out=found[y, x])
+    return found.permute(2, 3, 0, 1)
 
 
 class FastConvolution(nn.Conv2d):

@@ -41,9 +41,10 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
             groups.append({"params": chosen, "lr": rate, "highest": rate, "weight_decay": decay})
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
+        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True, fused=True)
+    # Unfused, the optimizer took a tenth of a whole update on two cores, and fused less than half of that.
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups)
+    return kind(groups, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
