@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-#: What the CPU's allocators say when they fail; CUDA has an exception of its own.
-_SAID = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "could not create a memory")
+#: What the CPU's allocators say when they fail, and oneDNN (of a memory object, or a primitive); CUDA has an exception.
+_SAID = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "could not create a")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

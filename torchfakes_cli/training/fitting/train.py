@@ -122,6 +122,7 @@ class _Training:
         self.network = self.updater.network
         if saved is not None:
             saved.restore(self.network, self.average.network, self.updater.optimizer)
+            self.updater.go_on_from(self.standing.step)
             self.updater.micro_batch = self.standing.micro_batch or self.updater.micro_batch
             if self.standing.scaler:
                 self.updater.scaler.load_state_dict(self.standing.scaler)

@@ -112,6 +112,14 @@ class Updater:
         """Of the last block, at the last update."""
         return float(self.optimizer.param_groups[-1]["lr"])
 
+    def go_on_from(self, step: int) -> None:
+        """Set what the updates before a step (from 0) have left behind, besides weights and the optimizer's state."""
+        if step > 0:
+            self._set_rate(step - 1)
+
+    def _set_rate(self, step: int) -> None:
+        set_rate(self.optimizer, rate_factor(step, self.steps, self.config.schedule, self.config.warm_up))
+
     def begin_epoch(self, epoch: int) -> None:
         """Freeze what is to be frozen in an epoch (from 1), and go into training mode."""
         thawed = self.config.freeze_epochs is not None and epoch > self.config.freeze_epochs
@@ -134,10 +142,9 @@ class Updater:
             DivergedError: the loss or the gradient is no number any more.
             ModelError: even the smallest micro-batch doesn't fit into memory.
         """
-        config = self.config
         pictures = pictures.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
-        set_rate(self.optimizer, rate_factor(step, self.steps, config.schedule, config.warm_up))
+        self._set_rate(step)
         while True:
             try:
                 loss, right = self._gradients(step, pictures, labels)
