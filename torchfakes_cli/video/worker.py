@@ -52,6 +52,7 @@ def main(connection_handle: int, memory_handle: int | str, memory_mb: int) -> No
     # An interrupt at the terminal reaches every process; the scanning one answers it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = _Worker(inherited_connection(connection_handle), PictureMemory(memory_handle), memory_mb)
+    worker.start()
     _limit_memory(memory_mb)
     worker.run()
 
@@ -82,9 +83,12 @@ class _Worker:
         self._path = ""
         self._progress_at = 0.0
 
+    def start(self) -> None:
+        """Starts to take requests in."""
+        threading.Thread(target=self._receive, daemon=True).start()
+
     def run(self) -> None:
         """Answers requests until the process is ended."""
-        threading.Thread(target=self._receive, daemon=True).start()
         self._send(Progress())
         while True:
             request, slots = self._requests.get()
