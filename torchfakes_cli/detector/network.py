@@ -1,15 +1,14 @@
-"""The classifier: facenet-pytorch's InceptionResnetV1 with a single logit."""
+"""The classifier: InceptionResnetV1 with a single logit, its weights in and out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
-from facenet_pytorch.models.inception_resnet_v1 import BasicConv2d, InceptionResnetV1
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from torchfakes_cli.detector.inception_resnet import ConvNormRelu, InceptionResnetV1
 from torchfakes_cli.errors import CheckpointError
 
 ARCHITECTURE = "InceptionResnetV1"
@@ -26,7 +25,7 @@ def build_network(dropout: float = 0.6) -> nn.Module:
     Returns:
         A module from N×3×S×S float (S of 75 or more) to N×1 logits; a positive logit means fake.
     """
-    return cast(nn.Module, InceptionResnetV1(classify=True, num_classes=1, dropout_prob=dropout))
+    return InceptionResnetV1(dropout=dropout)
 
 
 def blank_network() -> nn.Module:
@@ -80,7 +79,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         network: in evaluation mode; changed in place.
     """
     for module in network.modules():
-        if isinstance(module, BasicConv2d):
+        if isinstance(module, ConvNormRelu):
+            assert isinstance(module.bn, nn.BatchNorm2d), "folded once"
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = nn.Identity()
     return network

@@ -14,6 +14,7 @@ from torch import nn
 
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
+from torchfakes_cli.detector.fused import fuse
 from torchfakes_cli.detector.network import blank_network, fold_batch_norm, load_weights
 from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.errors import ModelNotFoundError, UsageError
@@ -79,7 +80,8 @@ class Detector:
         self.device = device
         self.dtype = dtype or fast_dtype(device)
         folded = fold_batch_norm(network.eval().requires_grad_(False))
-        self.network = folded.to(memory_format=torch.channels_last).to(device, self.dtype)
+        ready = folded.to(memory_format=torch.channels_last).to(device, self.dtype)
+        self.network = fuse(ready) if device.type == "cpu" else ready
 
     @property
     def name(self) -> str:
