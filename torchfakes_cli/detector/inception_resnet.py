@@ -1,8 +1,9 @@
 """InceptionResnetV1, in the form that facenet-pytorch's weights are for.
 
 From Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning" (2016),
-https://arxiv.org/abs/1602.07261. Layers are named as there, so that its weights fit. That package itself is not imported: with torchvision and all that
-torchvision loads it takes longer to import than torch does, and would more than double the start-up of a scan.
+https://arxiv.org/abs/1602.07261. Layers are named as in that package, so that its weights fit. The package itself is
+not imported: with torchvision, and all that torchvision loads, it takes longer to import than torch does, and would
+more than double the start-up of a scan.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ _LOOK_UP_S = 0.1
 _PROGRAM = "import json, sys; sys.path[:], *rest = json.loads(sys.argv[1]); "
 _PROGRAM += "from torchfakes_cli.video.worker import main; main(*rest)"
 
-# A process that decodes needs no threads for linear algebra. Each further arena of the allocator takes 64 MiB of address
-# space or more, or none where it doesn't fit: a limit near what a file needs would hold on one run and not on the next.
+# A process that decodes needs no threads for linear algebra. Each further arena of the allocator takes 64 MiB or more
+# of address space, or none where it doesn't fit: a limit near what a file needs would hold on one run but not the next.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
