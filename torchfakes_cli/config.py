@@ -123,7 +123,8 @@ class ScanConfig:
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        batch_pixels: pixels of full frames held at once, so that memory doesn't grow with length or size.
+        jobs: videos decoded at once, of several; None chooses by the machine.
+        batch_pixels: pixels of full frames of one video held at once, so that memory doesn't grow with length or size.
         batch_frames: frames detected at once, at most.
         timeout_s: a file is given up when its decoder makes no progress for so many seconds. Time that grows with the
             work is no hang: each of the file's frames may add half a second.
@@ -134,12 +135,15 @@ class ScanConfig:
     faces: FaceConfig = field(default_factory=FaceConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     device: str = "auto"
+    jobs: int | None = None
     batch_pixels: int = 16 * 1920 * 1080
     batch_frames: int = 16
     timeout_s: float = 60.0
     memory_mb: int = 2048
 
     def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError("at least one video must be decoded at a time")
         if not self.timeout_s > 0:
             raise UsageError("the timeout must be above 0 seconds")
         if self.memory_mb < 64:

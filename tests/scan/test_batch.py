@@ -11,7 +11,7 @@ from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, Verdic
 from torchfakes_cli.detector import Detector
 from torchfakes_cli.errors import ModelNotFoundError
 from torchfakes_cli.records import Status
-from torchfakes_cli.scan import Scanner, scan_file, scan_folder, settings_digest, stamp_of
+from torchfakes_cli.scan import Scanner, scan_files, scan_folder, settings_digest, stamp_of
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))
 
@@ -45,7 +45,7 @@ def test_an_unexpected_error_is_one_result(clips: Path, detector: Detector, monk
         raise RuntimeError("out of memory:\n 3 GiB wanted")
 
     monkeypatch.setattr(detector, "score", out_of_memory)
-    result = scan_file(scanner, clips / "both.mp4")
+    (result,) = scan_files(scanner, [clips / "both.mp4"])
     assert result.status is Status.ERROR
     assert result.error == "unexpected RuntimeError: out of memory: 3 GiB wanted"
 

@@ -10,7 +10,7 @@ from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
 from torchfakes_cli.detector import Detector, Header
 from torchfakes_cli.errors import ModelError, ModelNotFoundError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
-from torchfakes_cli.scan import Scanner, scan_file, scan_video
+from torchfakes_cli.scan import Scanner, scan_files, scan_video
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_scores_that_are_no_numbers_give_no_verdict(clips: Path) -> None:
 
 def test_a_file_that_exceeds_a_limit_is_one_error(clips: Path, detector: Detector) -> None:
     with Scanner(ScanConfig(timeout_s=0.001), detector=detector) as scanner:
-        result = scan_file(scanner, clips / "both.mp4")
+        (result,) = scan_files(scanner, [clips / "both.mp4"])
     assert result.status is Status.ERROR
     assert result.error.startswith("timeout: its decoder made no progress")
 

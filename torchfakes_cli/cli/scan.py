@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -33,6 +33,9 @@ _JUDGING = "Faces and verdict"
 _LIMITS = "Limits"
 _OUTPUT = "Output"
 
+#: When the command was read in, which is soon after the start of the program.
+_STARTED = time.monotonic()
+
 _DEFAULT_SAMPLING = SamplingConfig()
 _DEFAULT_FACES = FaceConfig()
 _DEFAULT_SCAN = ScanConfig()
@@ -47,6 +50,7 @@ class _Output:
     path: str | None
     timelines: str | None
     force: bool
+    profile: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,17 @@ def scan_command(
     device: Annotated[
         str, typer.Option(metavar="NAME", rich_help_panel=_JUDGING, help="auto, cpu, cuda or cuda:N.")
     ] = _DEFAULT_SCAN.device,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            rich_help_panel=_LIMITS,
+            help="Decode so many videos of a folder at once.",
+            show_default="half of the cores, from 2 to 8",
+        ),
+    ] = None,
     timeout: Annotated[
         float,
         typer.Option(
@@ -226,6 +241,9 @@ def scan_command(
             "--fail-on-fake", rich_help_panel=_OUTPUT, help="Exit with code 4 when any verdict is fake, for scripts."
         ),
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", rich_help_panel=_OUTPUT, help="Say at the end where the time went.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", rich_help_panel=_OUTPUT, help="Show the log, and tracebacks of errors.")
     ] = False,
@@ -251,10 +269,11 @@ def scan_command(
             faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),
             verdict=VerdictConfig(fake_above=threshold, real_below=threshold),
             device=device,
+            jobs=jobs,
             timeout_s=timeout,
             memory_mb=memory_limit,
         )
-        results = _Output(json, quiet, output, timelines, force)
+        results = _Output(json, quiet, output, timelines, force, profile)
         search = _Search(recursive, include or [], exclude or [])
         single = len(paths) == 1 and not listed and not Path(paths[0]).is_dir()
         code = _scan(paths, None if single else search, config, model, results, fail_on_fake=fail_on_fake)
@@ -281,9 +300,23 @@ def _scan(
             tally = _scan_one(paths[0], scanner, screen, output)
         else:
             tally = _scan_many(paths, search, scanner, model, screen, output)
+    if output.profile:
+        from torchfakes_cli.cli.console import profile_table
+
+        screen.aside(profile_table(scanner.profile, time.monotonic() - _STARTED, _time_of_ended_processes()))
     if fail_on_fake and tally[Verdict.FAKE]:
         return ExitCode.FAKE_FOUND
     return ExitCode.SOME_FAILED if tally[Status.ERROR] else ExitCode.DONE
+
+
+def _time_of_ended_processes() -> float | None:
+    """Processor time of the processes that this one started and that have ended; None where the system doesn't tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> Counter[str]:
@@ -346,7 +379,7 @@ def _scan_many(
                 _tell_of_earlier(table, screen)
             for result in chain(
                 (unreadable_folder(folder, reason) for folder, reason in unreadable.items()),
-                _scan_each([video for video in found.videos if video not in kept], scanner, screen),
+                _scan_rest([video for video in found.videos if video not in kept], scanner, screen),
             ):
                 _keep(result, table, places)
                 _show_line(result, screen, output)
@@ -398,14 +431,15 @@ def _tell_of_earlier(table: BatchCsv, screen: Screen) -> None:
             screen.note(f"{count} row{'s' if count > 1 else ''} {fate}")
 
 
-def _scan_each(videos: list[str], scanner: Scanner, screen: Screen) -> Iterator[VideoResult]:
-    from torchfakes_cli.scan import scan_file
+def _scan_rest(videos: list[str], scanner: Scanner, screen: Screen) -> Iterator[VideoResult]:
+    from torchfakes_cli.scan import scan_files
 
     progress = screen.batch(len(videos))
-    for video in videos:
-        with progress.file(video) as advance:
-            result = scan_file(scanner, video, advance)
-        yield result
+    with closing(scan_files(scanner, videos, progress.advance)) as results:
+        for video in videos:
+            with progress.waiting(video):
+                result = next(results)
+            yield result
 
 
 def _keep(result: VideoResult, table: BatchCsv | None, places: Mapping[str, Path]) -> None:

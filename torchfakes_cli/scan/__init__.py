@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.scan.batch import failed, scan_file, scan_folder, settings_digest, stamp_of, unreadable_folder
+    from torchfakes_cli.scan.batch import failed, scan_files, scan_folder, settings_digest, stamp_of, unreadable_folder
     from torchfakes_cli.scan.pipeline import Progress, Scanner, scan_video
     from torchfakes_cli.scan.places import mirrored_places, timeline_places
     from torchfakes_cli.scan.search import Finds, find_videos
@@ -23,7 +23,7 @@ _HOME = {
     "failed": "batch",
     "find_videos": "search",
     "mirrored_places": "places",
-    "scan_file": "batch",
+    "scan_files": "batch",
     "scan_folder": "batch",
     "scan_video": "pipeline",
     "settings_digest": "batch",
@@ -40,7 +40,7 @@ __all__ = [
     "failed",
     "find_videos",
     "mirrored_places",
-    "scan_file",
+    "scan_files",
     "scan_folder",
     "scan_video",
     "settings_digest",

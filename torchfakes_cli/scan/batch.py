@@ -1,12 +1,12 @@
-"""Many files, one after another: what goes wrong with one of them becomes its result, and the rest go on."""
+"""Many files: what goes wrong with one of them becomes its result, and the rest go on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from os import PathLike, fspath
 from pathlib import Path
@@ -17,7 +17,8 @@ from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError, UnreadableFileError
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report import Stamp
-from torchfakes_cli.scan.pipeline import Progress, Scanner
+from torchfakes_cli.scan.flow import FolderProgress, Outcome
+from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.search import find_videos
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def scan_folder(
     config: ScanConfig | None = None,
     *,
     detector: Detector | None = None,
-    progress: Progress | None = None,
+    progress: FolderProgress | None = None,
 ) -> Iterator[VideoResult]:
     """Scans every video below some folders, and every file that is named.
 
@@ -39,7 +40,7 @@ def scan_folder(
         paths: one path or several; see ``find_videos`` for what is taken and in which order.
         config: None for the defaults.
         detector: None loads the one that ships, once.
-        progress: of the file being scanned: (frames done, frames wanted if known).
+        progress: called with (path, frames done, frames wanted if known); several files are scanned at once.
 
     Yields:
         One result a file, as soon as it is known. A file that can't be scanned, or a folder that can't be listed, has
@@ -61,24 +62,39 @@ def scan_folder(
             scanner.load()
         for folder, reason in found.unreadable:
             yield unreadable_folder(folder, reason)
-        for video in found.videos:
-            yield scan_file(scanner, video, progress)
+        yield from scan_files(scanner, found.videos, progress)
 
 
-def scan_file(scanner: Scanner, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
-    """Scans one file of many: never raises for what is wrong with that file, but tells it in the result."""
-    started = time.monotonic()
-    try:
-        return scanner.scan(path, progress)
-    except TorchfakesError as error:
-        logger.debug("%s", fspath(path), exc_info=True)
-        return failed(path, error, time.monotonic() - started)
-    except Exception as error:
-        # The edge of a batch, the one place for a broad catch: one bad file must not cost the others theirs.
-        logger.debug("%s", fspath(path), exc_info=True)
+def scan_files(
+    scanner: Scanner, paths: Iterable[str | PathLike[str]], progress: FolderProgress | None = None
+) -> Generator[VideoResult, None, None]:
+    """Scans many files; close the generator to stop early. What is wrong with one of them is told in its result.
+
+    Args:
+        scanner: several files go through it at once.
+        paths: of the files.
+        progress: called with (path, frames done, frames wanted if known).
+
+    Yields:
+        One result a file, in their order.
+
+    Raises:
+        ModelError: the detector can't be loaded.
+        UsageError: the configuration doesn't fit the detector or this machine.
+    """
+    with closing(scanner.scan_each(paths, progress)) as outcomes:
+        for outcome in outcomes:
+            yield outcome.result or _failed(outcome)
+
+
+def _failed(outcome: Outcome) -> VideoResult:
+    error = outcome.error
+    assert error is not None
+    logger.debug("%s", outcome.path, exc_info=error)
+    if not isinstance(error, TorchfakesError):
         reason = " ".join(str(error).split()) or "no message"
-        unexpected = TorchfakesError(f"unexpected {type(error).__name__}: {reason}")
-        return failed(path, unexpected, time.monotonic() - started)
+        error = TorchfakesError(f"unexpected {type(error).__name__}: {reason}")
+    return failed(outcome.path, error, outcome.elapsed_s)
 
 
 def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:

@@ -1,29 +1,20 @@
-"""One video, from file to verdict: frames → faces → tracks → sharp crops → scores → verdict.
-
-Frames live for one batch and crops until the network has seen them, so memory doesn't grow with the video's length;
-only the rows of the timeline do.
-"""
+"""The scanner: settings, networks and decoders, kept from one video to the next."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import replace
+import os
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from functools import cached_property
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from torchfakes_cli.config import FaceConfig, ScanConfig
-from torchfakes_cli.faces import Tracker, crop_face, sharpness
-from torchfakes_cli.records import Face, FaceScore, Frame, Status, VideoResult
-from torchfakes_cli.scan.ahead import batches_ahead
-from torchfakes_cli.scan.second_look import SecondLook
-from torchfakes_cli.scan.verdict import Policy, decide, settle_policy
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.records import VideoResult
+from torchfakes_cli.scan.decoders import Decoders
+from torchfakes_cli.scan.flow import Flow, FolderProgress, Networks, Outcome
+from torchfakes_cli.scan.profile import Profile
+from torchfakes_cli.scan.verdict import Policy, settle_policy
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,10 +25,9 @@ if TYPE_CHECKING:
 #: Told how far a scan is: frames done, and frames wanted in all where that is known.
 Progress = Callable[[int, int | None], None]
 
-#: Crops given to the detector at once …
-CROPS_AT_ONCE = 32
-#: … or fewer, once they hold this many pixels: close-ups in 8K are large.
-CROP_PIXELS_AT_ONCE = 1 << 24
+#: Videos decoded at once, unless the user says otherwise: two keep the networks busy between two videos, more feed a
+#: graphics card. Each takes a process of 100 MiB or more.
+MOST_JOBS = 8
 
 
 def scan_video(
@@ -75,13 +65,17 @@ def scan_video(
 class Scanner:
     """Scans videos one after another with the same settings; its networks are loaded when the first file needs them.
 
-    A context manager: files are decoded in a process of its own, which ends with it. That process gets ready while the
-    networks are loaded.
+    A context manager: files are decoded in processes of their own, which end with it. The first one gets ready while
+    the networks are loaded.
 
     Args:
         config: None for the defaults.
         model: path of a checkpoint; None for the detector that ships.
         detector: one that is loaded already, instead of ``model``.
+
+    Attributes:
+        config: as given.
+        profile: where the time went until now.
 
     Raises:
         TorchfakesError: the process can't be started.
@@ -97,8 +91,9 @@ class Scanner:
         self.config = config or ScanConfig()
         self._model = model
         self._given = detector
-        self._decoder = IsolatedDecoder(timeout_s=self.config.timeout_s, memory_mb=self.config.memory_mb)
-        self._decoder.start()
+        self.profile = Profile()
+        self._decoders = Decoders(self.config, self.config.jobs or max(2, min(MOST_JOBS, (os.cpu_count() or 2) // 2)))
+        self._decoders.start()
 
     def __enter__(self) -> Scanner:
         return self
@@ -109,8 +104,8 @@ class Scanner:
         self.close()
 
     def close(self) -> None:
-        """Ends the decoding process; scanning another file starts a new one."""
-        self._decoder.close()
+        """Ends the decoding processes; scanning another file starts new ones."""
+        self._decoders.close()
 
     def load(self) -> None:
         """Loads everything now, so that what is wrong with it shows before the first file.
@@ -119,46 +114,39 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        # Named for their effect: what is loaded once stays.
-        _ = self.policy, self._face_detector
+        _ = self._networks  # named for its effect: what is loaded once stays
 
     def scan(self, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
         """Scans one video; see ``scan_video``."""
-        started = time.monotonic()
-        with self._decoder.open(path) as video:
-            frames = video.frames(self.config.sampling)
-            loading = time.monotonic()
-            self.load()
-            started += time.monotonic() - loading  # the scan's own time is what tells files and settings apart
-            timeline = _Timeline(self.detector, self.config.faces)
-            limits = {"max_frames": self.config.batch_frames, "max_pixels": self.config.batch_pixels}
-            with closing(batches_ahead(frames, **limits)) as batches, ExitStack() as ending:
-                ending.callback(video.stop)  # or else the thread would wait for its next frame
-                for batch in batches:
-                    pictures = [frame.pixels for frame in batch]
-                    faces = self._face_detector.detect(pictures, any_size=True)
-                    timeline.add(batch, faces, video.report.frames_wanted)
-                    if progress:
-                        progress(timeline.frames, video.report.frames_wanted or None)
-            rows = timeline.finish()
-            notes = timeline.explanations(self._face_detector)
-            info, report = video.info, video.report
-        decision = decide(rows, self.policy, self.detector.probability)
-        return VideoResult(
-            path=fspath(path),
-            status=Status.OK,
-            verdict=decision.verdict,
-            p_fake=decision.p_fake,
-            reason=decision.reason,
-            info=info,
-            frames_sampled=timeline.frames,
-            timeline=rows,
-            tracks=decision.tracks,
-            peak_time_s=decision.peak_time_s,
-            elapsed_s=time.monotonic() - started,
-            model=self.detector.name,
-            warnings=tuple(dict.fromkeys(info.warnings + report.warnings + notes)),
-        )
+
+        def tell(_: str, done: int, wanted: int | None) -> None:
+            if progress:
+                progress(done, wanted)
+
+        with closing(self.scan_each([path], tell)) as outcomes:
+            outcome = next(outcomes)
+        if outcome.result is None:
+            assert outcome.error is not None
+            raise outcome.error
+        return outcome.result
+
+    def scan_each(
+        self, paths: Iterable[str | PathLike[str]], progress: FolderProgress | None = None
+    ) -> Generator[Outcome, None, None]:
+        """Scans videos, several at once; close the generator to stop early.
+
+        Args:
+            paths: of the files.
+            progress: called after each batch of frames with (path, frames done, frames wanted if known).
+
+        Yields:
+            One outcome a path, in their order, as soon as it and those before it are known.
+
+        Raises:
+            ModelError: the detector can't be loaded.
+            UsageError: there is no such device, or the thresholds contradict each other.
+        """
+        return Flow(self.config, self._decoders, lambda: self._networks, self.profile, progress).run(paths)
 
     @cached_property
     def detector(self) -> Detector:
@@ -177,72 +165,8 @@ class Scanner:
         )
 
     @cached_property
-    def _face_detector(self) -> FaceDetector:
+    def _networks(self) -> Networks:
         from torchfakes_cli.faces.cascade import FaceDetector
 
-        return FaceDetector(self.config.faces, self.detector.device)
-
-
-class _Timeline:
-    """Gathers the rows of one video; a sharp face's score is filled in when a full batch of crops has been scored."""
-
-    def __init__(self, detector: Detector, config: FaceConfig) -> None:
-        self.frames = 0
-        self._detector = detector
-        self._config = config
-        self._small = 0
-        self._second_look = SecondLook(config)
-        self._tracker = Tracker()
-        self._rows: list[FaceScore] = []
-        self._waiting: list[tuple[int, NDArray[np.uint8]]] = []
-        self._waiting_pixels = 0
-
-    def add(self, frames: Sequence[Frame], found_in: Sequence[Sequence[Face]], frames_wanted: int) -> None:
-        """Adds the faces of a batch of frames, of which there will be so many in all."""
-        for frame, found in zip(frames, found_in, strict=True):
-            self.frames += 1
-            faces = [face for face in found if face.size >= self._config.smallest]
-            self._small += len(found) - len(faces)
-            if faces:
-                self._second_look.forget()
-            else:
-                self._second_look.keep(frame.pixels, max(frames_wanted, self.frames))
-            tracks = self._tracker.update(frame, faces)
-            if not faces:
-                note = "damaged" if frame.damaged else "no_face"
-                self._rows.append(FaceScore(frame.time_s, frame.index, note=note))
-            for face, track in zip(faces, tracks, strict=True):
-                self._add_face(frame, face, track)
-
-    def finish(self) -> tuple[FaceScore, ...]:
-        """Scores what is still waiting; the rows in order of time."""
-        self._score_waiting()
-        return tuple(self._rows)
-
-    def explanations(self, detector: FaceDetector) -> tuple[str, ...]:
-        """What a user should know of faces that aren't in the timeline, in plain sentences."""
-        if note := self._second_look.explain(detector):
-            return (note,)
-        if not self._small:
-            return ()
-        return (f"faces under {self._config.smallest:.0f} pixels left out: {self._small} (see --min-face)",)
-
-    def _add_face(self, frame: Frame, face: Face, track: int) -> None:
-        crop = crop_face(frame.pixels, face.box, self._detector.margin)
-        sharp = sharpness(crop)
-        note = "damaged" if frame.damaged else "blurry" if sharp < self._config.blur_threshold else ""
-        self._rows.append(FaceScore(frame.time_s, frame.index, track, face, sharp, note=note))
-        if note:
-            return
-        self._waiting.append((len(self._rows) - 1, crop))
-        self._waiting_pixels += crop.shape[0] * crop.shape[1]
-        if len(self._waiting) >= CROPS_AT_ONCE or self._waiting_pixels >= CROP_PIXELS_AT_ONCE:
-            self._score_waiting()
-
-    def _score_waiting(self) -> None:
-        logits = self._detector.score([crop for _, crop in self._waiting])
-        for (place, _), logit in zip(self._waiting, logits.tolist(), strict=True):
-            p_fake = self._detector.probability(logit)
-            self._rows[place] = replace(self._rows[place], logit=logit, p_fake=p_fake)
-        self._waiting.clear()
-        self._waiting_pixels = 0
+        face_detector: FaceDetector = FaceDetector(self.config.faces, self.detector.device)
+        return Networks(face_detector, self.detector, self.policy)

@@ -86,6 +86,7 @@ class IsolatedDecoder:
         self._timeout_s = timeout_s
         self._memory_mb = memory_mb
         self._process: _Process | None = None
+        self._abandoned = False
 
     def __enter__(self) -> IsolatedDecoder:
         return self
@@ -101,9 +102,17 @@ class IsolatedDecoder:
         Raises:
             TorchfakesError: it can't be started.
         """
-        if self._process is None or not self._process.alive:
+        self._started()
+
+    def _started(self) -> _Process:
+        process = self._process
+        if not self._abandoned and (process is None or not process.alive):
             self.close()
-            self._process = _Process(self._memory_mb)
+            process = self._process = _Process(self._memory_mb)
+        if self._abandoned or process is None:  # perhaps only since it has been started
+            self.close()
+            raise TorchfakesError("the scan was stopped")
+        return process
 
     def open(self, path: str | PathLike[str]) -> IsolatedReader:
         """Opens a video; the one before must be closed.
@@ -123,15 +132,23 @@ class IsolatedDecoder:
             return self._open(path)
 
     def _open(self, path: str | PathLike[str]) -> IsolatedReader:
-        self.start()
-        assert self._process is not None
-        return IsolatedReader(self._process, os.fspath(path), self._timeout_s)
+        return IsolatedReader(self._started(), os.fspath(path), self._timeout_s)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is of no use any more."""
+        return self._abandoned
+
+    def abandon(self) -> None:
+        """Ends the process for good, from whichever thread: what waits for it fails, and so does all asked later."""
+        self._abandoned = True
+        self.close()
 
     def close(self) -> None:
         """Ends the process; opening another file starts a new one."""
-        if self._process is not None:
-            self._process.end()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
 
 
 class IsolatedReader:

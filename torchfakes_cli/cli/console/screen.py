@@ -77,6 +77,10 @@ class Screen:
         """Shows a result that is an error, on stderr."""
         self._err.print(content, soft_wrap=True)
 
+    def aside(self, content: RenderableType) -> None:
+        """Shows what was asked for besides the results, on stderr."""
+        self._err.print(content)
+
     def line(self, text: str) -> None:
         """Prints a line for programs on stdout, at once and as it stands."""
         self._out.file.write(text + "\n")
@@ -131,9 +135,9 @@ class Screen:
 
 
 class BatchProgress:
-    """How far a batch is: on a terminal a bar while a file is scanned, elsewhere a line every now and then.
+    """How far a batch is: on a terminal a bar while a result is waited for, elsewhere a line every now and then.
 
-    It is there only while a file is scanned, so that results can be printed between two files.
+    It is there only while a result is waited for, so that results can be printed between two files.
     """
 
     def __init__(self, screen: Screen, bar: Progress, task: TaskID, files: int, room: int) -> None:
@@ -143,29 +147,32 @@ class BatchProgress:
         self._files = files
         self._room = room
         self._done = 0
+        self._parts: dict[str, float] = {}
         self._started = self._told = time.monotonic()
 
+    def advance(self, path: str, done: int, wanted: int | None) -> None:
+        """So many frames are done, of so many if that is known, of one of the files under way."""
+        self._parts[path] = min(done / wanted, 1) if wanted else 0
+        self._show()
+
     @contextmanager
-    def file(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
-        """Shows the bar while one file is scanned.
-
-        Yields:
-            To be called with (frames done, frames wanted if known).
-        """
-
-        def advance(done: int, wanted: int | None) -> None:
-            self._bar.update(self._task, completed=self._done + (min(done / wanted, 1) if wanted else 0))
-
-        self._bar.update(self._task, description=_shortened(safe(name), self._room), completed=self._done)
+    def waiting(self, path: str) -> Iterator[None]:
+        """Shows the bar while the result of a file is waited for, the next one in order."""
+        self._bar.update(self._task, description=_shortened(safe(path), self._room))
+        self._show()
         with self._bar:
-            yield advance
+            yield
         self._done += 1
-        self._bar.update(self._task, completed=self._done)
+        self._parts.pop(path, None)
+        self._show()
         now = time.monotonic()
         if self._bar.disable and now - self._told >= _TELL_EACH_S and self._done < self._files:
             self._told = now
             left = duration((now - self._started) / self._done * (self._files - self._done))
             self._screen.note(f"{self._done} of {self._files} files, about {left} left")
+
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self._done + sum(self._parts.values()))
 
 
 class _FilesAMinute(ProgressColumn):

@@ -1,0 +1,33 @@
+"""Where the time of a scan went, as a table."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+
+from torchfakes_cli.scan.profile import Profile
+
+
+def profile_table(profile: Profile, total_s: float, decoding_s: float | None) -> Table:
+    """Seconds and share of each stage, and how many frames or faces a second it did.
+
+    Args:
+        profile: of the scan.
+        total_s: wall time since the command began; what no stage claims is its last row.
+        decoding_s: processor time of the decoding processes, which work beside the stages; None where it isn't known.
+    """
+    table = Table(box=box.SIMPLE, title="where the time went", title_justify="left", title_style="bold")
+    table.add_column("stage")
+    for name in ("seconds", "share", "done", "a second"):
+        table.add_column(name, justify="right")
+    stages = [(name, seconds, profile.counts[name]) for name, seconds in profile.seconds.items()]
+    stages.append(("starting, and the rest", max(0.0, total_s - sum(profile.seconds.values())), 0))
+    for name, seconds, count in stages:
+        share = f"{100 * seconds / total_s:.0f} %" if total_s else ""
+        done, rate = (f"{count}", f"{count / seconds:.1f}") if count and seconds else ("", "")
+        table.add_row(name, f"{seconds:.2f}", share, done, rate)
+    table.add_section()
+    table.add_row("in all", f"{total_s:.2f}")
+    if decoding_s is not None:
+        table.add_row("decoding, beside it (processor time)", f"{decoding_s:.2f}")
+    return table

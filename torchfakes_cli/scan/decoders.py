@@ -1,0 +1,52 @@
+"""The decoding processes of a scanner."""
+
+from __future__ import annotations
+
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.video import IsolatedDecoder
+
+
+class Decoders:
+    """So many processes at most, each started when first needed and used for one video after another.
+
+    Args:
+        config: their limits.
+        count: of the processes.
+    """
+
+    def __init__(self, config: ScanConfig, count: int) -> None:
+        self._config = config
+        self._count = count
+        self._free: list[IsolatedDecoder] = []
+        self._used: list[IsolatedDecoder] = []
+
+    def start(self) -> None:
+        """Starts the first one, without waiting for it.
+
+        Raises:
+            TorchfakesError: it can't be started.
+        """
+        if not self._free and not self._used:
+            self._free.append(IsolatedDecoder(timeout_s=self._config.timeout_s, memory_mb=self._config.memory_mb))
+            self._free[0].start()
+
+    def take(self) -> IsolatedDecoder | None:
+        """One that is free, to be given back; None while all are in use."""
+        if self._free:
+            self._used.append(self._free.pop())
+        elif len(self._used) < self._count:
+            self._used.append(IsolatedDecoder(timeout_s=self._config.timeout_s, memory_mb=self._config.memory_mb))
+        else:
+            return None
+        return self._used[-1]
+
+    def give_back(self, decoder: IsolatedDecoder) -> None:
+        """The decoder has no video any more."""
+        self._used.remove(decoder)
+        if not decoder.abandoned:
+            self._free.append(decoder)
+
+    def close(self) -> None:
+        """Ends them; one that is taken afterwards starts a new process."""
+        for decoder in [*self._free, *self._used]:
+            decoder.close()

@@ -1,0 +1,288 @@
+"""Several videos at once, from files to verdicts: decoders feed one face detector and one classifier.
+
+Each video is decoded in a process and a thread of its own (``Feed``). What they bring is looked at here, in one thread:
+frames of several videos in one call of the face detector, crops of several videos in one batch of the classifier.
+Frames live for one batch and crops until the network has seen them, so memory doesn't grow with a video's length; only
+the rows of its timeline do. Results come in the order of the videos, whichever is done first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from os import PathLike, fspath
+from threading import Condition
+from typing import TYPE_CHECKING
+
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.records import Status, VideoResult
+from torchfakes_cli.scan.decoders import Decoders
+from torchfakes_cli.scan.feed import LOOK_UP_S, Batch, Feed
+from torchfakes_cli.scan.profile import Profile
+from torchfakes_cli.scan.timeline import Scoring, Timeline
+from torchfakes_cli.scan.verdict import Policy, decide
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.faces.cascade import FaceDetector
+
+#: Told how far a scan is: path of the video, frames done, and frames wanted in all where that is known.
+FolderProgress = Callable[[str, int, int | None], None]
+
+#: So many videos may be under way or done while the first of them isn't: short ones needn't wait for a long one.
+WINDOW = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What looks at frames and faces, and how scores become verdicts."""
+
+    face_detector: FaceDetector
+    detector: Detector
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one video.
+
+    Attributes:
+        path: of the file.
+        elapsed_s: from its opening to its result, without the loading of networks. Other videos may have shared the
+            machine in that time.
+        result: of its scan; None where there is none …
+        error: … for this reason.
+    """
+
+    path: str
+    elapsed_s: float
+    result: VideoResult | None = None
+    error: Exception | None = None
+
+
+class _Scan:
+    """One video under way."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.timeline: Timeline | None = None
+        self.outcome: Outcome | None = None
+        self.decoded = False
+
+    @property
+    def unscored(self) -> int:
+        """Faces that wait for their scores."""
+        return self.timeline.unscored if self.timeline else 0
+
+
+class Flow:
+    """Scans videos with one set of networks.
+
+    Args:
+        config: of the scans.
+        decoders: as many videos as there are of them are decoded at once.
+        networks: called once, when the first video is open.
+        profile: told where the time goes.
+        progress: called after each batch of frames.
+    """
+
+    def __init__(
+        self,
+        config: ScanConfig,
+        decoders: Decoders,
+        networks: Callable[[], Networks],
+        profile: Profile,
+        progress: FolderProgress | None = None,
+    ) -> None:
+        self._config = config
+        self._decoders = decoders
+        self._load = networks
+        self._profile = profile
+        self._progress = progress
+        self._news = Condition()
+        self._scans: deque[_Scan] = deque()
+        self._loaded: tuple[Networks, Scoring] | None = None
+
+    def run(self, paths: Iterable[str | PathLike[str]]) -> Generator[Outcome, None, None]:
+        """Scans videos; close the generator to stop early.
+
+        Args:
+            paths: of the files; the next one is asked for when a decoder is free.
+
+        Yields:
+            One outcome a path, in their order.
+
+        Raises:
+            TorchfakesError: the networks can't be loaded.
+        """
+        upcoming = iter(paths)
+        try:
+            while True:
+                self._begin(upcoming)
+                if not self._scans:
+                    return
+                if (outcome := self._scans[0].outcome) is not None:
+                    self._scans.popleft()
+                    yield outcome
+                    continue
+                self._step()
+        finally:
+            for scan in self._scans:
+                self._release(scan)
+
+    def _begin(self, upcoming: Iterator[str | PathLike[str]]) -> None:
+        """Gives the next videos to decoders that are free."""
+        while len(self._scans) < WINDOW and (decoder := self._decoders.take()) is not None:
+            path = next(upcoming, None)
+            if path is None:
+                self._decoders.give_back(decoder)
+                return
+            limits = {"max_frames": self._config.batch_frames, "max_pixels": self._config.batch_pixels}
+            self._scans.append(_Scan(Feed(path, decoder, self._config.sampling, **limits, news=self._news)))
+
+    def _release(self, scan: _Scan) -> None:
+        """The video needs its decoder no more."""
+        if not scan.decoded:
+            scan.decoded = True
+            scan.feed.close()
+            self._decoders.give_back(scan.feed.decoder)
+
+    def _step(self) -> None:
+        """Waits for something to do, and does it."""
+        with self._profile.stage("waiting for frames"):
+            self._wait()
+        if self._loaded is None and any(scan.feed.opened for scan in self._scans):
+            self._load_networks()
+        group = self._take()
+        if group:
+            self._look(group)
+        for scan in self._scans:
+            if scan.feed.ended and not scan.feed.next_frames and not scan.decoded:
+                self._release(scan)
+                if scan.feed.error is not None:
+                    self._fail(scan, scan.feed.error)
+        if self._loaded is not None:
+            self._finish_videos(self._loaded[1], idle=not group)
+
+    def _wait(self) -> None:
+        """Until a video is open for which networks are needed, or there are frames, or the end of some."""
+        with self._news:
+            while not any(
+                scan.feed.next_frames
+                or (scan.feed.ended and not scan.decoded)
+                or (scan.feed.opened and not self._loaded)
+                for scan in self._scans
+            ) and not any(scan.unscored for scan in self._scans if scan.decoded):
+                self._news.wait(LOOK_UP_S)
+
+    def _load_networks(self) -> None:
+        started = time.monotonic()
+        with self._profile.stage("loading the networks"):
+            networks = self._load()
+        self._loaded = networks, Scoring(networks.detector)
+        for scan in self._scans:
+            scan.feed.started += time.monotonic() - started
+
+    def _take(self) -> list[tuple[_Scan, Batch]]:
+        """Batches that wait, the first videos' first, as many as go into one call of the face detector."""
+        group: list[tuple[_Scan, Batch]] = []
+        room = self._config.batch_frames
+        for scan in self._scans:
+            if 0 < scan.feed.next_frames <= room or (scan.feed.next_frames and not group):
+                batch = scan.feed.take()
+                room -= len(batch.frames)
+                if scan.outcome is None:  # else it has failed since
+                    group.append((scan, batch))
+        return group
+
+    def _look(self, group: list[tuple[_Scan, Batch]]) -> None:
+        """Finds the faces in some batches; where that fails, in each batch alone, so that it costs one video."""
+        assert self._loaded is not None, "loaded when the first video was open"
+        networks, scoring = self._loaded
+        pictures = [frame.pixels for _, batch in group for frame in batch.frames]
+        try:
+            with self._profile.stage("detecting faces", len(pictures)):
+                faces = iter(networks.face_detector.detect(pictures, any_size=True))
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
+            if len(group) > 1:
+                for each in group:
+                    self._look([each])
+            else:
+                self._fail(group[0][0], error)
+            return
+        for scan, batch in group:
+            found = [next(faces) for _ in batch.frames]
+            if scan.timeline is None:
+                scan.timeline = Timeline(scoring, self._config.faces)
+            try:
+                with self._profile.stage("following and cropping faces", sum(map(len, found))):
+                    scan.timeline.add(batch.frames, found, batch.wanted)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(scan, error)
+                continue
+            if self._progress:
+                self._progress(scan.feed.path, scan.timeline.frames, batch.wanted or None)
+
+    def _finish_videos(self, scoring: Scoring, *, idle: bool) -> None:
+        """Scores what waits if that is due, and concludes the videos that are complete."""
+        first = self._scans[0]
+        while len(scoring) and (scoring.full or idle or (first.decoded and first.unscored)):
+            self._score(scoring)
+        for scan in self._scans:
+            if scan.decoded and scan.outcome is None and not scan.unscored:
+                self._conclude(scan)
+
+    def _score(self, scoring: Scoring) -> None:
+        """Scores what waits; where that fails, for each video alone."""
+        try:
+            with self._profile.stage("scoring faces", len(scoring)):
+                scoring.score()
+        except Exception:  # noqa: BLE001 - told below, of the video whose faces fail
+            for scan in [scan for scan in self._scans if scan.unscored]:
+                try:
+                    with self._profile.stage("scoring faces", scan.unscored):
+                        scoring.score(scan.timeline)
+                except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
+                    self._fail(scan, error)
+
+    def _fail(self, scan: _Scan, error: Exception) -> None:
+        self._release(scan)
+        if self._loaded and scan.timeline:
+            self._loaded[1].drop(scan.timeline)
+        scan.outcome = Outcome(scan.feed.path, time.monotonic() - scan.feed.started, error=error)
+
+    def _conclude(self, scan: _Scan) -> None:
+        assert self._loaded is not None, "no video is complete without the networks"
+        networks, scoring = self._loaded
+        try:
+            with self._profile.stage("judging"):
+                result = _result(scan.feed, scan.timeline or Timeline(scoring, self._config.faces), networks)
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
+            self._fail(scan, error)
+            return
+        scan.outcome = Outcome(scan.feed.path, result.elapsed_s, result)
+
+
+def _result(feed: Feed, timeline: Timeline, networks: Networks) -> VideoResult:
+    """What the rows of a video's timeline say."""
+    assert feed.info is not None
+    assert feed.report is not None
+    notes = timeline.explanations(networks.face_detector)
+    decision = decide(timeline.rows, networks.policy, networks.detector.probability)
+    return VideoResult(
+        path=fspath(feed.path),
+        status=Status.OK,
+        verdict=decision.verdict,
+        p_fake=decision.p_fake,
+        reason=decision.reason,
+        info=feed.info,
+        frames_sampled=timeline.frames,
+        timeline=timeline.rows,
+        tracks=decision.tracks,
+        peak_time_s=decision.peak_time_s,
+        elapsed_s=time.monotonic() - feed.started,
+        model=networks.detector.name,
+        warnings=tuple(dict.fromkeys(feed.info.warnings + feed.report.warnings + notes)),
+    )
