@@ -1,42 +1,39 @@
 """MTCNN over batches of frames: three networks, each looking closer at what the one before let through.
 
-The networks and weights are facenet-pytorch's; the driver is ours. It takes frames of mixed sizes, has no trouble with
-frames that hold no face or are too small for one, works on one reduced picture a frame, and resizes all candidates of a
-batch at once. The method: Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
-Networks" (2016), https://arxiv.org/abs/1604.02878.
+The networks' weights are facenet-pytorch's; the driver is ours. It takes frames of mixed sizes, has no trouble with
+frames that hold no face or are too small for one, and cuts and judges all candidates of a batch at once. The method:
+Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks" (2016),
+https://arxiv.org/abs/1604.02878.
+
+On a graphics card nothing is asked of it between the stages: each gives a fixed number of candidates on, and that it
+had more is noticed with the result. The batch is then done again with more room.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
-import cv2
 import numpy as np
 import torch
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import batched_nms, roi_align
 
 from torchfakes_cli.config import FaceConfig
+from torchfakes_cli.faces.boxes import Candidates, at, chosen, from_zero, shifted, squared, suppressed
+from torchfakes_cli.faces.layout import PROPOSAL_CELL, PROPOSAL_STRIDE, Layout, lay_out
+from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
+from torchfakes_cli.faces.pictures import Pictures, PicturesOnCpu, PicturesOnDevice
 from torchfakes_cli.records import Box, Face, Point
 
-#: Smallest face the first network sees, in pixels of a pyramid level (its receptive field).
-PROPOSAL_CELL = 12
-#: Pixels between neighbouring outputs of the first network.
-PROPOSAL_STRIDE = 2
-#: Ratio between levels of the pyramid, and the score each network must give: facenet-pytorch's defaults.
-PYRAMID_FACTOR = 0.709
+#: The score each network must give: facenet-pytorch's defaults.
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
-#: Frames are reduced until the smallest face wanted has this many pixels: the second network looks at 24.
-REDUCED_FACE = 24
-#: Candidates given to a network at once; bounds memory on crowded frames.
-CANDIDATE_BATCH = 512
+#: Pixels given to the first network at once on the CPU: what a core computes next should still be in its cache.
+PIXELS_AT_ONCE = 1 << 20
+#: Candidates of a picture for which there is room at first after each network, on a graphics card.
+ROOM = (512, 128, 64)
 
 
 class FaceDetector:
@@ -45,14 +42,18 @@ class FaceDetector:
     Args:
         config: smallest face and lowest confidence.
         device: where the networks run.
+
+    Raises:
+        ModelNotFoundError: the networks' weights are missing.
     """
 
     def __init__(self, config: FaceConfig | None = None, device: torch.device | str = "cpu") -> None:
         self.config = config or FaceConfig()
         self.device = torch.device(device)
-        self._proposal = _network(PNet, "pnet.pt", self.device)
-        self._refine = _network(RNet, "rnet.pt", self.device)
-        self._output = _network(ONet, "onet.pt", self.device)
+        dense, exact = _dtypes(self.device)
+        self._proposal = ProposalNetwork(load_weights("pnet"), self.device, dense)
+        self._refine = CandidateNetwork(load_weights("rnet"), self.device, exact)
+        self._output = CandidateNetwork(load_weights("onet"), self.device, exact)
 
     def detect(
         self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig | None = None, *, any_size: bool = False
@@ -82,173 +83,192 @@ class FaceDetector:
     def _detect_equal(self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig) -> list[list[Face]]:
         """Detect on frames of one size."""
         height, width = frames[0].shape[:2]
-        reduction = min(1.0, REDUCED_FACE / config.min_face)
-        size = (max(1, round(width * reduction)), max(1, round(height * reduction)))
-        reduced = [f if size == (width, height) else cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames]
-        pictures = torch.from_numpy(np.stack(reduced)).to(self.device).permute(0, 3, 1, 2)
-        boxes, owners = self._propose(pictures, config.min_face * reduction)
-        landmarks = torch.zeros(0, 5, 2, device=self.device)
-        scores = torch.zeros(0, device=self.device)
-        if len(boxes):
-            levels = _halvings((pictures.float() - 127.5) / 128, REDUCED_FACE)
-            boxes, owners = self._refined(levels, boxes, owners)
-            boxes, owners, scores, landmarks = self._outputs(levels, boxes, owners)
-        to_frame = torch.tensor([width / size[0], height / size[1]], device=self.device)
-        boxes = boxes * to_frame.repeat(2)
-        landmarks = landmarks * to_frame
-        return _faces(len(frames), boxes, owners, scores, landmarks, config.confidence)
+        layout = lay_out(width, height, config.min_face)
+        if not layout.levels:
+            return [[] for _ in frames]
+        pictures = self._pictures(frames)
+        room = _Room(self.device)
+        while True:
+            candidates = self._propose(pictures, layout, (width, height), room)
+            candidates = self._refined(pictures, candidates, room)
+            found = self._outputs(pictures, candidates, room)
+            rows = found.cpu()
+            if not room.lacked():
+                return _faces(rows, config.confidence)
 
-    def _propose(self, pictures: Tensor, min_face: float) -> tuple[Tensor, Tensor]:
-        """First stage, on every level of the pyramid.
+    def _pictures(self, frames: Sequence[NDArray[np.uint8]]) -> Pictures:
+        on_cpu = self.device.type == "cpu"
+        return PicturesOnCpu(frames) if on_cpu else PicturesOnDevice(frames, self.device)
 
-        Args:
-            pictures: N×3×H×W uint8.
-            min_face: in pixels of the pictures.
+    def _propose(self, pictures: Pictures, layout: Layout, size: tuple[int, int], room: _Room) -> Candidates:
+        """First stage: the windows in all levels of the pyramid that look like faces."""
+        boxes, scores = [], []
+        for number, canvas in enumerate(pictures.canvases(layout)):
+            table = _table(layout, number, self.device)
+            at_once = len(canvas) if room.limited else max(1, PIXELS_AT_ONCE // canvas[0, ..., 0].numel())
+            parts = [self._windows(part, layout, table, size, room) for part in torch.split(canvas, at_once)]
+            most = max(part.scores.shape[1] for part in parts)
+            padding = [(0, most - part.scores.shape[1]) for part in parts]
+            boxes.append(
+                torch.cat([functional.pad(p.boxes, (0, 0, *pad)) for p, pad in zip(parts, padding, strict=True)])
+            )
+            scores.append(torch.cat([functional.pad(p.scores, pad) for p, pad in zip(parts, padding, strict=True)]))
+        kept, places = room.best(torch.cat(scores, 1), 0)
+        candidates = Candidates(at(torch.cat(boxes, 1), places), kept)
+        return Candidates(squared(candidates.boxes), suppressed(candidates, 0.7))
 
-        Returns:
-            Boxes M×4 and the picture each belongs to, M.
-        """
-        height, width = pictures.shape[2:]
-        # Bilinear with antialiasing has a fast path for uint8 on the CPU, and none at all on CUDA.
-        source = pictures if self.device.type == "cpu" else pictures.float()
-        boxes, scores, owners = [], [], []
-        scale = PROPOSAL_CELL / min_face
-        while min(height, width) * scale >= PROPOSAL_CELL:
-            level_size = [int(height * scale + 1), int(width * scale + 1)]
-            level = functional.interpolate(source, level_size, mode="bilinear", antialias=True)
-            level = ((level.float() - 127.5) / 128).contiguous(memory_format=torch.channels_last)
-            offsets, probabilities = self._proposal(level)
-            hits = (probabilities[:, 1] >= STAGE_THRESHOLDS[0]).nonzero()
-            owner, row, column = hits.unbind(1)
-            corner = torch.stack([column, row], 1).float() * PROPOSAL_STRIDE
-            box = torch.cat([(corner + 1) / scale, (corner + PROPOSAL_CELL) / scale], 1).floor()
-            score = probabilities[owner, 1, row, column]
-            keep = batched_nms(box, score, owner, 0.5)
-            box, score, owner, row, column = (v[keep] for v in (box, score, owner, row, column))
-            boxes.append(_shift(box, offsets[owner, :, row, column], inclusive=False))
-            scores.append(score)
-            owners.append(owner)
-            scale *= PYRAMID_FACTOR
-        if not boxes:
-            return torch.zeros(0, 4, device=self.device), torch.zeros(0, dtype=torch.long, device=self.device)
-        all_boxes, all_scores, all_owners = torch.cat(boxes), torch.cat(scores), torch.cat(owners)
-        keep = batched_nms(all_boxes, all_scores, all_owners, 0.7)
-        return _squared(all_boxes[keep]), all_owners[keep]
+    def _windows(self, canvas: Tensor, layout: Layout, table: Tensor, size: tuple[int, int], room: _Room) -> Candidates:
+        """Candidates on one canvas: the windows with a higher score than all around them."""
+        logits, features = self._proposal(canvas)
+        logits.masked_fill_(table < 0, -torch.inf)
+        scores, places = _peaks(logits, room)
+        rows, columns = places // logits.shape[2], places % logits.shape[2]
+        level = table.flatten()[places]
+        corners = torch.tensor(
+            [[level.left // PROPOSAL_STRIDE, level.top // PROPOSAL_STRIDE] for level in layout.levels],
+            device=self.device,
+        )
+        scales = torch.tensor(
+            [[size[0] / level.width, size[1] / level.height] for level in layout.levels], device=self.device
+        )
+        first = (torch.stack([columns, rows], 2) - corners[level]) * PROPOSAL_STRIDE
+        boxes = (torch.cat([first + 1, first + PROPOSAL_CELL], 2) * scales.repeat(1, 2)[level]).floor()
+        pictures = torch.arange(len(canvas), device=self.device)[:, None]
+        offsets = self._proposal.offsets(features.flatten(1, 2)[pictures, places])
+        return Candidates(shifted(boxes, offsets, inclusive=False), scores)
 
-    def _refined(self, levels: list[Tensor], boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    def _refined(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Candidates:
         """Second stage: drops most candidates and improves the boxes of the rest."""
-        offsets, probabilities = _in_batches(self._refine, levels, boxes, owners, 24)
-        keep = probabilities[:, 1] > STAGE_THRESHOLDS[1]
-        boxes, owners, offsets, scores = boxes[keep], owners[keep], offsets[keep], probabilities[keep, 1]
-        keep = batched_nms(boxes, scores, owners, 0.7)
-        return _squared(_shift(boxes[keep], offsets[keep])), owners[keep]
+        judged = _judged(self._refine, pictures, candidates)
+        scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
+        boxes = at(candidates.boxes, places)
+        kept = suppressed(Candidates(boxes, scores), 0.7)
+        return Candidates(squared(shifted(boxes, at(judged[..., 1:5], places))), kept)
 
-    def _outputs(self, levels: list[Tensor], boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Third stage: the final boxes, scores and landmarks."""
-        offsets, points, probabilities = _in_batches(self._output, levels, boxes, owners, 48)
-        keep = probabilities[:, 1] > STAGE_THRESHOLDS[2]
-        boxes, owners, offsets, points = boxes[keep], owners[keep], offsets[keep], points[keep]
-        scores = probabilities[keep, 1]
-        side = boxes[:, None, 2:] - boxes[:, None, :2] + 1
-        landmarks = torch.stack([points[:, :5], points[:, 5:]], 2) * side + boxes[:, None, :2] - 1
-        boxes = _shift(boxes, offsets)
-        keep = _suppress_contained(boxes, scores, owners, 0.7)
-        return boxes[keep], owners[keep], scores[keep], landmarks[keep]
-
-
-def _network(network: type[nn.Module], filename: str, device: torch.device) -> nn.Module:
-    """One of the three networks with the weights that come in facenet-pytorch's package."""
-    spec = importlib.util.find_spec("facenet_pytorch")
-    assert spec is not None
-    assert spec.origin is not None
-    weights = torch.load(Path(spec.origin).parent / "data" / filename, map_location="cpu", weights_only=True)
-    net = network(pretrained=False)
-    net.load_state_dict(weights)
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last).to(device)
+    def _outputs(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Tensor:
+        """Third stage: N×K×15 of the final boxes, scores (0 where there is no face) and landmarks."""
+        judged = _judged(self._output, pictures, candidates)
+        scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[2]), 2)
+        boxes, judged = at(candidates.boxes, places), at(judged, places)
+        side = boxes[..., 2:] - boxes[..., :2] + 1
+        points = torch.stack([judged[..., 5:10], judged[..., 10:15]], 3)
+        points = points * side[:, :, None] + boxes[:, :, None, :2] - 1
+        boxes = shifted(boxes, judged[..., 1:5])
+        scores = suppressed(Candidates(boxes, scores), 0.7, contained=True)
+        return torch.cat([boxes, scores[..., None], points.flatten(2)], 2)
 
 
-def _halvings(pictures: Tensor, smallest: int) -> list[Tensor]:
-    """The pictures (N×3×H×W), and each of them halved again and again down to the side given."""
-    levels = [pictures]
-    while min(levels[-1].shape[2:]) >= 2 * smallest:
-        levels.append(functional.avg_pool2d(levels[-1], 2))
-    return levels
+class _Room:
+    """How many candidates of a picture each stage passes on: as many as there are, or on a graphics card, so many."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.limited = device.type != "cpu"
+        self._sizes: tuple[int, ...] = ROOM
+        self._lacking = torch.zeros((), dtype=torch.bool, device=device)
+
+    def best(self, scores: Tensor, stage: int) -> tuple[Tensor, Tensor]:
+        """Scores and places (N×k) of the candidates with a score (N×K), best first."""
+        if not self.limited:
+            return chosen(scores, None)
+        self._lacking |= ((scores > 0).sum(1) > self._sizes[stage]).any()
+        return chosen(scores, self._sizes[stage])
+
+    def lacked(self) -> bool:
+        """Whether some picture had more; there will be more room then."""
+        if not self.limited or not bool(self._lacking):
+            return False
+        self._sizes = tuple(4 * size for size in self._sizes)
+        self._lacking.zero_()
+        return True
 
 
-def _in_batches(
-    network: nn.Module, levels: list[Tensor], boxes: Tensor, owners: Tensor, side: int
-) -> tuple[Tensor, ...]:
-    """Cut every box out of its picture at side×side and run the network on all of them.
+def _dtypes(device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """What the first network computes in, which looks at everything, and what the others do, which say where a face is.
 
-    Each is cut from the halving in which it is one to two times that large, where four samples an output pixel come
-    close to the average over its area, at a cost that doesn't grow with the box.
+    Half precision moves the boxes by less than a hundredth, where its range is as well used as by these networks.
     """
-    if not len(boxes):
-        return tuple(part[:0] for part in network(torch.zeros(1, 3, side, side, device=boxes.device)))
-    # The networks count pixels from one: a box's first pixel lies one before its first coordinate.
-    from_zero = boxes - boxes.new_tensor([1, 1, 0, 0])
-    regions = torch.cat([owners[:, None].to(boxes.dtype), from_zero], 1)
-    level_of = (boxes[:, 2] - boxes[:, 0]).div(side).clamp(min=1).log2().floor().clamp(max=len(levels) - 1)
-    crops = torch.empty(len(boxes), 3, side, side, device=boxes.device)
-    for number, level in enumerate(levels):
-        chosen = (level_of == number).nonzero().flatten()
-        if len(chosen):
-            scale = 0.5**number
-            crops[chosen] = roi_align(level, regions[chosen], side, spatial_scale=scale, sampling_ratio=2, aligned=True)
-    outputs = [network(part) for part in torch.split(crops, CANDIDATE_BATCH)]
-    return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+    if device.type == "cuda":
+        return torch.float16, torch.float16
+    has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    capabilities = torch.cpu.get_capabilities() if has_onednn and hasattr(torch.cpu, "get_capabilities") else {}
+    fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if fast else torch.float32, torch.float32
 
 
-def _shift(boxes: Tensor, offsets: Tensor, inclusive: bool = True) -> Tensor:
-    """Move the corners of boxes (M×4) by offsets (M×4) given as shares of their sides.
-
-    ``inclusive`` counts sides as MTCNN's later networks were trained to: the last pixel belongs to the box.
-    """
-    side = boxes[:, 2:] - boxes[:, :2] + (1 if inclusive else 0)
-    return boxes + offsets * side.repeat(1, 2)
+def _table(layout: Layout, canvas: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(layout.windows(canvas).astype(np.int64)).to(device)
 
 
-def _squared(boxes: Tensor) -> Tensor:
-    """Grow the shorter side of each box (M×4) to its longer one, about its centre."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
-    return torch.cat([centre - half, centre + half], 1)
+def _above(scores: Tensor, threshold: float) -> Tensor:
+    """The scores that are high enough, and 0 for the others."""
+    return torch.where(scores > threshold, scores, 0)
 
 
-def _suppress_contained(boxes: Tensor, scores: Tensor, owners: Tensor, threshold: float) -> Tensor:
-    """Non-maximum suppression by the share of the smaller box that is covered, picture by picture.
+def _peaks(logits: Tensor, room: _Room) -> tuple[Tensor, Tensor]:
+    """Windows that may be faces, and more so than each of their eight neighbours.
+
+    facenet-pytorch suppresses the same neighbours, and no others, for their windows overlap by half, but keeps those
+    whose better neighbour has been suppressed in turn.
+
+    Args:
+        logits: N×h×w.
+        room: how many to give on.
 
     Returns:
-        Indices of the boxes to keep, best score first.
+        Scores (0 where there is nothing) and places (counted row by row), N×K.
     """
-    order = scores.argsort(descending=True)
-    b, o = boxes[order], owners[order]
-    area = (b[:, 2] - b[:, 0] + 1) * (b[:, 3] - b[:, 1] + 1)
-    low = torch.maximum(b[:, None, :2], b[None, :, :2])
-    high = torch.minimum(b[:, None, 2:], b[None, :, 2:])
-    overlap = (high - low + 1).clamp(min=0).prod(2) / torch.minimum(area[:, None], area[None, :])
-    clash = ((overlap > threshold) & (o[:, None] == o[None, :])).cpu().numpy()
-    kept: list[int] = []
-    for candidate in range(len(order)):
-        if not clash[candidate, kept].any():
-            kept.append(candidate)
-    return order[torch.tensor(kept, dtype=torch.long, device=order.device)]
+    count, height, width = logits.shape
+    threshold = float(np.log(STAGE_THRESHOLDS[0] / (1 - STAGE_THRESHOLDS[0])))
+    if room.limited:
+        highest = functional.max_pool2d(logits[:, None], 3, 1, 1)[:, 0]
+        peaks = (logits >= highest) & (logits >= threshold)
+        return room.best(torch.where(peaks, logits.sigmoid(), 0).flatten(1), 0)
+    # Few windows are above the threshold: on the CPU it is faster to look around these alone.
+    values = logits.numpy()
+    owner, row, column = np.unravel_index(np.flatnonzero(values >= threshold), values.shape)
+    around = np.arange(9)
+    rows = np.clip(row[:, None] + around // 3 - 1, 0, height - 1)
+    columns = np.clip(column[:, None] + around % 3 - 1, 0, width - 1)
+    peaks = values[owner, row, column] >= values[owner[:, None], rows, columns].max(1)
+    owner, row, column = owner[peaks], row[peaks], column[peaks]
+    counts = np.bincount(owner, minlength=count)
+    slot = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
+    places = np.zeros((count, counts.max()), np.int64)
+    scores = np.zeros(places.shape, np.float32)
+    places[owner, slot] = row * width + column
+    scores[owner, slot] = 1 / (1 + np.exp(-values[owner, row, column]))
+    return torch.from_numpy(scores), torch.from_numpy(places)
 
 
-def _faces(
-    count: int, boxes: Tensor, owners: Tensor, scores: Tensor, landmarks: Tensor, confidence: float
-) -> list[list[Face]]:
-    """Records for each of ``count`` frames, without the faces that are too doubtful."""
-    faces: list[list[Face]] = [[] for _ in range(count)]
-    rows = zip(boxes.tolist(), owners.tolist(), scores.tolist(), landmarks.tolist(), strict=True)
-    for box, owner, score, points in rows:
-        face = Face(
-            box=cast(Box, tuple(box)),
-            confidence=score,
-            landmarks=cast(tuple[Point, Point, Point, Point, Point], tuple((x, y) for x, y in points)),
+def _judged(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
+    """What a network says of all candidates, N×K×C; 0 of those that aren't there."""
+    boxes = from_zero(candidates.boxes)
+    count, most = candidates.scores.shape
+    there = candidates.scores > 0
+    if boxes.device.type != "cpu":
+        owners = torch.arange(count, device=boxes.device).repeat_interleave(most)
+        crops = pictures.cut(boxes.flatten(0, 1), owners, network.side)
+        return network(crops).view(count, most, -1) * there[..., None]
+    owners, places = there.nonzero(as_tuple=True)
+    outputs = network(pictures.cut(boxes[owners, places], owners, network.side))
+    judged = outputs.new_zeros(count, most, outputs.shape[1])
+    judged[owners, places] = outputs
+    return judged
+
+
+def _faces(rows: Tensor, confidence: float) -> list[list[Face]]:
+    """Records from N×K×15 of boxes, scores and landmarks, without the faces that are too doubtful."""
+    faces: list[list[Face]] = [[] for _ in rows]
+    owners, places = (rows[..., 4] >= confidence).nonzero(as_tuple=True)
+    for owner, row in zip(owners.tolist(), rows[owners, places].tolist(), strict=True):
+        points = tuple((row[5 + 2 * n], row[6 + 2 * n]) for n in range(5))
+        faces[owner].append(
+            Face(
+                box=cast(Box, tuple(row[:4])),
+                confidence=row[4],
+                landmarks=cast(tuple[Point, Point, Point, Point, Point], points),
+            )
         )
-        if score >= confidence:
-            faces[owner].append(face)
     for found in faces:
         found.sort(key=lambda face: face.size, reverse=True)
     return faces

@@ -1,0 +1,180 @@
+"""MTCNN's three networks with facenet-pytorch's weights, for inference alone.
+
+They give what facenet-pytorch's modules give, and take bytes in channels-last order as pictures come: the scaling of
+the values is folded into the first convolution. Of two classes only the difference of their logits is computed. PReLU
+and the first network's pooling work on whole rows of memory, where torch's own kernels for few channels are slow.
+
+The weights are read from facenet-pytorch's package as files. Importing it would import torchvision too, which takes
+longer than loading everything else that a scan needs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from torchfakes_cli.errors import ModelNotFoundError
+
+#: The networks were trained on (value − 127.5) / 128.
+MEAN, SCALE = 127.5, 128.0
+#: Sides in pixels of what the second and the third network look at.
+REFINE_SIDE, OUTPUT_SIDE = 24, 48
+#: Candidates given to a network at once: bounds memory on crowded frames.
+CANDIDATE_BATCH = 512
+
+Weights = Mapping[str, Tensor]
+
+
+def load_weights(name: str) -> dict[str, Tensor]:
+    """Weights that come in facenet-pytorch's package.
+
+    Args:
+        name: ``pnet``, ``rnet`` or ``onet``.
+
+    Raises:
+        ModelNotFoundError: the package isn't installed, or not whole.
+    """
+    spec = importlib.util.find_spec("facenet_pytorch")
+    path = Path(spec.origin).parent / "data" / f"{name}.pt" if spec and spec.origin else None
+    if path is None or not path.is_file():
+        advice = "Install it again: pip install --force-reinstall facenet-pytorch==2.5.3"
+        raise ModelNotFoundError("the face detector's weights are missing from facenet-pytorch", advice=advice)
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+class ProposalNetwork:
+    """The first network: says for each 12×12 window of a picture, two pixels apart, whether it may hold a face.
+
+    Args:
+        weights: facenet-pytorch's.
+        device: where to compute.
+        dtype: to compute in.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._layers = [_first_layer(weights, device, dtype), *(_layer(weights, n, device, dtype) for n in (2, 3))]
+        logit, bias = _face_minus_other(weights["conv4_1.weight"].flatten(1), weights["conv4_1.bias"])
+        self._logit = (
+            logit[..., None, None].to(device, dtype, memory_format=torch.channels_last),
+            bias.to(device, dtype),
+        )
+        self._offsets = weights["conv4_2.weight"].flatten(1).to(device), weights["conv4_2.bias"].to(device)
+
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at pictures.
+
+        Args:
+            pictures: N×H×W×3, values 0 to 255; H and W even and at least 12.
+
+        Returns:
+            Logits of "face", N×h×w float32, and the features that ``offsets`` takes, N×h×w×32, for h×w windows:
+            h = H / 2 − 5, w = W / 2 − 5.
+        """
+        first, second, third = self._layers
+        values = first(pictures.permute(0, 3, 1, 2).to(self._dtype))
+        values = torch.maximum(values[:, 0::2], values[:, 1::2])
+        values = torch.maximum(values[:, :, 0::2], values[:, :, 1::2])
+        features = third(second(values.permute(0, 3, 1, 2)).permute(0, 3, 1, 2))
+        logits = functional.conv2d(features.permute(0, 3, 1, 2), *self._logit)
+        return logits[:, 0].float(), features
+
+    def offsets(self, features: Tensor) -> Tensor:
+        """How far (…×4, shares of a window's side) a face's corners lie from those of its window, by its features."""
+        return functional.linear(features.float(), *self._offsets)
+
+
+class CandidateNetwork:
+    """The second or the third network: judges candidates that were cut out and resized to one square.
+
+    Args:
+        weights: facenet-pytorch's.
+        device: where to compute.
+        dtype: of the convolutions; the last layers, which say where a face is, are always float32.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        convolutions = sum(name.startswith("conv") and name.endswith("weight") for name in weights)
+        later = (_layer(weights, n, device, dtype) for n in range(2, convolutions + 1))
+        self._layers = [_first_layer(weights, device, dtype), *later]
+        self.side = OUTPUT_SIDE if convolutions == 4 else REFINE_SIDE
+        # The second network ends after three convolutions of 24 px, the third after four of 48 px; each pools by 3,
+        # and the third once more by 2.
+        self._pools = (3, 3, 2)[: convolutions - 1]
+        dense, heads = f"dense{convolutions + 1}", f"dense{convolutions + 2}"
+        inner = weights[f"{dense}.weight"]
+        # facenet-pytorch flattens W×H×C, and this H×W×C.
+        inner = inner.view(len(inner), 3, 3, -1).transpose(1, 2).flatten(1)
+        self._dense = inner.to(device, dtype), weights[f"{dense}.bias"].to(device, dtype)
+        self._slopes = weights[f"prelu{convolutions + 1}.weight"].to(device, dtype)
+        logit, bias = _face_minus_other(weights[f"{heads}_1.weight"], weights[f"{heads}_1.bias"])
+        parts = [name.removesuffix(".weight") for name in weights if name.startswith(heads) and name.endswith("weight")]
+        rest = [part for part in sorted(parts) if not part.endswith("_1")]
+        self._heads = (
+            torch.cat([logit, *(weights[f"{part}.weight"] for part in rest)]).to(device),
+            torch.cat([bias, *(weights[f"{part}.bias"] for part in rest)]).to(device),
+        )
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Judge candidates.
+
+        Args:
+            crops: N×S×S×3, values 0 to 255, S the ``side``.
+
+        Returns:
+            N×5, or N×15 of the third network, float32: the probability of a face, how far its corners lie from those
+            of the crop, in shares of its side, and the third network's landmarks (five x, then five y) likewise.
+        """
+        outputs = torch.cat([self._judge(part) for part in torch.split(crops, CANDIDATE_BATCH)])
+        outputs[:, 0].sigmoid_()
+        return outputs
+
+    def _judge(self, crops: Tensor) -> Tensor:
+        values = crops.permute(0, 3, 1, 2).to(self._dtype)
+        for layer, pool in zip(self._layers, (*self._pools, 0), strict=True):
+            values = layer(values).permute(0, 3, 1, 2)
+            if pool:
+                values = functional.max_pool2d(values, pool, 2, ceil_mode=True)
+        inner = functional.linear(values.permute(0, 2, 3, 1).flatten(1), *self._dense)
+        return functional.linear(functional.prelu(inner, self._slopes).float(), *self._heads)
+
+
+class _Layer:
+    """A convolution and its PReLU."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, slopes: Tensor, device: torch.device, dtype: torch.dtype) -> None:
+        self._weight = weight.to(device, dtype, memory_format=torch.channels_last)
+        self._bias = bias.to(device, dtype)
+        self._slopes = slopes.to(device, dtype)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """From N×C×H×W to N×H×W×C."""
+        values = functional.conv2d(values, self._weight, self._bias).permute(0, 2, 3, 1).contiguous()
+        count, height, width, channels = values.shape
+        rows = values.view(count * height, width * channels)
+        return functional.prelu(rows, self._slopes.repeat(width)).view(count, height, width, channels)
+
+
+def _layer(weights: Weights, number: int, device: torch.device, dtype: torch.dtype) -> _Layer:
+    weight, bias = weights[f"conv{number}.weight"], weights[f"conv{number}.bias"]
+    return _Layer(weight, bias, weights[f"prelu{number}.weight"], device, dtype)
+
+
+def _first_layer(weights: Weights, device: torch.device, dtype: torch.dtype) -> _Layer:
+    """The first convolution, made to take values from 0 to 255 (which both half precisions hold exactly)."""
+    weight = (weights["conv1.weight"] / SCALE).to(dtype).float()
+    # From the weights as rounded, or else the mean of the picture would leak into the result.
+    bias = weights["conv1.bias"] - MEAN * weight.sum((1, 2, 3))
+    return _Layer(weight, bias, weights["prelu1.weight"], device, dtype)
+
+
+def _face_minus_other(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """One logit (1×C and 1) in place of two classes: softmax([a, b])[1] = sigmoid(b − a)."""
+    return weight[1:] - weight[:1], bias[1:] - bias[:1]
