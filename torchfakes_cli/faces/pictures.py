@@ -24,8 +24,6 @@ Pixels = NDArray[np.uint8]
 
 #: What candidates see beyond the border of their picture.
 GREY = (128, 128, 128)
-#: OpenCV takes the places to look for as one map of pairs, or as two.
-NO_MAP = np.empty(0, np.float32)
 
 
 class Pictures(Protocol):
@@ -77,14 +75,14 @@ class PicturesOnCpu:
     def cut(self, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
         """See ``Pictures``."""
         numbers, places = _samples(boxes, side, self._sizes)
-        maps = places.flatten(1, 2).numpy()
+        columns, rows = places.flatten(1, 2).permute(2, 0, 1).contiguous().numpy()
         sources = (numbers * len(self._halvings[0]) + owners).numpy()
         crops = np.empty((len(boxes), side * side, 3), np.uint8)
         for source in np.unique(sources):
             number, owner = divmod(int(source), len(self._halvings[0]))
             chosen = np.flatnonzero(sources == source)
             picture = self._halvings[number][owner]
-            crops[chosen] = cv2.remap(picture, maps[chosen], NO_MAP, cv2.INTER_LINEAR, borderValue=GREY)
+            crops[chosen] = cv2.remap(picture, columns[chosen], rows[chosen], cv2.INTER_LINEAR, borderValue=GREY)
         return torch.from_numpy(crops).view(len(boxes), side, side, 3)
 
 
