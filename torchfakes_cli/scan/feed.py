@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # A blocked thread looks up this often, to see whether it should stop (and, on Windows, to notice Ctrl-C at all).
 LOOK_UP_S = 0.1
 
-# Alive at any time: the batch being filled, the one waiting, and the one being looked at.
-_BATCHES_ALIVE = 3
+# Alive at any time: the batch being filled, those waiting, and the one being looked at. Two wait while the networks are
+# loaded, or while frames of other videos are looked at.
+_BATCHES_WAITING = 2
+_BATCHES_ALIVE = _BATCHES_WAITING + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Feed:
     def _put(self, batch: Batch) -> bool:
         """Leaves a batch once there is room; False where none is wanted any more."""
         with self._news:
-            while self._waiting and not self._stopped:
+            while len(self._waiting) >= _BATCHES_WAITING and not self._stopped:
                 self._news.wait(LOOK_UP_S)
             if self._stopped:
                 return False
