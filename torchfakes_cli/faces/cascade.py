@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -30,8 +31,6 @@ from torchfakes_cli.records import Box, Face, Point
 
 #: The score each network must give: facenet-pytorch's defaults.
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
-#: Pixels given to the first network at once on the CPU: what a core computes next should still be in its cache.
-PIXELS_AT_ONCE = 1 << 20
 #: Candidates of a picture for which there is room at first after each network, on a graphics card.
 ROOM = (512, 128, 64)
 
@@ -50,10 +49,10 @@ class FaceDetector:
     def __init__(self, config: FaceConfig | None = None, device: torch.device | str = "cpu") -> None:
         self.config = config or FaceConfig()
         self.device = torch.device(device)
-        dense, exact = _dtypes(self.device)
-        self._proposal = ProposalNetwork(load_weights("pnet"), self.device, dense)
-        self._refine = CandidateNetwork(load_weights("rnet"), self.device, exact)
-        self._output = CandidateNetwork(load_weights("onet"), self.device, exact)
+        dtype = _fast_dtype(self.device)
+        self._proposal = ProposalNetwork(load_weights("pnet"), self.device, dtype)
+        self._refine = CandidateNetwork(load_weights("rnet"), self.device, dtype)
+        self._output = CandidateNetwork(load_weights("onet"), self.device, dtype)
 
     def detect(
         self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig | None = None, *, any_size: bool = False
@@ -102,40 +101,24 @@ class FaceDetector:
 
     def _propose(self, pictures: Pictures, layout: Layout, size: tuple[int, int], room: _Room) -> Candidates:
         """First stage: the windows in all levels of the pyramid that look like faces."""
-        boxes, scores = [], []
-        for number, canvas in enumerate(pictures.canvases(layout)):
-            table = _table(layout, number, self.device)
-            at_once = len(canvas) if room.limited else max(1, PIXELS_AT_ONCE // canvas[0, ..., 0].numel())
-            parts = [self._windows(part, layout, table, size, room) for part in torch.split(canvas, at_once)]
-            most = max(part.scores.shape[1] for part in parts)
-            padding = [(0, most - part.scores.shape[1]) for part in parts]
-            boxes.append(
-                torch.cat([functional.pad(p.boxes, (0, 0, *pad)) for p, pad in zip(parts, padding, strict=True)])
-            )
-            scores.append(torch.cat([functional.pad(p.scores, pad) for p, pad in zip(parts, padding, strict=True)]))
-        kept, places = room.best(torch.cat(scores, 1), 0)
-        candidates = Candidates(at(torch.cat(boxes, 1), places), kept)
+        canvases = enumerate(pictures.canvases(layout))
+        found = [self._windows(canvas, layout, number, size, room) for number, canvas in canvases]
+        scores, places = room.best(torch.cat([part.scores for part in found], 1), 0)
+        candidates = Candidates(at(torch.cat([part.boxes for part in found], 1), places), scores)
         return Candidates(squared(candidates.boxes), suppressed(candidates, 0.7))
 
-    def _windows(self, canvas: Tensor, layout: Layout, table: Tensor, size: tuple[int, int], room: _Room) -> Candidates:
+    def _windows(self, canvas: Tensor, layout: Layout, number: int, size: tuple[int, int], room: _Room) -> Candidates:
         """Candidates on one canvas: the windows with a higher score than all around them."""
-        logits, features = self._proposal(canvas)
+        logits, offsets = self._proposal(canvas)
+        table, corners, scales = _tables(layout, number, size, self.device)
         logits.masked_fill_(table < 0, -torch.inf)
         scores, places = _peaks(logits, room)
-        rows, columns = places // logits.shape[2], places % logits.shape[2]
-        level = table.flatten()[places]
-        corners = torch.tensor(
-            [[level.left // PROPOSAL_STRIDE, level.top // PROPOSAL_STRIDE] for level in layout.levels],
-            device=self.device,
-        )
-        scales = torch.tensor(
-            [[size[0] / level.width, size[1] / level.height] for level in layout.levels], device=self.device
-        )
-        first = (torch.stack([columns, rows], 2) - corners[level]) * PROPOSAL_STRIDE
-        boxes = (torch.cat([first + 1, first + PROPOSAL_CELL], 2) * scales.repeat(1, 2)[level]).floor()
+        level = table.flatten()[places].long()
+        row, column = places // logits.shape[2], places % logits.shape[2]
+        first = (torch.stack([column, row], 2) - corners[level]) * PROPOSAL_STRIDE
+        boxes = (torch.cat([first + 1, first + PROPOSAL_CELL], 2) * scales[level]).floor()
         pictures = torch.arange(len(canvas), device=self.device)[:, None]
-        offsets = self._proposal.offsets(features.flatten(1, 2)[pictures, places])
-        return Candidates(shifted(boxes, offsets, inclusive=False), scores)
+        return Candidates(shifted(boxes, offsets[pictures, row, column].float(), inclusive=False), scores)
 
     def _refined(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Candidates:
         """Second stage: drops most candidates and improves the boxes of the rest."""
@@ -182,21 +165,28 @@ class _Room:
         return True
 
 
-def _dtypes(device: torch.device) -> tuple[torch.dtype, torch.dtype]:
-    """What the first network computes in, which looks at everything, and what the others do, which say where a face is.
-
-    Half precision moves the boxes by less than a hundredth, where its range is as well used as by these networks.
-    """
+def _fast_dtype(device: torch.device) -> torch.dtype:
+    """Half precision where the machine computes in it: it moves boxes by less than a hundredth of their side."""
     if device.type == "cuda":
-        return torch.float16, torch.float16
+        return torch.float16
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     capabilities = torch.cpu.get_capabilities() if has_onednn and hasattr(torch.cpu, "get_capabilities") else {}
     fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return torch.bfloat16 if fast else torch.float32, torch.float32
+    return torch.bfloat16 if fast else torch.float32
 
 
-def _table(layout: Layout, canvas: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(layout.windows(canvas).astype(np.int64)).to(device)
+@lru_cache(maxsize=16)
+def _tables(layout: Layout, canvas: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What leads from the windows of a canvas to boxes in pictures of a (width, height).
+
+    Returns:
+        For each window its level, or −1 (h×w), for each level its first window there as (column, row), and how many
+        of the picture's pixels a pixel of the level is, along (x, y, x, y).
+    """
+    windows = torch.from_numpy(layout.windows(canvas)).to(device)
+    corners = [[level.left // PROPOSAL_STRIDE, level.top // PROPOSAL_STRIDE] for level in layout.levels]
+    scales = [[size[0] / level.width, size[1] / level.height] * 2 for level in layout.levels]
+    return windows, torch.tensor(corners, device=device), torch.tensor(scales, device=device)
 
 
 def _above(scores: Tensor, threshold: float) -> Tensor:

@@ -20,7 +20,7 @@ PROPOSAL_STRIDE = 2
 #: Ratio between levels of the pyramid: facenet-pytorch's default.
 PYRAMID_FACTOR = 0.709
 #: Levels with more pixels than this are a canvas of their own.
-LARGE_LEVEL = 1 << 18
+LARGE_LEVEL = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ longer than loading everything else that a scan needs.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,8 +24,10 @@ from torchfakes_cli.errors import ModelNotFoundError
 MEAN, SCALE = 127.5, 128.0
 #: Sides in pixels of what the second and the third network look at.
 REFINE_SIDE, OUTPUT_SIDE = 24, 48
-#: Candidates given to a network at once: bounds memory on crowded frames.
-CANDIDATE_BATCH = 512
+#: Pixels given to the first network at once on a CPU: what a core computes next should still be in its cache.
+PIXELS_AT_ONCE = 1 << 18
+#: Candidates given to a network at once: on a CPU as many as its cache holds, on a graphics card as its memory does.
+CANDIDATE_BATCH, CANDIDATE_BATCH_ON_DEVICE = 128, 4096
 
 Weights = Mapping[str, Tensor]
 
@@ -60,12 +62,12 @@ class ProposalNetwork:
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
         self._layers = [_first_layer(weights, device, dtype), *(_layer(weights, n, device, dtype) for n in (2, 3))]
-        logit, bias = _face_minus_other(weights["conv4_1.weight"].flatten(1), weights["conv4_1.bias"])
-        self._logit = (
-            logit[..., None, None].to(device, dtype, memory_format=torch.channels_last),
-            bias.to(device, dtype),
+        weight, bias = _face_minus_other(weights["conv4_1.weight"], weights["conv4_1.bias"])
+        weight = torch.cat([weight, weights["conv4_2.weight"]])
+        self._heads = (
+            weight.to(device, dtype, memory_format=torch.channels_last),
+            torch.cat([bias, weights["conv4_2.bias"]]).to(device, dtype),
         )
-        self._offsets = weights["conv4_2.weight"].flatten(1).to(device), weights["conv4_2.bias"].to(device)
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Look at pictures.
@@ -74,20 +76,19 @@ class ProposalNetwork:
             pictures: N×H×W×3, values 0 to 255; H and W even and at least 12.
 
         Returns:
-            Logits of "face", N×h×w float32, and the features that ``offsets`` takes, N×h×w×32, for h×w windows:
-            h = H / 2 − 5, w = W / 2 − 5.
+            For h×w windows, h = H / 2 − 5 and w = W / 2 − 5: logits of "face", N×h×w float32, and how far the face's
+            corners lie from the window's, in shares of its side, N×h×w×4.
         """
+        outputs = torch.cat([torch.cat([self._look(part) for part in _strips(part)], 1) for part in _parts(pictures)])
+        return outputs[..., 0].float(), outputs[..., 1:]
+
+    def _look(self, pictures: Tensor) -> Tensor:
         first, second, third = self._layers
         values = first(pictures.permute(0, 3, 1, 2).to(self._dtype))
         values = torch.maximum(values[:, 0::2], values[:, 1::2])
         values = torch.maximum(values[:, :, 0::2], values[:, :, 1::2])
         features = third(second(values.permute(0, 3, 1, 2)).permute(0, 3, 1, 2))
-        logits = functional.conv2d(features.permute(0, 3, 1, 2), *self._logit)
-        return logits[:, 0].float(), features
-
-    def offsets(self, features: Tensor) -> Tensor:
-        """How far (…×4, shares of a window's side) a face's corners lie from those of its window, by its features."""
-        return functional.linear(features.float(), *self._offsets)
+        return functional.conv2d(features.permute(0, 3, 1, 2), *self._heads).permute(0, 2, 3, 1)
 
 
 class CandidateNetwork:
@@ -132,7 +133,8 @@ class CandidateNetwork:
             N×5, or N×15 of the third network, float32: the probability of a face, how far its corners lie from those
             of the crop, in shares of its side, and the third network's landmarks (five x, then five y) likewise.
         """
-        outputs = torch.cat([self._judge(part) for part in torch.split(crops, CANDIDATE_BATCH)])
+        at_once = CANDIDATE_BATCH if crops.device.type == "cpu" else CANDIDATE_BATCH_ON_DEVICE
+        outputs = torch.cat([self._judge(part) for part in torch.split(crops, at_once)])
         outputs[:, 0].sigmoid_()
         return outputs
 
@@ -144,6 +146,24 @@ class CandidateNetwork:
                 values = functional.max_pool2d(values, pool, 2, ceil_mode=True)
         inner = functional.linear(values.permute(0, 2, 3, 1).flatten(1), *self._dense)
         return functional.linear(functional.prelu(inner, self._slopes).float(), *self._heads)
+
+
+def _parts(pictures: Tensor) -> Sequence[Tensor]:
+    """As many pictures (N×H×W×3) at once as the CPU's cache holds; all on a graphics card."""
+    if pictures.device.type != "cpu":
+        return [pictures]
+    return torch.split(pictures, max(1, PIXELS_AT_ONCE // pictures[0, ..., 0].numel()))
+
+
+def _strips(pictures: Tensor) -> list[Tensor]:
+    """Large pictures (N×H×W×3) in strips, whose windows together are theirs."""
+    height, width = pictures.shape[1:3]
+    if pictures.device.type != "cpu" or height * width <= PIXELS_AT_ONCE:
+        return [pictures]
+    windows = height // 2 - 5
+    strips = -(-height * width // PIXELS_AT_ONCE)
+    at_once = -(-windows // strips)
+    return [pictures[:, 2 * start : 2 * (start + at_once) + 10] for start in range(0, windows, at_once)]
 
 
 class _Layer:
