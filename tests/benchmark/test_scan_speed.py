@@ -1,77 +1,90 @@
-"""How fast a scan is, against the straightforward pipeline in the same run. Prints; asserts no time.
+"""How fast a scan is, against the straightforward pipeline and against decoding alone in the same run.
 
-pytest -m benchmark -s
+Prints; asserts no time.
+
+pytest -m benchmark -s tests/benchmark/test_scan_speed.py
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.clips import write_clip
-from tests.portraits import scene
+from tests.benchmark.films import write_film
+from tests.benchmark.processes import Run, fastest, run
 
 pytestmark = pytest.mark.benchmark
-SECONDS = 60
 
-
-def walking_face() -> Iterator[np.ndarray]:
-    """A 1080p scene with a face that walks about and a camera's noise, at 30 frames a second."""
-    rng = np.random.default_rng(0)
-    grain = rng.integers(-6, 7, (1080 + 64, 1920 + 64, 1))
-    texture = np.clip(rng.normal(0, 25, (34, 60, 3)).repeat(32, 0).repeat(32, 1)[:1080, :1920], -60, 60)
-    heads = [scene((640, 640), (320.0, 320.0), 220.0 + 4 * step) for step in range(10)]
-    for frame in range(SECONDS * 30):
-        pixels = texture + 110
-        x = int(640 + 600 * np.sin(frame / 90))
-        y = int(220 + 100 * np.cos(frame / 70))
-        pixels[y : y + 640, x : x + 640] = heads[frame // 15 % 10]
-        dy, dx = rng.integers(0, 64, 2)
-        yield np.clip(pixels + grain[dy : dy + 1080, dx : dx + 1920], 0, 255).astype(np.uint8)
+CORES = f"{os.cpu_count()} cores, whole processes"
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("benchmark") / "minute.mp4"
-    options = {"preset": "veryfast", "crf": "26", "bf": "3", "g": "250"}
-    return write_clip(path, walking_face(), fps=Fraction(30), options=options)
+def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_film(tmp_path_factory.mktemp("minute") / "minute.mp4", 60)
 
 
-def measured(command: Sequence[str]) -> tuple[float, float, str]:
-    """Seconds, peak memory in MiB (0 where the system doesn't tell) and output of a whole process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    assert process.stdout is not None
-    output = process.stdout.read()
-    peak = 0.0
-    if hasattr(os, "wait4"):
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        peak = usage.ru_maxrss / (1 << 10 if sys.platform != "darwin" else 1 << 20)
-    process.stdout.close()
-    assert process.wait() == 0
-    return time.perf_counter() - started, peak, output
+def scan(*arguments: str | Path) -> Run:
+    return run("torchfakes_cli", "scan", *map(str, arguments), "--json")
 
 
-def test_scan_of_a_minute_against_the_straightforward_pipeline(clip: Path) -> None:
-    scan = [sys.executable, "-m", "torchfakes_cli", "scan", str(clip), "--fps", "1", "--json"]
-    reference = [sys.executable, "-m", "tests.benchmark.reference", str(clip), "1", "40"]
-    own_s, own_mib, output = measured(scan)
-    reference_s, reference_mib, found = measured(reference)
-    result = json.loads(output)
+def test_a_minute_against_the_straightforward_pipeline_and_decoding_alone(minute: Path) -> None:
+    own = fastest(2, "torchfakes_cli", "scan", str(minute), "--fps", "1", "--json")
+    bare = fastest(2, "tests.benchmark.bare_decoding", "1", str(minute))
+    reference = run("tests.benchmark.reference", str(minute), "1", "20")
+    equal = run("tests.benchmark.reference", str(minute), "1", "40")
+    rows = json.loads(own.output)["timeline"]
     print(
-        f"\n60 s of 1080p at 30 fps, --fps 1, {os.cpu_count()} cores, whole processes:"
-        f"\n  torchfakes scan  {own_s:6.1f} s  {own_mib:6.0f} MiB  {len(result['timeline'])} rows"
-        f"\n  reference        {reference_s:6.1f} s  {reference_mib:6.0f} MiB  {found.strip()}"
-        f"\n  {reference_s / own_s:.2f} times as fast"
+        f"\n60 s of 1080p at 30 fps, one frame a second, {CORES}:"
+        f"\n  torchfakes scan                        {own}  {len(rows)} rows"
+        f"\n  reference, MTCNN's own smallest face   {reference}  {reference.output.strip()}"
+        f"\n  reference, the same smallest face      {equal}  {equal.output.strip()}"
+        f"\n  decoding alone                         {bare}  {bare.output.strip()}"
+        f"\n  {reference.wall_s / own.wall_s:.1f} times as fast as the reference, {equal.wall_s / own.wall_s:.1f} times"
+        f" with the same smallest face; {own.wall_s / bare.wall_s:.2f} times as long as decoding alone"
     )
-    assert len(result["timeline"]) >= SECONDS
+    assert sum(row["track"] is not None for row in rows) >= 55
+
+
+def test_a_folder_against_single_runs_and_decoding_alone(tmp_path: Path) -> None:
+    first = write_film(tmp_path / "00.mp4", 10)
+    clips = [first, *(Path(shutil.copy(first, tmp_path / f"{number:02}.mp4")) for number in range(1, 20))]
+    folder = scan(tmp_path)
+    bare = run("tests.benchmark.bare_decoding", "0", *map(str, clips))
+    singles = [scan(clip) for clip in clips]
+    singles_s = sum(each.wall_s for each in singles)
+    print(
+        f"\n20 clips of 10 s, 1080p, 32 frames each, {CORES}:"
+        f"\n  as a folder     {folder}"
+        f"\n  one by one      {singles_s:7.1f} s"
+        f"\n  decoding alone  {bare}"
+        f"\n  {singles_s / folder.wall_s:.2f} times as fast as one by one; {folder.wall_s / bare.wall_s:.2f} times as"
+        f" long as decoding alone"
+    )
+    found = [json.loads(line) for line in folder.output.splitlines()]
+    assert [each["frames_sampled"] for each in found] == [32] * 20
+    alone = json.loads(singles[0].output)
+    assert all(each["p_fake"] == pytest.approx(alone["p_fake"], abs=0.01) for each in found)
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 600, 7200])
+def test_cost_by_length(seconds: int, tmp_path: Path) -> None:
+    clip = write_film(tmp_path / "film.mp4", seconds, (854, 480))
+    print(f"\n480p, one face, {seconds:5} s, one frame a second: {scan(clip, '--fps', '1')}")
+
+
+@pytest.mark.parametrize("faces", [1, 5, 20])
+def test_cost_by_faces(faces: int, tmp_path: Path) -> None:
+    clip = write_film(tmp_path / "film.mp4", 10, faces=faces)
+    found = scan(clip)
+    print(f"\n1080p, {faces:2} faces a frame, 32 frames: {found}")
+    assert json.loads(found.output)["frames_sampled"] == 32
+
+
+@pytest.mark.parametrize("size", [(640, 360), (1280, 720), (1920, 1080), (3840, 2160)])
+def test_cost_by_size(size: tuple[int, int], tmp_path: Path) -> None:
+    clip = write_film(tmp_path / "film.mp4", 10, size)
+    print(f"\n{size[0]:4}×{size[1]:4}, one face, 32 frames: {scan(clip)}")
