@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
-from torchfakes_cli.detector import Detector
+from torchfakes_cli.detector import Detector, Header
 from torchfakes_cli.errors import ModelNotFoundError
-from torchfakes_cli.records import Status
-from torchfakes_cli.scan import Scanner, scan_files, scan_folder, settings_digest, stamp_of
+from torchfakes_cli.records import Reason, Status
+from torchfakes_cli.scan import Scanner, scan_files, scan_folder, scan_video, settings_digest, stamp_of
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))
 
@@ -31,23 +35,67 @@ def test_one_bad_file_costs_the_others_nothing(clips: Path, detector: Detector, 
         assert failed.path not in failed.error
 
 
-def test_results_come_one_by_one(clips: Path, detector: Detector, tmp_path: Path) -> None:
-    results = scan_folder([clips / "empty.mp4", tmp_path / "later.mp4"], QUICK, detector=detector)
-    assert next(results).status is Status.OK
-    shutil.copy(clips / "empty.mp4", tmp_path / "later.mp4")
-    assert next(results).status is Status.OK
+def test_a_result_comes_while_later_files_are_still_scanned(clips: Path, detector: Detector) -> None:
+    done: dict[str, int] = {}
+    first, second = str(clips / "empty.mp4"), str(clips / "both.mp4")
+    results = scan_folder(
+        [first, second], ScanConfig(batch_frames=2), detector=detector, progress=lambda p, n, _: done.update({p: n})
+    )
+    assert next(results).path == first
+    assert done[first] == 6
+    assert done.get(second, 0) < 24
+    assert next(results).frames_sampled == done[second] == 24
 
 
-def test_an_unexpected_error_is_one_result(clips: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    scanner = Scanner(QUICK, detector=detector)
+def test_files_scanned_together_have_the_results_of_files_scanned_alone(clips: Path, detector: Detector) -> None:
+    several = [clips / "both.mp4", clips / "empty.mp4", clips / "both.mp4"]
+    with Scanner(ScanConfig(jobs=3), detector=detector) as scanner:
+        together = list(scan_files(scanner, several))
+    alone = scan_video(clips / "both.mp4", detector=detector)
+    assert [Path(result.path).name for result in together] == ["both.mp4", "empty.mp4", "both.mp4"]
+    for result in (together[0], together[2]):
+        assert [row.logit for row in result.timeline] == pytest.approx([row.logit for row in alone.timeline], abs=0.01)
+        assert [(row.time_s, row.track) for row in result.timeline] == [
+            (row.time_s, row.track) for row in alone.timeline
+        ]
+    assert together[1].reason is Reason.NO_FACE
 
-    def out_of_memory(crops: object) -> None:
-        raise RuntimeError("out of memory:\n 3 GiB wanted")
 
-    monkeypatch.setattr(detector, "score", out_of_memory)
-    (result,) = scan_files(scanner, [clips / "both.mp4"])
-    assert result.status is Status.ERROR
-    assert result.error == "unexpected RuntimeError: out of memory: 3 GiB wanted"
+def test_stopping_early_leaves_no_thread_and_no_process(clips: Path, detector: Detector) -> None:
+    with Scanner(QUICK, detector=detector) as scanner:
+        results = scan_files(scanner, [clips / "empty.mp4", *[clips / "both.mp4"] * 5])
+        next(results)
+        started = time.monotonic()
+        results.close()
+        assert time.monotonic() - started < 2
+    assert [thread.name for thread in threading.enumerate() if thread.name == "decode"] == []
+
+
+class Hungry(nn.Module):
+    """Fails on large batches."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if len(pictures) > 30:
+            raise RuntimeError("out of memory:\n 3 GiB wanted")
+        return pictures.mean((1, 2, 3))
+
+
+def test_an_unexpected_error_is_one_result(clips: Path) -> None:
+    hungry = Detector(Hungry(), Header(name="hungry"), torch.device("cpu"), torch.float32)
+    quick = [clips / "both.mp4", clips / "empty.mp4"]
+    failed, other = scan_folder(quick, detector=hungry)
+    assert failed.status is Status.ERROR
+    assert failed.error == "unexpected RuntimeError: out of memory: 3 GiB wanted"
+    assert other.status is Status.OK
+
+
+def test_videos_that_fail_together_are_tried_alone(clips: Path) -> None:
+    hungry = Detector(Hungry(), Header(name="hungry"), torch.device("cpu"), torch.float32)
+    config = ScanConfig(sampling=SamplingConfig(frames=8, frames_fixed=True), jobs=4)
+    with Scanner(config, detector=hungry) as scanner:
+        results = list(scan_files(scanner, [clips / "both.mp4"] * 4))
+    assert [result.status for result in results] == [Status.OK] * 4
+    assert all(result.faces_scored == 12 for result in results)
 
 
 def test_without_a_model_nothing_is_scanned(clips: Path, tmp_path: Path) -> None:

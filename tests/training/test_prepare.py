@@ -228,7 +228,7 @@ def test_another_blur_threshold_changes_columns_only(corpus: Path, prepared: Pre
 def test_a_higher_threshold_for_size_or_confidence_changes_columns_only(
     corpus: Path, prepared: Prepared, copied: Path
 ) -> None:
-    size, confidence = prepared.table["face_size"].median(), float(prepared.table["confidence"].median())
+    size, confidence = prepared.table["face_size"].median(), min(float(prepared.table["confidence"].median()), 0.9999)
     stricter = FaceConfig(min_face=int(size / 0.8) + 1, confidence=confidence)
     assert prepare_corpus(corpus, _config(copied, faces=stricter)).videos_prepared == 0
     table = read_manifest(copied)

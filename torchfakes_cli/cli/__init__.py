@@ -77,8 +77,9 @@ def main() -> None:
         # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
         typer.main.get_command(app)(prog_name="torchfakes")
     except SystemExit as ending:
-        if ending.code == ExitCode.INTERRUPTED or (sys.argv[1:2] == ["scan"] and isinstance(ending.code, int)):
-            _leave_at_once(ending.code)  # a scan has closed and flushed what it opened
+        scanned = sys.argv[1:2] == ["scan"] and "torch" in sys.modules  # it has closed and flushed what it opened
+        if isinstance(ending.code, int) and (ending.code == ExitCode.INTERRUPTED or scanned):
+            _leave_at_once(ending.code)
         raise
 
 

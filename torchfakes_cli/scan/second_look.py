@@ -64,11 +64,13 @@ class SecondLook:
             return ""
         smallest = max(SMALLEST_FACE, self._config.min_face // 2)
         if smallest < self._config.min_face:
-            small = detector.detect(self._kept, replace(self._config, min_face=smallest))
-            if any(small):
-                size = max(face.size for faces in small for face in faces)
+            found = detector.detect(self._kept, replace(self._config, min_face=smallest))
+            # What is large enough was looked for already: a search that is more patient finds more that isn't a face.
+            small = [face.size for faces in found for face in faces if face.size < self._config.smallest]
+            if small:
                 return (
-                    f"there are faces of up to {size:.0f} pixels, too small to be looked for: try --min-face {smallest}"
+                    f"there are faces of up to {max(small):.0f} pixels, too small to be looked for: "
+                    f"try --min-face {smallest}"
                 )
         few = self._kept[:: -(-len(self._kept) // TURNED)]
         turned = {quarters: self._faces_turned(detector, few, quarters) for quarters in _TURNS}
