@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.config import ScanConfig
@@ -60,6 +63,13 @@ def scan_video(
     """
     with Scanner(config, detector=detector) as scanner:
         return scanner.scan(path, progress)
+
+
+def _import_networks() -> None:
+    """Imports what takes seconds; what fails is told when it is imported again for use."""
+    with suppress(Exception):
+        importlib.import_module("torchfakes_cli.detector.scoring")
+        importlib.import_module("torchfakes_cli.faces.cascade")
 
 
 class Scanner:
@@ -118,6 +128,9 @@ class Scanner:
 
     def scan(self, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
         """Scans one video; see ``scan_video``."""
+        if "_networks" not in self.__dict__ and Path(path).is_file():
+            # While the decoder opens the file. That it is no video, if so, is told without waiting for this.
+            Thread(target=_import_networks, name="import").start()
 
         def tell(_: str, done: int, wanted: int | None) -> None:
             if progress:
