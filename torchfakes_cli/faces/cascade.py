@@ -31,6 +31,15 @@ from torchfakes_cli.records import Box, Face, Point
 
 #: The score each network must give: facenet-pytorch's defaults.
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
+#: A face that is followed is looked for here: moves of its box in shares of its side (x, y), and its new side.
+MOVES = (
+    (0.0, 0.0, 1.0),
+    (0.0, 0.0, 1.25),
+    (-0.25, 0.0, 1.1),
+    (0.25, 0.0, 1.1),
+    (0.0, -0.25, 1.1),
+    (0.0, 0.25, 1.1),
+)
 #: Candidates of a picture for which there is room at first after each network, on a graphics card.
 ROOM = (512, 128, 64)
 
@@ -68,19 +77,39 @@ class FaceDetector:
             For each frame its faces, largest first; empty where there is none.
         """
         config = config or self.config
-        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for position, frame in enumerate(frames):
-            by_size[frame.shape].append(position)
         found: list[list[Face]] = [[] for _ in frames]
-        for positions in by_size.values():
-            equal = self._detect_equal([frames[p] for p in positions], config)
-            for position, faces in zip(positions, equal, strict=True):
-                found[position] = [face for face in faces if any_size or face.size >= config.smallest]
+        for places in _by_size(frames):
+            for place, faces in zip(places, self._search([frames[p] for p in places], config), strict=True):
+                found[place] = [face for face in faces if any_size or face.size >= config.smallest]
+        return found
+
+    def refine(
+        self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig | None = None
+    ) -> list[list[Face]]:
+        """Find the faces close to where some are expected, without a search of the whole frames.
+
+        Args:
+            frames: H×W×3 uint8 RGB each; sizes may differ.
+            near: for each frame the boxes of faces as they were shortly before or after.
+            config: instead of the detector's own.
+
+        Returns:
+            For each frame the faces that were found, of any size, largest first.
+        """
+        config = config or self.config
+        found: list[list[Face]] = [[] for _ in frames]
+        wanted = [place for place, boxes in enumerate(near) if boxes]
+        for places in _by_size([frames[place] for place in wanted]):
+            chosen_places = [wanted[place] for place in places]
+            boxes = [near[place] for place in chosen_places]
+            equal = self._refine_equal([frames[place] for place in chosen_places], boxes, config)
+            for place, faces in zip(chosen_places, equal, strict=True):
+                found[place] = faces
         return found
 
     @torch.inference_mode()
-    def _detect_equal(self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig) -> list[list[Face]]:
-        """Detect on frames of one size."""
+    def _search(self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig) -> list[list[Face]]:
+        """All three stages on frames of one size."""
         height, width = frames[0].shape[:2]
         layout = lay_out(width, height, config.min_face)
         if not layout.levels:
@@ -89,9 +118,20 @@ class FaceDetector:
         room = _Room(self.device)
         while True:
             candidates = self._propose(pictures, layout, (width, height), room)
-            candidates = self._refined(pictures, candidates, room)
-            found = self._outputs(pictures, candidates, room)
-            rows = found.cpu()
+            rows = self._outputs(pictures, self._refined(pictures, candidates, room), room).cpu()
+            if not room.lacked():
+                return _faces(rows, config.confidence)
+
+    @torch.inference_mode()
+    def _refine_equal(
+        self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig
+    ) -> list[list[Face]]:
+        """The last two stages on frames of one size, at least one box each."""
+        pictures = self._pictures(frames)
+        candidates = _around(near, self.device)
+        room = _Room(self.device)
+        while True:
+            rows = self._outputs(pictures, self._refined(pictures, candidates, room), room).cpu()
             if not room.lacked():
                 return _faces(rows, config.confidence)
 
@@ -187,6 +227,30 @@ def _tables(layout: Layout, canvas: int, size: tuple[int, int], device: torch.de
     corners = [[level.left // PROPOSAL_STRIDE, level.top // PROPOSAL_STRIDE] for level in layout.levels]
     scales = [[size[0] / level.width, size[1] / level.height] * 2 for level in layout.levels]
     return windows, torch.tensor(corners, device=device), torch.tensor(scales, device=device)
+
+
+def _by_size(frames: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
+    """Places of the frames, those of one size together."""
+    places: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, frame in enumerate(frames):
+        places[frame.shape].append(place)
+    return list(places.values())
+
+
+def _around(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates:
+    """Candidates at and around the places where faces are expected, as a frame has at least one."""
+    moves = torch.tensor(MOVES)
+    most = max(len(boxes) for boxes in near) * len(moves)
+    boxes, scores = torch.zeros(len(near), most, 4), torch.zeros(len(near), most)
+    for number, known in enumerate(near):
+        squares = squared(torch.tensor(known, dtype=torch.float32))[:, None]
+        side = squares[..., 2:] - squares[..., :2]
+        centre = (squares[..., :2] + squares[..., 2:]) / 2 + moves[:, :2] * side
+        half = side * moves[:, 2:] / 2
+        count = len(known) * len(moves)
+        boxes[number, :count] = torch.cat([centre - half, centre + half], 2).flatten(0, 1)
+        scores[number, :count] = 1
+    return Candidates(boxes.to(device), scores.to(device))
 
 
 def _above(scores: Tensor, threshold: float) -> Tensor:
