@@ -12,7 +12,7 @@ had more is noticed with the result. The batch is then done again with more room
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -31,15 +31,8 @@ from torchfakes_cli.records import Box, Face, Point
 
 #: The score each network must give: facenet-pytorch's defaults.
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
-#: A face that is followed is looked for here: moves of its box in shares of its side (x, y), and its new side.
-MOVES = (
-    (0.0, 0.0, 1.0),
-    (0.0, 0.0, 1.25),
-    (-0.25, 0.0, 1.1),
-    (0.25, 0.0, 1.1),
-    (0.0, -0.25, 1.1),
-    (0.0, 0.25, 1.1),
-)
+#: A face that is expected somewhere is looked for in its box grown by this factor.
+GROWN = 1.1
 #: Candidates of a picture for which there is room at first after each network, on a graphics card.
 ROOM = (512, 128, 64)
 
@@ -115,25 +108,27 @@ class FaceDetector:
         if not layout.levels:
             return [[] for _ in frames]
         pictures = self._pictures(frames)
-        room = _Room(self.device)
-        while True:
-            candidates = self._propose(pictures, layout, (width, height), room)
-            rows = self._outputs(pictures, self._refined(pictures, candidates, room), room).cpu()
-            if not room.lacked():
-                return _faces(rows, config.confidence)
+        return self._judged(
+            pictures, lambda room: self._propose(pictures, layout, (width, height), room), config.confidence
+        )
 
     @torch.inference_mode()
     def _refine_equal(
         self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig
     ) -> list[list[Face]]:
         """The last two stages on frames of one size, at least one box each."""
-        pictures = self._pictures(frames)
-        candidates = _around(near, self.device)
+        candidates = _expected(near, self.device)
+        return self._judged(self._pictures(frames), lambda _: candidates, config.confidence)
+
+    def _judged(
+        self, pictures: Pictures, candidates: Callable[[_Room], Candidates], confidence: float
+    ) -> list[list[Face]]:
+        """The last two stages."""
         room = _Room(self.device)
         while True:
-            rows = self._outputs(pictures, self._refined(pictures, candidates, room), room).cpu()
+            rows = self._outputs(pictures, self._refined(pictures, candidates(room), room), room).cpu()
             if not room.lacked():
-                return _faces(rows, config.confidence)
+                return _faces(rows, confidence)
 
     def _pictures(self, frames: Sequence[NDArray[np.uint8]]) -> Pictures:
         on_cpu = self.device.type == "cpu"
@@ -162,7 +157,7 @@ class FaceDetector:
 
     def _refined(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Candidates:
         """Second stage: drops most candidates and improves the boxes of the rest."""
-        judged = _judged(self._refine, pictures, candidates)
+        judged = _verdicts(self._refine, pictures, candidates)
         scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
         boxes = at(candidates.boxes, places)
         kept = suppressed(Candidates(boxes, scores), 0.7)
@@ -170,7 +165,7 @@ class FaceDetector:
 
     def _outputs(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Tensor:
         """Third stage: N×K×15 of the final boxes, scores (0 where there is no face) and landmarks."""
-        judged = _judged(self._output, pictures, candidates)
+        judged = _verdicts(self._output, pictures, candidates)
         scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[2]), 2)
         boxes, judged = at(candidates.boxes, places), at(judged, places)
         side = boxes[..., 2:] - boxes[..., :2] + 1
@@ -208,7 +203,7 @@ class _Room:
 def _fast_dtype(device: torch.device) -> torch.dtype:
     """Half precision where the machine computes in it: it moves boxes by less than a hundredth of their side."""
     if device.type == "cuda":
-        return torch.float16
+        return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     capabilities = torch.cpu.get_capabilities() if has_onednn and hasattr(torch.cpu, "get_capabilities") else {}
     fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -237,19 +232,15 @@ def _by_size(frames: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
     return list(places.values())
 
 
-def _around(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates:
-    """Candidates at and around the places where faces are expected, as a frame has at least one."""
-    moves = torch.tensor(MOVES)
-    most = max(len(boxes) for boxes in near) * len(moves)
-    boxes, scores = torch.zeros(len(near), most, 4), torch.zeros(len(near), most)
+def _expected(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates:
+    """Candidates where faces are expected."""
+    boxes = torch.zeros(len(near), max(map(len, near)), 4)
+    scores = torch.zeros(boxes.shape[:2])
     for number, known in enumerate(near):
-        squares = squared(torch.tensor(known, dtype=torch.float32))[:, None]
-        side = squares[..., 2:] - squares[..., :2]
-        centre = (squares[..., :2] + squares[..., 2:]) / 2 + moves[:, :2] * side
-        half = side * moves[:, 2:] / 2
-        count = len(known) * len(moves)
-        boxes[number, :count] = torch.cat([centre - half, centre + half], 2).flatten(0, 1)
-        scores[number, :count] = 1
+        square = squared(torch.tensor(known, dtype=torch.float32))
+        centre, side = (square[:, :2] + square[:, 2:]) / 2, square[:, 2:] - square[:, :2]
+        boxes[number, : len(known)] = torch.cat([centre - side * GROWN / 2, centre + side * GROWN / 2], 1)
+        scores[number, : len(known)] = 1
     return Candidates(boxes.to(device), scores.to(device))
 
 
@@ -294,7 +285,7 @@ def _peaks(logits: Tensor, room: _Room) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(scores), torch.from_numpy(places)
 
 
-def _judged(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
+def _verdicts(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
     """What a network says of all candidates, N×K×C; 0 of those that aren't there."""
     boxes = from_zero(candidates.boxes)
     count, most = candidates.scores.shape
