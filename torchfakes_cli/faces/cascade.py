@@ -12,7 +12,7 @@ had more is noticed with the result. The batch is then done again with more room
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -31,6 +31,8 @@ from torchfakes_cli.records import Box, Face, Point
 
 #: The score each network must give: facenet-pytorch's defaults.
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
+#: A face that is expected somewhere is looked for in its box grown by this factor.
+GROWN = 1.1
 #: Candidates of a picture for which there is room at first after each network, on a graphics card.
 ROOM = (512, 128, 64)
 
@@ -68,32 +70,65 @@ class FaceDetector:
             For each frame its faces, largest first; empty where there is none.
         """
         config = config or self.config
-        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for position, frame in enumerate(frames):
-            by_size[frame.shape].append(position)
         found: list[list[Face]] = [[] for _ in frames]
-        for positions in by_size.values():
-            equal = self._detect_equal([frames[p] for p in positions], config)
-            for position, faces in zip(positions, equal, strict=True):
-                found[position] = [face for face in faces if any_size or face.size >= config.smallest]
+        for places in _by_size(frames):
+            for place, faces in zip(places, self._search([frames[p] for p in places], config), strict=True):
+                found[place] = [face for face in faces if any_size or face.size >= config.smallest]
+        return found
+
+    def refine(
+        self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig | None = None
+    ) -> list[list[Face]]:
+        """Find the faces close to where some are expected, without a search of the whole frames.
+
+        Args:
+            frames: H×W×3 uint8 RGB each; sizes may differ.
+            near: for each frame the boxes of faces as they were shortly before or after.
+            config: instead of the detector's own.
+
+        Returns:
+            For each frame the faces that were found, of any size, largest first.
+        """
+        config = config or self.config
+        found: list[list[Face]] = [[] for _ in frames]
+        wanted = [place for place, boxes in enumerate(near) if boxes]
+        for places in _by_size([frames[place] for place in wanted]):
+            chosen_places = [wanted[place] for place in places]
+            boxes = [near[place] for place in chosen_places]
+            equal = self._refine_equal([frames[place] for place in chosen_places], boxes, config)
+            for place, faces in zip(chosen_places, equal, strict=True):
+                found[place] = faces
         return found
 
     @torch.inference_mode()
-    def _detect_equal(self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig) -> list[list[Face]]:
-        """Detect on frames of one size."""
+    def _search(self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig) -> list[list[Face]]:
+        """All three stages on frames of one size."""
         height, width = frames[0].shape[:2]
         layout = lay_out(width, height, config.min_face)
         if not layout.levels:
             return [[] for _ in frames]
         pictures = self._pictures(frames)
+        return self._judged(
+            pictures, lambda room: self._propose(pictures, layout, (width, height), room), config.confidence
+        )
+
+    @torch.inference_mode()
+    def _refine_equal(
+        self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig
+    ) -> list[list[Face]]:
+        """The last two stages on frames of one size, at least one box each."""
+        candidates = _expected(near, self.device)
+        return self._judged(self._pictures(frames), lambda _: candidates, config.confidence)
+
+    def _judged(
+        self, pictures: Pictures, candidates: Callable[[_Room], Candidates], confidence: float
+    ) -> list[list[Face]]:
+        """The last two stages."""
         room = _Room(self.device)
         while True:
-            candidates = self._propose(pictures, layout, (width, height), room)
-            candidates = self._refined(pictures, candidates, room)
-            found = self._outputs(pictures, candidates, room)
-            rows = found.cpu()
+            rows = self._outputs(pictures, self._refined(pictures, candidates(room), room), room).cpu()
             if not room.lacked():
-                return _faces(rows, config.confidence)
+                return _faces(rows, confidence)
 
     def _pictures(self, frames: Sequence[NDArray[np.uint8]]) -> Pictures:
         on_cpu = self.device.type == "cpu"
@@ -122,7 +157,7 @@ class FaceDetector:
 
     def _refined(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Candidates:
         """Second stage: drops most candidates and improves the boxes of the rest."""
-        judged = _judged(self._refine, pictures, candidates)
+        judged = _verdicts(self._refine, pictures, candidates)
         scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
         boxes = at(candidates.boxes, places)
         kept = suppressed(Candidates(boxes, scores), 0.7)
@@ -130,7 +165,7 @@ class FaceDetector:
 
     def _outputs(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Tensor:
         """Third stage: N×K×15 of the final boxes, scores (0 where there is no face) and landmarks."""
-        judged = _judged(self._output, pictures, candidates)
+        judged = _verdicts(self._output, pictures, candidates)
         scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[2]), 2)
         boxes, judged = at(candidates.boxes, places), at(judged, places)
         side = boxes[..., 2:] - boxes[..., :2] + 1
@@ -168,7 +203,7 @@ class _Room:
 def _fast_dtype(device: torch.device) -> torch.dtype:
     """Half precision where the machine computes in it: it moves boxes by less than a hundredth of their side."""
     if device.type == "cuda":
-        return torch.float16
+        return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     capabilities = torch.cpu.get_capabilities() if has_onednn and hasattr(torch.cpu, "get_capabilities") else {}
     fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -187,6 +222,26 @@ def _tables(layout: Layout, canvas: int, size: tuple[int, int], device: torch.de
     corners = [[level.left // PROPOSAL_STRIDE, level.top // PROPOSAL_STRIDE] for level in layout.levels]
     scales = [[size[0] / level.width, size[1] / level.height] * 2 for level in layout.levels]
     return windows, torch.tensor(corners, device=device), torch.tensor(scales, device=device)
+
+
+def _by_size(frames: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
+    """Places of the frames, those of one size together."""
+    places: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, frame in enumerate(frames):
+        places[frame.shape].append(place)
+    return list(places.values())
+
+
+def _expected(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates:
+    """Candidates where faces are expected."""
+    boxes = torch.zeros(len(near), max(map(len, near)), 4)
+    scores = torch.zeros(boxes.shape[:2])
+    for number, known in enumerate(near):
+        square = squared(torch.tensor(known, dtype=torch.float32))
+        centre, side = (square[:, :2] + square[:, 2:]) / 2, square[:, 2:] - square[:, :2]
+        boxes[number, : len(known)] = torch.cat([centre - side * GROWN / 2, centre + side * GROWN / 2], 1)
+        scores[number, : len(known)] = 1
+    return Candidates(boxes.to(device), scores.to(device))
 
 
 def _above(scores: Tensor, threshold: float) -> Tensor:
@@ -230,7 +285,7 @@ def _peaks(logits: Tensor, room: _Room) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(scores), torch.from_numpy(places)
 
 
-def _judged(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
+def _verdicts(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
     """What a network says of all candidates, N×K×C; 0 of those that aren't there."""
     boxes = from_zero(candidates.boxes)
     count, most = candidates.scores.shape

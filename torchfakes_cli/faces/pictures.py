@@ -8,7 +8,7 @@ over an area, at a cost that doesn't grow with the face.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from torchfakes_cli.faces.layout import Layout, Level
 from torchfakes_cli.faces.networks import MEAN, REFINE_SIDE
 
 Pixels = NDArray[np.uint8]
+Halving = TypeVar("Halving")
 
 #: What candidates see beyond the border of their picture.
 GREY = (128, 128, 128)
@@ -58,14 +59,14 @@ class PicturesOnCpu:
             height, width = self._halvings[-1][0].shape[:2]
             # The average of four pixels, where sides are even.
             self._halvings.append([_area(picture, (width // 2, height // 2)) for picture in self._halvings[-1]])
-        self._sizes = [(pictures[0].shape[1], pictures[0].shape[0]) for pictures in self._halvings]
+        self._sizes = torch.tensor([pictures[0].shape[1::-1] for pictures in self._halvings])
 
     def canvases(self, layout: Layout) -> list[Tensor]:
         """See ``Pictures``."""
         count = len(self._halvings[0])
         canvases = [np.zeros((count, height, width, 3), np.uint8) for width, height in layout.canvases]
         places = [canvases[level.canvas][:, *level.place] for level in layout.levels]
-        sources = self._halvings[_source(self._sizes, layout.levels[0])]
+        sources = _source(self._halvings, [pictures[0].shape[1::-1] for pictures in self._halvings], layout.levels[0])
         for number, source in enumerate(sources):
             for level, place in zip(layout.levels, places, strict=True):
                 cv2.resize(source, (level.width, level.height), dst=place[number], interpolation=cv2.INTER_LINEAR)
@@ -100,12 +101,15 @@ class PicturesOnDevice:
         while min(self._halvings[-1].shape[2:]) >= 2 * REFINE_SIDE:
             height, width = self._halvings[-1].shape[2:]
             self._halvings.append(functional.interpolate(self._halvings[-1], (height // 2, width // 2), mode="area"))
-        self._sizes = [(halving.shape[3], halving.shape[2]) for halving in self._halvings]
-        self._atlas: Tensor | None = None
+        sizes = [(halving.shape[3], halving.shape[2]) for halving in self._halvings]
+        self._sizes = torch.tensor(sizes, device=device)
+        self._tall, corners = _side_by_side(self._halvings, sizes)
+        self._corners = torch.tensor(corners, device=device)
 
     def canvases(self, layout: Layout) -> list[Tensor]:
         """See ``Pictures``."""
-        source = self._halvings[_source(self._sizes, layout.levels[0])]
+        sizes = [(halving.shape[3], halving.shape[2]) for halving in self._halvings]
+        source = _source(self._halvings, sizes, layout.levels[0])
         canvases = [source.new_zeros(len(source), height, width, 3) for width, height in layout.canvases]
         for level in layout.levels:
             source = functional.interpolate(source, (level.height, level.width), mode="bilinear")
@@ -115,36 +119,34 @@ class PicturesOnDevice:
     def cut(self, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
         """See ``Pictures``."""
         numbers, places = _samples(boxes, side, self._sizes)
-        tall, corners = self._tall()
-        ends = boxes.new_tensor(self._sizes)[numbers][:, None, None]
+        ends = self._sizes[numbers][:, None, None]
         # Between the border and a pixel beyond it, a picture fades to grey.
         shares = ((places + 1).clamp(0, 1) * (ends - places).clamp(0, 1)).prod(3, keepdim=True)
-        places = places.clamp(min=0).minimum(ends - 1) + boxes.new_tensor(corners)[numbers][:, None, None]
-        height, width = tall.shape[2:]
+        places = places.clamp(min=0).minimum(ends - 1) + self._corners[numbers][:, None, None]
+        height, width = self._tall.shape[2:]
         rows = owners[:, None, None] * (height // len(self._halvings[0])) + places[..., 1]
         grid = torch.stack([(2 * places[..., 0] + 1) / width - 1, (2 * rows + 1) / height - 1], -1).view(1, -1, side, 2)
-        values = functional.grid_sample(tall, grid, align_corners=False)
+        values = functional.grid_sample(self._tall, grid, align_corners=False)
         values = values.view(3, len(boxes), side, side).permute(1, 2, 3, 0)
         return (values - MEAN) * shares + MEAN
 
-    def _tall(self) -> tuple[Tensor, list[tuple[int, int]]]:
-        """All halvings of all pictures as one, so that all candidates are cut in one call.
 
-        Returns:
-            1×3×(N·h)×w, and the (left, top) of each halving in its picture's h×w.
-        """
-        width, height = self._sizes[0]
-        corners = [(0, 0)]
-        for previous, _ in self._sizes[1:]:
-            corners.append((corners[-1][0] + previous, height) if len(corners) > 1 else (0, height))
-        if self._atlas is None:
-            count = len(self._halvings[0])
-            below = self._sizes[1][1] if len(self._sizes) > 1 else 0
-            atlas = self._halvings[0].new_zeros(3, count, height + below, width)
-            for (left, top), (w, h), halving in zip(corners, self._sizes, self._halvings, strict=True):
-                atlas[:, :, top : top + h, left : left + w] = halving.transpose(0, 1)
-            self._atlas = atlas.view(1, 3, count * (height + below), width)
-        return self._atlas, corners
+def _side_by_side(halvings: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, list[tuple[int, int]]]:
+    """All halvings (N×3×h×w) of all pictures as one, so that all candidates are cut in one call.
+
+    Returns:
+        1×3×(N·H)×W, and the (left, top) of each halving in its picture's H×W.
+    """
+    width, height = sizes[0]
+    corners = [(0, 0)]
+    for place in range(1, len(sizes)):
+        corners.append((corners[-1][0] + sizes[place - 1][0], height) if place > 1 else (0, height))
+    count = len(halvings[0])
+    whole = height + (sizes[1][1] if len(sizes) > 1 else 0)
+    together = halvings[0].new_zeros(3, count, whole, width)
+    for (left, top), (w, h), halving in zip(corners, sizes, halvings, strict=True):
+        together[:, :, top : top + h, left : left + w] = halving.transpose(0, 1)
+    return together.view(1, 3, count * whole, width), corners
 
 
 def _area(picture: Pixels, size: tuple[int, int]) -> Pixels:
@@ -152,19 +154,19 @@ def _area(picture: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _source(sizes: Sequence[tuple[int, int]], level: Level) -> int:
-    """Number of the smallest halving from which a level can be made by reduction; the largest one if there is none."""
+def _source(halvings: Sequence[Halving], sizes: Sequence[tuple[int, int]], level: Level) -> Halving:
+    """The smallest halving from which a level can be made by reduction; the largest one if there is none."""
     fitting = [n for n, (width, height) in enumerate(sizes) if width >= level.width and height >= level.height]
-    return max(fitting, default=0)
+    return halvings[max(fitting, default=0)]
 
 
-def _samples(boxes: Tensor, side: int, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def _samples(boxes: Tensor, side: int, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Where to look for the pixels of candidates.
 
     Args:
         boxes: M×4.
         side: of the crops in pixels.
-        sizes: (width, height) of the halvings.
+        sizes: (width, height) of the halvings, L×2.
 
     Returns:
         The halving to cut each box from, M, and the places there of its pixels as (x, y), M×side×side×2.
@@ -172,7 +174,7 @@ def _samples(boxes: Tensor, side: int, sizes: Sequence[tuple[int, int]]) -> tupl
     corners, spans = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     numbers = (spans.amax(1) / side).clamp(min=1).log2().floor().long().clamp(max=len(sizes) - 1)
     steps = (torch.arange(side, device=boxes.device, dtype=boxes.dtype) + 0.5) / side
-    scales = (boxes.new_tensor(sizes) / boxes.new_tensor(sizes[0]))[numbers]
+    scales = (sizes / sizes[0])[numbers]
     # Centres of pixels lie at whole numbers.
     columns, rows = (((corners[:, None] + steps[:, None] * spans[:, None]) * scales[:, None]) - 0.5).unbind(2)
     places = torch.stack([columns[:, None, :].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)], 3)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.faces.crops import crop_face
+from torchfakes_cli.faces.shots import Scene, colours, overlap, shrunk
 from torchfakes_cli.records import Box, Face, Frame
 
 #: A person who is out of sight for longer than this, and in more samples than this, has left: samples may lie far
@@ -23,10 +23,6 @@ FAR = 3.0
 MAX_SIZE_RATIO = 1.8
 #: Histogram overlap (0 to 1) from which two faces look alike.
 ALIKE = 0.6
-#: A cut: the colours of two samples overlap by less than this …
-CUT_OVERLAP = 0.55
-#: … and the pictures' coarse layouts differ by at least this, in grey levels.
-CUT_DIFFERENCE = 20.0
 
 
 @dataclass(slots=True)
@@ -47,7 +43,7 @@ class Tracker:
     def __init__(self) -> None:
         self._persons: list[_Person] = []
         self._last_number = 0
-        self._scene: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._scene: Scene | None = None
 
     def update(self, frame: Frame, faces: Sequence[Face]) -> list[int]:
         """Continue with the next frame.
@@ -59,8 +55,8 @@ class Tracker:
         Returns:
             The track number (from 1) of each face, in the order given.
         """
-        scene = _scene(frame.pixels)
-        if self._scene is not None and _is_cut(self._scene, scene):
+        scene = Scene.of(frame.pixels)
+        if self._scene is not None and scene.is_cut_from(self._scene):
             self._persons.clear()
         self._scene = scene
         self._persons = [p for p in self._persons if frame.time_s - p.time_s <= MAX_GAP_S or p.missed <= MAX_MISSED]
@@ -97,7 +93,7 @@ def _distance(person: _Person, face: Face, look: NDArray[np.float32]) -> float |
     if max(a, b) > MAX_SIZE_RATIO * min(a, b):
         return None
     moved = float(np.hypot(ax - bx, ay - by)) / max(a, b)
-    likeness = _overlap(person.look, look)
+    likeness = overlap(person.look, look)
     if moved > (FAR if likeness >= ALIKE else NEAR):
         return None
     return moved + 2 * (1 - likeness)
@@ -110,46 +106,4 @@ def _centre_and_size(box: Box) -> tuple[float, float, float]:
 
 def _look(pixels: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
     """Colours of a face with some hair and clothes around it, as a normalised histogram."""
-    return _colours(_shrunk(crop_face(pixels, face.box, 1.4), (48, 48)))
-
-
-def _scene(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Colours and coarse layout of a whole picture."""
-    small = _shrunk(pixels, (64, 36))
-    layout = _shrunk(small, (16, 9)).astype(np.float32)
-    return _colours(small), layout
-
-
-def _is_cut(
-    before: tuple[NDArray[np.float32], NDArray[np.float32]], after: tuple[NDArray[np.float32], NDArray[np.float32]]
-) -> bool:
-    differs = float(np.abs(before[1] - after[1]).mean())
-    return _overlap(before[0], after[0]) < CUT_OVERLAP and differs >= CUT_DIFFERENCE
-
-
-def _shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture at (width, height), area-averaged."""
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _colours(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    histogram = cv2.calcHist([pixels], [0, 1, 2], None, [6, 6, 6], [0, 256, 0, 256, 0, 256])
-    # Blurring over neighbouring bins keeps a small change of light from emptying a full bin.
-    smooth: NDArray[np.float32] = histogram.astype(np.float32)
-    for axis in range(3):
-        smooth = np.asarray((2 * smooth + _neighbours(smooth, axis)) / 4, np.float32)
-    return np.asarray(smooth / max(1e-6, float(smooth.sum())), np.float32)
-
-
-def _neighbours(histogram: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Sum of the two neighbouring bins along one axis; the edge is its own neighbour."""
-    pad = [(1, 1) if a == axis else (0, 0) for a in range(3)]
-    padded = np.pad(histogram, pad, mode="edge")
-    return np.take(padded, range(histogram.shape[axis]), axis) + np.take(
-        padded, range(2, histogram.shape[axis] + 2), axis
-    )
-
-
-def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Intersection of two normalised histograms, 0 to 1."""
-    return float(np.minimum(a, b).sum())
+    return colours(shrunk(crop_face(pixels, face.box, 1.4), (48, 48)))
