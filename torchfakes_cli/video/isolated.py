@@ -13,6 +13,7 @@ import sys
 import time
 import weakref
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Never
@@ -36,6 +37,7 @@ from torchfakes_cli.video.channel import (
     Sample,
     Started,
     Stop,
+    WorkerSettings,
 )
 
 if TYPE_CHECKING:
@@ -79,12 +81,23 @@ class IsolatedDecoder:
     Args:
         timeout_s: a file is given up when its decoder makes no progress for so many seconds, or takes longer in all
             than these and ``FRAME_S`` for each of its frames. Only time in which this process waits for it counts.
-        memory_mb: MiB that decoding may take beyond what the process holds from the start. Held to on Linux.
+        memory_mb: MiB that decoding may take beyond what the process holds from the start. Held to on Linux, unless a
+            device decodes: drivers reserve far more addresses than memory.
+        threads: that may decode at once; None for one a core.
+        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, reports say so and
+            software decodes. None for software.
     """
 
-    def __init__(self, *, timeout_s: float = 60.0, memory_mb: int = 2048) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 60.0,
+        memory_mb: int = 2048,
+        threads: int | None = None,
+        hwaccel: str | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
-        self._memory_mb = memory_mb
+        self._settings = WorkerSettings(memory_mb, threads, hwaccel)
         self._process: _Process | None = None
         self._abandoned = False
 
@@ -108,7 +121,7 @@ class IsolatedDecoder:
         process = self._process
         if not self._abandoned and (process is None or not process.alive):
             self.close()
-            process = self._process = _Process(self._memory_mb)
+            process = self._process = _Process(self._settings)
         if self._abandoned or process is None:  # perhaps only since it has been started
             self.close()
             raise TorchfakesError("the scan was stopped")
@@ -344,11 +357,11 @@ class _Process:
         memory: through which pictures come.
     """
 
-    def __init__(self, memory_mb: int) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self.memory = PictureMemory()
         self._connection, theirs = multiprocessing.Pipe()
         try:
-            self._process = _start(theirs, self.memory, memory_mb)
+            self._process = _start(theirs, self.memory, settings)
         except (OSError, ValueError) as error:
             self._connection.close()
             raise _unstartable(getattr(error, "strerror", None) or str(error)) from error
@@ -403,7 +416,7 @@ class _Process:
         return f"its decoder crashed ({name})"
 
 
-def _start(theirs: Connection[Any, Any], memory: PictureMemory, memory_mb: int) -> subprocess.Popen[bytes]:
+def _start(theirs: Connection[Any, Any], memory: PictureMemory, limits: WorkerSettings) -> subprocess.Popen[bytes]:
     handle = theirs.fileno()
     settings: dict[str, Any] = {}
     if sys.platform == "win32":
@@ -412,7 +425,7 @@ def _start(theirs: Connection[Any, Any], memory: PictureMemory, memory_mb: int) 
     else:
         settings["pass_fds"] = (handle, memory.handle)
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, handle, memory.handle, memory_mb])],
+        [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, handle, memory.handle, *astuple(limits)])],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=None if logger.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
