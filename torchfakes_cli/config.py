@@ -36,6 +36,9 @@ class SamplingConfig:
         frames_fixed: the user asked for exactly ``frames`` samples.
         start_s: nothing before this time is looked at.
         end_s: nothing from this time on is looked at; None for the end of the video.
+        key_frames: a key frame within a quarter of the gap between samples is taken instead of the frame at the wanted
+            time, for it is decoded alone; 32 samples or more may all move by up to three eighths of a gap to meet more
+            of them. Their number stays, also where ``fps`` asks for a rate.
     """
 
     fps: Fraction | None = None
@@ -43,6 +46,7 @@ class SamplingConfig:
     frames_fixed: bool = False
     start_s: float = 0.0
     end_s: float | None = None
+    key_frames: bool = True
 
     def __post_init__(self) -> None:
         if self.fps is not None and self.fps <= 0:

@@ -76,6 +76,15 @@ def test_each_frame_is_the_one_its_time_says_in_every_format(
             np.testing.assert_array_equal(frame.pixels, everything[frame.index].pixels)
 
 
+def test_key_frames_near_the_wanted_times_are_taken_on_every_path(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", barcode_frames(150, (64, 48)), options={"g": "8", "bf": "2"})
+    for threads in (1, 3):
+        keys = read(path, SamplingConfig(fps=Fraction(1)), threads)
+        assert [read_barcode(frame.pixels) for frame in keys] == [16, 48, 72, 104, 136]
+        exact = read(path, SamplingConfig(fps=Fraction(1), key_frames=False), threads)
+        assert [read_barcode(frame.pixels) for frame in exact] == [15, 45, 75, 105, 135]
+
+
 def test_times_follow_a_variable_rate(tmp_path: Path) -> None:
     times = [*(n / 25 for n in range(25)), *(1 + n / 5 for n in range(10)), *(3 + n / 100 for n in range(20))]
     for name in ("variable.mp4", "variable.mkv"):
@@ -232,7 +241,8 @@ def test_pictures_that_build_on_damage_are_marked(tmp_path: Path) -> None:
 
 def test_a_whole_neighbour_stands_in_for_a_damaged_picture(tmp_path: Path) -> None:
     with VideoReader(hurt_hevc(tmp_path / "hurt.mp4")) as video:
-        (middle,) = video.frames(SamplingConfig(start_s=17 / 30, end_s=35 / 30, frames=1, frames_fixed=True))
+        damaged = SamplingConfig(start_s=17 / 30, end_s=35 / 30, frames=1, frames_fixed=True, key_frames=False)
+        (middle,) = video.frames(damaged)
         assert (middle.index, middle.damaged) == (22, False)
         # Between wanted frames that lie close there is none to stand in: a damaged picture is better than none.
         close = list(video.frames(SamplingConfig(start_s=24 / 30, end_s=32 / 30, frames=8, frames_fixed=True)))

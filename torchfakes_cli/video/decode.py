@@ -91,7 +91,9 @@ class VideoReader:
             UsageError: no frame lies in the wanted span.
         """
         index = self._survey.index
-        chosen = choose_frames(index.times_s, index.duration_s, sampling)
+        # Without timestamps every frame is decoded.
+        after_key = None if index.stamps is None else index.after_key
+        chosen = choose_frames(index.times_s, index.duration_s, sampling, after_key)
         if not len(chosen):
             raise UsageError(
                 f"no frame lies between the chosen start and end: it lasts {index.duration_s:.2f} s",
