@@ -43,7 +43,7 @@ def test_software_takes_over_where_a_device_has_no_part_in_a_codec(tmp_path: Pat
     path = write_clip(tmp_path / "clip.avi", barcode_frames(10, (64, 48)), codec="ffv1")
     with VideoReader(path, hwaccel="cuda") as video:
         assert len(list(video.frames(SAMPLING))) == 10
-        assert video.report.warnings == ("cuda can't be used (it has no part in decoding ffv1): decoded in software",)
+        assert video.report.warnings == ("cuda can't be used (no decoder for ffv1): decoded in software",)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")

@@ -39,7 +39,7 @@ def why_not(name: str, codec: Codec) -> str:
     if kind not in known:
         return f"this FFmpeg knows {', '.join(known) or 'none'}"
     if kind not in {config.device_type.name for config in codec.hardware_configs or () if config.is_supported}:
-        return f"it has no part in decoding {codec.name}"
+        return f"no decoder for {codec.name}"
     try:
         device_of(name).create(codec)
     except AV_ERRORS:

@@ -117,6 +117,14 @@ class IsolatedDecoder:
         """
         self._started()
 
+    def wait(self) -> None:
+        """Starts the process unless it runs, and waits until it answers.
+
+        Raises:
+            TorchfakesError: it can't be started.
+        """
+        self._started().wait_until_ready()
+
     def _started(self) -> _Process:
         process = self._process
         if not self._abandoned and (process is None or not process.alive):
