@@ -132,7 +132,10 @@ class ScanConfig:
         batch_frames: frames detected at once, at most.
         timeout_s: a file is given up when its decoder makes no progress for so many seconds. Time that grows with the
             work is no hang: each of the file's frames may add half a second.
-        memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux.
+        memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux,
+            unless ``hwaccel`` is given.
+        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, a warning says so and
+            software decodes. None for software.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -144,6 +147,7 @@ class ScanConfig:
     batch_frames: int = 16
     timeout_s: float = 60.0
     memory_mb: int = 2048
+    hwaccel: str | None = None
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
