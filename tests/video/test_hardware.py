@@ -46,6 +46,13 @@ def test_software_takes_over_where_a_device_has_no_part_in_a_codec(tmp_path: Pat
         assert video.report.warnings == ("cuda can't be used (no decoder for ffv1): decoded in software",)
 
 
+def test_frames_that_are_counted_are_decoded_in_software(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.h264", barcode_frames(10, (64, 48)))
+    with VideoReader(path, hwaccel="cuda") as video:
+        assert len(list(video.frames(SAMPLING))) == 10
+        assert video.report.warnings == ("cuda can't be used (its frames have no times): decoded in software",)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")
 @pytest.mark.parametrize("name", [None, "cuda"])
 def test_addresses_are_limited_only_without_a_device(barcode_clip: Path, name: str | None) -> None:

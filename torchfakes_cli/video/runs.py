@@ -7,8 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torchfakes_cli.errors import MediaError
 from torchfakes_cli.video.hardware import decodes_on_device, device_of, why_not
-from torchfakes_cli.video.opening import AV_ERRORS, open_video
+from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
 from torchfakes_cli.video.picture import PictureMaker
 from torchfakes_cli.video.side_by_side import decode_side_by_side, decoders_for
 from torchfakes_cli.video.spans import LostError, SpanDecoder, spans_of, usable_cores
@@ -88,7 +89,7 @@ class Decoding:
         missing = deque(places)
         # Without timestamps frames are counted, and a count bears no loss.
         careful = self._index.stamps is None
-        device = None if careful else self._usable_device()
+        device = self._usable_device(careful=careful)
         while missing:
             try:
                 yield from self._pass(missing, careful=careful, device=device)
@@ -100,12 +101,12 @@ class Decoding:
             else:
                 return
 
-    def _usable_device(self) -> str | None:
+    def _usable_device(self, *, careful: bool) -> str | None:
         name = self._settings.hwaccel
         if name is None:
             return None
         with open_video(self._path) as video:
-            reason = why_not(name, video.stream.codec_context.codec)
+            reason = "its frames have no times" if careful else why_not(name, video.stream.codec_context.codec)
         if reason:
             self.software_reason = f"{name} can't be used ({reason}): decoded in software"
             return None
@@ -157,7 +158,8 @@ class Decoding:
                 on_packet=on_packet,
             )
             return
-        with open_video(self._path, None if device is None else device_of(device)) as video:
+        with self._opened(device) as video:
+            threads = threads if device is None else 1
             decoder = SpanDecoder(video, self._index, places, careful=careful, threads=threads, on_packet=on_packet)
             try:
                 for span in spans:
@@ -166,6 +168,14 @@ class Decoding:
                 self.packets_bad += decoder.refused
                 if device is not None and not decodes_on_device(video.stream.codec_context):
                     self.software_reason = f"{device} doesn't suit its pictures: decoded in software"
+
+    def _opened(self, device: str | None) -> OpenVideo:
+        if device is None:
+            return open_video(self._path)
+        try:
+            return open_video(self._path, device_of(device))
+        except MediaError as error:  # its memory may be full by now
+            raise LostError from error
 
     def _matched(
         self, frames: Iterator[tuple[int, VideoFrame]], missing: deque[int], *, careful: bool

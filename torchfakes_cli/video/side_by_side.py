@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _WAITING_PIXELS = 8 * 1920 * 1080
 #: … and at most so many pictures.
 _WAITING = 32
+#: More decoders only read more packets for one another, a second of processor time for two hours of video each.
+_MOST_DECODERS = 4
 #: Pixels that all decoders may have in one picture each: a decoder holds up to 16 more.
 _DECODERS_PIXELS = 4 * THREADS_PIXELS
 # A blocked thread looks up this often, to see whether it should stop.
@@ -46,7 +48,7 @@ def decoders_for(pixels: int, spans: int, wanted: int, threads: int) -> int:
     """
     if pixels > THREADS_PIXELS or wanted > spans * _waiting(pixels):
         return 1
-    return max(1, min(threads, spans, _DECODERS_PIXELS // max(1, pixels)))
+    return max(1, min(threads, spans, _MOST_DECODERS, _DECODERS_PIXELS // max(1, pixels)))
 
 
 def decode_side_by_side(
