@@ -36,6 +36,9 @@ class SamplingConfig:
         frames_fixed: the user asked for exactly ``frames`` samples.
         start_s: nothing before this time is looked at.
         end_s: nothing from this time on is looked at; None for the end of the video.
+        key_frames: a key frame within a quarter of the gap between samples is taken instead of the frame at the wanted
+            time, for it is decoded alone; 32 samples or more may all move by up to three eighths of a gap to meet more
+            of them. Their number stays, also where ``fps`` asks for a rate.
     """
 
     fps: Fraction | None = None
@@ -43,6 +46,7 @@ class SamplingConfig:
     frames_fixed: bool = False
     start_s: float = 0.0
     end_s: float | None = None
+    key_frames: bool = True
 
     def __post_init__(self) -> None:
         if self.fps is not None and self.fps <= 0:
@@ -128,7 +132,10 @@ class ScanConfig:
         batch_frames: frames detected at once, at most.
         timeout_s: a file is given up when its decoder makes no progress for so many seconds. Time that grows with the
             work is no hang: each of the file's frames may add half a second.
-        memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux.
+        memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux,
+            unless ``hwaccel`` is given.
+        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, a warning says so and
+            software decodes. None for software.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -140,6 +147,7 @@ class ScanConfig:
     batch_frames: int = 16
     timeout_s: float = 60.0
     memory_mb: int = 2048
+    hwaccel: str | None = None
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:

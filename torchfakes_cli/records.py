@@ -235,3 +235,28 @@ class VideoResult:
     def faces_blurry(self) -> int:
         """Faces that were found but too blurry to score."""
         return sum(row.note == "blurry" for row in self.timeline)
+
+
+class Standing(StrEnum):
+    """How good it is for a scan that something is as it is."""
+
+    GOOD = "good"
+    LIMITED = "limited"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that this machine or installation has, lacks, or was chosen by.
+
+    Attributes:
+        name: what it is about.
+        value: what was found or chosen, in a few words.
+        why: the reason, or what follows from it, in a clause; empty where there is nothing to say.
+        standing: ``broken`` where no scan can work.
+    """
+
+    name: str
+    value: str
+    why: str = ""
+    standing: Standing = Standing.GOOD

@@ -36,6 +36,14 @@ def test_one_clip_gives_a_verdict_and_a_timeline_beside_it(clips: Path, model: P
     assert all(float(row["p_fake"]) > 0.7 for row in table(timeline))
 
 
+def test_a_device_that_is_not_there_costs_a_warning(clips: Path, model: Path) -> None:
+    ended = scan(clips / "face.mp4", "--model", model, "--frames", 1, "--hwaccel", "toast", "--json")
+    assert ended.exit_code == 0
+    assert "toast can't be used" in ended.stderr
+    (warning,) = json.loads(ended.stdout)["warnings"]
+    assert warning.endswith("decoded in software")
+
+
 def test_a_folder_gives_a_line_each_and_a_timeline_beside_each(clips: Path, model: Path) -> None:
     ended = scan(clips, "--model", model, "--frames", 3)
     assert ended.exit_code == 3

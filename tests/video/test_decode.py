@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +19,8 @@ EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 SMALL = (192, 108)
 
 
-def read(path: Path, sampling: SamplingConfig = EVERY_FRAME) -> list[Frame]:
-    with VideoReader(path) as video:
+def read(path: Path, sampling: SamplingConfig = EVERY_FRAME, threads: int | None = None) -> list[Frame]:
+    with VideoReader(path, threads=threads) as video:
         return list(video.frames(sampling))
 
 
@@ -66,12 +67,22 @@ def test_each_frame_is_the_one_its_time_says_in_every_format(
     assert [read_barcode(frame.pixels) for frame in everything] == list(range(48))
     assert [frame.index for frame in everything] == list(range(48))
     assert [frame.time_s for frame in everything] == pytest.approx([number / 25 for number in range(48)], abs=0.002)
-    # What is decoded alone must not depend on what is left out before it.
-    some = read(path, SamplingConfig(frames=5, frames_fixed=True, start_s=0.5))
-    assert len(some) == 5
-    for frame in some:
-        assert frame.index is not None
-        np.testing.assert_array_equal(frame.pixels, everything[frame.index].pixels)
+    # What is decoded alone must not depend on what is left out before it, nor on how many decoders work at it.
+    for threads in (1, 3):
+        some = read(path, SamplingConfig(frames=5, frames_fixed=True, start_s=0.5), threads)
+        assert len(some) == 5
+        for frame in some:
+            assert frame.index is not None
+            np.testing.assert_array_equal(frame.pixels, everything[frame.index].pixels)
+
+
+def test_key_frames_near_the_wanted_times_are_taken_on_every_path(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", barcode_frames(150, (64, 48)), options={"g": "8", "bf": "2"})
+    for threads in (1, 3):
+        keys = read(path, SamplingConfig(fps=Fraction(1)), threads)
+        assert [read_barcode(frame.pixels) for frame in keys] == [16, 48, 72, 104, 136]
+        exact = read(path, SamplingConfig(fps=Fraction(1), key_frames=False), threads)
+        assert [read_barcode(frame.pixels) for frame in exact] == [15, 45, 75, 105, 135]
 
 
 def test_times_follow_a_variable_rate(tmp_path: Path) -> None:
@@ -230,7 +241,8 @@ def test_pictures_that_build_on_damage_are_marked(tmp_path: Path) -> None:
 
 def test_a_whole_neighbour_stands_in_for_a_damaged_picture(tmp_path: Path) -> None:
     with VideoReader(hurt_hevc(tmp_path / "hurt.mp4")) as video:
-        (middle,) = video.frames(SamplingConfig(start_s=17 / 30, end_s=35 / 30, frames=1, frames_fixed=True))
+        damaged = SamplingConfig(start_s=17 / 30, end_s=35 / 30, frames=1, frames_fixed=True, key_frames=False)
+        (middle,) = video.frames(damaged)
         assert (middle.index, middle.damaged) == (22, False)
         # Between wanted frames that lie close there is none to stand in: a damaged picture is better than none.
         close = list(video.frames(SamplingConfig(start_s=24 / 30, end_s=32 / 30, frames=8, frames_fixed=True)))
@@ -247,12 +259,38 @@ def test_damage_is_reported_alike_each_time(tmp_path: Path) -> None:
         data[middle : start + size] = bytes(value ^ 0x55 for value in data[middle : start + size])
     path.write_bytes(data)
     outcomes = []
-    for _ in range(3):
-        with VideoReader(path) as video:
+    for threads in (1, 2, 2, 5):
+        with VideoReader(path, threads=threads) as video:
             pixels = [frame.pixels.tobytes() for frame in video.frames(EVERY_FRAME)]
             assert video.report.warnings
             outcomes.append((video.report, pixels))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+def test_several_decoders_report_damage_as_one_does(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "hurt.mp4", barcode_frames(96, SMALL), options={"g": "8", "bf": "2"})
+    damage_packets(path, [41, 42, 70])
+    sampling = SamplingConfig(frames=24, frames_fixed=True)
+    outcomes = []
+    for threads in (1, 2, 4):
+        with VideoReader(path, threads=threads) as video:
+            frames = [(frame.index, frame.damaged, frame.pixels.tobytes()) for frame in video.frames(sampling)]
+            outcomes.append((frames, video.report))
+    assert outcomes[0][1].packets_bad
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_decoders_end_with_their_iterator(tmp_path: Path, taken: int) -> None:
+    path = write_clip(tmp_path / "clip.mp4", barcode_frames(96, SMALL), options={"g": "8"})
+    before = threading.active_count()
+    with VideoReader(path, threads=4) as video:
+        frames = video.frames(SamplingConfig(frames=24, frames_fixed=True))
+        for _ in range(taken):
+            next(frames)
+        assert (threading.active_count() > before) == bool(taken)
+    assert threading.active_count() == before
+    assert str(path) not in open_files()
 
 
 def test_mostly_damaged_footage_raises_after_what_could_be_had(tmp_path: Path) -> None:

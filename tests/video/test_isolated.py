@@ -236,6 +236,20 @@ def test_memory_is_limited(barcode_clip: Path, large_clip: Path) -> None:
 
 
 @ON_LINUX
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_more_threads_than_allowed(tmp_path: Path, threads: int) -> None:
+    """Beside those that decode there are two: one takes requests in, one answers them."""
+    path = write_clip(tmp_path / "clip.mp4", barcode_frames(60, (64, 48)), options={"g": "5"})
+    before = set(children())
+    with IsolatedDecoder(threads=threads) as decoder, decoder.open(path) as video:
+        (worker,) = set(children()) - before
+        frames = iter(video.frames(SamplingConfig(frames=12, frames_fixed=True)))
+        next(frames)
+        assert len(list(Path(f"/proc/{worker}/task").iterdir())) <= 2 + threads
+        assert len(list(frames)) == 11
+
+
+@ON_LINUX
 def test_closing_ends_the_process() -> None:
     decoder, worker = started_worker()
     decoder.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -35,12 +36,22 @@ def samplings(draw: st.DrawFn) -> SamplingConfig:
     return SamplingConfig(frames=frames, frames_fixed=draw(st.booleans()), start_s=start, end_s=end)
 
 
-@given(timelines(), samplings())
+def after_key(frames: int, gop: int, first: int = 0) -> np.ndarray:
+    """How far each frame is behind its key frame where one comes each ``gop`` frames."""
+    return (np.arange(frames) + first) % gop
+
+
+def decoded(chosen: np.ndarray, behind: np.ndarray) -> int:
+    """How many frames a decoder takes for those chosen, counted one by one."""
+    return len({frame for place in chosen for frame in range(place - behind[place], place + 1)})
+
+
+@given(timelines(), samplings(), st.none() | st.integers(1, 60), st.integers(0, 59))
 def test_chosen_frames_are_distinct_ordered_and_lie_in_the_span(
-    timeline: tuple[np.ndarray, float], sampling: SamplingConfig
+    timeline: tuple[np.ndarray, float], sampling: SamplingConfig, gop: int | None, first: int
 ) -> None:
     times, duration = timeline
-    chosen = choose_frames(times, duration, sampling)
+    chosen = choose_frames(times, duration, sampling, None if gop is None else after_key(len(times), gop, first))
     inside = (times >= sampling.start_s) & (times < (np.inf if sampling.end_s is None else sampling.end_s))
     assert len(chosen) <= inside.sum()
     assert (len(chosen) > 0) == inside.any()
@@ -58,6 +69,30 @@ def test_a_fixed_number_is_spread_evenly_from_first_to_last(frames: int, fps: fl
     assert np.all(np.abs(steps - step) <= 1.01)
     assert chosen[0] <= step / 2 + 1
     assert chosen[-1] >= frames - step / 2 - 2
+
+
+@given(
+    frames=st.integers(100, 3000),
+    fps=st.sampled_from([10.0, 23.976, 25.0, 29.97, 30.0, 60.0]),
+    gop=st.integers(1, 300),
+    first=st.integers(0, 299),
+    wanted=st.integers(1, 100),
+)
+def test_key_frames_save_decoding_and_leave_the_samples_spread(
+    frames: int, fps: float, gop: int, first: int, wanted: int
+) -> None:
+    times, duration = constant_rate(frames, fps)
+    behind = after_key(frames, gop, first)
+    even = SamplingConfig(frames=wanted, frames_fixed=True, key_frames=False)
+    plain = choose_frames(times, duration, even, behind)
+    chosen = choose_frames(times, duration, replace(even, key_frames=True), behind)
+    assert len(chosen) == len(plain) == min(wanted, frames)
+    step = frames / len(chosen)
+    gaps = np.diff(chosen)
+    assert np.all((gaps >= step / 2 - 1.01) & (gaps <= 1.5 * step + 1.01))
+    assert chosen[0] <= 1.13 * step + 1
+    assert chosen[-1] >= frames - 1.13 * step - 2
+    assert decoded(chosen, behind) <= decoded(plain, behind) + len(chosen)
 
 
 @given(timelines(), st.lists(st.floats(0, 100), max_size=50).map(sorted))
@@ -82,6 +117,40 @@ def test_default_is_32_frames_of_a_short_clip_and_one_a_second_of_a_long_one(sec
 def test_one_frame_a_second_is_taken_from_the_middle_of_each_second() -> None:
     times, duration = constant_rate(300, 30)
     chosen = choose_frames(times, duration, SamplingConfig(fps=Fraction(1)))
+    assert times[chosen] == pytest.approx(np.arange(10) + 0.5)
+
+
+@pytest.mark.parametrize(("gop", "share"), [(30, 0.07), (60, 0.55), (120, 0.8), (250, 0.97)])
+def test_what_key_frames_save_at_one_frame_a_second(gop: int, share: float) -> None:
+    times, duration = constant_rate(3600, 30)
+    behind = after_key(3600, gop)
+    plain, chosen = (
+        choose_frames(times, duration, SamplingConfig(fps=Fraction(1), key_frames=wanted), behind)
+        for wanted in (False, True)
+    )
+    assert len(chosen) == 120
+    assert decoded(chosen, behind) <= share * decoded(plain, behind)
+
+
+def test_a_key_frame_near_a_wanted_time_is_taken_and_a_farther_one_is_not() -> None:
+    times, duration = constant_rate(300, 30)
+    behind = np.arange(300) - np.repeat([0, 37, 83], [37, 46, 217])
+    chosen = choose_frames(times, duration, SamplingConfig(fps=Fraction(1)), behind)
+    # Wanted are 15, 45, 75 and so on: 7 frames are near, 8 are not.
+    assert list(chosen[:4]) == [15, 45, 75, 105]
+    behind = np.arange(300) - np.repeat([0, 38, 82], [38, 44, 218])
+    chosen = choose_frames(times, duration, SamplingConfig(fps=Fraction(1)), behind)
+    assert list(chosen[:4]) == [15, 38, 82, 105]
+    assert list(choose_frames(times, duration, SamplingConfig(fps=Fraction(1), key_frames=False), behind)[1:3]) == [
+        45,
+        75,
+    ]
+
+
+def test_few_samples_stay_at_their_centres_between_key_frames() -> None:
+    times, duration = constant_rate(300, 30)
+    behind = after_key(300, 30)
+    chosen = choose_frames(times, duration, SamplingConfig(frames=10, frames_fixed=True), behind)
     assert times[chosen] == pytest.approx(np.arange(10) + 0.5)
 
 

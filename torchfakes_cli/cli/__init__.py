@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from torchfakes_cli import __version__
+from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
@@ -59,6 +60,7 @@ _add("scan", scan_command)
 _add("prepare", prepare_command)
 _add("train", train_command)
 _add("evaluate", evaluate_command)
+_add("doctor", doctor_command)
 
 
 def main() -> None:

@@ -128,6 +128,14 @@ def scan_command(
             parser=parse_time, metavar="TIME", rich_help_panel=_FRAMES, help="Stop here.", show_default="the end"
         ),
     ] = None,
+    key_frames: Annotated[
+        bool,
+        typer.Option(
+            "--key-frames/--no-key-frames",
+            rich_help_panel=_FRAMES,
+            help="Take a key frame where one is within a quarter of the gap between samples: far less to decode.",
+        ),
+    ] = _DEFAULT_SAMPLING.key_frames,
     min_face: Annotated[
         int, typer.Option(metavar="PIXELS", rich_help_panel=_JUDGING, help="Ignore faces smaller than this.")
     ] = _DEFAULT_FACES.min_face,
@@ -179,6 +187,16 @@ def scan_command(
             help="Give a file up when decoding it makes no progress for so long.",
         ),
     ] = _DEFAULT_SCAN.timeout_s,
+    hwaccel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_LIMITS,
+            help="Decode on this device, such as cuda, where that works; 'torchfakes doctor' lists them. No memory "
+            "limit is held to then.",
+            show_default="software",
+        ),
+    ] = _DEFAULT_SCAN.hwaccel,
     memory_limit: Annotated[
         int,
         typer.Option(
@@ -265,6 +283,7 @@ def scan_command(
                 frames_fixed=frames is not None,
                 start_s=_DEFAULT_SAMPLING.start_s if start is None else start,
                 end_s=end,
+                key_frames=key_frames,
             ),
             faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),
             verdict=VerdictConfig(fake_above=threshold, real_below=threshold),
@@ -272,6 +291,7 @@ def scan_command(
             jobs=jobs,
             timeout_s=timeout,
             memory_mb=memory_limit,
+            hwaccel=hwaccel,
         )
         results = _Output(json, quiet, output, timelines, force, profile)
         search = _Search(recursive, include or [], exclude or [])

@@ -23,7 +23,7 @@ def fuse(network: nn.Module) -> nn.Module:
         network: on the CPU, in evaluation mode, batch norm folded, of its final type; changed in place, and for
             inference only from then on.
     """
-    if not _available():
+    if not fused_available():
         return network
     for name, child in list(network.named_children()):
         if isinstance(child, ConvNormRelu):
@@ -79,7 +79,7 @@ def _add_convolution(x: Tensor, found: Tensor, weight: Tensor, bias: Tensor, act
 
 
 @cache
-def _available() -> bool:
+def fused_available() -> bool:
     """Whether the fused operators are there and do what they should: they are no part of PyTorch's public interface."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False

@@ -80,8 +80,8 @@ def fetch(url: str, folder: Path, attempts: int = ATTEMPTS, first_wait_s: float 
     path = folder / url.rsplit("/", 1)[-1]
     if not path.is_file():
         _download_with_retries(url, path, attempts, first_wait_s)
-    recorded = _recorded_checksum(path)
-    if recorded is not None and (found := _sha256(path)) != recorded:
+    recorded = recorded_checksum(path)
+    if recorded is not None and (found := sha256_of(path)) != recorded:
         cause = f"has the SHA-256 {found[:16]}…, but {recorded[:16]}… was recorded at its first use"
         advice = f"Delete it to fetch it again, and {_record_of(path).name} too if the change is right."
         raise DownloadError(cause, path=path, advice=advice)
@@ -94,10 +94,10 @@ def record_checksum(path: Path) -> None:
     Raises:
         DownloadError: the cache can't be written.
     """
-    if _recorded_checksum(path) is not None:
+    if recorded_checksum(path) is not None:
         return
     try:
-        _record_of(path).write_text(f"{_sha256(path)}  {path.name}\n", encoding="ascii")
+        _record_of(path).write_text(f"{sha256_of(path)}  {path.name}\n", encoding="ascii")
     except OSError as error:
         raise DownloadError(f"its checksum can't be recorded ({error.strerror or error})", path=path) from error
 
@@ -106,7 +106,8 @@ def _record_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _recorded_checksum(path: Path) -> str | None:
+def recorded_checksum(path: Path) -> str | None:
+    """The SHA-256 that was written beside a file; None where there is none."""
     try:
         words = _record_of(path).read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError):
@@ -160,6 +161,7 @@ def _download(url: str, path: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

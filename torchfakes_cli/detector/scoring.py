@@ -51,16 +51,19 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the machine computes in it, else float32 (half precision is never emulated)."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+    return torch.bfloat16 if cpu_bf16_instructions() else torch.float32
 
 
-def _cpu_has_bf16() -> bool:
-    """Whether oneDNN is there (it isn't on Apple's processors) and need not emulate bfloat16, which would be slow."""
+def cpu_bf16_instructions() -> str:
+    """The processor's bfloat16 instructions that oneDNN uses; empty where it would have to emulate, which is slow.
+
+    It is not there at all on Apple's processors.
+    """
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     if not has_onednn or not hasattr(torch.cpu, "get_capabilities"):
-        return False
+        return ""
     capabilities = torch.cpu.get_capabilities()
-    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return next((name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)), "")
 
 
 class Detector:

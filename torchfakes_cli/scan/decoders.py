@@ -20,6 +20,10 @@ class Decoders:
         self._free: list[IsolatedDecoder] = []
         self._used: list[IsolatedDecoder] = []
 
+    def _new(self) -> IsolatedDecoder:
+        limits = self._config
+        return IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
+
     def start(self) -> None:
         """Starts the first one, without waiting for it.
 
@@ -27,7 +31,7 @@ class Decoders:
             TorchfakesError: it can't be started.
         """
         if not self._free and not self._used:
-            self._free.append(IsolatedDecoder(timeout_s=self._config.timeout_s, memory_mb=self._config.memory_mb))
+            self._free.append(self._new())
             self._free[0].start()
 
     def take(self) -> IsolatedDecoder | None:
@@ -35,7 +39,7 @@ class Decoders:
         if self._free:
             self._used.append(self._free.pop())
         elif len(self._used) < self._count:
-            self._used.append(IsolatedDecoder(timeout_s=self._config.timeout_s, memory_mb=self._config.memory_mb))
+            self._used.append(self._new())
         else:
             return None
         return self._used[-1]

@@ -35,6 +35,15 @@ _SLOT_BYTES = 3 * MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What the decoding process is told when it starts; see ``IsolatedDecoder``."""
+
+    memory_mb: int
+    threads: int | None
+    hwaccel: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
     """Asks for a file, whose path may be relative to the folder."""
 

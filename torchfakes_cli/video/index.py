@@ -77,6 +77,11 @@ class FrameIndex:
         return len(self.times_s)
 
     @property
+    def after_key(self) -> NDArray[np.int64]:
+        """How many packets each frame comes after the one that it can be decoded from, shape (N,)."""
+        return self.packets - self.entries
+
+    @property
     def packets_read(self) -> int:
         """How many packets there are, those of frames that aren't shown included."""
         return len(self.leading)

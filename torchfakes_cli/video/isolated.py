@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
-import weakref
-from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Never
 
 from torchfakes_cli.errors import (
     DecoderCrashError,
@@ -30,45 +22,28 @@ from torchfakes_cli.video.channel import (
     Open,
     Opened,
     Picture,
-    PictureMemory,
     Progress,
     Release,
     Sample,
     Started,
     Stop,
+    WorkerSettings,
 )
+from torchfakes_cli.video.process import STOP_S, DecodingProcess
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from multiprocessing.connection import Connection
     from os import PathLike
     from types import TracebackType
 
     from torchfakes_cli.config import SamplingConfig
 
-logger = logging.getLogger(__name__)
-
 #: Seconds of work that each frame of a file may add to the time in which all of it must be decoded. It is a backstop
 #: against files made to be slow: an 8K frame on an old core takes about half of it.
 FRAME_S = 0.5
 
-#: A process that isn't ready after so many seconds never will be.
-_START_S = 60.0
-
-#: Seconds that a process which is told to stop has for the frame it is at; a new one is ready as soon.
-_STOP_S = 1.0
-
 #: Waiting is cut into such slices, to notice that it isn't wanted any more.
 _LOOK_UP_S = 0.1
-
-# Nothing but this program is imported: not the user's main module, as multiprocessing would, nor a file that lies in
-# the current folder and is named like a library.
-_PROGRAM = "import json, sys; sys.path[:], *rest = json.loads(sys.argv[1]); "
-_PROGRAM += "from torchfakes_cli.video.worker import main; main(*rest)"
-
-# A process that decodes needs no threads for linear algebra. Each further arena of the allocator takes 64 MiB or more
-# of address space, or none where it doesn't fit: a limit near what a file needs would hold on one run but not the next.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 class IsolatedDecoder:
@@ -79,13 +54,24 @@ class IsolatedDecoder:
     Args:
         timeout_s: a file is given up when its decoder makes no progress for so many seconds, or takes longer in all
             than these and ``FRAME_S`` for each of its frames. Only time in which this process waits for it counts.
-        memory_mb: MiB that decoding may take beyond what the process holds from the start. Held to on Linux.
+        memory_mb: MiB that decoding may take beyond what the process holds from the start. Held to on Linux, unless a
+            device decodes: drivers reserve far more addresses than memory.
+        threads: that may decode at once; None for one a core.
+        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, reports say so and
+            software decodes. None for software.
     """
 
-    def __init__(self, *, timeout_s: float = 60.0, memory_mb: int = 2048) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 60.0,
+        memory_mb: int = 2048,
+        threads: int | None = None,
+        hwaccel: str | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
-        self._memory_mb = memory_mb
-        self._process: _Process | None = None
+        self._settings = WorkerSettings(memory_mb, threads, hwaccel)
+        self._process: DecodingProcess | None = None
         self._abandoned = False
 
     def __enter__(self) -> IsolatedDecoder:
@@ -104,11 +90,19 @@ class IsolatedDecoder:
         """
         self._started()
 
-    def _started(self) -> _Process:
+    def wait(self) -> None:
+        """Starts the process unless it runs, and waits until it answers.
+
+        Raises:
+            TorchfakesError: it can't be started.
+        """
+        self._started().wait_until_ready()
+
+    def _started(self) -> DecodingProcess:
         process = self._process
         if not self._abandoned and (process is None or not process.alive):
             self.close()
-            process = self._process = _Process(self._memory_mb)
+            process = self._process = DecodingProcess(self._settings)
         if self._abandoned or process is None:  # perhaps only since it has been started
             self.close()
             raise TorchfakesError("the scan was stopped")
@@ -157,7 +151,7 @@ class IsolatedReader:
     Made by ``IsolatedDecoder.open``.
     """
 
-    def __init__(self, process: _Process, path: str, timeout_s: float) -> None:
+    def __init__(self, process: DecodingProcess, path: str, timeout_s: float) -> None:
         self._process = process
         self._path = path
         self._timeout_s = timeout_s
@@ -219,7 +213,7 @@ class IsolatedReader:
         if not self._running:
             return
         self._running = False
-        deadline = time.monotonic() + _STOP_S
+        deadline = time.monotonic() + STOP_S
         message: object | None = None
         try:
             self._process.send(Stop())
@@ -335,100 +329,3 @@ class _Patience:
         if self._spent_s >= self._total_s:
             return f"decoding it took longer than {self._total_s:.0f} s"
         return ""
-
-
-class _Process:
-    """A process that decodes, from this side.
-
-    Attributes:
-        memory: through which pictures come.
-    """
-
-    def __init__(self, memory_mb: int) -> None:
-        self.memory = PictureMemory()
-        self._connection, theirs = multiprocessing.Pipe()
-        try:
-            self._process = _start(theirs, self.memory, memory_mb)
-        except (OSError, ValueError) as error:
-            self._connection.close()
-            raise _unstartable(getattr(error, "strerror", None) or str(error)) from error
-        finally:
-            theirs.close()
-            self.memory.release_handle()
-        self._ready = False
-        self.end = weakref.finalize(self, _end, self._process, self._connection)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can be used."""
-        return self.end.alive and self._process.poll() is None
-
-    def wait_until_ready(self) -> None:
-        """Waits for its first message.
-
-        Raises:
-            TorchfakesError: it has ended before.
-        """
-        if self._ready:
-            return
-        with suppress(EOFError, OSError):
-            self._ready = self.receive(_START_S) is not None
-        if not self._ready:
-            self.end()
-            raise _unstartable(f"exit code {self._process.returncode}")
-
-    def send(self, message: object) -> None:
-        """Sends a message; raises OSError where the process has ended."""
-        self._connection.send(message)
-
-    def receive(self, timeout_s: float) -> object | None:
-        """The next message, None if there is none in time; raises EOFError or OSError where the process has ended."""
-        return self._connection.recv() if self._connection.poll(timeout_s) else None
-
-    def end_described(self) -> str:
-        """Ends the process, and tells in words how it had ended by itself."""
-        try:
-            code = self._process.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            code = 0
-        self.end()
-        if code >= 0:
-            return f"its decoder ended unexpectedly (exit code {code})"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        if name == "SIGKILL":
-            return "its decoder was killed (SIGKILL), as happens when memory runs out"
-        return f"its decoder crashed ({name})"
-
-
-def _start(theirs: Connection[Any, Any], memory: PictureMemory, memory_mb: int) -> subprocess.Popen[bytes]:
-    handle = theirs.fileno()
-    settings: dict[str, Any] = {}
-    if sys.platform == "win32":
-        os.set_handle_inheritable(handle, True)
-        settings["startupinfo"] = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
-    else:
-        settings["pass_fds"] = (handle, memory.handle)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, handle, memory.handle, memory_mb])],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=None if logger.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
-        env={**os.environ, **_ENVIRONMENT},
-        **settings,
-    )
-
-
-def _end(process: subprocess.Popen[bytes], connection: Connection[Any, Any]) -> None:
-    connection.close()
-    process.kill()
-    try:
-        process.wait(timeout=_STOP_S)
-    except subprocess.TimeoutExpired:
-        logger.debug("process %d doesn't end", process.pid)  # it hangs in the kernel, on a lost disk for example
-
-
-def _unstartable(reason: str) -> TorchfakesError:
-    return TorchfakesError(f"the decoding process can't be started: {reason}", advice="Run it with --debug to see why.")

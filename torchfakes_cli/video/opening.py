@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -99,8 +100,12 @@ class OpenVideo:
         self.container.close()
 
 
-def open_video(path: str | PathLike[str]) -> OpenVideo:
+def open_video(path: str | PathLike[str], device: HWAccel | None = None) -> OpenVideo:
     """Opens a file and finds the video stream that a player would show.
+
+    Args:
+        path: of the file.
+        device: to decode on.
 
     Raises:
         UnreadableFileError: it is missing, empty, not a regular file, or may not be read.
@@ -110,7 +115,9 @@ def open_video(path: str | PathLike[str]) -> OpenVideo:
     """
     head, size = _read_head(path)
     try:
-        container = av.open("file:" + str(Path(path).absolute()), "r", metadata_errors="replace", options=_OPTIONS)
+        container = av.open(
+            "file:" + str(Path(path).absolute()), "r", metadata_errors="replace", options=_OPTIONS, hwaccel=device
+        )
     except MemoryError:
         raise
     except AV_ERRORS as error:

@@ -1,8 +1,13 @@
-"""Which frames of a video are looked at, decided from their times alone; knows nothing of decoders.
+"""Which frames of a video are looked at, decided from their times and key frames alone; knows nothing of decoders.
 
 The wanted span is cut into equal intervals, and the frame on screen at the centre of each is taken. A frame that stays
 on screen for long counts only for the length of one interval at most, so that neither a freeze nor a broken timestamp
 days away eats the samples of the moving parts.
+
+Most frames build on others, back to a key frame, which stands for itself. So a key frame within a quarter of an
+interval from the wanted time is taken instead, and a long row of samples may move as a whole, off the centres, where
+that meets many more of them. The samples stay as many, and two of them are half an interval to one and a half apart.
+The choice is made here, before decoding, so it is the same however the file is then decoded.
 """
 
 from __future__ import annotations
@@ -21,14 +26,36 @@ if TYPE_CHECKING:
 #: Seconds for which one still frame counts when samples are spread, where the sampling rate doesn't ask for more.
 _LONGEST_STILL_S = 1.0
 
+#: How far from a wanted time a key frame may lie to be taken, as a share of an interval.
+_KEY_REACH = 0.25
 
-def choose_frames(times_s: NDArray[np.float64], duration_s: float, sampling: SamplingConfig) -> NDArray[np.int64]:
+#: Where an interval holds fewer frames than these, most of them are decoded anyway.
+_FEWEST_FRAMES = 4
+
+#: Places in its interval that a sample may be wanted at, best first; with the reach of key frames they cover it all.
+_PHASES = (0.5, 0.375, 0.625, 0.25, 0.75, 0.125, 0.875)
+
+#: So many samples may leave the centres together; the first and the last of fewer would show.
+_FEWEST_SAMPLES = 32
+
+#: They do so only if no more than this share of the frames that need decoding at the centres is left.
+_WORTH_MOVING = 0.9
+
+
+def choose_frames(
+    times_s: NDArray[np.float64],
+    duration_s: float,
+    sampling: SamplingConfig,
+    after_key: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
     """Chooses the frames to look at.
 
     Args:
         times_s: presentation times of all frames in seconds, increasing, shape (N,).
         duration_s: when the last frame leaves the screen.
         sampling: what is wanted.
+        after_key: for each frame, how many packets after its key frame it comes, 0 for a key frame, shape (N,); None
+            where no frame is easier to get than others.
 
     Returns:
         Indices into ``times_s``, strictly increasing; empty only where no frame begins in the wanted span.
@@ -40,16 +67,17 @@ def choose_frames(times_s: NDArray[np.float64], duration_s: float, sampling: Sam
         return np.empty(0, dtype=np.int64)
     longest_still = _LONGEST_STILL_S if sampling.fps is None else max(_LONGEST_STILL_S, float(1 / sampling.fps))
     on_screen = np.diff(np.append(times_s[first:last], max(end_s, times_s[last - 1])))
-    ends = np.cumsum(np.minimum(on_screen, longest_still))
+    shown_s = np.minimum(on_screen, longest_still)
+    ends = np.cumsum(shown_s)
     count = min(_wanted_count(float(ends[-1]), sampling), last - first)
     if ends[-1] <= 0 or count == last - first:
         return first + _evenly(last - first, count)
-    centres = (np.arange(count) + 0.5) * (ends[-1] / count)
-    shown = np.minimum(np.searchsorted(ends, centres, side="right"), last - first - 1)
-    return first + np.unique(shown).astype(np.int64)
+    if after_key is None or not sampling.key_frames or count * _FEWEST_FRAMES > last - first:
+        return first + np.unique(_on_screen(ends, _wanted(ends, count, _PHASES[0])))
+    return first + _easiest(ends - shown_s, ends, count, after_key[first:last])
 
 
-def nearest_frames(times_s: NDArray[np.float64], wanted_s: Sequence[float]) -> NDArray[np.int64]:
+def nearest_frames(times_s: NDArray[np.float64], wanted_s: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:
     """Finds the frame nearest to each wanted time.
 
     Args:
@@ -72,6 +100,44 @@ def _wanted_count(shown_s: float, sampling: SamplingConfig) -> int:
     if sampling.frames_fixed:
         return sampling.frames
     return max(sampling.frames, round(shown_s))
+
+
+def _wanted(ends: NDArray[np.float64], count: int, phase: float) -> NDArray[np.float64]:
+    return (np.arange(count, dtype=np.float64) + phase) * np.float64(ends[-1] / count)
+
+
+def _on_screen(ends: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The frame that is shown at each wanted time."""
+    return np.minimum(np.searchsorted(ends, wanted, side="right"), len(ends) - 1).astype(np.int64)
+
+
+def _easiest(
+    starts: NDArray[np.float64], ends: NDArray[np.float64], count: int, after_key: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The samples that take key frames where these are near, at the phase that leaves least to decode."""
+    keys = np.flatnonzero(after_key == 0)
+    reach = _KEY_REACH * ends[-1] / count
+    best, least = np.empty(0, dtype=np.int64), np.inf
+    for phase in _PHASES if count >= _FEWEST_SAMPLES else _PHASES[:1]:
+        wanted = _wanted(ends, count, phase)
+        chosen = _on_screen(ends, wanted)
+        if len(keys):
+            near = keys[nearest_frames(starts[keys], wanted)]
+            chosen = np.where(np.abs(starts[near] - wanted) <= reach, near, chosen)
+        chosen = np.unique(chosen)
+        needed = _frames_needed(chosen, after_key)
+        if not len(best):
+            best, least = chosen, needed * _WORTH_MOVING
+        elif needed < least:
+            best, least = chosen, needed
+    return best
+
+
+def _frames_needed(chosen: NDArray[np.int64], after_key: NDArray[np.int64]) -> int:
+    """How many frames must be decoded for those chosen: for each key frame, all up to the last that builds on it."""
+    keys_passed = np.cumsum(after_key == 0)[chosen]
+    groups = np.flatnonzero(np.diff(keys_passed, prepend=-1))
+    return int(np.maximum.reduceat(after_key[chosen] + 1, groups).sum())
 
 
 def _evenly(frames: int, count: int) -> NDArray[np.int64]:

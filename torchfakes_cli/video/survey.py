@@ -41,10 +41,11 @@ _EARLY_END_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is known of a file, the index of its frames, and how its pictures are turned."""
+    """What is known of a file, the index of its frames, the shape of its stored pixels, and how pictures are turned."""
 
     info: VideoInfo
     index: FrameIndex
+    aspect: Fraction | None
     orientation: Orientation
 
 
@@ -82,7 +83,8 @@ def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = Non
         if first is None or not len(index):
             raise _undecodable(path, video, index)
         orientation = Orientation.of(first)
-        return Survey(_describe(path, video, first, index, orientation), index, orientation)
+        info = _describe(path, video, first, index, orientation)
+        return Survey(info, index, video.stream.sample_aspect_ratio, orientation)
 
 
 def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoFrame | None:

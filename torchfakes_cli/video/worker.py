@@ -25,6 +25,7 @@ from torchfakes_cli.video.channel import (
     Sample,
     Started,
     Stop,
+    WorkerSettings,
     inherited_connection,
 )
 from torchfakes_cli.video.decode import VideoReader
@@ -41,19 +42,25 @@ if TYPE_CHECKING:
 _PROGRESS_S = 0.1
 
 
-def main(connection_handle: int, memory_handle: int | str, memory_mb: int) -> None:
+def main(
+    connection_handle: int, memory_handle: int | str, memory_mb: int, threads: int | None, hwaccel: str | None
+) -> None:
     """Runs until the process that started this one closes the connection, by intent or by its death.
 
     Args:
         connection_handle: this process's end of the connection.
         memory_handle: of the ``PictureMemory``.
         memory_mb: MiB that may be taken beyond what is held now, where the system holds processes to such limits.
+        threads: that may decode at once; None for one a core.
+        hwaccel: a device to decode on; None for software.
     """
     # An interrupt at the terminal reaches every process; the scanning one answers it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker = _Worker(inherited_connection(connection_handle), PictureMemory(memory_handle), memory_mb)
+    settings = WorkerSettings(memory_mb, threads, hwaccel)
+    worker = _Worker(inherited_connection(connection_handle), PictureMemory(memory_handle), settings)
     worker.start()
-    _limit_memory(memory_mb)
+    if hwaccel is None:
+        _limit_memory(memory_mb)
     worker.run()
 
 
@@ -74,14 +81,15 @@ def _limit_memory(megabytes: int) -> None:
 class _Worker:
     """Answers requests; a thread of its own takes them in, and notices when the other process has gone."""
 
-    def __init__(self, connection: Connection[Any, Any], memory: PictureMemory, memory_mb: int) -> None:
+    def __init__(self, connection: Connection[Any, Any], memory: PictureMemory, settings: WorkerSettings) -> None:
         self._connection = connection
         self._memory = memory
-        self._memory_mb = memory_mb
+        self._settings = settings
         self._requests: SimpleQueue[tuple[Open | Sample, Slots]] = SimpleQueue()
         self._reader: VideoReader | None = None
         self._path = ""
         self._progress_at = 0.0
+        self._sending = threading.Lock()  # progress is told by every thread that decodes
 
     def start(self) -> None:
         """Starts to take requests in."""
@@ -125,7 +133,8 @@ class _Worker:
 
     def _send(self, message: object) -> None:
         try:
-            self._connection.send(message)
+            with self._sending:
+                self._connection.send(message)
         except OSError:
             os._exit(0)
 
@@ -139,7 +148,9 @@ class _Worker:
         self._path, self._reader = request.path, None
         if request.folder:
             os.chdir(request.folder)
-        self._reader = VideoReader(request.path, self._tell_progress)
+        self._reader = VideoReader(
+            request.path, self._tell_progress, threads=self._settings.threads, hwaccel=self._settings.hwaccel
+        )
         self._send(Opened(self._reader.info))
 
     def _sample(self, sampling: SamplingConfig, slots: Slots) -> None:
@@ -158,7 +169,7 @@ class _Worker:
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(
-            f"too_large: decoding it takes more than {self._memory_mb} MiB of memory",
+            f"too_large: decoding it takes more than {self._settings.memory_mb} MiB of memory",
             path=self._path,
             advice="Raise --memory-limit, or scale the video down first.",
         )

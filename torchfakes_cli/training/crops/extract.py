@@ -314,7 +314,8 @@ class _Source:
         """Frames spread evenly."""
         if self._reader is None:
             return iter((_read_still(self._path),))
-        return iter(self._reader.frames(SamplingConfig(frames=count, frames_fixed=True)))
+        # Key frames are sharper than others: no label may have more of them.
+        return iter(self._reader.frames(SamplingConfig(frames=count, frames_fixed=True, key_frames=False)))
 
     def at(self, wanted: Sequence[tuple[int, float]]) -> Iterator[tuple[tuple[int, float], Frame]]:
         """The frames at given (sample, time), where the file has them."""

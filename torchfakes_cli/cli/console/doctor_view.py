@@ -1,0 +1,27 @@
+"""What ``doctor`` found, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from torchfakes_cli.cli.console.screen import safe
+from torchfakes_cli.records import Fact, Standing
+
+_STYLES = {Standing.GOOD: "", Standing.LIMITED: "yellow", Standing.BROKEN: "bold red"}
+
+
+def facts_table(found: Mapping[str, Sequence[Fact]]) -> Table:
+    """Facts by group: name, value and reason; what limits or prevents scans is in colour."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "found or chosen", "why"):
+        table.add_column(name, overflow="fold")
+    for group, facts in found.items():
+        table.add_row(Text(group, style="bold"))
+        for fact in facts:
+            style = _STYLES[fact.standing]
+            table.add_row(f"  {safe(fact.name)}", Text(safe(fact.value), style=style), Text(safe(fact.why)))
+    return table

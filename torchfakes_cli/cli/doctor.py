@@ -1,0 +1,130 @@
+"""``torchfakes doctor``: what this machine and installation can do, what was chosen, and why."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json as json_format
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from torchfakes_cli import __version__
+from torchfakes_cli.cli.outcome import ExitCode, guarded
+from torchfakes_cli.records import Fact, Standing
+
+#: What every scan needs, and the groups that must be in order for one.
+_LIBRARIES = {"PyTorch": "torch", "PyAV": "av", "OpenCV": "cv2", "NumPy": "numpy", "safetensors": "safetensors"}
+_NEEDED = {"computing", "decoding", "detector"}
+
+#: What can be installed besides, and what it is for.
+_EXTRAS = {
+    "tensorboard": "train --track tensorboard",
+    "wandb": "train --track wandb",
+    "skimage": "the tests and the making of sample videos",
+}
+
+
+def doctor_command(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
+) -> None:
+    """Say what this machine and installation can do, what was chosen by that, and why.
+
+    Nothing is changed or fetched. The exit code is 1 only where no scan can work.
+    """
+    with guarded(debug=debug):
+        from torchfakes_cli.cli.console import Screen
+
+        screen = Screen()
+        with screen.progress("looking"):
+            found = examine()
+        broken = [fact for facts in found.values() for fact in facts if fact.standing is Standing.BROKEN]
+        if json:
+            facts = [{"group": group, **asdict(fact)} for group, facts in found.items() for fact in facts]
+            screen.line(json_format.dumps({"can_scan": not broken, "facts": facts}, indent=2, ensure_ascii=False))
+        else:
+            from torchfakes_cli.cli.console.doctor_view import facts_table
+
+            screen.result(facts_table(found))
+        for fact in broken:
+            screen.error(f"no scan can work: {fact.name}: {fact.value}" + (f" ({fact.why})" if fact.why else ""))
+    raise typer.Exit(ExitCode.FAILED if broken else ExitCode.DONE)
+
+
+def examine() -> dict[str, list[Fact]]:
+    """Looks at everything, group by group; a part that can't be loaded is a fact, too."""
+    groups: dict[str, Callable[[], list[Fact]]] = {
+        "programs": _programs,
+        "computing": _computing,
+        "decoding": _decoding,
+        "detector": _detector,
+        "extras": _extras,
+        "folders": _folders,
+    }
+    return {name: _gathered(name, gather) for name, gather in groups.items()}
+
+
+def _gathered(name: str, gather: Callable[[], list[Fact]]) -> list[Fact]:
+    try:
+        return gather()
+    except Exception as error:  # noqa: BLE001 - a broken installation fails in whatever way
+        standing = Standing.BROKEN if name in _NEEDED else Standing.LIMITED
+        return [Fact(name, "can't be looked at", _in_one_line(error), standing)]
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _programs() -> list[Fact]:
+    return [
+        Fact("torchfakes", __version__),
+        Fact("Python", platform.python_version(), sys.executable),
+        Fact("system", f"{platform.system()} {platform.release()}", platform.machine()),
+        *(_library(name, module) for name, module in _LIBRARIES.items()),
+    ]
+
+
+def _library(name: str, module: str) -> Fact:
+    try:
+        return Fact(name, str(importlib.import_module(module).__version__))
+    except ModuleNotFoundError:
+        return Fact(name, "missing", "install torchfakes again", Standing.BROKEN)
+    except Exception as error:  # noqa: BLE001 - as above
+        return Fact(name, "can't be loaded", _in_one_line(error), Standing.BROKEN)
+
+
+def _computing() -> list[Fact]:
+    from torchfakes_cli.detector.facts import computing_facts
+
+    return computing_facts()
+
+
+def _decoding() -> list[Fact]:
+    from torchfakes_cli.video.facts import decoding_facts
+
+    return decoding_facts()
+
+
+def _detector() -> list[Fact]:
+    from torchfakes_cli.detector.facts import detector_facts
+
+    return detector_facts()
+
+
+def _extras() -> list[Fact]:
+    return [
+        Fact(name, "installed" if importlib.util.find_spec(name) else "not installed", f"for {use}")
+        for name, use in _EXTRAS.items()
+    ]
+
+
+def _folders() -> list[Fact]:
+    from torchfakes_cli.detector.facts import cache_facts
+
+    return cache_facts()

@@ -1,0 +1,102 @@
+"""What the detector room finds on this machine, and what it chooses by that."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from torchfakes_cli.detector.checkpoint import load_checkpoint
+from torchfakes_cli.detector.fused import fused_available
+from torchfakes_cli.detector.pretrained import cache_folder, recorded_checksum, sha256_of
+from torchfakes_cli.detector.scoring import choose_device, cpu_bf16_instructions, fast_dtype, shipped_checkpoint
+from torchfakes_cli.errors import CheckpointError, ModelNotFoundError
+from torchfakes_cli.records import Fact, Standing
+
+
+def computing_facts() -> list[Fact]:
+    """Device, precision and threads that a scan takes by default, with the reasons."""
+    device = choose_device()
+    dtype = str(fast_dtype(device)).removeprefix("torch.")
+    facts = [_device(device), Fact("precision", dtype, _why_precision(device))]
+    if device.type == "cpu":
+        fused = fused_available()
+        facts.append(
+            Fact(
+                "convolutions",
+                "fused with what follows them" if fused else "one step at a time",
+                "oneDNN's operators are there" if fused else "this PyTorch or processor lacks oneDNN's fused operators",
+                Standing.GOOD if fused else Standing.LIMITED,
+            )
+        )
+        facts.append(Fact("vector instructions", torch.backends.cpu.get_cpu_capability()))
+    return [*facts, Fact("threads", str(torch.get_num_threads()), _why_threads())]
+
+
+def detector_facts() -> list[Fact]:
+    """The detector that ships: whether it is whole, and what it calls fake."""
+    try:
+        path = shipped_checkpoint()
+        _, header = load_checkpoint(path)
+    except (ModelNotFoundError, CheckpointError) as error:
+        return [Fact("detector", "can't be used", str(error), Standing.BROKEN)]
+    facts = [Fact("detector", header.name, f"ships with torchfakes, made {header.created or 'at an unknown time'}")]
+    recorded, found = recorded_checksum(path), sha256_of(path)
+    if recorded is None:
+        facts.append(Fact("checksum", f"SHA-256 {found[:16]}…", "none is recorded to compare with", Standing.LIMITED))
+    elif recorded != found:
+        why = f"{recorded[:16]}… is recorded: install torchfakes again"
+        facts.append(Fact("checksum", f"wrong: SHA-256 {found[:16]}…", why, Standing.LIMITED))
+    else:
+        facts.append(Fact("checksum", "right", f"SHA-256 {found[:16]}… as recorded"))
+    return [
+        *facts,
+        Fact(
+            "thresholds",
+            f"fake from {header.fake_above:.3f} on, real below {header.real_below:.3f}",
+            f"fitted on {header.calibrated_on}" if header.calibrated_on else "never calibrated",
+            Standing.GOOD if header.calibrated_on else Standing.LIMITED,
+        ),
+    ]
+
+
+def cache_facts() -> list[Fact]:
+    """Where fetched weights are kept."""
+    folder = cache_folder()
+    weights = sorted(path.name for path in folder.glob("*.pt"))
+    place = folder if folder.exists() else next(parent for parent in folder.parents if parent.exists())
+    writable = os.access(place, os.W_OK)
+    why = f"holds {', '.join(weights)}" if weights else "empty: only training fetches anything into it"
+    standing = Standing.GOOD if writable else Standing.LIMITED
+    return [Fact("cache", str(folder), why if writable else "can't be written: training can't fetch weights", standing)]
+
+
+def _device(device: torch.device) -> Fact:
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory / (1 << 30)
+        return Fact("device", f"cuda: {torch.cuda.get_device_name(device)}, {memory:.0f} GiB", "PyTorch finds a GPU")
+    if torch.version.cuda is None and torch.version.hip is None:
+        return Fact("device", "cpu", "this PyTorch was built without CUDA")
+    return Fact("device", "cpu", f"PyTorch finds no GPU, though it was built for {_built_for()}")
+
+
+def _built_for() -> str:
+    return f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+
+
+def _why_precision(device: torch.device) -> str:
+    if device.type == "cuda":
+        has = fast_dtype(device) == torch.bfloat16
+        return "this GPU computes in it" if has else "this GPU has no bfloat16"
+    if instructions := cpu_bf16_instructions():
+        return f"this processor has {instructions}"
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return "this PyTorch has no oneDNN, and would emulate bfloat16"
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return "this PyTorch doesn't tell whether the processor has bfloat16 instructions"
+    return "this processor has no bfloat16 instructions, and would emulate them slowly"
+
+
+def _why_threads() -> str:
+    variables = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if os.environ.get(name)]
+    return f"set by {variables[0]}" if variables else "one a core that this process may use"

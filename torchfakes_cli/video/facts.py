@@ -1,0 +1,81 @@
+"""What the video room finds on this machine: decoders, devices, limits."""
+
+from __future__ import annotations
+
+import platform
+
+import av
+from av.codec.codec import UnknownCodecError
+from av.codec.hwaccel import hwdevices_available
+
+from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.video.hardware import why_not
+from torchfakes_cli.video.isolated import IsolatedDecoder
+from torchfakes_cli.video.spans import usable_cores
+
+#: What most videos are, and FFmpeg's decoders for them; its own one for AV1 works on devices alone.
+_CODECS = {
+    "H.264": ("h264",),
+    "H.265": ("hevc",),
+    "AV1": ("libdav1d", "libaom-av1"),
+    "VP9": ("vp9",),
+    "VP8": ("vp8",),
+    "MPEG-4": ("mpeg4",),
+    "MPEG-2": ("mpeg2video",),
+    "ProRes": ("prores",),
+    "MJPEG": ("mjpeg",),
+}
+
+
+def decoding_facts() -> list[Fact]:
+    """Which codecs and devices can be decoded with, and whether the decoding process starts and can be limited."""
+    present = {name: next((decoder for decoder in known if _has(decoder)), "") for name, known in _CODECS.items()}
+    missing = [name for name, decoder in present.items() if not decoder]
+    codecs = Fact(
+        "decoders",
+        ", ".join(name for name, decoder in present.items() if decoder) or "none",
+        f"missing: {', '.join(missing)}" if missing else "all the usual ones",
+        Standing.GOOD if not missing else Standing.LIMITED if present["H.264"] else Standing.BROKEN,
+    )
+    threads = Fact("decoding threads", str(usable_cores()), "one a core that this process may use")
+    ffmpeg = Fact("FFmpeg", av.ffmpeg_version_info, "comes with PyAV")
+    if not present["H.264"]:
+        return [ffmpeg, codecs]
+    return [ffmpeg, codecs, threads, _devices(), _process(), _limit()]
+
+
+def _has(decoder: str) -> bool:
+    try:
+        av.Codec(decoder, "r")
+    except UnknownCodecError:
+        return False
+    return True
+
+
+def _devices() -> Fact:
+    reasons: dict[str, list[str]] = {}
+    for kind in hwdevices_available():
+        reasons.setdefault(why_not(kind, av.Codec("h264", "r")), []).append(kind)
+    usable = reasons.pop("", [])
+    return Fact(
+        "hardware decoding",
+        ", ".join(f"--hwaccel {kind}" for kind in usable) or "none: software decodes",
+        "; ".join(f"{', '.join(kinds)}: {reason}" for reason, kinds in reasons.items()),
+    )
+
+
+def _process() -> Fact:
+    try:
+        with IsolatedDecoder() as decoder:
+            decoder.wait()
+    except TorchfakesError as error:
+        return Fact("decoding process", "doesn't start", str(error), Standing.BROKEN)
+    return Fact("decoding process", "starts", "files are decoded in a process of its own, which they may crash")
+
+
+def _limit() -> Fact:
+    if platform.system() == "Linux":
+        return Fact("memory limit", "held to", "Linux limits what the decoding process may take")
+    why = "only Linux limits a process so: a hostile file may take all memory"
+    return Fact("memory limit", "not held to", why, Standing.LIMITED)
