@@ -44,10 +44,11 @@ def test_the_timeline_has_a_row_a_face_in_order_of_time(both: VideoResult) -> No
 
 
 def test_scores_do_not_depend_on_the_batches(clips: Path, detector: Detector) -> None:
-    sampling = SamplingConfig(frames=6, frames_fixed=True)
+    # Too far apart for faces to be followed: that looks ahead, as far as the batch goes.
+    sampling = SamplingConfig(frames=3, frames_fixed=True)
     one, several = (
         scan_video(clips / "both.mp4", ScanConfig(sampling=sampling, batch_frames=frames), detector=detector)
-        for frames in (16, 4)
+        for frames in (16, 2)
     )
     assert [row.logit for row in several.timeline] == pytest.approx([row.logit for row in one.timeline], abs=1e-3)
     assert [row.track for row in several.timeline] == [row.track for row in one.timeline]

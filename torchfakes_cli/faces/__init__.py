@@ -5,6 +5,7 @@ The only room that knows the face detector. Importing it loads neither torch nor
 """
 
 from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
+from torchfakes_cli.faces.follow import FaceFollower
 from torchfakes_cli.faces.tracks import Tracker
 
-__all__ = ["Tracker", "crop_face", "crop_origin", "sharpness"]
+__all__ = ["FaceFollower", "Tracker", "crop_face", "crop_origin", "sharpness"]

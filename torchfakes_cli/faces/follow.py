@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.faces.shots import Scene
@@ -41,6 +42,13 @@ class FaceFollower:
         self._max_gap_s = max_gap_s
         self._last: _Seen | None = None
         self._step = 0
+
+    def follows(self, frames: Sequence[Frame]) -> bool:
+        """Whether these frames, the next ones, lie close enough together for ``find`` to spare searches."""
+        times = [frame.time_s for frame in frames]
+        if self._last is not None:
+            times.insert(0, self._last.time_s)
+        return any(later - earlier <= self._max_gap_s for earlier, later in pairwise(times))
 
     def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
         """Find the faces in the next frames.

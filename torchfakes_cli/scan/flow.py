@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from threading import Condition
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.config import ScanConfig
-from torchfakes_cli.records import Status, VideoResult
+from torchfakes_cli.faces import FaceFollower
+from torchfakes_cli.records import Face, Frame, Status, VideoResult
 from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.feed import LOOK_UP_S, Batch, Feed
 from torchfakes_cli.scan.profile import Profile
@@ -67,6 +68,7 @@ class _Scan:
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
+        self.follower: FaceFollower | None = None
         self.timeline: Timeline | None = None
         self.outcome: Outcome | None = None
         self.decoded = False
@@ -198,32 +200,60 @@ class Flow:
         return group
 
     def _look(self, group: list[tuple[_Scan, Batch]]) -> None:
-        """Finds the faces in some batches; where that fails, in each batch alone, so that it costs one video."""
+        """Finds the faces in some batches, and adds them to the timelines of their videos."""
         assert self._loaded is not None, "loaded when the first video was open"
         networks, scoring = self._loaded
-        pictures = [frame.pixels for _, batch in group for frame in batch.frames]
-        try:
-            with self._profile.stage("detecting faces", len(pictures)):
-                faces = iter(networks.face_detector.detect(pictures, any_size=True))
-        except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
-            if len(group) > 1:
-                for each in group:
-                    self._look([each])
-            else:
-                self._fail(group[0][0], error)
-            return
-        for scan, batch in group:
-            found = [next(faces) for _ in batch.frames]
+        for (scan, batch), found in zip(group, self._found(networks.face_detector, group), strict=True):
+            if found is None:
+                continue
             if scan.timeline is None:
                 scan.timeline = Timeline(scoring, self._config.faces)
             try:
                 with self._profile.stage("following and cropping faces", sum(map(len, found))):
                     scan.timeline.add(batch.frames, found, batch.wanted)
-            except Exception as error:  # noqa: BLE001 - as above
+            except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
                 self._fail(scan, error)
                 continue
             if self._progress:
                 self._progress(scan.feed.path, scan.timeline.frames, batch.wanted or None)
+
+    def _found(self, detector: FaceDetector, group: list[tuple[_Scan, Batch]]) -> list[list[list[Face]] | None]:
+        """The faces in each batch; None for one that failed, and so for its video.
+
+        Faces are followed through samples that lie close together, video by video. All others are searched together.
+        """
+        found: dict[int, list[list[Face]] | None] = {}
+        searched = []
+        for number, (scan, batch) in enumerate(group):
+            if scan.follower is None:
+                scan.follower = FaceFollower(detector)
+            if scan.follower.follows(batch.frames):
+                found[number] = self._guarded(scan, batch, scan.follower.find)
+            else:
+                searched.append(number)
+        pictures = [frame.pixels for number in searched for frame in group[number][1].frames]
+        try:
+            with self._profile.stage("detecting faces", len(pictures)):
+                faces = iter(detector.detect(pictures, any_size=True))
+            found.update({number: [next(faces) for _ in group[number][1].frames] for number in searched})
+        except Exception:  # noqa: BLE001 - told of the video that fails alone, too
+
+            def search(frames: Sequence[Frame]) -> list[list[Face]]:
+                return detector.detect([frame.pixels for frame in frames], any_size=True)
+
+            found.update({number: self._guarded(*group[number], search) for number in searched})
+        return [found[number] for number in range(len(group))]
+
+    def _guarded(
+        self, scan: _Scan, batch: Batch, find: Callable[[Sequence[Frame]], list[list[Face]]]
+    ) -> list[list[Face]] | None:
+        """The faces in one batch; None where that fails, and so does its video."""
+        try:
+            with self._profile.stage("detecting faces", len(batch.frames)):
+                return find(batch.frames)
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
+            self._fail(scan, error)
+            return None
 
     def _finish_videos(self, scoring: Scoring, *, idle: bool) -> None:
         """Scores what waits if that is due, and concludes the videos that are complete."""
