@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from facenet_pytorch import MTCNN
+from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
+from tests.faces.parity import Parity, crowd, overlap, reference_faces
 from tests.portraits import scene
 from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.faces.cascade import FaceDetector
-from torchfakes_cli.records import Box
+from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 
 SCENES = [
     ((640, 360), (320.0, 180.0), 60.0),
@@ -25,24 +28,59 @@ def detector() -> FaceDetector:
     return FaceDetector(FaceConfig(min_face=40))
 
 
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+@pytest.mark.parametrize("min_face", [20, 40])
+def test_it_agrees_with_facenet_pytorch(min_face: int) -> None:
+    frames = [crowd((640, 360), 4, seed) for seed in range(2)]
+    if min_face == 40:  # the smaller the faces looked for, the longer the reference takes
+        frames += [*(scene(*arguments) for arguments in SCENES), *(crowd((960, 540), 9, seed) for seed in range(2))]
+    reference = MTCNN(min_face_size=min_face, keep_all=True, device="cpu")
+    detector = FaceDetector(FaceConfig(min_face=min_face, confidence=0.7))
+    parity = Parity()
+    for frame, faces in zip(frames, detector.detect(frames, any_size=True), strict=True):
+        parity.add(reference_faces(reference, frame), faces)
+    assert parity.wanted >= len(frames)
+    assert parity.found >= 0.97 * parity.wanted
+    assert parity.extra <= 0.03 * parity.wanted
+    assert np.mean(parity.landmarks) < 0.03
 
 
-def test_it_agrees_with_facenet_pytorch(detector: FaceDetector) -> None:
-    reference = MTCNN(min_face_size=40, keep_all=True, device="cpu")
-    for size, centre, height in SCENES:
-        picture = scene(size, centre, height)
-        boxes, confidences, landmarks = reference.detect(picture, landmarks=True)
-        (face,) = detector.detect([picture])[0]
-        best = int(np.argmax(confidences))
-        assert overlap(face.box, tuple(boxes[best])) > 0.8
-        width = face.box[2] - face.box[0]
-        assert np.abs(np.array(face.landmarks) - landmarks[best]).max() < 0.06 * width
+def test_the_networks_are_facenet_pytorchs() -> None:
+    pixels = torch.from_numpy(crowd((128, 96), 0, 0))[None]
+    planes = (pixels.permute(0, 3, 1, 2).float() - 127.5) / 128
+    cpu, exact = torch.device("cpu"), torch.float32
+    with torch.inference_mode():
+        logits, offsets = ProposalNetwork(load_weights("pnet"), cpu, exact)(pixels)
+        theirs, scores = PNet()(planes)
+        torch.testing.assert_close(logits.sigmoid(), scores[:, 1], atol=1e-4, rtol=0)
+        torch.testing.assert_close(offsets.permute(0, 3, 1, 2), theirs, atol=1e-4, rtol=0)
+        for name, network in (("rnet", RNet()), ("onet", ONet())):
+            own = CandidateNetwork(load_weights(name), cpu, exact)
+            *rest, scores = network(planes[..., : own.side, : own.side])
+            wanted = torch.cat([scores[:, 1:], *rest], 1)
+            torch.testing.assert_close(own(pixels[:, : own.side, : own.side]), wanted, atol=1e-4, rtol=0)
+
+
+def test_a_face_is_found_again_from_where_it_was(detector: FaceDetector) -> None:
+    pictures = [scene((640, 360), (x, 180.0), 110.0) for x in (300.0, 312.0)]
+    (before,), (after,) = detector.detect(pictures)
+    again = detector.refine([*pictures[1:], pictures[0], pictures[1]], [[before.box], [], [(0.0, 0.0, 90.0, 90.0)]])
+    assert overlap(again[0][0].box, after.box) > 0.9
+    assert again[1:] == [[], []]
+
+
+@pytest.mark.gpu
+def test_a_graphics_card_finds_the_same_faces() -> None:
+    config = FaceConfig(min_face=30)
+    frames = [scene(*arguments) for arguments in SCENES]
+    # More candidates than there is room for at first.
+    frames += [crowd((1920, 1080), 60, 0), np.full((40, 40, 3), 90, np.uint8)]
+    on_cpu, on_card = FaceDetector(config).detect(frames), FaceDetector(config, "cuda").detect(frames)
+    parity = Parity()
+    for ours, theirs in zip(on_cpu, on_card, strict=True):
+        parity.add(ours, theirs)
+    assert parity.found >= 0.97 * parity.wanted
+    assert parity.extra <= 0.03 * parity.wanted
+    assert np.mean(parity.landmarks) < 0.02
 
 
 def test_frames_of_mixed_sizes_in_one_call_give_each_its_own(detector: FaceDetector) -> None:
