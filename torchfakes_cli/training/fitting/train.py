@@ -113,7 +113,7 @@ class _Training:
         )
         self.standing = Standing(run=secrets.token_hex(4)) if saved is None else saved.standing
         size = replace(config, input_size=self.header.input_size)
-        self.crops = TrainingCrops(train, folder, size, processes, pin=device.type == "cuda")
+        self.crops = TrainingCrops(train, folder, size, processes, device)
         self.steps_per_epoch = self.crops.steps_per_epoch
         self.steps = self.steps_per_epoch * config.epochs
         network = network.to(memory_format=torch.channels_last).to(device)
