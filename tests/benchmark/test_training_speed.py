@@ -27,6 +27,7 @@ from torchfakes_cli.detector.network import build_network
 from torchfakes_cli.training.crops.manifest import COLUMNS, read_manifest
 from torchfakes_cli.training.fitting.average import RunningAverage
 from torchfakes_cli.training.fitting.loading import TrainingCrops
+from torchfakes_cli.training.fitting.memory import keeping_freed_memory
 from torchfakes_cli.training.fitting.processes import Processes
 from torchfakes_cli.training.fitting.update import Updater
 
@@ -91,10 +92,11 @@ def own_steps(folder: Path, augment: str) -> Iterator[None]:
     loader = own(folder, augment, LEARNT + 1)
     for _ in loader.epoch(1, 0):
         pass
-    for step, batch in enumerate(loader.epoch(2, LEARNT + 1)):
-        updater.update(step, batch.pictures, batch.labels)
-        average.follow(step)
-        yield
+    with keeping_freed_memory():
+        for step, batch in enumerate(loader.epoch(2, LEARNT + 1)):
+            updater.update(step, batch.pictures, batch.labels)
+            average.follow(step)
+            yield
 
 
 def report(what: str, own_rates: list[float], plain_rates: list[float]) -> None:

@@ -27,7 +27,10 @@ def test_processes_share_every_batch(tmp_path: Path) -> None:
     config = TrainConfig(batch=8, samples_per_epoch=16, input_size=75, workers=0, epochs=2)
     table = read_manifest(folder)
     whole = list(TrainingCrops(table, folder, config, Processes(), torch.device("cpu")).epoch(2, 2))
-    halves = [list(TrainingCrops(table, folder, config, Processes(rank, 2), torch.device("cpu")).epoch(2, 2)) for rank in (0, 1)]
+    halves = [
+        list(TrainingCrops(table, folder, config, Processes(rank, 2), torch.device("cpu")).epoch(2, 2))
+        for rank in (0, 1)
+    ]
     assert len(whole) == 2
     for batch, *parts in zip(whole, *halves, strict=True):
         assert torch.equal(batch.pictures, torch.cat([part.pictures for part in parts]))

@@ -33,8 +33,8 @@ _BLOCK = 4096
 class DecodedCrops:
     """Reads crops, and remembers their pixels as far as there is room.
 
-    Threads and forked processes share what it remembers; a process that was started afresh decodes each time. ``TMPDIR``
-    says where the file lies.
+    Threads and forked processes share what it remembers; a process that was started afresh decodes each time. The
+    file lies where ``TMPDIR`` says.
 
     Args:
         folder: the manifest's.
@@ -68,7 +68,7 @@ class DecodedCrops:
         place = self._places.get(row)
         if place is not None and self._file is not None and (side := int(self._sides[place])):
             pixels = np.empty((side, side, 3), np.uint8)
-            if os.preadv(self._file, [pixels], place * self._bytes) == pixels.nbytes:
+            if os.preadv(self._file, [pixels.data], place * self._bytes) == pixels.nbytes:
                 return pixels
         pixels = read_crop(self._folder / self._names[row])
         if place is not None and pixels.shape[0] <= self._largest:
@@ -79,7 +79,7 @@ class DecodedCrops:
         if self._file is None:
             return
         try:
-            written = os.pwrite(self._file, pixels, place * self._bytes)
+            written = os.pwrite(self._file, pixels.data, place * self._bytes)
         except OSError as error:  # the disk is full by now, or may not be filled further
             logger.debug("no more crops are kept: %s", error)
             self._places = {other: at for other, at in self._places.items() if self._sides[at]}

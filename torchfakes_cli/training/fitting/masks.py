@@ -42,7 +42,7 @@ HULLS = {
 }
 _HULL_NAMES = tuple(HULLS)
 _HULL_ODDS = np.array([0.32, 0.14, 0.24, 0.14, 0.06, 0.10])
-#: A blur this wide in pixels, or wider, loses nothing at half the size and takes a fraction of the time.
+#: A blur this wide in pixels loses nothing at half the size, nor one twice as wide at a quarter, and is much faster.
 _WIDE = 3.0
 #: Straight edges are cut into so many pieces before they are bent.
 _PIECES = 8
@@ -63,33 +63,33 @@ def blending_mask(side: int, landmarks: Points, rng: np.random.Generator) -> Mas
     outline = HULLS[name] + rng.normal(0, 0.05, HULLS[name].shape)
     outline = (outline - (0, 0.5)) * rng.uniform(0.85, 1.08, 2) + (0, 0.5)
     points = _affine_fit(LANDMARKS, landmarks, outline)
-    hull = cv2.convexHull(points.astype(np.float32))[:, 0]
+    hull = np.asarray(cv2.convexHull(points.astype(np.float32))[:, 0], np.float32)
     mask = np.zeros((side, side), np.uint8)
     # Four bits of a fraction of a pixel.
     cv2.fillPoly(mask, [np.rint(_bent(hull, side, rng) * 16).astype(np.int32)], 255, shift=4)
-    soft = mask.astype(np.float32) / 255
+    soft = np.asarray(mask / 255, np.float32)
     face = float(np.linalg.norm(landmarks[1] - landmarks[0])) + 1
     for _ in range(2):
         soft = _blurred(soft, face * rng.uniform(0.02, 0.16))
         # Pulling the edge in between the blurs keeps the seam inside the face.
-        soft = np.clip(soft * 2 - 1, 0, 1) if rng.random() < 0.5 else soft
+        soft = np.asarray(np.clip(soft * 2 - 1, 0, 1), np.float32) if rng.random() < 0.5 else soft
     peak = float(soft.max())
     return np.asarray(soft / max(peak, 1e-6), np.float32)
 
 
-def _bent(hull: Mask, side: int, rng: np.random.Generator) -> Mask:
+def _bent(hull: NDArray[np.float32], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Bend an outline as if drawn by hand, K×2 to more points: each is moved by a smooth random field."""
     along = np.linspace(0, 1, _PIECES, endpoint=False, dtype=np.float32)[None, :, None]
     points = (hull[:, None] * (1 - along) + np.roll(hull, -1, 0)[:, None] * along).reshape(-1, 2)
     field = rng.normal(0, 0.02 * side, (6, 6, 2)).astype(np.float32)
-    places = (points + 0.5) * (6 / side) - 0.5
-    moves = cv2.remap(field, places[None], None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)[0]
+    x, y = ((points + 0.5) * (6 / side) - 0.5).astype(np.float32).T
+    moves = cv2.remap(field, x[None], y[None], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)[0]
     return np.asarray(points + moves, np.float32)
 
 
 def _blurred(mask: Mask, sigma: float) -> Mask:
     """Gaussian blur by ``sigma`` pixels; wide ones at a smaller size."""
-    side, shrink = mask.shape[0], 1 << max(0, int(np.log2(sigma / (_WIDE / 2))))
+    side, shrink = mask.shape[0], next((by for by in (4, 2) if sigma >= by * _WIDE / 2), 1)
     if shrink == 1:
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma), np.float32)
     small = cv2.resize(mask, (-(-side // shrink),) * 2, interpolation=cv2.INTER_AREA)
