@@ -24,7 +24,6 @@ def faults_of_a_tensor() -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_freed_memory_is_kept_while_training_and_given_back_after() -> None:
     with keeping_freed_memory():
-        faults_of_a_tensor()
-        assert faults_of_a_tensor() < PAGES / 10
-    faults_of_a_tensor()
-    assert faults_of_a_tensor() > PAGES / 2
+        # Not at once: what is freed must first fit, with a margin for alignment, what is asked for.
+        assert min(faults_of_a_tensor() for _ in range(8)) < PAGES / 10
+    assert min(faults_of_a_tensor() for _ in range(8)) > PAGES / 2
