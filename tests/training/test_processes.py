@@ -26,14 +26,17 @@ def test_processes_share_every_batch(tmp_path: Path) -> None:
     folder = write_crops(tmp_path, {"train": 2}, frames=2)
     config = TrainConfig(batch=8, samples_per_epoch=16, input_size=75, workers=0, epochs=2)
     table = read_manifest(folder)
-    whole = list(TrainingCrops(table, folder, config, Processes(), pin=False).epoch(2, 2))
-    halves = [list(TrainingCrops(table, folder, config, Processes(rank, 2), pin=False).epoch(2, 2)) for rank in (0, 1)]
+    whole = list(TrainingCrops(table, folder, config, Processes(), torch.device("cpu")).epoch(2, 2))
+    halves = [
+        list(TrainingCrops(table, folder, config, Processes(rank, 2), torch.device("cpu")).epoch(2, 2))
+        for rank in (0, 1)
+    ]
     assert len(whole) == 2
     for batch, *parts in zip(whole, *halves, strict=True):
         assert torch.equal(batch.pictures, torch.cat([part.pictures for part in parts]))
         assert torch.equal(batch.labels, torch.cat([part.labels for part in parts]))
     with pytest.raises(UsageError, match="can't be shared among 3 processes"):
-        TrainingCrops(table, folder, config, Processes(0, 3), pin=False)
+        TrainingCrops(table, folder, config, Processes(0, 3), torch.device("cpu"))
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from tests.portraits import scene
 from torchfakes_cli.training.fitting.augment import Augmentation, jpeg_round_trip
-from torchfakes_cli.training.fitting.self_blend import Portrait, blending_mask, self_blend
+from torchfakes_cli.training.fitting.masks import _blurred, blending_mask
+from torchfakes_cli.training.fitting.self_blend import Portrait, self_blend
 
 SIDE = 200
 LANDMARKS = np.array([(77.0, 88.0), (125.0, 88.0), (102.0, 111.0), (81.0, 135.0), (121.0, 135.0)])
@@ -39,13 +41,20 @@ def test_the_same_draw_gives_the_same_fake(target: Portrait) -> None:
 
 
 def test_masks_vary_and_stay_on_the_face(target: Portrait) -> None:
-    masks = [blending_mask(target, np.random.default_rng(seed)) for seed in range(30)]
+    masks = [blending_mask(SIDE, target.landmarks, np.random.default_rng(seed)) for seed in range(30)]
     for mask in masks:
         assert mask.min() >= 0
         assert mask.max() == pytest.approx(1)
         assert max(mask[:5].max(), mask[:, :5].max(), mask[:, -5:].max()) < 0.02
     areas = [float(mask.mean()) for mask in masks]
     assert max(areas) > 2 * min(areas)
+
+
+def test_wide_blurs_are_those_of_the_full_size() -> None:
+    mask = np.zeros((201, 201), np.float32)
+    cv2.ellipse(mask, (100, 95), (40, 60), 20, 0, 360, 1.0, -1)
+    for sigma in (1.5, 3.0, 5.9, 6.0, 12.0):
+        assert np.abs(_blurred(mask, sigma) - cv2.GaussianBlur(mask, (0, 0), sigma)).max() < 0.02
 
 
 def test_a_donors_face_takes_the_targets_place(target: Portrait) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.parts import SETTINGS_NAME
 
@@ -57,3 +58,11 @@ def recorded_margin(folder: Path) -> float:
         return float(json.loads(path.read_text(encoding="utf-8"))["settings"]["margin"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("is missing or damaged", path=path, advice="Run 'torchfakes prepare' again.") from error
+
+
+def recorded_size(folder: Path) -> int:
+    """The longest side in pixels that ``prepare`` was told to give crops; its usual one where that isn't on record."""
+    try:
+        return int(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))["settings"]["size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return PrepareConfig().size

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -23,10 +24,11 @@ from torchfakes_cli.config import DEFAULT_INPUT_SIZE, TrainConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
-from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.fitting.augment import Augmentation, Level
 from torchfakes_cli.training.fitting.data import MAX_REDRAWS, Drawn, nothing_drawn
-from torchfakes_cli.training.fitting.self_blend import Portrait, blend, blending_mask, self_blend
+from torchfakes_cli.training.fitting.decoded import DecodedCrops
+from torchfakes_cli.training.fitting.masks import blending_mask
+from torchfakes_cli.training.fitting.self_blend import Portrait, blend, self_blend
 
 #: Share of the self-blended fakes whose face comes from another person.
 DONOR_SHARE = 0.35
@@ -90,7 +92,6 @@ class CoupleDataset(Dataset[Drawn]):
     """
 
     def __init__(self, table: pd.DataFrame, folder: Path, config: TrainConfig, couples: int) -> None:
-        self.folder = folder
         self.config = config
         self.couples = couples
         self._input_size = config.input_size or DEFAULT_INPUT_SIZE
@@ -103,7 +104,8 @@ class CoupleDataset(Dataset[Drawn]):
         moving = reals[frames_of > 1]
         self._reals = Pool.of(reals, set(moving.index))
         self._moving = Pool.of(moving if len(moving) else reals)
-        self._crops: list[str] = table["crop"].tolist()
+        # Reals are drawn more often than any one fake of theirs.
+        self._crops = DecodedCrops(folder, table["crop"].tolist(), [*reals.index, *fakes.index])
         self._groups: list[str] = table["group"].tolist()
         self._landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 5, 2)
         places = {
@@ -141,14 +143,14 @@ class CoupleDataset(Dataset[Drawn]):
             real, fake = self_blend(self._portrait(row), rng, donor, strength)
         else:
             row, _ = self._fakes.draw(rng)
-            fake = self._read(row)
+            fake = self._crops.read(row)
             if row in self._original:
                 original = self._portrait(self._original[row])
                 real = original.pixels
                 if rng.random() < PARTIAL_SHARE and real.shape == fake.shape:
                     fake = _partly_shown(original, fake, rng)
             else:
-                real = self._read(self._moving.draw(rng)[0])
+                real = self._crops.read(self._moving.draw(rng)[0])
         changes = Augmentation.draw(cast(Level, self.config.augment), rng, strength)
         size = self._input_size
         return torch.from_numpy(np.stack([changes.apply(real, size), changes.apply(fake, size)]))
@@ -161,16 +163,16 @@ class CoupleDataset(Dataset[Drawn]):
                 return self._portrait(other)
         return None
 
-    def _read(self, row: int) -> NDArray[np.uint8]:
-        return read_crop(self.folder / self._crops[row])
-
     def _portrait(self, row: int) -> Portrait:
-        return Portrait(self._read(row), self._landmarks[row])
+        return Portrait(self._crops.read(row), self._landmarks[row])
 
 
 def _partly_shown(original: Portrait, fake: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """A part of the fake in its original's picture; the whole fake where too little of the manipulation would show."""
-    mask = blending_mask(original, rng)
-    changed = np.abs(original.pixels.astype(np.float32) - fake).sum(2)
-    shown = float((changed * mask).sum()) / max(1e-6, float(changed.sum()))
-    return blend(original.pixels, fake, mask) if shown >= MIN_SHOWN else fake
+    pixels = original.pixels
+    mask = blending_mask(pixels.shape[0], original.landmarks, rng)
+    # In coarse cells, over which a mask changes little.
+    cells = (max(1, pixels.shape[0] // 8),) * 2
+    changed = cv2.resize(cv2.absdiff(pixels, fake), cells, interpolation=cv2.INTER_AREA).sum(2, dtype=np.float64)
+    shown = float((changed * cv2.resize(mask, cells, interpolation=cv2.INTER_AREA)).sum())
+    return blend(pixels, fake, mask) if shown >= MIN_SHOWN * float(changed.sum()) else fake

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,8 +49,10 @@ class Batch(NamedTuple):
 
 def collate(drawn: Sequence[Drawn]) -> Batch:
     """Puts together what was drawn for one update."""
+    # PyTorch would copy with threads of its own, which go on spinning for a while and hold up those that draw.
+    pictures = np.concatenate([one.pictures.numpy() for one in drawn])
     return Batch(
-        pictures=torch.cat([one.pictures for one in drawn]),
+        pictures=torch.from_numpy(pictures),
         labels=torch.cat([one.labels for one in drawn]),
         passed_over=sum(one.passed_over for one in drawn),
         error=next((one.error for one in drawn if one.error), None),

@@ -1,13 +1,47 @@
-"""How much memory there is, and how it shows when there is no more."""
+"""How memory is held on to, how much of it there is, and how it shows when there is no more."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 #: What the CPU's allocators say when they fail, and oneDNN (of a memory object, or a primitive); CUDA has an exception.
 _SAID = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "could not create a")
+
+# Parameters of mallopt in glibc's malloc.h, and the highest values that its malloc gives them by itself on 64 bits.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_USUAL = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20}
+_KEPT = dict.fromkeys(_USUAL, 1 << 30)
+
+
+@contextmanager
+def keeping_freed_memory() -> Iterator[None]:
+    """For the time of the block, memory that is freed stays with the process, for what comes next; on Linux.
+
+    Every update takes and frees the same. What glibc gave back to the system after one, the system had to clear for the
+    next: a hundred MiB each time, and with it an update took a fifth longer on two cores. The peak stays what it was.
+    """
+    _tune_malloc(_KEPT)
+    try:
+        yield
+    finally:
+        _tune_malloc(_USUAL)
+
+
+def _tune_malloc(values: dict[int, int]) -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):  # another C library than glibc
+        return
+    for parameter, value in values.items():
+        library.mallopt(parameter, value)
+    if values is _USUAL:
+        library.malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from torchfakes_cli.config import DEFAULT_INPUT_SIZE, TrainConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import FAKE
-from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.fitting.augment import Augmentation, Level
 from torchfakes_cli.training.fitting.data import MAX_REDRAWS, Drawn, nothing_drawn
+from torchfakes_cli.training.fitting.decoded import DecodedCrops
 
 
 class PlainDataset(Dataset[Drawn]):
@@ -32,10 +32,10 @@ class PlainDataset(Dataset[Drawn]):
     """
 
     def __init__(self, table: pd.DataFrame, folder: Path, config: TrainConfig, crops: int) -> None:
-        self.folder, self.config, self.crops = folder, config, crops
+        self.config, self.crops = config, crops
         self._input_size = config.input_size or DEFAULT_INPUT_SIZE
         chosen = table[table["balanced"].astype(bool)]
-        self._names: list[str] = chosen["crop"].tolist()
+        self._crops = DecodedCrops(folder, chosen["crop"].tolist(), range(len(chosen)))
         self._fake = np.asarray(chosen["label"] == FAKE)
         fakes = int(self._fake.sum())
         if not 0 < fakes < len(chosen):
@@ -54,7 +54,7 @@ class PlainDataset(Dataset[Drawn]):
         error: DataError | None = None
         for passed_over in range(MAX_REDRAWS):
             try:
-                crop = read_crop(self.folder / self._names[row])
+                crop = self._crops.read(row)
             except DataError as unreadable:
                 error, row = unreadable, int(rng.choice(np.flatnonzero(self._fake == self._fake[row])))
                 continue
@@ -65,10 +65,10 @@ class PlainDataset(Dataset[Drawn]):
         return nothing_drawn(label, self._input_size, error)
 
     def _row(self, number: int) -> int:
-        turn, place = divmod(number, len(self._names))
+        turn, place = divmod(number, len(self._fake))
         if self._order[0] != turn:
             self._order = (
                 turn,
-                np.random.default_rng([self.config.seed, turn, 1]).permutation(len(self._names)).tolist(),
+                np.random.default_rng([self.config.seed, turn, 1]).permutation(len(self._fake)).tolist(),
             )
         return self._order[1][place]

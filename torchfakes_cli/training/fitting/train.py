@@ -35,7 +35,7 @@ from torchfakes_cli.training.fitting.guards import check_duplicates, check_split
 from torchfakes_cli.training.fitting.interruption import uninterrupted
 from torchfakes_cli.training.fitting.journal import LOG, EpochRecord, validation_loss, write_log
 from torchfakes_cli.training.fitting.loading import TrainingCrops
-from torchfakes_cli.training.fitting.memory import peak_memory_mb
+from torchfakes_cli.training.fitting.memory import keeping_freed_memory, peak_memory_mb
 from torchfakes_cli.training.fitting.outcome import BEST, LAST, TrainProgress, TrainSummary, conclude
 from torchfakes_cli.training.fitting.processes import Processes, joined_processes, local_device
 from torchfakes_cli.training.fitting.start import starting_point
@@ -77,7 +77,7 @@ def train_detector(
     config = config or TrainConfig()
     folder = Path(crops)
     device = local_device(choose_device(config.device))
-    with joined_processes(device) as processes:
+    with keeping_freed_memory(), joined_processes(device) as processes:
         training = _Training(folder, read_manifest(folder), config, device, processes, progress or (lambda _: None))
         return training.run()
 
@@ -113,7 +113,7 @@ class _Training:
         )
         self.standing = Standing(run=secrets.token_hex(4)) if saved is None else saved.standing
         size = replace(config, input_size=self.header.input_size)
-        self.crops = TrainingCrops(train, folder, size, processes, pin=device.type == "cuda")
+        self.crops = TrainingCrops(train, folder, size, processes, device)
         self.steps_per_epoch = self.crops.steps_per_epoch
         self.steps = self.steps_per_epoch * config.epochs
         network = network.to(memory_format=torch.channels_last).to(device)

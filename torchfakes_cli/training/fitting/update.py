@@ -160,7 +160,9 @@ class Updater:
         block_norms = gradient_norms(self._blocks)
         norm = float(block_norms.norm())
         self._check(step, loss, norm)
-        nn.utils.clip_grad_norm_(self._parameters, MAX_GRADIENT)
+        if norm > MAX_GRADIENT:
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            torch._foreach_mul_(gradients, MAX_GRADIENT / norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return Update(loss, right, norm, block_norms)
