@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_following_real_clips(gap_s: float) -> None:
     clips = []
     for path in CLIPS[:: -(-len(CLIPS) // 24)]:
         with VideoReader(path) as video:
-            clips.append([frame for frame, _ in zip(video.frames(SamplingConfig(fps=Fraction(1 / gap_s))), range(32))])
+            clips.append(list(islice(video.frames(SamplingConfig(fps=Fraction(1 / gap_s))), 32)))
     clips = [clip for clip in clips if len(clip) > 2]
     print(f"\n{len(clips)} clips, {gap_s} s between samples: {followed(clips, FaceDetector())}")
 
