@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
@@ -34,11 +35,11 @@ def reference_faces(mtcnn: MTCNN, frame: Pixels) -> list[Face]:
 
 
 def crowd(size: tuple[int, int], people: int, seed: int) -> Pixels:
-    """A (width, height) picture of a noisy wall with so many heads of 40 to 300 px before it, none over another."""
+    """A (width, height) picture of a mottled wall with so many heads of 40 to 300 px before it, none over another."""
     rng = np.random.default_rng(seed)
     width, height = size
-    picture = np.clip(rng.normal(110, 30, (height // 8 + 1, width // 8 + 1, 3)), 0, 255)
-    picture = picture.repeat(8, 0).repeat(8, 1)[:height, :width]
+    wall = rng.normal(110, 30, (height // 40 + 1, width // 40 + 1, 3))
+    picture = np.asarray(cv2.resize(wall, size, interpolation=cv2.INTER_CUBIC))
     taken: NDArray[np.bool_] = np.zeros((height, width), bool)
     for _ in range(people):
         side = int(np.exp(rng.uniform(np.log(100), np.log(min(600, height // 2) if people < 8 else 260))))

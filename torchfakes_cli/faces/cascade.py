@@ -138,9 +138,9 @@ class FaceDetector:
         """First stage: the windows in all levels of the pyramid that look like faces."""
         canvases = enumerate(pictures.canvases(layout))
         found = [self._windows(canvas, layout, number, size, room) for number, canvas in canvases]
+        # Between levels nothing needs to be suppressed: their windows differ too much in size to overlap by 70 %.
         scores, places = room.best(torch.cat([part.scores for part in found], 1), 0)
-        candidates = Candidates(at(torch.cat([part.boxes for part in found], 1), places), scores)
-        return Candidates(squared(candidates.boxes), suppressed(candidates, 0.7))
+        return Candidates(squared(at(torch.cat([part.boxes for part in found], 1), places)), scores)
 
     def _windows(self, canvas: Tensor, layout: Layout, number: int, size: tuple[int, int], room: _Room) -> Candidates:
         """Candidates on one canvas: the windows with a higher score than all around them."""

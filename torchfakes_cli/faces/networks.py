@@ -102,6 +102,7 @@ class CandidateNetwork:
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
+        weights = _widened(weights)
         convolutions = sum(name.startswith("conv") and name.endswith("weight") for name in weights)
         later = (_layer(weights, n, device, dtype) for n in range(2, convolutions + 1))
         self._layers = [_first_layer(weights, device, dtype), *later]
@@ -193,6 +194,19 @@ def _first_layer(weights: Weights, device: torch.device, dtype: torch.dtype) -> 
     # From the weights as rounded, or else the mean of the picture would leak into the result.
     bias = weights["conv1.bias"] - MEAN * weight.sum((1, 2, 3))
     return _Layer(weight, bias, weights["prelu1.weight"], device, dtype)
+
+
+def _widened(weights: Weights) -> Weights:
+    """The same network, whose first layer has a multiple of 32 channels: fewer than that are pooled slowly.
+
+    The added ones are 0, and nothing looks at them.
+    """
+    missing = -len(weights["conv1.weight"]) % 32
+    wider = dict(weights)
+    for name in ("conv1.weight", "conv1.bias", "prelu1.weight"):
+        wider[name] = torch.cat([weights[name], weights[name].new_zeros(missing, *weights[name].shape[1:])])
+    wider["conv2.weight"] = functional.pad(weights["conv2.weight"], (0, 0, 0, 0, 0, missing))
+    return wider
 
 
 def _face_minus_other(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
