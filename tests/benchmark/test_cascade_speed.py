@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +102,14 @@ def followed(clips: list[list[Frame]], detector: FaceDetector) -> str:
     def follow() -> None:
         for clip in batches:
             # Whatever lies between the samples: what is asked is how far that goes.
-            follower = FaceFollower(detector, max_gap_s=float("inf"))
+            follower = FaceFollower(detector, search_each_s=inf, max_gap_s=inf)
             for part in clip:
                 follower.find(part)
 
     search_s, follow_s = fastest(search, 1), fastest(follow, 1)
     parity = Parity()
     for clip in batches:
-        follower = FaceFollower(detector, max_gap_s=float("inf"))
+        follower = FaceFollower(detector, search_each_s=inf, max_gap_s=inf)
         for part in clip:
             wanted = detector.detect([frame.pixels for frame in part], any_size=True)
             for theirs, ours in zip(wanted, follower.find(part), strict=True):

@@ -1,7 +1,7 @@
 """Finding the faces of one video's samples with fewer searches: known faces are looked for where they were.
 
 Between two samples that lie close together a face moves little. The cascade's last two networks, which take a tenth of
-the time of a search, then find it from its last box. Whole frames are searched at a fixed interval, after a cut, and
+the time of a search, then find it from its last box. Whole frames are searched at intervals, after a cut, and
 where a known face is lost.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.faces.shots import Scene
@@ -18,11 +19,13 @@ from torchfakes_cli.records import Box, Face, Frame
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector
 
-#: Samples further apart than this are searched, so that a newcomer is found within two seconds. Heads alone would
-#: allow for more: on films and speeches sampled once a second, 99 % of the faces are found that searches find.
-MAX_GAP_S = 0.5
-#: Every so manieth sample is searched whatever happens.
+#: Every so manieth sample is searched whatever happens …
 INTERVAL = 4
+#: … and sooner where so much time has passed, so that a newcomer is found by then.
+SEARCH_EACH_S = 2.0
+#: Samples further apart than this are searched: samples of one second may be, moved to key frames. In films and speeches
+#: sampled once a second, following found 99 % or more of the faces that searches find.
+MAX_GAP_S = 1.5
 #: Overlap (intersection over union) with its last box from which a face counts as the one that was there.
 SAME_FACE = 0.2
 
@@ -32,14 +35,24 @@ class FaceFollower:
 
     Args:
         detector: of faces; its own configuration counts.
-        interval: of searches, in samples; 1 searches all.
+        interval: of searches, in samples at most; 1 searches all.
+        search_each_s: of searches, in seconds at most, to the next sample.
         max_gap_s: samples further apart are searched.
     """
 
-    def __init__(self, detector: FaceDetector, *, interval: int = INTERVAL, max_gap_s: float = MAX_GAP_S) -> None:
+    def __init__(
+        self,
+        detector: FaceDetector,
+        *,
+        interval: int = INTERVAL,
+        search_each_s: float = SEARCH_EACH_S,
+        max_gap_s: float = MAX_GAP_S,
+    ) -> None:
         self._detector = detector
         self._interval = interval
+        self._search_each_s = search_each_s
         self._max_gap_s = max_gap_s
+        self._searched_s = -inf
         self._last: _Seen | None = None
         self._step = 0
 
@@ -65,8 +78,11 @@ class FaceFollower:
         before = [self._last, *seen[:-1]]
         linked = [last is not None and self._linked(last, now) for last, now in zip(before, seen, strict=True)]
         steps = []
-        for link in linked:
-            self._step = (self._step + 1) % self._interval if link else 0
+        for now, link in zip(seen, linked, strict=True):
+            self._step += 1
+            late = now.time_s - self._searched_s >= self._search_each_s
+            if not link or late or self._step == self._interval:
+                self._step, self._searched_s = 0, now.time_s
             steps.append(self._step)
 
         def search(places: list[int]) -> None:
