@@ -34,6 +34,10 @@ def test_a_large_test_split_needs_no_caveat() -> None:
         (SOURCE, FITTED, pd.concat([MANY, videos(crops("x", [None] * 3))]), False, "without a sharp face: 1"),
         (SOURCE, FITTED, MANY, True, "H.264"),
         (
+            SOURCE, replace(FITTED, training={"groups": sorted(group_marks(["p1", "px"]))}), MANY, False,
+            "trained on groups of the same names as 1 of these 60",
+        ),
+        (
             SOURCE, replace(FITTED, metrics={RECORD: {"groups": sorted(group_marks(["p1", "p2", "px"]))}}), MANY, False,
             "names as 2 of these 60",
         ),
