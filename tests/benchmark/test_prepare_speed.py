@@ -49,7 +49,7 @@ def decode(path: Path) -> list[np.ndarray]:
         return [frame.pixels for frame in video.frames(sampling)]
 
 
-@pytest.mark.parametrize("size", [(640, 480), (1280, 720)])
+@pytest.mark.parametrize("size", [(640, 480), (1280, 720), (1920, 1080)])
 def test_prepare_against_decoding_and_detection(size: tuple[int, int], tmp_path: Path) -> None:
     options = {"preset": "veryfast", "crf": "23", "g": "250", "bf": "3"}
     path = write_clip(tmp_path / "clip.mp4", talking_head(size), fps=Fraction(30), options=options)

@@ -21,10 +21,10 @@ from torchfakes_cli.training.evaluation.calibrate import (
     calibrate,
     check_target,
     cross_validated,
-    fitted_groups,
     fitted_header,
     rejudged,
 )
+from torchfakes_cli.training.evaluation.known import fitted_groups, group_marks, trained_groups
 
 LOOSE = EvaluateConfig(split="val", false_alarms=0.2, missed_fakes=0.2)
 APART = people(12, [-3.0, -2.0, -1.0, 1.5], [3.0, 2.0, 1.0, -1.5])
@@ -120,3 +120,16 @@ def test_nothing_is_calibrated_on_training_people(split: str) -> None:
 def test_a_header_of_someone_elses_making_is_no_trouble() -> None:
     for record in ("text", {"groups": "text"}, {"groups": None}, []):
         assert fitted_groups(Header(name="x", metrics={"calibration": record}), ["a"]) == 0
+        assert trained_groups(Header(name="x", training={"groups": record, "start": record}), ["a"]) == 0
+
+
+def test_people_that_a_detector_was_trained_on_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    state, header = load_checkpoint(checkpoint)
+    first = {"groups": sorted(group_marks(["p1", "elsewhere"])), "start": "vggface2"}
+    later = {"groups": sorted(group_marks(["p2", "p77"])), "start": {"name": "first", "training": first}}
+    trained = tmp_path / "trained.safetensors"
+    save_checkpoint(trained, state, replace(header, training=later), torch.float16)
+    config = replace(LOOSE, calibrate=str(tmp_path / "new.safetensors"))
+    with pytest.raises(DataError, match="trained on groups of the same names as 2 of 12"):
+        calibrate(trained, APART, "crops", config)
+    calibrate(trained, APART[~APART["group"].isin(["p1", "p2"])], "crops", config)

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from tests.training.scored_rows import HEADER, crops, people, videos
-from torchfakes_cli.training.evaluation.calibrate import RECORD, group_marks
 from torchfakes_cli.training.evaluation.caveats import notes_on
 from torchfakes_cli.training.evaluation.findings import Source
+from torchfakes_cli.training.evaluation.known import RECORD, group_marks
 
 SOURCE = Source("crops", "crops", "crops", "test", 10, blurry=0, unseen=0, stills=0, surplus=0, unreadable=0)
 FITTED = replace(HEADER, calibrated_on="something")
@@ -33,6 +33,10 @@ def test_a_large_test_split_needs_no_caveat() -> None:
         (replace(SOURCE, stills=7), FITTED, MANY, False, "7 crops of stills"),
         (SOURCE, FITTED, pd.concat([MANY, videos(crops("x", [None] * 3))]), False, "without a sharp face: 1"),
         (SOURCE, FITTED, MANY, True, "H.264"),
+        (
+            SOURCE, replace(FITTED, training={"groups": sorted(group_marks(["p1", "px"]))}), MANY, False,
+            "trained on groups of the same names as 1 of these 60",
+        ),
         (
             SOURCE, replace(FITTED, metrics={RECORD: {"groups": sorted(group_marks(["p1", "p2", "px"]))}}), MANY, False,
             "names as 2 of these 60",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.data import astronaut
 
-from tests.clips import barcode_frames, write_clip
+from tests.clips import barcode_frames, damage_packets, write_clip
 from torchfakes_cli.config import FaceConfig, PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
 from torchfakes_cli.training import PrepareSummary, prepare_corpus
@@ -497,3 +497,18 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_bytes(b"")
     with pytest.raises(TorchfakesError, match="is no manifest"):
         read_manifest(tmp_path)
+
+
+def test_frames_that_a_decoder_made_up_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Of two groups of ten pictures, the first's last eight lack what they build upon."""
+    params = "log-level=none:keyint=10:min-keyint=10:scenecut=0:bframes=0"
+    (tmp_path / "corpus/real").mkdir(parents=True)
+    hurt = write_clip(
+        tmp_path / "corpus/real/hurt.mp4", _moving(_portrait(), 20), codec="libx265",
+        options={"x265-params": params, "preset": "ultrafast"},
+    )  # fmt: skip
+    damage_packets(hurt, [1])
+    summary = prepare_corpus(tmp_path / "corpus", _config(tmp_path / "crops", frames_per_video=20))
+    assert summary.damaged == 8
+    assert set(read_manifest(summary.out)["frame"]) <= {0, *range(10, 20)}
+    assert "8 frames since they are damaged" in " ".join(summary.report.read_text(encoding="utf-8").split())

@@ -18,6 +18,7 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, OutputError
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.evaluation.known import trained_groups
 from torchfakes_cli.training.evaluation.measure import verdict_counts, video_scores
 from torchfakes_cli.training.fitting.couples import CoupleDataset
 from torchfakes_cli.training.fitting.losses import couple_loss
@@ -111,6 +112,9 @@ def test_a_checkpoint_tells_its_recipe_and_not_where_it_was_made(
 ) -> None:
     training = trained[0].header.training
     assert training["start"] == "scratch"
+    # The people that it was trained on are known by it, and not named.
+    assert trained_groups(trained[0].header, [f"p{number}" for number in range(1, 9)]) == 4
+    assert "p1" not in training["groups"]
     assert training["config"]["self_blend"] == TINY.self_blend
     assert str(Path(trained[0].best).parent) not in str(training)
 

@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -108,6 +108,7 @@ class Footage:
         frame_numbers: for each sample the number of its frame.
         sightings: the lasting people's, in order of time.
         warnings: of the file and its decoder.
+        damaged: samples left out, as the decoder had to make up parts of their pictures.
     """
 
     size: tuple[int, int]
@@ -115,6 +116,7 @@ class Footage:
     frame_numbers: tuple[int, ...]
     sightings: tuple[Sighting, ...]
     warnings: tuple[str, ...] = ()
+    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector) -
     frames: list[tuple[float, int | None]] = []
     size = (0, 0)
     with _Source(video) as source:
-        for batch in _batched(source.samples(config.frames), DETECTION_BATCH):
+        for batch in _batched(source.whole(source.samples(config.frames)), DETECTION_BATCH):
             for frame, faces in zip(batch, detector.detect([f.pixels for f in batch]), strict=True):
                 largest = faces[:MOST_FACES]
                 # Samples lie seconds apart in a long video: to the tracker, time goes on by one a sample.
@@ -150,13 +152,15 @@ def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector) -
                     sightings.append(_sighting(frame, len(frames), face, track, config))
                 frames.append((frame.time_s, frame.index))
                 size = frame.size
-        duration_s, warnings = source.duration_s, source.warnings
+        duration_s, warnings, damaged = source.duration_s, source.warnings, source.damaged
+    if not frames and damaged:
+        raise DecodeError("all sampled frames are damaged", path=video.path, advice="Copy or download the file again.")
     if not frames:
         raise DecodeError("no frame could be decoded", path=video.path, advice="Check that the file plays.")
     indexes = [index for _, index in frames if index is not None]
     numbers = indexes if len(indexes) == len(frames) == len(set(indexes)) else range(len(frames))
     lasting = tuple(_with_novelty(_lasting(sightings, len(frames), video.is_still)))
-    return Footage(size, duration_s, tuple(numbers), lasting, warnings)
+    return Footage(size, duration_s, tuple(numbers), lasting, warnings, damaged)
 
 
 def look_again(video: SourceVideo, original: Footage, config: ExtractConfig) -> Footage | None:
@@ -180,6 +184,9 @@ def look_again(video: SourceVideo, original: Footage, config: ExtractConfig) -> 
             return None
         wanted = [(sample, seen[0].time_s) for sample, seen in sorted(by_sample.items())]
         for (sample, time_s), frame in source.at(wanted):
+            if frame.damaged:
+                source.damaged += 1
+                continue
             size = frame.size
             scale = (size[0] / original.size[0], size[1] / original.size[1])
             for seen in by_sample[sample]:
@@ -187,7 +194,7 @@ def look_again(video: SourceVideo, original: Footage, config: ExtractConfig) -> 
                 cut = _sighting(frame, sample, face, seen.track, config)
                 # What is thinned is thinned in both: pairs stay pairs.
                 sightings.append(replace(cut, time_s=time_s, novelty=seen.novelty))
-    return Footage(size, source.duration_s, original.frame_numbers, tuple(sightings), source.warnings)
+    return Footage(size, source.duration_s, original.frame_numbers, tuple(sightings), source.warnings, source.damaged)
 
 
 def changes(fake: Footage, original: Footage, margin: float) -> dict[tuple[int, int], float]:
@@ -291,6 +298,7 @@ class _Source:
 
     def __init__(self, video: SourceVideo) -> None:
         self._path = video.path
+        self.damaged = 0
         self._reader = None if video.is_still else VideoReader(video.path)
 
     def __enter__(self) -> _Source:
@@ -309,6 +317,14 @@ class _Source:
     @property
     def warnings(self) -> tuple[str, ...]:
         return () if self._reader is None else (*self._reader.info.warnings, *self._reader.report.warnings)
+
+    def whole(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Those frames of which the decoder made up nothing; counts the others in ``damaged``."""
+        for frame in frames:
+            if frame.damaged:
+                self.damaged += 1
+            else:
+                yield frame
 
     def samples(self, count: int) -> Iterator[Frame]:
         """Frames spread evenly."""

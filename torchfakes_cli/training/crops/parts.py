@@ -40,6 +40,7 @@ class Part:
         folder: of its crops, below the manifest's; empty if there are none.
         reason: why there are none; empty if there are.
         unchanged: faces left out since they equal the original's.
+        damaged: samples left out, as parts of their pictures were made up by the decoder.
         warnings: of the file and its decoder.
         rows: cells by column for each crop.
     """
@@ -51,6 +52,7 @@ class Part:
     folder: str = ""
     reason: str = ""
     unchanged: int = 0
+    damaged: int = 0
     warnings: tuple[str, ...] = ()
     rows: tuple[dict[str, Any], ...] = ()
 

@@ -124,6 +124,7 @@ def _prepare(
         notes=(*found.notes, *_notes(parts, table, usable_videos)),
         flaws=tuple((flaw, int(table[flaw].sum())) for flaw in FLAWS),
         unchanged=sum(part.unchanged for part in parts.values()),
+        damaged=sum(part.damaged for part in parts.values()),
         videos_prepared=pending - len(lost),
         videos_ready=len(usable_videos) - pending,
     )
@@ -228,6 +229,7 @@ def _write_results(
         "counts": [asdict(count) for count in summary.counts],
         "flaws": dict(summary.flaws),
         "unchanged": summary.unchanged,
+        "damaged": summary.damaged,
     }
     write_atomically(summary.out / SETTINGS_NAME, json.dumps(document, indent=2).encode())
     write_atomically(summary.report, report_text(summary).encode(errors="backslashreplace"))

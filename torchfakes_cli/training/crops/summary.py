@@ -52,6 +52,7 @@ class PrepareSummary:
         notes: plain sentences on what is missing or doubtful.
         flaws: what speaks against crops, with the number of crops.
         unchanged: faces of fakes left out since they are their original's.
+        damaged: sampled frames left out since they are damaged.
         videos_prepared: files worked on in this run.
         videos_ready: files that an earlier run had finished.
     """
@@ -63,6 +64,7 @@ class PrepareSummary:
     notes: tuple[str, ...]
     flaws: tuple[tuple[str, int], ...]
     unchanged: int
+    damaged: int
     videos_prepared: int
     videos_ready: int
 
@@ -116,7 +118,7 @@ def report_text(summary: PrepareSummary) -> str:
         "# Crops",
         "",
         f"Corpus: {summary.layout}. {summary.crops} crops, of which {flaws}; {summary.unchanged} faces of fakes left "
-        "out since they are their original's.",
+        f"out since they are their original's, {summary.damaged} frames since they are damaged.",
         "",
         f"![Some crops of every kind]({SHEET_NAME})",
         "",

@@ -193,6 +193,7 @@ def _write(
         folder=folder if extraction.rows else "",
         reason=reason,
         unchanged=extraction.unchanged,
+        damaged=footage.damaged,
         warnings=footage.warnings,
         rows=tuple({**row.columns(), **place} for row in extraction.rows),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +20,8 @@ from torchfakes_cli.scan.verdict import judge
 from torchfakes_cli.training.evaluation import metrics
 from torchfakes_cli.training.evaluation.figures import Judged, verdict_table
 from torchfakes_cli.training.evaluation.findings import Calibration, Probabilities
+from torchfakes_cli.training.evaluation.known import RECORD, group_marks, trained_groups
 from torchfakes_cli.training.evaluation.verdicts import policy_of
-
-#: In a checkpoint's ``metrics``: how its calibration was fitted, and on which groups.
-RECORD = "calibration"
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -49,10 +45,15 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         config: where to, and how.
 
     Raises:
-        DataError: a class is missing, or the scores don't tell real from fake.
+        DataError: the detector was trained on some of the people, a class is missing, or the scores don't tell real
+            from fake.
         OutputError: the checkpoint can't be written.
     """
     state, header = load_checkpoint(checkpoint)
+    if known := trained_groups(header, videos["group"]):
+        cause = f"{header.name} was trained on groups of the same names as {known} of {videos['group'].nunique()}"
+        advice = "It is surer of these people than it will be of others: calibrate on people that it never saw."
+        raise DataError(cause, path=source, advice=advice)
     deciding = videos[_lasting(videos)]
     fake = Judged.of(deciding).fake
     if not metrics.both_classes(fake):
@@ -165,19 +166,6 @@ def worth(videos: pd.DataFrame, bins: int) -> Probabilities:
         ece=metrics.calibration_error(fake, p, bins),
         verdicts=verdict_table(judged),
     )
-
-
-def fitted_groups(header: Header, groups: Iterable[str]) -> int:
-    """On how many of these groups, going by their names, a checkpoint's calibration was fitted."""
-    record = header.metrics.get(RECORD)
-    marks = record.get("groups") if isinstance(record, dict) else None
-    return len(group_marks(groups) & set(marks)) if isinstance(marks, list) else 0
-
-
-def group_marks(groups: Iterable[str]) -> set[str]:
-    """Short marks of groups' names: a checkpoint shouldn't list people."""
-    names = set(groups)
-    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in names}
 
 
 def _lasting(videos: pd.DataFrame) -> pd.Series[bool]:

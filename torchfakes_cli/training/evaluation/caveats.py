@@ -6,8 +6,8 @@ import pandas as pd
 
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.training.corpora import FAKE
-from torchfakes_cli.training.evaluation.calibrate import fitted_groups
 from torchfakes_cli.training.evaluation.findings import Source
+from torchfakes_cli.training.evaluation.known import fitted_groups, trained_groups
 
 #: Below so many videos of a label, or so many groups, a set is called small.
 FEW_VIDEOS = 50
@@ -32,6 +32,11 @@ def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: b
     """
     notes = [_OF_SPLITS[source.split]] if source.split in _OF_SPLITS else []
     groups = videos["group"].nunique()
+    if (trained := trained_groups(header, videos["group"])) and source.split != "train":
+        notes.append(
+            f"{header.name} was trained on groups of the same names as {trained} of these {groups}: every figure is "
+            "too good."
+        )
     if fitted := fitted_groups(header, videos["group"]):
         notes.append(
             f"Calibration and thresholds of {header.name} were fitted on groups of the same names as {fitted} of these "

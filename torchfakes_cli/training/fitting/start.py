@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,18 +19,20 @@ from torchfakes_cli.detector.network import build_network, load_weights
 from torchfakes_cli.detector.pretrained import load_vggface2
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.reading import recorded_margin
+from torchfakes_cli.training.evaluation.known import TRAINED_ON, group_marks
 from torchfakes_cli.training.fitting.state import LOCAL
 
 #: Subtracted from and dividing RGB values for values from 0 to 1.
 UNIT_MEAN, UNIT_SCALE = 0.0, 255.0
 
 
-def starting_point(config: TrainConfig, folder: Path) -> tuple[nn.Module, Header]:
+def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> tuple[nn.Module, Header]:
     """The network to train, and the header of its checkpoints.
 
     Args:
         config: of the training.
         folder: of its crops.
+        groups: that it learns from.
 
     Raises:
         DataError: the crops were cut with another margin than the start was trained on.
@@ -43,10 +46,10 @@ def starting_point(config: TrainConfig, folder: Path) -> tuple[nn.Module, Header
     elif config.start != "scratch":
         state, parent = load_checkpoint(Path(config.start))
         load_weights(network, state, config.start)
-    return network, _first_header(config, recorded_margin(folder), parent)
+    return network, _first_header(config, recorded_margin(folder), parent, groups)
 
 
-def _first_header(config: TrainConfig, margin: float, parent: Header | None) -> Header:
+def _first_header(config: TrainConfig, margin: float, parent: Header | None, groups: Iterable[str]) -> Header:
     """The header of this training's checkpoints; what the start was made for stays so.
 
     Raises:
@@ -57,6 +60,7 @@ def _first_header(config: TrainConfig, margin: float, parent: Header | None) -> 
         raise DataError(cause, path=config.start, advice=f"Run 'torchfakes prepare' with --margin {parent.margin:g}.")
     # What decides the result is told, not where this machine keeps its files.
     training: dict[str, Any] = {"config": {k: v for k, v in asdict(config).items() if k not in (*LOCAL, "start")}}
+    training[TRAINED_ON] = sorted(group_marks(groups))
     if parent is None:
         training["start"] = config.start
     else:

@@ -109,7 +109,9 @@ class _Training:
         if saved is not None:
             check_same(saved, config, self.data)
         network, self.header = (
-            starting_point(config, folder) if saved is None else (build_network(config.dropout), saved.header)
+            starting_point(config, folder, train["group"])
+            if saved is None
+            else (build_network(config.dropout), saved.header)
         )
         self.standing = Standing(run=secrets.token_hex(4)) if saved is None else saved.standing
         size = replace(config, input_size=self.header.input_size)
