@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 INTERVAL = 4
 #: … and sooner where so much time has passed, so that a newcomer is found by then.
 SEARCH_EACH_S = 2.0
-#: Samples further apart than this are searched: samples of one second may be, moved to key frames. In films and speeches
+#: Samples further apart than this are searched; those of one second may be, moved to key frames. In films and speeches
 #: sampled once a second, following found 99 % or more of the faces that searches find.
 MAX_GAP_S = 1.5
 #: Overlap (intersection over union) with its last box from which a face counts as the one that was there.
