@@ -39,7 +39,7 @@ class ConvNormRelu(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(channels_out, eps=NORM_EPSILON)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×Cin×H×W to N×Cout×H'×W'."""
@@ -90,8 +90,8 @@ class ResidualBlock(Branches):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W to the same shape."""
-        added: Tensor = self.conv2d(self.joined(x)) * self.scale + x
-        return added.relu() if self.activated else added
+        added = torch.add(x, self.conv2d(self.joined(x)), alpha=self.scale)
+        return added.relu_() if self.activated else added
 
 
 class InceptionResnetV1(nn.Module):
