@@ -46,15 +46,28 @@ def _weight_gradient(
     pictures: Tensor, weight: Tensor, gradient: Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> Tensor:
     """For each place of the kernel, the product of the outputs' gradients with the inputs that the place met."""
-    height, width = gradient.shape[2:]
-    outputs = gradient.permute(0, 2, 3, 1).reshape(-1, weight.shape[0]).t()
     inputs = functional.pad(pictures.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    outputs = gradient.permute(0, 2, 3, 1)
+    places = [(y, x) for y in range(weight.shape[2]) for x in range(weight.shape[3])]
     found = weight.new_empty(weight.shape[2:] + weight.shape[:2])
-    for y in range(weight.shape[2]):
+    if stride == (1, 1):
+        # Laid out as the inputs are, with zeros where the kernel would leave them, each output lies a fixed number of
+        # pixels before all that a place met: whole rows of memory are multiplied, and nothing is copied for a place.
+        _, height, width, _ = inputs.shape
+        outputs = functional.pad(outputs, (0, 0, 0, width - outputs.shape[2], 0, height - outputs.shape[1])).reshape(
+            -1, weight.shape[0]
+        )
+        inputs = inputs.reshape(-1, weight.shape[1])
+        for y, x in places:
+            later = y * width + x
+            torch.mm(outputs[: len(outputs) - later].t(), inputs[later:], out=found[y, x])
+        return found.permute(2, 3, 0, 1)
+    height, width = outputs.shape[1:3]
+    outputs = outputs.reshape(-1, weight.shape[0]).t()
+    for y, x in places:
         rows = slice(y, y + stride[0] * (height - 1) + 1, stride[0])
-        for x in range(weight.shape[3]):
-            columns = slice(x, x + stride[1] * (width - 1) + 1, stride[1])
-            torch.mm(outputs, inputs[:, rows, columns].reshape(-1, weight.shape[1]), out=found[y, x])
+        columns = slice(x, x + stride[1] * (width - 1) + 1, stride[1])
+        torch.mm(outputs, inputs[:, rows, columns].reshape(-1, weight.shape[1]), out=found[y, x])
     return found.permute(2, 3, 0, 1)
 
 
