@@ -241,7 +241,7 @@ def test_no_more_threads_than_allowed(tmp_path: Path, threads: int) -> None:
     """Beside those that decode there are two: one takes requests in, one answers them."""
     path = write_clip(tmp_path / "clip.mp4", barcode_frames(60, (64, 48)), options={"g": "5"})
     before = set(children())
-    with IsolatedDecoder(threads=threads) as decoder, decoder.open(path) as video:
+    with IsolatedDecoder() as decoder, decoder.open(path, threads=threads) as video:
         (worker,) = set(children()) - before
         frames = iter(video.frames(SamplingConfig(frames=12, frames_fixed=True)))
         next(frames)

@@ -46,6 +46,7 @@ class Feed:
         path: of the video.
         decoder: used by no other feed until this one has ended.
         sampling: which frames are wanted.
+        threads: that may decode it at once; None for one a core.
         max_frames: in one batch.
         max_pixels: of all frames alive at once; a single larger frame is still let through.
         news: notified of each batch and of the end; feeds share it so that one wait serves several.
@@ -67,6 +68,7 @@ class Feed:
         decoder: IsolatedDecoder,
         sampling: SamplingConfig,
         *,
+        threads: int | None,
         max_frames: int,
         max_pixels: int,
         news: Condition,
@@ -80,6 +82,7 @@ class Feed:
         self.info: VideoInfo | None = None
         self.report: DecodeReport | None = None
         self._sampling = sampling
+        self._threads = threads
         self._max_frames = max_frames
         self._max_pixels = max_pixels // _BATCHES_ALIVE
         self._news = news
@@ -111,7 +114,7 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            with self.decoder.open(self.path) as reader:
+            with self.decoder.open(self.path, threads=self._threads) as reader:
                 frames = reader.frames(self._sampling)
                 with self._news:
                     self.opened = True

@@ -87,6 +87,7 @@ class Flow:
         decoders: as many videos as there are of them are decoded at once.
         networks: called once, when the first video is open.
         profile: told where the time goes.
+        threads: that may decode one video; None for one a core.
         progress: called after each batch of frames.
     """
 
@@ -96,8 +97,10 @@ class Flow:
         decoders: Decoders,
         networks: Callable[[], Networks],
         profile: Profile,
+        threads: int | None = None,
         progress: FolderProgress | None = None,
     ) -> None:
+        self._threads = threads
         self._config = config
         self._decoders = decoders
         self._load = networks
@@ -142,7 +145,8 @@ class Flow:
                 self._decoders.give_back(decoder)
                 return
             limits = {"max_frames": self._config.batch_frames, "max_pixels": self._config.batch_pixels}
-            self._scans.append(_Scan(Feed(path, decoder, self._config.sampling, **limits, news=self._news)))
+            feed = Feed(path, decoder, self._config.sampling, threads=self._threads, **limits, news=self._news)
+            self._scans.append(_Scan(feed))
 
     def _release(self, scan: _Scan) -> None:
         """The video needs its decoder no more."""

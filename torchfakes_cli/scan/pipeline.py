@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from functools import cached_property
@@ -18,6 +17,7 @@ from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.flow import Flow, FolderProgress, Networks, Outcome
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.verdict import Policy, settle_policy
+from torchfakes_cli.video import usable_cores
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -102,7 +102,8 @@ class Scanner:
         self._model = model
         self._given = detector
         self.profile = Profile()
-        self._decoders = Decoders(self.config, self.config.jobs or max(2, min(MOST_JOBS, (os.cpu_count() or 2) // 2)))
+        self._jobs = self.config.jobs or max(2, min(MOST_JOBS, usable_cores() // 2))
+        self._decoders = Decoders(self.config, self._jobs)
         self._decoders.start()
 
     def __enter__(self) -> Scanner:
@@ -136,7 +137,7 @@ class Scanner:
             if progress:
                 progress(done, wanted)
 
-        with closing(self.scan_each([path], tell)) as outcomes:
+        with closing(self._flow(None, tell).run([path])) as outcomes:
             outcome = next(outcomes)
         if outcome.result is None:
             assert outcome.error is not None
@@ -159,7 +160,10 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        return Flow(self.config, self._decoders, lambda: self._networks, self.profile, progress).run(paths)
+        return self._flow(max(1, usable_cores() // self._jobs), progress).run(paths)
+
+    def _flow(self, threads: int | None, progress: FolderProgress | None) -> Flow:
+        return Flow(self.config, self._decoders, lambda: self._networks, self.profile, threads, progress)
 
     @cached_property
     def detector(self) -> Detector:

@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torchfakes_cli.video.cores import usable_cores
     from torchfakes_cli.video.decode import VideoReader
     from torchfakes_cli.video.isolated import IsolatedDecoder
     from torchfakes_cli.video.limits import VIDEO_SUFFIXES
@@ -29,9 +30,10 @@ _HOME = {
     "VideoReader": "decode",
     "h264_round_trip": "recode",
     "probe": "survey",
+    "usable_cores": "cores",
 }
 
-__all__ = ["VIDEO_SUFFIXES", "IsolatedDecoder", "VideoReader", "h264_round_trip", "probe"]
+__all__ = ["VIDEO_SUFFIXES", "IsolatedDecoder", "VideoReader", "h264_round_trip", "probe", "usable_cores"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,16 +39,16 @@ class WorkerSettings:
     """What the decoding process is told when it starts; see ``IsolatedDecoder``."""
 
     memory_mb: int
-    threads: int | None
     hwaccel: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Asks for a file, whose path may be relative to the folder."""
+    """Asks for a file, whose path may be relative to the folder, to be decoded by so many threads."""
 
     path: str
     folder: str
+    threads: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,6 @@ class IsolatedDecoder:
             than these and ``FRAME_S`` for each of its frames. Only time in which this process waits for it counts.
         memory_mb: MiB that decoding may take beyond what the process holds from the start. Held to on Linux, unless a
             device decodes: drivers reserve far more addresses than memory.
-        threads: that may decode at once; None for one a core.
         hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, reports say so and
             software decodes. None for software.
     """
@@ -66,11 +65,10 @@ class IsolatedDecoder:
         *,
         timeout_s: float = 60.0,
         memory_mb: int = 2048,
-        threads: int | None = None,
         hwaccel: str | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._settings = WorkerSettings(memory_mb, threads, hwaccel)
+        self._settings = WorkerSettings(memory_mb, hwaccel)
         self._process: DecodingProcess | None = None
         self._abandoned = False
 
@@ -108,8 +106,12 @@ class IsolatedDecoder:
             raise TorchfakesError("the scan was stopped")
         return process
 
-    def open(self, path: str | PathLike[str]) -> IsolatedReader:
+    def open(self, path: str | PathLike[str], *, threads: int | None = None) -> IsolatedReader:
         """Opens a video; the one before must be closed.
+
+        Args:
+            path: of the file.
+            threads: that may decode at once; None for one a core.
 
         Raises:
             MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.
@@ -117,16 +119,16 @@ class IsolatedDecoder:
         """
         served_before = self._process is not None and self._process.alive
         try:
-            return self._open(path)
+            return self._open(path, threads)
         except DecoderCrashError:
             if not served_before:
                 raise
             # It may have died before this file came, too shortly ago to be noticed: a fresh process tells.
             self.close()
-            return self._open(path)
+            return self._open(path, threads)
 
-    def _open(self, path: str | PathLike[str]) -> IsolatedReader:
-        return IsolatedReader(self._started(), os.fspath(path), self._timeout_s)
+    def _open(self, path: str | PathLike[str], threads: int | None) -> IsolatedReader:
+        return IsolatedReader(self._started(), os.fspath(path), threads, self._timeout_s)
 
     @property
     def abandoned(self) -> bool:
@@ -151,7 +153,7 @@ class IsolatedReader:
     Made by ``IsolatedDecoder.open``.
     """
 
-    def __init__(self, process: DecodingProcess, path: str, timeout_s: float) -> None:
+    def __init__(self, process: DecodingProcess, path: str, threads: int | None, timeout_s: float) -> None:
         self._process = process
         self._path = path
         self._timeout_s = timeout_s
@@ -160,7 +162,7 @@ class IsolatedReader:
         self._stopped = Event()
         process.wait_until_ready()
         folder = "" if Path(path).is_absolute() else str(Path.cwd())
-        opened = self._ask(Open(path, folder), _Patience(timeout_s))
+        opened = self._ask(Open(path, folder, threads), _Patience(timeout_s))
         assert isinstance(opened, Opened), "what is asked of the process has one kind of answer"
         self._info = opened.info
 

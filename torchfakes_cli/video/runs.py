@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import MediaError
+from torchfakes_cli.video.cores import usable_cores
 from torchfakes_cli.video.hardware import decodes_on_device, device_of, why_not
 from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
 from torchfakes_cli.video.picture import PictureMaker
 from torchfakes_cli.video.side_by_side import decode_side_by_side, decoders_for
-from torchfakes_cli.video.spans import LostError, SpanDecoder, spans_of, usable_cores
+from torchfakes_cli.video.spans import LostError, SpanDecoder, spans_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

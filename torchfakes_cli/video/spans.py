@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -41,13 +40,6 @@ _KEYS_BACK = 2
 
 class LostError(Exception):
     """Fast decoding met damage: decode again with care from the first frame that is missing."""
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def spans_of(index: FrameIndex, places: Sequence[int], *, careful: bool) -> list[Span]:

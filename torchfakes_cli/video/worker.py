@@ -42,21 +42,18 @@ if TYPE_CHECKING:
 _PROGRESS_S = 0.1
 
 
-def main(
-    connection_handle: int, memory_handle: int | str, memory_mb: int, threads: int | None, hwaccel: str | None
-) -> None:
+def main(connection_handle: int, memory_handle: int | str, memory_mb: int, hwaccel: str | None) -> None:
     """Runs until the process that started this one closes the connection, by intent or by its death.
 
     Args:
         connection_handle: this process's end of the connection.
         memory_handle: of the ``PictureMemory``.
         memory_mb: MiB that may be taken beyond what is held now, where the system holds processes to such limits.
-        threads: that may decode at once; None for one a core.
         hwaccel: a device to decode on; None for software.
     """
     # An interrupt at the terminal reaches every process; the scanning one answers it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    settings = WorkerSettings(memory_mb, threads, hwaccel)
+    settings = WorkerSettings(memory_mb, hwaccel)
     worker = _Worker(inherited_connection(connection_handle), PictureMemory(memory_handle), settings)
     worker.start()
     if hwaccel is None:
@@ -149,7 +146,7 @@ class _Worker:
         if request.folder:
             os.chdir(request.folder)
         self._reader = VideoReader(
-            request.path, self._tell_progress, threads=self._settings.threads, hwaccel=self._settings.hwaccel
+            request.path, self._tell_progress, threads=request.threads, hwaccel=self._settings.hwaccel
         )
         self._send(Opened(self._reader.info))
 
