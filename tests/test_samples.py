@@ -8,7 +8,7 @@ import pytest
 
 from torchfakes_cli import Reason, SamplingConfig, ScanConfig, Verdict, scan_video
 from torchfakes_cli.detector import load_detector
-from torchfakes_cli.detector.scoring import shipped_checkpoint
+from torchfakes_cli.detector.registry import shipped_checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
 

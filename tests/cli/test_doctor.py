@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import torchfakes_cli
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import choose_device, facts, scoring
+from torchfakes_cli.detector import choose_device, facts, registry
 from torchfakes_cli.detector.scoring import fast_dtype
 
 
@@ -75,8 +75,8 @@ def test_a_missing_library_is_told_of_and_the_rest_as_well(
 
 
 def test_a_detector_that_is_not_whole_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(facts, "shipped_checkpoint", lambda: tmp_path / scoring.SHIPPED)
-    (tmp_path / scoring.SHIPPED).write_bytes(b"half of it")
+    monkeypatch.setattr(facts, "shipped_checkpoint", lambda: tmp_path / registry.SHIPPED)
+    (tmp_path / registry.SHIPPED).write_bytes(b"half of it")
     ended = doctor("--json")
     assert ended.exit_code == 1
     assert told(ended)["detector"]["value"] == "can't be used"

@@ -61,7 +61,7 @@ def test_fast_scores_stay_within_a_hundredth_of_plain_ones(checkpoint: Path) -> 
 
 def test_the_detector_that_ships_scores_the_same_in_its_fast_type() -> None:
     detector, crops = load_detector(device="cpu"), faces(6)
-    from torchfakes_cli.detector.scoring import shipped_checkpoint
+    from torchfakes_cli.detector.registry import shipped_checkpoint
 
     expected = [detector.probability(x) for x in plain_logits(shipped_checkpoint(), crops)]
     found = [detector.probability(float(x)) for x in detector.score(crops)]

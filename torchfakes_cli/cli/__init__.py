@@ -18,6 +18,7 @@ import typer
 from torchfakes_cli import __version__
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
+from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
@@ -50,10 +51,10 @@ def _options(
     pass
 
 
-def _add(name: str, command: Callable[..., None]) -> None:
+def _add(name: str, command: Callable[..., None], group: typer.Typer = app) -> None:
     # Typer keeps the line breaks of a docstring, which fit an editor's width and not the terminal's.
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
-    app.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(command)
+    group.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(command)
 
 
 _add("scan", scan_command)
@@ -61,6 +62,11 @@ _add("prepare", prepare_command)
 _add("train", train_command)
 _add("evaluate", evaluate_command)
 _add("doctor", doctor_command)
+
+_models = typer.Typer(help="List, inspect, check, fetch, import and export detectors.", no_args_is_help=True)
+for _name, _command in MODELS_COMMANDS.items():
+    _add(_name, _command, _models)
+app.add_typer(_models, name="models")
 
 
 def main() -> None:

@@ -10,18 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+    from torchfakes_cli.detector.export import export_onnx
+    from torchfakes_cli.detector.imports import import_weights
     from torchfakes_cli.detector.scoring import Detector, choose_device, load_detector
+    from torchfakes_cli.detector.sources import fetch_detector
+    from torchfakes_cli.detector.verify import verify_detector
 
 _HOME = {
     "Detector": "scoring",
     "Header": "checkpoint",
     "choose_device": "scoring",
+    "export_onnx": "export",
+    "fetch_detector": "sources",
+    "import_weights": "imports",
     "load_checkpoint": "checkpoint",
     "load_detector": "scoring",
     "save_checkpoint": "checkpoint",
+    "verify_detector": "verify",
 }
 
-__all__ = ["Detector", "Header", "choose_device", "load_checkpoint", "load_detector", "save_checkpoint"]
+__all__ = [
+    "Detector",
+    "Header",
+    "choose_device",
+    "export_onnx",
+    "fetch_detector",
+    "import_weights",
+    "load_checkpoint",
+    "load_detector",
+    "save_checkpoint",
+    "verify_detector",
+]
 
 
 def __getattr__(name: str) -> Any:

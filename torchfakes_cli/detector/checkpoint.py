@@ -11,7 +11,8 @@ import math
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ FORMAT = 1
 #: Far above any network of ours; a larger file is refused unread.
 MAX_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 22
+CROP_SHAPES = ("square", "box")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Header:
         architecture: always ``InceptionResnetV1``.
         input_size: side of the network's input in pixels.
         margin: factor by which a face's box grows into its crop.
+        crop_shape: ``square`` around the longer side of the box, or ``box``: the box as it is, stretched to a square.
+        crop_size: side in pixels that crops are brought to before they are enlarged to ``input_size``, for networks
+            that were trained so; 0 for no such step.
         mean: subtracted from RGB values (0 to 255).
         scale: RGB values are divided by it after that.
         slope: of the calibration, see ``calibration.probability``.
@@ -60,6 +65,8 @@ class Header:
     architecture: str = ARCHITECTURE
     input_size: int = 160
     margin: float = 1.3
+    crop_shape: str = "square"
+    crop_size: int = 0
     mean: float = MEAN
     scale: float = SCALE
     slope: float = 1.0
@@ -72,6 +79,11 @@ class Header:
     licence: str = ""
     created: str = ""
     version: str = ""
+
+    @property
+    def picture_size(self) -> int:
+        """Side in pixels that crops are brought to before anything else happens to them."""
+        return self.crop_size or self.input_size
 
 
 def save_checkpoint(
@@ -135,25 +147,48 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Header]:
         ModelNotFoundError: there is no such file.
         CheckpointError: it isn't a checkpoint of ours, or it is damaged.
     """
+    with _opened(path) as handle:
+        header = _read_header(path, handle.metadata() or {})
+        # Copies: the file may be replaced while the weights live, which Windows forbids for one that is mapped.
+        state = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118 - not a dictionary
+    return state, header
+
+
+def load_header(path: Path) -> Header:
+    """Read a checkpoint's header alone.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        CheckpointError: it isn't a checkpoint of ours, or it is damaged.
+    """
+    with _opened(path) as handle:
+        return _read_header(path, handle.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file; what goes wrong with it in the block is told as an error of ours."""
     try:
-        _check_file(path)
+        check_file(path)
         with safe_open(path, framework="pt", device="cpu") as handle:
-            header = _read_header(path, handle.metadata() or {})
-            # Copies: the file may be replaced while the weights live, which Windows forbids for one that is mapped.
-            state = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118 - not a dictionary
+            yield handle
     except PermissionError as error:
         raise CheckpointError("may not be read", path=path, advice="Check its permissions.") from error
     except (SafetensorError, OSError, ValueError, OverflowError, RecursionError, KeyError) as error:
         raise CheckpointError(f"damaged ({error})", path=path, advice="Fetch or train it again.") from error
-    return state, header
 
 
-def _check_file(path: Path) -> None:
-    """Refuse, with the right words, what can't be one of our files."""
+def check_file(path: Path) -> None:
+    """Refuse, with the right words, what can't be a safetensors file of a detector.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        CheckpointError: it is something else.
+    """
     if not path.is_file():
         found = "is not a file" if path.exists() else "no such checkpoint"
         raise ModelNotFoundError(found, path=path, advice="Check the path given with --model.")
-    ours = "Only torchfakes checkpoints (.safetensors) are loaded."
+    ours = "Only torchfakes checkpoints (.safetensors) are loaded; `torchfakes models import` makes one of it."
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise CheckpointError(f"too large for a detector ({size / 2**20:.0f} MiB)", path=path, advice=ours)
@@ -185,17 +220,24 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:
             raise CheckpointError(f"its header's {known.name} is {value!r}", path=path)
         values[known.name] = float(value) if known.type == "float" else value
     header = Header(**{"name": path.stem, **values})
-    _check_header(path, header)
+    check_header(path, header)
     return header
 
 
-def _check_header(path: Path, header: Header) -> None:
+def check_header(path: Path, header: Header) -> None:
+    """Refuse a header that makes no sense.
+
+    Raises:
+        CheckpointError: it doesn't.
+    """
     if header.architecture != ARCHITECTURE:
         cause = f"is a network of the kind {header.architecture!r}, not {ARCHITECTURE}"
         raise CheckpointError(cause, path=path)
     sane = {
         "input_size": 75 <= header.input_size <= 1024,
         "margin": 0.5 <= header.margin <= 4,
+        "crop_shape": header.crop_shape in CROP_SHAPES,
+        "crop_size": header.crop_size == 0 or 20 <= header.crop_size <= header.input_size,
         "scale": header.scale > 0,
         "slope": header.slope >= 0,
         "fake_above": 0 <= header.real_below <= header.fake_above <= 1,

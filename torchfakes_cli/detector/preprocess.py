@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 #: (x − MEAN) / SCALE is how facenet-pytorch's weights were trained ("fixed image standardisation").
 MEAN = 127.5
@@ -19,33 +20,49 @@ def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Bring a crop to the network's size.
 
     Args:
-        crop: S×S×3 uint8.
+        crop: H×W×3 uint8, stretched where it isn't square.
         size: side of the result in pixels.
 
     Returns:
         size×size×3 uint8: area-averaged when it shrinks, bilinear when it grows.
     """
-    if crop.shape[0] == size:
+    height, width = crop.shape[:2]
+    if height == width == size:
         return crop
-    interpolation = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if max(height, width) > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(crop, (size, size), interpolation=interpolation), np.uint8)
 
 
-def standardise(pictures: Tensor, mean: float = MEAN, scale: float = SCALE) -> Tensor:
-    """Turn N×S×S×3 uint8 into N×3×S×S float32, channels last in memory, on the same device."""
-    return pictures.permute(0, 3, 1, 2).float().sub_(mean).div_(scale)
+def standardise(pictures: Tensor, mean: float = MEAN, scale: float = SCALE, size: int | None = None) -> Tensor:
+    """Turn N×S×S×3 uint8 into N×3×size×size float32, channels last in memory, on the same device.
+
+    Args:
+        pictures: of the crops' size.
+        mean: subtracted from each value, 0 to 255.
+        scale: each value is divided by it after that.
+        size: side of the network's input in pixels, reached bilinearly; None for S.
+    """
+    inputs = pictures.permute(0, 3, 1, 2).float().sub_(mean).div_(scale)
+    if size is None or size == inputs.shape[-1]:
+        return inputs
+    enlarged = functional.interpolate(inputs, size=(size, size), mode="bilinear", align_corners=False)
+    return enlarged.contiguous(memory_format=torch.channels_last)
 
 
-def to_input(crops: Sequence[NDArray[np.uint8]], size: int, mean: float = MEAN, scale: float = SCALE) -> Tensor:
+def to_input(
+    crops: Sequence[NDArray[np.uint8]], size: int, mean: float = MEAN, scale: float = SCALE, crop_size: int = 0
+) -> Tensor:
     """Turn crops into the network's input.
 
     Args:
-        crops: S×S×3 uint8 RGB each; sizes may differ.
+        crops: H×W×3 uint8 RGB each; sizes may differ.
         size: side of the network's input in pixels.
         mean: subtracted from each value, 0 to 255.
         scale: each value is divided by it after that.
+        crop_size: side that crops are brought to first, before they are enlarged to the network's; 0 for no such step.
 
     Returns:
         N×3×size×size float32, channels last in memory.
     """
-    return standardise(torch.from_numpy(np.stack([resize_crop(crop, size) for crop in crops])), mean, scale)
+    pictures = np.stack([resize_crop(crop, crop_size or size) for crop in crops])
+    return standardise(torch.from_numpy(pictures), mean, scale, size)

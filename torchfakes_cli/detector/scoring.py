@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,12 +15,11 @@ from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
 from torchfakes_cli.detector.fused import fuse
 from torchfakes_cli.detector.network import blank_network, fold_batch_norm, load_weights
 from torchfakes_cli.detector.preprocess import to_input
-from torchfakes_cli.errors import ModelNotFoundError, UsageError
+from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.errors import UsageError
 
 #: Crops given to the network at once.
 SCORE_BATCH = 32
-#: The detector that ships, in the folder ``weights``.
-SHIPPED = "torchfakes.safetensors"
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -97,6 +94,11 @@ class Detector:
         return self.header.margin
 
     @property
+    def crop_shape(self) -> str:
+        """Whether crops are squares or boxes, see ``Header``."""
+        return self.header.crop_shape
+
+    @property
     def fake_above(self) -> float:
         """From this probability on a video is called fake."""
         return self.header.fake_above
@@ -111,16 +113,15 @@ class Detector:
         """Score crops.
 
         Args:
-            crops: S×S×3 uint8 RGB each, cut with this detector's margin; sizes may differ.
+            crops: H×W×3 uint8 RGB each, cut with this detector's margin and shape; sizes may differ.
 
         Returns:
             Logits, shape (N,) float32; positive means fake.
         """
-        logits = []
+        logits, header = [], self.header
         for start in range(0, len(crops), SCORE_BATCH):
-            batch = to_input(
-                crops[start : start + SCORE_BATCH], self.header.input_size, self.header.mean, self.header.scale
-            )
+            part = crops[start : start + SCORE_BATCH]
+            batch = to_input(part, header.input_size, header.mean, header.scale, header.crop_size)
             batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
             logits.append(self.network(batch).float().flatten().cpu().numpy())
         return np.concatenate(logits) if logits else np.zeros(0, np.float32)
@@ -134,7 +135,7 @@ def load_detector(model: str | PathLike[str] | None = None, device: str | torch.
     """Load a detector.
 
     Args:
-        model: path of a checkpoint; None for the one that ships.
+        model: path of a checkpoint, or name of one in the models folder; None for the one that ships.
         device: see ``choose_device``.
 
     Raises:
@@ -143,21 +144,8 @@ def load_detector(model: str | PathLike[str] | None = None, device: str | torch.
         UsageError: there is no such device.
     """
     chosen = device if isinstance(device, torch.device) else choose_device(device)
-    path = Path(model) if model is not None else shipped_checkpoint()
+    path = find_checkpoint(model) if model is not None else shipped_checkpoint()
     state, header = load_checkpoint(path)
     network = blank_network()
     load_weights(network, state, str(path))
     return Detector(network, header, chosen)
-
-
-def shipped_checkpoint() -> Path:
-    """Path of the detector that ships.
-
-    Raises:
-        ModelNotFoundError: this installation has none.
-    """
-    path = Path(str(files("torchfakes_cli"))) / "weights" / SHIPPED
-    if not path.is_file():
-        advice = "Give one with --model, or make one with `torchfakes train`."
-        raise ModelNotFoundError("no detector ships with this installation", advice=advice)
-    return path

@@ -25,17 +25,22 @@ def crop_origin(box: Box, margin: float) -> tuple[int, int, int]:
     return round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2), side
 
 
-def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float) -> NDArray[np.uint8]:
+def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "square") -> NDArray[np.uint8]:
     """Cut a square around a face, padded with black where it leaves the frame and never stretched.
+
+    Some imported detectors were trained on the box itself, which facenet-pytorch's MTCNN cuts at the frame's border.
 
     Args:
         pixels: H×W×3 uint8.
         box: (x1, y1, x2, y2) in pixels of the frame.
         margin: factor by which the longer side of the box grows.
+        shape: ``square``, or ``box`` for the box as it is, its sides grown by the margin.
 
     Returns:
-        S×S×3 uint8, a copy that doesn't keep the frame alive.
+        S×S×3 uint8 (H×W×3 for ``box``), a copy that doesn't keep the frame alive.
     """
+    if shape == "box":
+        return _crop_box(pixels, box, margin)
     left, top, side = crop_origin(box, margin)
     height, width = pixels.shape[:2]
     x1, y1 = max(0, left), max(0, top)
@@ -46,6 +51,16 @@ def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float) -> NDArray[np.
     return crop
 
 
+def _crop_box(pixels: NDArray[np.uint8], box: Box, margin: float) -> NDArray[np.uint8]:
+    x1, y1, x2, y2 = box
+    height, width = pixels.shape[:2]
+    more_x, more_y = (x2 - x1) * (margin - 1) / 2, (y2 - y1) * (margin - 1) / 2
+    # Towards zero, as facenet-pytorch does; at least one pixel, inside the frame.
+    left, top = min(int(max(x1 - more_x, 0)), width - 1), min(int(max(y1 - more_y, 0)), height - 1)
+    right, bottom = max(int(min(x2 + more_x, width)), left + 1), max(int(min(y2 + more_y, height)), top + 1)
+    return pixels[top:bottom, left:right].copy()
+
+
 def sharpness(crop: NDArray[np.uint8]) -> float:
     """Variance of the 3×3 Laplacian of the grey crop at one fixed size.
 
@@ -53,7 +68,7 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
     first makes one threshold fit faces of every size; a face enlarged to that size counts as blurry, as it should.
 
     Args:
-        crop: S×S×3 uint8 RGB.
+        crop: H×W×3 uint8 RGB, usually a square.
 
     Returns:
         The variance, in squared grey levels; 0 for a flat picture.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
-from torchfakes_cli.errors import TorchfakesError, UnreadableFileError
+from torchfakes_cli.detector.registry import find_checkpoint
+from torchfakes_cli.errors import ModelNotFoundError, TorchfakesError, UnreadableFileError
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report import Stamp
 from torchfakes_cli.scan.flow import FolderProgress, Outcome
@@ -112,21 +113,21 @@ def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None
 
     Args:
         config: of the scan.
-        model: path of a checkpoint; None for the detector that ships. One that can't be read counts as empty, for the
-            scan itself will tell what is wrong with it.
+        model: path or name of a checkpoint; None for the detector that ships. One that can't be read counts as empty,
+            for the scan itself will tell what is wrong with it.
 
     Raises:
         ModelNotFoundError: no detector ships with this installation.
     """
     if model is None:
-        from torchfakes_cli.detector.scoring import shipped_checkpoint
+        from torchfakes_cli.detector.registry import shipped_checkpoint
 
         model = shipped_checkpoint()
     digest = hashlib.sha256()
     try:
-        with Path(model).open("rb") as file:
+        with find_checkpoint(model).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
-    except OSError:
+    except (OSError, ModelNotFoundError):
         logger.debug("%s can't be read", model, exc_info=True)
     parts = [asdict(part) for part in (config.sampling, config.faces, config.verdict)]
     digest.update(json.dumps([__version__, *parts], sort_keys=True, default=str).encode())

@@ -137,7 +137,8 @@ class Timeline:
         return (f"faces under {self._config.smallest:.0f} pixels left out: {self._small} (see --min-face)",)
 
     def _add_face(self, frame: Frame, face: Face, track: int) -> None:
-        crop = crop_face(frame.pixels, face.box, self._scoring.detector.margin)
+        detector = self._scoring.detector
+        crop = crop_face(frame.pixels, face.box, detector.margin, detector.crop_shape)
         sharp = sharpness(crop)
         note = "damaged" if frame.damaged else "blurry" if sharp < self._config.blur_threshold else ""
         self._rows.append(FaceScore(frame.time_s, frame.index, track, face, sharp, note=note))

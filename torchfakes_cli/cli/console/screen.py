@@ -68,6 +68,11 @@ class Screen:
         """Whether stdout can show block characters."""
         return self._out.encoding.lower().startswith("utf")
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads stdout as it comes."""
+        return self._out.is_terminal
+
     def result(self, content: RenderableType) -> None:
         """Shows a result; text is not wrapped where stdout is no terminal."""
         wraps = self._out.is_terminal or not isinstance(content, Text)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from torchfakes_cli import __version__
 from torchfakes_cli.config import EvaluateConfig, FaceConfig, PrepareConfig
-from torchfakes_cli.detector.scoring import load_detector, shipped_checkpoint
+from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.detector.scoring import load_detector
 from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import read_manifest
@@ -130,7 +131,7 @@ class _Evaluation:
             if len(paths) > 1:
                 raise UsageError("a calibration is fitted on one set of crops", advice="Give a single folder.")
             check_target(Path(config.calibrate), force=config.force)
-        self.checkpoints = [Path(model) for model in config.models] or [shipped_checkpoint()]
+        self.checkpoints = [find_checkpoint(model) for model in config.models] or [shipped_checkpoint()]
         self.detectors = [load_detector(path, config.device) for path in self.checkpoints]
         self.models = self._models()
         self.paths = paths

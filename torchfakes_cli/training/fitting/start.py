@@ -17,6 +17,7 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
 from torchfakes_cli.detector.pretrained import load_vggface2
+from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluation.known import TRAINED_ON, group_marks
@@ -44,7 +45,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
     if config.start == "vggface2":
         load_vggface2(network)
     elif config.start != "scratch":
-        state, parent = load_checkpoint(Path(config.start))
+        state, parent = load_checkpoint(find_checkpoint(config.start))
         load_weights(network, state, config.start)
     return network, _first_header(config, recorded_margin(folder), parent, groups)
 
@@ -73,7 +74,8 @@ def _first_header(config: TrainConfig, margin: float, parent: Header | None, gro
         created=datetime.now(UTC).date().isoformat(),
     )
     if parent is not None:
-        header = replace(header, input_size=parent.input_size, mean=parent.mean, scale=parent.scale)
+        same = {name: getattr(parent, name) for name in ("input_size", "crop_size", "mean", "scale")}
+        header = replace(header, **same)
     elif config.unit_range:
         header = replace(header, mean=UNIT_MEAN, scale=UNIT_SCALE)
-    return header if config.input_size is None else replace(header, input_size=config.input_size)
+    return header if config.input_size is None else replace(header, input_size=config.input_size, crop_size=0)

@@ -114,7 +114,7 @@ class _Training:
             else (build_network(config.dropout), saved.header)
         )
         self.standing = Standing(run=secrets.token_hex(4)) if saved is None else saved.standing
-        size = replace(config, input_size=self.header.input_size)
+        size = replace(config, input_size=self.header.picture_size)
         self.crops = TrainingCrops(train, folder, size, processes, device)
         self.steps_per_epoch = self.crops.steps_per_epoch
         self.steps = self.steps_per_epoch * config.epochs

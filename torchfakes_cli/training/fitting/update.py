@@ -186,7 +186,7 @@ class Updater:
             asked = labels[part]
             last = start + size >= len(labels)
             with self._gathering(last):
-                inputs = standardise(pictures[part], self.header.mean, self.header.scale)
+                inputs = standardise(pictures[part], self.header.mean, self.header.scale, self.header.input_size)
                 with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
                     logits = self._shared(inputs)
                 share = couple_loss(logits.float(), asked, self.config.ranking, self.config.label_smoothing)

@@ -1,0 +1,91 @@
+"""What a checkpoint's header says, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.preprocess import MEAN, SCALE
+
+#: Values of a header's free parts are cut to so many characters.
+LONGEST = 600
+
+_RANGES = {
+    (MEAN, SCALE): f"standardised, (x − {MEAN:g}) / {SCALE:g}",
+    (0.0, 255.0): "from 0 to 1",
+    (0.0, 1.0): "from 0 to 255",
+}
+
+
+def input_words(header: Header) -> str:
+    """How a face becomes the network's input."""
+    side = header.picture_size
+    shape = "a square around the box" if header.crop_shape == "square" else "the box itself, stretched to a square"
+    grown = "without margin" if header.margin == 1 else f"{header.margin:g} times as large"
+    enlarged = f", enlarged bilinearly to {header.input_size}" if side != header.input_size else ""
+    values = _RANGES.get((header.mean, header.scale), f"(x − {header.mean:g}) / {header.scale:g}")
+    return f"{shape}, {grown}, at {side} pixels{enlarged}; RGB {values}"
+
+
+def threshold_words(header: Header) -> str:
+    """What is called fake and real, and by what probability."""
+    bounds = f"fake from {header.fake_above:.3g} on, real below {header.real_below:.3g}"
+    if header.calibrated_on:
+        return f"{bounds}; p_fake calibrated on {header.calibrated_on}"
+    if (header.slope, header.intercept) == (1.0, 0.0):
+        return f"{bounds}; not calibrated: p_fake is the plain sigmoid of the logit"
+    return f"{bounds}; nobody said what the calibration was fitted on"
+
+
+def header_words(header: Header) -> dict[str, dict[str, str]]:
+    """Everything a header says, by group and by name."""
+    return {
+        "detector": {
+            "calls itself": header.name,
+            "architecture": f"{header.architecture}, one logit, fake above zero",
+            "licence": header.licence or "unknown: ask its makers before you use it",
+            "made": f"{header.created or 'at an unknown time'}, torchfakes {header.version or 'unknown'}",
+        },
+        "input": {"crop": input_words(header)},
+        "verdicts": {"thresholds": threshold_words(header)},
+        "training": {str(name): in_short(value) for name, value in header.training.items()} or {"": "unknown"},
+        "measured": _metrics(header.metrics) or {"": "nothing: no figures of it are known"},
+    }
+
+
+def in_short(value: object) -> str:
+    """A JSON value on one line."""
+    return _cut(_flat(value))
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_flat(part)}" for name, part in value.items() if part not in (None, "", {}))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "; ".join(_flat(part) for part in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _metrics(metrics: Mapping[str, object]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in metrics.items():
+        if not isinstance(value, Mapping):
+            found[str(name)] = in_short(value)
+            continue
+        rest = dict(value)
+        interval = rest.pop("video_auc_interval", None)
+        methods = rest.pop("by_method", None)
+        auc = rest.pop("video_auc", None)
+        if auc is not None:
+            bounds = interval if isinstance(interval, Sequence) and len(interval) == 2 else ()
+            within = f" (95 % interval {_flat(bounds[0])}–{_flat(bounds[1])})" if bounds else ""
+            found[f"{name}: video AUC"] = _flat(auc) + within
+        if rest:
+            found[f"{name}: more" if auc is not None else str(name)] = in_short(rest)
+        if methods:
+            found[f"{name}: video AUC by method"] = in_short(methods)
+    return found

@@ -1,0 +1,216 @@
+"""Weights of InceptionResnetV1 with one logit, from wherever, made into a checkpoint of ours.
+
+A file of weights doesn't say how crops become input. What its first layer remembers of the pictures it was trained on
+tells their range; size, margin and shape must be known from whoever trained it: a preset, or the user.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from torchfakes_cli import __version__
+from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, check_header, load_header, save_checkpoint
+from torchfakes_cli.detector.fetch import forget, record_checksum, sha256_of
+from torchfakes_cli.detector.network import blank_network, load_weights
+from torchfakes_cli.detector.preprocess import MEAN, SCALE
+from torchfakes_cli.detector.registry import place_of
+from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
+from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How crops become input; the attributes are those of ``Header``."""
+
+    input_size: int = 160
+    margin: float = 1.3
+    crop_shape: str = "square"
+    crop_size: int = 0
+    mean: float = MEAN
+    scale: float = SCALE
+
+
+#: Subtracted from and dividing RGB values for values from 0 to 1.
+UNIT_RANGE = (0.0, 255.0)
+
+PRESETS = {
+    # As its authors' page scores a picture: the box that MTCNN found, stretched to 160 pixels, enlarged to 256.
+    "origin": Preprocessing(256, 1.0, "box", 160, *UNIT_RANGE),
+    # As this program trains, with the input that facenet-pytorch's weights were made for.
+    "standardised": Preprocessing(),
+}
+#: Kept under this key, weights are in the origin's format.
+ORIGIN_KEY = "model_state_dict"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import made.
+
+    Attributes:
+        name: that commands take from now on.
+        path: of the new checkpoint.
+        header: of it.
+        notes: what a careful user should know, in plain sentences.
+        doubts: what speaks against the settings, in plain sentences.
+    """
+
+    name: str
+    path: Path
+    header: Header
+    notes: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
+def import_weights(
+    source: Path,
+    name: str = "",
+    *,
+    preset: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    licence: str = "",
+    url: str = "",
+    force: bool = False,
+) -> Imported:
+    """Make a checkpoint in the models folder from a file of weights.
+
+    Args:
+        source: a ``.pth`` of PyTorch's, a safetensors file, or a checkpoint of ours, which keeps its header.
+        name: for the new one; empty for the file's own name.
+        preset: one of ``PRESETS``; None to take the origin's for its format, and else what the weights tell.
+        changes: to the preset, by the names of ``Preprocessing``.
+        licence: of the weights.
+        url: where the file was fetched from.
+        force: replace a detector of this name.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        CheckpointError: it doesn't hold such weights, or they give no scores.
+        UsageError: the name or the preprocessing makes no sense.
+        OutputError: there is a detector of this name, or it can't be written.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset!r}", advice=f"Choose one of {', '.join(PRESETS)}.")
+    place = place_of(name or source.stem)
+    if place.exists() and not force:
+        advice = "Choose another --name, or replace it with --force."
+        raise OutputError("there is a detector of this name", path=place, advice=advice)
+    state, key = read_tensors(source)
+    load_weights(network := blank_network(), state, str(source))
+    own = _own_header(source)
+    notes: list[str] = []
+    if own is not None:
+        header = replace(own, **asdict(PRESETS[preset])) if preset else own
+        header = replace(header, name=place.stem if name else own.name, **dict(changes or {}))
+        notes.append("its own header was kept")
+    else:
+        chosen, why = _chosen(preset, key, state)
+        notes += why
+        header = Header(
+            name=place.stem,
+            training={"source": {"file": source.name, "sha256": sha256_of(source), "url": url, "key": key}},
+            licence=licence,
+            created=datetime.now(UTC).date().isoformat(),
+            version=__version__,
+            **{**asdict(chosen), **dict(changes or {})},
+        )
+    try:
+        check_header(source, header)
+    except CheckpointError as error:
+        raise UsageError(error.cause.replace("its header's ", "")) from error
+    if not gives_scores(network, header):
+        raise CheckpointError("its scores are no numbers", path=source, advice="It is damaged: fetch it again.")
+    if not header.calibrated_on:
+        notes.append(
+            "not calibrated: p_fake is the plain sigmoid of the logit, a video is called "
+            f"fake from {header.fake_above:g} and real below {header.real_below:g}; "
+            "`torchfakes evaluate FOLDER --calibrate FILE` fits both"
+        )
+    forget(place)
+    save_checkpoint(place, state, header, _stored_type(state))
+    record_checksum(place)
+    return Imported(place.stem, place, header, tuple(notes), _doubts(header, state))
+
+
+def gives_scores(network: nn.Module, header: Header) -> bool:
+    """Whether a grey crop gets a score: weights can be finite and scores not, such as with a negative variance.
+
+    The network is used up.
+    """
+    grey = np.full((header.picture_size, header.picture_size, 3), 128, np.uint8)
+    return bool(np.isfinite(Detector(network, header, torch.device("cpu"), torch.float32).score([grey])).all())
+
+
+def input_mean(state: Mapping[str, Tensor]) -> tuple[float, float]:
+    """Mean of the input that the network was trained on, as its first batch norm remembers it.
+
+    That norm's running mean is what the first convolution makes of the mean input: with 32 filters over three colours,
+    that is solved for the colours.
+
+    Returns:
+        The mean over the colours, and how much of the running mean it leaves unexplained, from 0 to 1.
+    """
+    filters = state["conv2d_1a.conv.weight"].double().sum((2, 3))
+    remembered = state["conv2d_1a.bn.running_mean"].double()
+    colours = torch.linalg.lstsq(filters, remembered[:, None]).solution[:, 0]
+    unexplained = float((filters @ colours - remembered).norm() / remembered.norm().clamp_min(1e-12))
+    return float(colours.mean()), unexplained
+
+
+def told_range(state: Mapping[str, Tensor]) -> str:
+    """``unit`` for input from 0 to 1, ``standardised`` for about −1 to 1, or empty where the weights don't tell."""
+    mean, unexplained = input_mean(state)
+    if not math.isfinite(mean) or unexplained > 0.3:
+        return ""
+    # Faces with what is around them have a mean of 80 to 150 of 255: 0.3 to 0.6, or −0.4 to 0.2 standardised.
+    if 0.27 <= mean <= 0.7:
+        return "unit"
+    return "standardised" if -0.6 <= mean <= 0.23 else ""
+
+
+def _chosen(preset: str | None, key: str, state: Mapping[str, Tensor]) -> tuple[Preprocessing, list[str]]:
+    if preset is not None:
+        return PRESETS[preset], []
+    told = told_range(state)
+    if key == ORIGIN_KEY and told != "standardised":
+        return PRESETS["origin"], [f"preprocessing of the origin, whose format it is ({key!r}); --preset changes it"]
+    chosen = PRESETS["standardised"]
+    if told == "unit":
+        chosen = replace(chosen, mean=UNIT_RANGE[0], scale=UNIT_RANGE[1])
+    range_from = "range from the weights" if told else "range unknown, standardised taken"
+    guess = f"{range_from}; size and margin are a guess: correct it with --input-size and --margin if you know better"
+    return chosen, [guess]
+
+
+def _doubts(header: Header, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    told = told_range(state)
+    if not told or told == ("unit" if (header.mean, header.scale) == UNIT_RANGE else "standardised"):
+        return ()
+    words = {"unit": "values from 0 to 1", "standardised": "standardised values"}[told]
+    return (f"the weights' first layer remembers {words} (mean {input_mean(state)[0]:.2f}), unlike these settings",)
+
+
+def _own_header(source: Path) -> Header | None:
+    """The header of a checkpoint of ours; None for another file."""
+    if not is_safetensors(source):
+        return None
+    with safe_open(source, framework="pt", device="cpu") as file:
+        ours = HEADER_KEY in (file.metadata() or {})
+    return load_header(source) if ours else None
+
+
+def _stored_type(state: Mapping[str, Tensor]) -> torch.dtype:
+    """Half precision where all of it is stored so, and else float32."""
+    types = {tensor.dtype for tensor in state.values()}
+    return types.pop() if len(types) == 1 and types <= {torch.float16, torch.bfloat16} else torch.float32
