@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import torchfakes_cli
 from torchfakes_cli.cli import app
 
-COMMANDS = ["scan", "prepare", "train", "evaluate", "doctor"]
+COMMANDS = ["scan", "prepare", "train", "evaluate", "doctor", "models"]
+MODELS_COMMANDS = ["list", "show", "verify", "import", "fetch", "export"]
 HEAVY = {"torch", "numpy", "pandas", "av", "cv2", "facenet_pytorch", "matplotlib", "sklearn"}
 
 
@@ -25,7 +26,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([command, "-h"] for command in COMMANDS), ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([command, "-h"] for command in COMMANDS), ["models", "fetch", "-h"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     ended = run(*arguments)
     assert ended.returncode == 0
@@ -38,7 +41,9 @@ def test_version_is_the_packages() -> None:
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
+@pytest.mark.parametrize(
+    "command", [[], *([command] for command in COMMANDS), *(["models", command] for command in MODELS_COMMANDS)]
+)
 def test_help_works_everywhere(command: list[str], flag: str) -> None:
     result = CliRunner().invoke(app, [*command, flag])
     assert result.exit_code == 0

@@ -58,9 +58,11 @@ def in_short(value: object) -> str:
     return _cut(_flat(value))
 
 
-def _flat(value: object) -> str:
+def _flat(value: object, *, inside: bool = False) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_flat(part)}" for name, part in value.items() if part not in (None, "", {}))
+        parts = ((name, part) for name, part in value.items() if part not in (None, "", {}))
+        text = ", ".join(f"{name} {_flat(part, inside=True)}" for name, part in parts)
+        return f"({text})" if inside else text
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "; ".join(_flat(part) for part in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -104,7 +104,7 @@ def read_json(url: str) -> object:
         DownloadError: it can't be had, or it is something else.
     """
     try:
-        with urllib.request.urlopen(_request(url), timeout=TIMEOUT_S) as response:
+        with _open(_request(url)) as response:
             return json.loads(response.read(1 << 24))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DownloadError(f"{url} can't be read ({_reason(error)})", advice="Check the name.") from error
@@ -153,6 +153,12 @@ def _request(url: str) -> urllib.request.Request:
     # A compressed answer would have another length than the file.
     headers = {"User-Agent": f"torchfakes/{__version__}", "Accept-Encoding": "identity"}
     return urllib.request.Request(url, headers=headers)
+
+
+def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
+    # An opener of its own, for the usual one remembers the proxies that were set when it was first used.
+    response: http.client.HTTPResponse = urllib.request.build_opener().open(request, timeout=TIMEOUT_S)
+    return response
 
 
 def _reason(error: Exception) -> str:
@@ -262,7 +268,7 @@ def _download(url: str, part: _Part, progress: Progress) -> None:
             request.add_header("If-Range", str(known["tag"]))
     else:
         have = 0
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+    with _open(request) as response:
         if response.status == 206:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
             if not span or int(span[1]) != have or int(span[2]) != known.get("total"):

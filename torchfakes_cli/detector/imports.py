@@ -144,7 +144,7 @@ def import_weights(
 
 
 def gives_scores(network: nn.Module, header: Header) -> bool:
-    """Whether a grey crop gets a score: weights can be finite and scores not, such as with a negative variance.
+    """Whether a grey crop gets a score: weights can be finite and scores not, where sums of them are too large.
 
     The network is used up.
     """

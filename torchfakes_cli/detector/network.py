@@ -49,7 +49,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | No
         path: of the file, for the error.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown, of the wrong shape or type, or not finite.
+        CheckpointError: a tensor is missing, unknown, of the wrong shape or type, not finite, or a negative variance.
     """
     expected = portable_state(network)
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -65,6 +65,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | No
             raise CheckpointError(f"tensor {name} has the type {tensor.dtype}, not a usual float type", path=path)
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"tensor {name} holds values that are not finite", path=path)
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise CheckpointError(f"tensor {name} holds negative variances", path=path)
     weights = {name: tensor.float() for name, tensor in state.items()}
     for name, tensor in network.state_dict().items():
         if name.endswith("num_batches_tracked"):

@@ -33,6 +33,23 @@ def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(crop, (size, size), interpolation=interpolation), np.uint8)
 
 
+def box_part(crop: NDArray[np.uint8], width: float, height: float) -> NDArray[np.uint8]:
+    """What a crop in the box's own shape would have shown, from a square one with the same margin.
+
+    Args:
+        crop: S×S×3 uint8.
+        width: of the face's box; its unit doesn't matter.
+        height: of the face's box.
+
+    Returns:
+        H×W×3 uint8, a view.
+    """
+    side, longest = crop.shape[0], max(width, height)
+    kept_x, kept_y = (max(1, round(side * length / longest)) for length in (width, height))
+    left, top = (side - kept_x) // 2, (side - kept_y) // 2
+    return crop[top : top + kept_y, left : left + kept_x]
+
+
 def standardise(pictures: Tensor, mean: float = MEAN, scale: float = SCALE, size: int | None = None) -> Tensor:
     """Turn N×S×S×3 uint8 into N×3×size×size float32, channels last in memory, on the same device.
 

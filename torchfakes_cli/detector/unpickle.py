@@ -118,7 +118,8 @@ def _unpickle(path: Path) -> object:
             cause = f"holds more than weights: it wants {found[1]}, which could run code"
             raise CheckpointError(cause, path=path, advice=_SAVE_WEIGHTS) from None
         if "weights_only" in text or "nsupported" in text:
-            raise CheckpointError("holds more than weights", path=path, advice=_SAVE_WEIGHTS) from None
+            cause = "holds more than weights, which could run code"
+            raise CheckpointError(cause, path=path, advice=_SAVE_WEIGHTS) from None
         raise CheckpointError(f"damaged, or no file of weights ({_first_line(error)})", path=path) from None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.training.crops.reading import read_crop
@@ -58,7 +59,8 @@ def score_conditions(
         ModelError: a logit is no number.
     """
     wanted = len(table) + int(to_damage.sum()) * len(perturbations)
-    queue = _Queue(detectors, len(table), [None, *perturbations], wanted, progress)
+    boxes = table[["x2", "y2"]].to_numpy(float) - table[["x1", "y1"]].to_numpy(float)
+    queue = _Queue(detectors, boxes, [None, *perturbations], wanted, progress)
     unreadable = []
     crops = table["crop"].tolist()
     frames = table["frame"].to_numpy()
@@ -91,16 +93,16 @@ class _Queue:
     def __init__(
         self,
         detectors: Sequence[Detector],
-        crops: int,
+        boxes: NDArray[np.float64],
         conditions: Sequence[Perturbation | None],
         wanted: int,
         progress: Callable[[int, int], None],
     ) -> None:
-        self._detectors, self._wanted, self._progress = detectors, wanted, progress
+        self._detectors, self._boxes, self._wanted, self._progress = detectors, boxes, wanted, progress
         self._pictures: list[Picture] = []
         self._slots: list[tuple[Perturbation | None, int]] = []
         self._done = 0
-        self.logits = {condition: np.full((len(detectors), crops), np.nan, np.float32) for condition in conditions}
+        self.logits = {condition: np.full((len(detectors), len(boxes)), np.nan, np.float32) for condition in conditions}
 
     def add(self, condition: Perturbation | None, place: int, picture: Picture) -> None:
         """Take in a picture."""
@@ -112,7 +114,11 @@ class _Queue:
     def flush(self) -> None:
         """Score what is there."""
         for number, detector in enumerate(self._detectors):
-            scores = detector.score(self._pictures)
+            pictures = self._pictures
+            if detector.crop_shape == "box":
+                boxes = [self._boxes[place] for _, place in self._slots]
+                pictures = [box_part(picture, *box) for picture, box in zip(pictures, boxes, strict=True)]
+            scores = detector.score(pictures)
             if not np.isfinite(scores).all():
                 cause = f"the detector {detector.name} gives scores that are no numbers"
                 raise ModelError(cause, advice="The checkpoint is likely damaged: choose another one with --model.")

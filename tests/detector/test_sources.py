@@ -1,0 +1,119 @@
+"""Detectors are fetched by name, URL and repository, and from then on are what they were. The server is a local one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.weights_server import WeightsServer
+from torchfakes_cli.detector.checkpoint import load_header
+from torchfakes_cli.detector.network import build_network, portable_state
+from torchfakes_cli.detector.sources import address_of, fetch_detector
+from torchfakes_cli.detector.verify import verify_detector
+from torchfakes_cli.errors import CheckpointError, DownloadError, OutputError, UsageError
+
+ORIGIN = "/spaces/aaronespasa/deepfake-detection/resolve/main/resnetinceptionv1_epoch_32.pth"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file in the origin's format."""
+    torch.manual_seed(0)
+    state = {name: value.half() for name, value in portable_state(build_network()).items()}
+    # As if its pictures had been grey, with values from 0 to 1.
+    filters = state["conv2d_1a.conv.weight"].float()
+    state["conv2d_1a.bn.running_mean"] = (filters.sum((1, 2, 3)) * 0.45).half()
+    path = tmp_path_factory.mktemp("weights") / "w.pth"
+    torch.save({"epoch": 32, "model_state_dict": state}, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def hub(server: WeightsServer, monkeypatch: pytest.MonkeyPatch) -> WeightsServer:
+    """Hugging Face, as far as it is needed."""
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    return server
+
+
+def test_the_origin_is_a_name(hub: WeightsServer, weights: bytes, own_models: Path) -> None:
+    hub.files[ORIGIN] = weights
+    made = fetch_detector("origin")
+    digest = hashlib.sha256(weights).hexdigest()
+    assert made.path == own_models / "origin.safetensors"
+    assert f"no checksum of it was known: its SHA-256 {digest} is recorded" in made.notes[0]
+    header = load_header(made.path)
+    assert (header.input_size, header.crop_size, header.crop_shape, header.margin) == (256, 160, "box", 1.0)
+    assert (header.mean, header.scale, header.licence) == (0.0, 255.0, "Apache-2.0")
+    assert header.training["source"]["sha256"] == digest
+    assert verify_detector("origin").problem == ""
+    # Once it is there, nobody is asked.
+    assert "already" in fetch_detector("origin").notes[0]
+    assert hub.requests == 1
+    # What was recorded is held to, even where the detector was deleted and its makers' file has changed.
+    made.path.unlink()
+    (fetched,) = (own_models.parent / "cache").rglob("*.pth")
+    fetched.unlink()
+    hub.files[ORIGIN] = weights + b"\0"
+    with pytest.raises(DownloadError, match="recorded at its first use"):
+        fetch_detector("origin")
+    assert not made.path.exists()
+
+
+def test_a_page_instead_of_weights_is_not_kept(hub: WeightsServer, weights: bytes, own_models: Path) -> None:
+    hub.body = b"<html>Please log in</html>"
+    with pytest.raises(CheckpointError, match="no file of weights"):
+        fetch_detector(hub.url)
+    hub.body = weights
+    assert fetch_detector(hub.url, sha256=hashlib.sha256(weights).hexdigest()).name == "weights"
+    hub.files["/other/weights.pt"] = b"other"
+    with pytest.raises(OutputError, match="--name"):
+        fetch_detector(f"{hub.address}/other/weights.pt")
+    assert hub.requests == 2
+
+
+@pytest.mark.usefixtures("own_models")
+def test_a_wrong_checksum_leaves_nothing(hub: WeightsServer, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="was asked for.*deleted"):
+        fetch_detector(hub.url, sha256="0" * 64)
+    assert list(tmp_path.rglob("*.pt")) == []
+    with pytest.raises(UsageError, match="64 hexadecimal"):
+        fetch_detector(hub.url, sha256="abc")
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("hf:some/net/a/b c.pth", "/some/net/resolve/main/a/b%20c.pth"),
+        ("hf:some/net@v1.2/w.pth", "/some/net/resolve/v1.2/w.pth"),
+        ("hf:spaces/some/page/w.pth", "/spaces/some/page/resolve/main/w.pth"),
+        ("hf:some/net", "/some/net/resolve/main/model.safetensors"),
+        ("hf:some/net@v1", "/some/net/resolve/v1/old.pth"),
+    ],
+)
+def test_a_repository_stands_for_an_address(hub: WeightsServer, source: str, path: str) -> None:
+    listing = {"siblings": [{"rfilename": name} for name in ("README.md", "w.pth", "v.pth", "model.safetensors")]}
+    hub.files["/api/models/some/net"] = json.dumps(listing).encode()
+    hub.files["/api/models/some/net/revision/v1"] = b'{"siblings": [{"rfilename": "old.pth"}]}'
+    assert address_of(source) == hub.address + path
+
+
+def test_a_repository_that_does_not_tell_is_asked_about(hub: WeightsServer) -> None:
+    hub.files["/api/models/some/net"] = b'{"siblings": [{"rfilename": "a.pth"}, {"rfilename": "b.pth"}]}'
+    with pytest.raises(DownloadError, match=r"2 files of weights. Name one of a\.pth, b\.pth"):
+        address_of("hf:some/net")
+    hub.files["/api/models/some/net"] = b'{"siblings": [{"rfilename": "README.md"}]}'
+    with pytest.raises(DownloadError, match="no file of weights"):
+        address_of("hf:some/net")
+    hub.failures = [401]
+    with pytest.raises(DownloadError, match="401"):
+        address_of("hf:some/net")
+
+
+@pytest.mark.parametrize("source", ["nobodys", "hf:", "hf:one", "ftp://h/w.pth", "hf:../../x/y"])
+def test_what_is_no_source_is_wrong_usage(source: str) -> None:
+    with pytest.raises(UsageError, match="origin"):
+        address_of(source)
