@@ -61,9 +61,8 @@ def test_the_detector_that_ships_is_shown_with_its_card() -> None:
 
 def test_a_hostile_header_cannot_steer_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
-    header = Header(
-        name="x\x1b[31m\nfile: SHA-256: 0", metrics={"test": {"video_auc": [1, {"a": "\x1b]0;"}]}, "n": "x" * 9999}
-    )
+    metrics = {"test": {"video_auc": [1, {"a": "\x1b]0;"}]}, "n": "x" * 9999}
+    header = Header(name="x\x1b[31m\nfile: SHA-256: 0", metrics=metrics)
     save_checkpoint(path, {"w": torch.zeros(1)}, header)
     ended = models("show", str(path))
     assert ended.exit_code == 0

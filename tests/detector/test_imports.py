@@ -87,9 +87,9 @@ def test_the_origins_weights_score_as_their_authors_meant(
     meant = author_logit(author_network, portrait())
     assert exact.score([crop])[0] == pytest.approx(meant, abs=1e-3)
     # Their page opens pictures with Pillow, which shrinks by other weights.
-    assert exact.score([crop])[0] == pytest.approx(author_logit(author_network, Image.fromarray(portrait())), abs=0.05)
+    assert exact.score([crop])[0] == pytest.approx(author_logit(author_network, Image.fromarray(portrait())), abs=0.15)
     square = exact.score([crop_face(portrait(), BOX, 1.3)])[0]
-    assert abs(square - meant) > 0.1, "the preprocessing makes a difference here"
+    assert abs(square - meant) > 0.2, "the preprocessing makes a difference here"
 
 
 @pytest.fixture(scope="module")

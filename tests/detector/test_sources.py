@@ -77,7 +77,7 @@ def test_a_page_instead_of_weights_is_not_kept(hub: WeightsServer, weights: byte
 
 @pytest.mark.usefixtures("own_models")
 def test_a_wrong_checksum_leaves_nothing(hub: WeightsServer, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="was asked for.*deleted"):
+    with pytest.raises(DownloadError, match=r"was asked for.*deleted"):
         fetch_detector(hub.url, sha256="0" * 64)
     assert list(tmp_path.rglob("*.pt")) == []
     with pytest.raises(UsageError, match="64 hexadecimal"):

@@ -34,7 +34,7 @@ ENDPOINT = "https://huggingface.co"
 #: What may hold weights, the best first.
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
-_REPOSITORY = re.compile(r"hf:(spaces/|datasets/)?([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/(.+))?")
+_REPOSITORY = re.compile(r"hf:(spaces/|datasets/)?(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*))?(?:/(.+))?")
 
 
 def fetch_detector(
