@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from facenet_pytorch import fixed_image_standardization
+from torch.nn import functional
 
-from tests.portraits import portrait
-from torchfakes_cli.detector.preprocess import to_input
+from tests.portraits import FACE_CENTRE, portrait
+from torchfakes_cli.detector.preprocess import box_part, resize_crop, to_input
+from torchfakes_cli.faces import crop_face
 
 
 def test_values_are_standardised_as_facenet_pytorch_does() -> None:
@@ -28,3 +30,21 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     stripes[::2] = 255
     batch = to_input([stripes], 160)
     assert batch.abs().max() < 0.01
+
+
+def test_crops_are_enlarged_from_their_own_size_where_a_detector_wants_that() -> None:
+    crop = np.ascontiguousarray(portrait()[:300, :300])
+    small = torch.from_numpy(resize_crop(crop, 80)).permute(2, 0, 1)[None].float() / 255
+    expected = functional.interpolate(small, size=(128, 128), mode="bilinear", align_corners=False)
+    found = to_input([crop], 128, 0, 255, crop_size=80)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert not torch.allclose(found, to_input([crop], 128, 0, 255), atol=0.05)
+
+
+def test_a_square_crop_holds_the_one_in_the_boxs_shape() -> None:
+    x, y = FACE_CENTRE
+    box = (x - 40.0, y - 50.0, x + 40.0, y + 50.0)
+    for margin in (1.0, 1.4):
+        part = box_part(crop_face(portrait(), box, margin), 80, 100)
+        assert np.array_equal(part, crop_face(portrait(), box, margin, "box"))

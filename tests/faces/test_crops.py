@@ -70,3 +70,16 @@ def test_size_alone_hardly_changes_sharpness() -> None:
     face = crop_face(portrait(), FACE_BOX, 1.3)
     large = np.asarray(cv2.resize(face, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), np.uint8)
     assert sharpness(large) == pytest.approx(sharpness(face), rel=0.5)
+
+
+@given(x=st.floats(-60, 200), y=st.floats(-60, 140), width=st.floats(2, 90), height=st.floats(2, 90))
+def test_a_crop_in_the_boxs_shape_is_cut_as_facenet_pytorch_cuts_it(
+    x: float, y: float, width: float, height: float
+) -> None:
+    frame = numbered_pixels(160, 100)
+    crop = crop_face(frame, (x, y, x + width, y + height), 1.0, "box")
+    left, top = int(max(x, 0)), int(max(y, 0))
+    right, bottom = int(min(x + width, 160)), int(min(y + height, 100))
+    if left < right and top < bottom:
+        assert np.array_equal(crop, frame[top:bottom, left:right])
+    assert crop.size

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tests.clips import read_barcode
 from tests.torture import Canaries, Case, Outcome, all_cases, restore_rights, write_set
 from tests.torture.watch import CAN_WATCH, OpenedFiles, canary
 from torchfakes_cli.config import SamplingConfig
-from torchfakes_cli.detector import load_checkpoint
+from torchfakes_cli.detector import import_weights, load_checkpoint
 from torchfakes_cli.errors import ModelError, TorchfakesError
 from torchfakes_cli.video import VideoReader
 
@@ -191,12 +191,16 @@ def test_no_playlist_opens_another_file_or_a_connection(made: Made) -> None:
     assert made.requests == []
 
 
-def test_no_payload_of_a_checkpoint_runs_and_each_is_refused_in_one_line(made: Made) -> None:
+@pytest.mark.parametrize("read", [load_checkpoint, import_weights])
+def test_no_payload_of_a_checkpoint_runs_and_each_is_refused_in_one_line(
+    made: Made, read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHFAKES_MODELS", str(tmp_path))
     cases = [case for case in CASES.values() if case.category == "checkpoints" and case.name in made.names]
     assert len(cases) >= 10
     for case in cases:
         with pytest.raises(ModelError) as caught:
-            load_checkpoint(made.folder / case.name)
+            read(made.folder / case.name)
         assert "\n" not in str(caught.value)
         assert "weights_only" not in str(caught.value)
     left = [path.name for path in made.canaries.marker.parent.glob(f"{made.canaries.marker.name}*")]

@@ -1,0 +1,58 @@
+"""Detectors that want the box itself get it from square crops, and trainings keep what their start expects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.crop_folders import write_crops
+from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
+from torchfakes_cli.detector.network import build_network, portable_state
+from torchfakes_cli.detector.preprocess import box_part
+from torchfakes_cli.training import train_detector
+from torchfakes_cli.training.crops.manifest import read_manifest
+from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.evaluation.scored import score_conditions
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_crops(tmp_path_factory.mktemp("crops"), {"train": 2, "val": 2, "test": 1}, frames=3)
+
+
+def save_boxed(path: Path) -> Path:
+    torch.manual_seed(5)
+    header = Header(name="boxed", input_size=96, crop_size=80, crop_shape="box", mean=0, scale=255)
+    save_checkpoint(path, portable_state(build_network()), header, torch.float16)
+    return path
+
+
+def test_an_evaluation_gives_a_detector_the_shape_it_was_trained_on(crops: Path, tmp_path: Path) -> None:
+    detector = load_detector(save_boxed(tmp_path / "c.safetensors"), "cpu")
+    table = read_manifest(crops).iloc[:4]
+    nothing = np.zeros(len(table), bool)
+    found = score_conditions([detector], table, crops, [], nothing, 0, lambda done, wanted: None).undamaged[0]
+    pictures = [read_crop(crops / name) for name in table["crop"]]
+    # All of their boxes are 70 pixels wide and 80 high.
+    assert np.allclose(found, detector.score([box_part(picture, 70, 80) for picture in pictures]), atol=1e-5)
+    assert not np.allclose(found, detector.score(pictures), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_training_keeps_the_preprocessing_of_its_start(crops: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        start=str(save_boxed(tmp_path / "start.safetensors")), out=str(tmp_path / "run"), epochs=1,
+        samples_per_epoch=8, batch=4, workers=0, device="cpu",
+    )  # fmt: skip
+    header = load_checkpoint(Path(train_detector(crops, config).last))[1]
+    assert (header.input_size, header.crop_size, header.mean, header.scale) == (96, 80, 0, 255)
+    # Its crops were squares.
+    assert header.crop_shape == "square"
+    again = replace(config, out=str(tmp_path / "other"), input_size=75)
+    header = load_checkpoint(Path(train_detector(crops, again).last))[1]
+    assert (header.input_size, header.crop_size) == (75, 0)
