@@ -128,6 +128,7 @@ def test_a_compatible_state_is_taken_in_whatever_it_is_wrapped_in(
 
 def test_weights_remember_the_range_they_were_trained_on(author_network: InceptionResnetV1) -> None:
     assert told_range(portable_state(author_network)) == "unit"
+    assert told_range(portable_state(build_network())) == "", "never trained"
     shipped = load_checkpoint(shipped_checkpoint())[0]
     assert told_range(shipped) == "standardised"
     mean, unexplained = input_mean(shipped)

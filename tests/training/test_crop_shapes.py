@@ -18,6 +18,7 @@ from torchfakes_cli.training import train_detector
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluation.scored import score_conditions
+from torchfakes_cli.training.fitting.start import starting_point
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +44,24 @@ def test_an_evaluation_gives_a_detector_the_shape_it_was_trained_on(crops: Path,
     assert not np.allclose(found, detector.score(pictures), atol=1e-5)
 
 
-@pytest.mark.slow
-def test_a_training_keeps_the_preprocessing_of_its_start(crops: Path, tmp_path: Path) -> None:
-    config = TrainConfig(
+def boxed_config(tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
         start=str(save_boxed(tmp_path / "start.safetensors")), out=str(tmp_path / "run"), epochs=1,
-        samples_per_epoch=8, batch=4, workers=0, device="cpu",
+        samples_per_epoch=8, batch=4, workers=0, augment="none", self_blend=0.0, device="cpu",
     )  # fmt: skip
-    header = load_checkpoint(Path(train_detector(crops, config).last))[1]
+
+
+def test_a_training_expects_what_its_start_does_until_told_otherwise(crops: Path, tmp_path: Path) -> None:
+    config = boxed_config(tmp_path)
+    header = starting_point(config, crops)[1]
     assert (header.input_size, header.crop_size, header.mean, header.scale) == (96, 80, 0, 255)
-    # Its crops were squares.
+    # Its crops are squares.
     assert header.crop_shape == "square"
-    again = replace(config, out=str(tmp_path / "other"), input_size=75)
-    header = load_checkpoint(Path(train_detector(crops, again).last))[1]
+    header = starting_point(replace(config, input_size=75), crops)[1]
     assert (header.input_size, header.crop_size) == (75, 0)
+
+
+@pytest.mark.slow
+def test_a_training_enlarges_crops_as_a_scan_does(crops: Path, tmp_path: Path) -> None:
+    header = load_checkpoint(Path(train_detector(crops, boxed_config(tmp_path)).last))[1]
+    assert (header.input_size, header.crop_size) == (96, 80)

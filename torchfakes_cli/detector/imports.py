@@ -163,8 +163,10 @@ def input_mean(state: Mapping[str, Tensor]) -> tuple[float, float]:
     """
     filters = state["conv2d_1a.conv.weight"].double().sum((2, 3))
     remembered = state["conv2d_1a.bn.running_mean"].double()
+    if not remembered.any():
+        return 0.0, 1.0  # never trained
     colours = torch.linalg.lstsq(filters, remembered[:, None]).solution[:, 0]
-    unexplained = float((filters @ colours - remembered).norm() / remembered.norm().clamp_min(1e-12))
+    unexplained = float((filters @ colours - remembered).norm() / remembered.norm())
     return float(colours.mean()), unexplained
 
 
@@ -182,10 +184,9 @@ def told_range(state: Mapping[str, Tensor]) -> str:
 def _chosen(preset: str | None, key: str, state: Mapping[str, Tensor]) -> tuple[Preprocessing, list[str]]:
     if preset is not None:
         return PRESETS[preset], []
-    told = told_range(state)
-    if key == ORIGIN_KEY and told != "standardised":
+    if key == ORIGIN_KEY:
         return PRESETS["origin"], [f"preprocessing of the origin, whose format it is ({key!r}); --preset changes it"]
-    chosen = PRESETS["standardised"]
+    told, chosen = told_range(state), PRESETS["standardised"]
     if told == "unit":
         chosen = replace(chosen, mean=UNIT_RANGE[0], scale=UNIT_RANGE[1])
     range_from = "range from the weights" if told else "range unknown, standardised taken"
