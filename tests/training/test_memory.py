@@ -30,5 +30,7 @@ def faults_of_a_buffer() -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_freed_memory_is_kept_while_training_and_given_back_after() -> None:
     with keeping_freed_memory():
-        assert min(faults_of_a_buffer() for _ in range(4)) < PAGES / 10
-    assert min(faults_of_a_buffer() for _ in range(4)) > PAGES / 2
+        kept = min(faults_of_a_buffer() for _ in range(4))
+        assert kept < PAGES / 10
+    # The first one alone: freed memory between two blocks in use may be kept afterwards, too. Pages may be huge ones.
+    assert faults_of_a_buffer() > kept + PAGES // 1024
