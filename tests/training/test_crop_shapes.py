@@ -53,11 +53,11 @@ def boxed_config(tmp_path: Path) -> TrainConfig:
 
 def test_a_training_expects_what_its_start_does_until_told_otherwise(crops: Path, tmp_path: Path) -> None:
     config = boxed_config(tmp_path)
-    header = starting_point(config, crops)[1]
+    header = starting_point(config, crops, [])[1]
     assert (header.input_size, header.crop_size, header.mean, header.scale) == (96, 80, 0, 255)
     # Its crops are squares.
     assert header.crop_shape == "square"
-    header = starting_point(replace(config, input_size=75), crops)[1]
+    header = starting_point(replace(config, input_size=75), crops, [])[1]
     assert (header.input_size, header.crop_size) == (75, 0)
 
 
