@@ -25,6 +25,7 @@ _NEEDED = {"computing", "decoding", "detector"}
 _EXTRAS = {
     "tensorboard": "train --track tensorboard",
     "wandb": "train --track wandb",
+    "onnxruntime": "models export",
     "skimage": "the tests and the making of sample videos",
 }
 
