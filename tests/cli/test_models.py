@@ -89,6 +89,7 @@ def test_verify_finds_what_has_changed(model: Path, folder: Path) -> None:
     assert "models list" in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_imported_detector_scans_by_its_name(model: Path, clips: Path) -> None:
     ended = models("import", str(model), "--name", "mine", "--margin", "1.4")
     assert ended.exit_code == 0

@@ -39,6 +39,7 @@ def hub(server: WeightsServer, monkeypatch: pytest.MonkeyPatch) -> WeightsServer
     return server
 
 
+@pytest.mark.slow
 def test_the_origin_is_a_name(hub: WeightsServer, weights: bytes, own_models: Path) -> None:
     hub.files[ORIGIN] = weights
     made = fetch_detector("origin")

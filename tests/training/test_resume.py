@@ -111,6 +111,7 @@ def test_every_way_to_train_resumes_to_the_bit(crops: Path, tmp_path: Path, chan
     assert_same_training(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_can_not_be_resumed_says_why(crops: Path, uninterrupted: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="its training is finished"):
         train_detector(crops, replace(EAGER, out=str(uninterrupted), resume=True))
