@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from torchfakes_cli.video.survey import Survey
 
 
+#: Formats whose pictures build on the one before even where a packet is called a key frame: one decoder takes them all.
+_IN_ORDER = frozenset({"apng"})
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
     """How to decode; none of it changes which frames come, nor what is in them.
@@ -75,6 +79,7 @@ class Decoding:
         self._path = path
         self._settings = settings
         self._index = survey.index
+        self._codec = survey.info.codec
         self._pixels = survey.info.width * survey.info.height
         self._aspect = survey.aspect
         self._orientation = survey.orientation
@@ -146,7 +151,7 @@ class Decoding:
         spans = spans_of(self._index, places, careful=careful)
         threads = self._settings.threads or usable_cores()
         on_packet = self._settings.on_packet
-        decoders = decoders_for(self._pixels, len(spans), len(places), threads)
+        decoders = 1 if self._codec in _IN_ORDER else decoders_for(self._pixels, len(spans), len(places), threads)
         if decoders > 1 and not careful and device is None:
             yield from decode_side_by_side(
                 self._path,

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 #: Pictures above this many pixels (4K) are decoded one at a time: each that is worked at holds several of them.
 THREADS_PIXELS = 4096 * 2304
 
-#: Decoders that give some pictures the pixels of the one before where they use threads.
-_UNTHREADED = frozenset({"apng"})
 #: FFmpeg warns of more threads in one decoder.
 _MOST_THREADS = 16
 
@@ -100,8 +98,7 @@ class SpanDecoder:
         small = context.width * context.height <= THREADS_PIXELS
         context.thread_type = "AUTO" if small and not careful else "SLICE"
         # What H.264's decoder makes up where parts are missing depends on whether it is alone.
-        alone = careful or context.name in _UNTHREADED
-        context.thread_count = 1 if alone else min(threads, _MOST_THREADS)
+        context.thread_count = 1 if careful else min(threads, _MOST_THREADS)
         if not careful and not index.leading.any():
             # Threads patch up damaged pictures differently each time: have damage reported instead. Entering a stream
             # of open GOPs would be reported, too.
