@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmark.films import write_film
-from tests.benchmark.processes import Run, fastest, run
+from tests.benchmark.processes import fastest, run
+from tests.usage import Usage
 
 pytestmark = pytest.mark.benchmark
 
@@ -27,7 +28,7 @@ def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_film(tmp_path_factory.mktemp("minute") / "minute.mp4", 60)
 
 
-def scan(*arguments: str | Path) -> Run:
+def scan(*arguments: str | Path) -> Usage:
     return run("torchfakes_cli", "scan", *map(str, arguments), "--json")
 
 
