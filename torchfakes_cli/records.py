@@ -237,6 +237,26 @@ class VideoResult:
         return sum(row.note == "blurry" for row in self.timeline)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TellingFace:
+    """A face shown as evidence: what the network saw of it, and where it looked.
+
+    Attributes:
+        row: the face's row in the timeline; it has a score.
+        picture: S×S×3 uint8 RGB, the network's crop of the frame, at the frame's own resolution or reduced.
+        landmarks: those of the face, in pixels of ``picture``.
+        heat_fake: H×W float32 in 0 to 1, the share of each place in what speaks for "fake", laid over the whole
+            picture; None where it wasn't asked for.
+        heat_real: the same for "real".
+    """
+
+    row: FaceScore
+    picture: NDArray[np.uint8]
+    landmarks: tuple[Point, Point, Point, Point, Point]
+    heat_fake: NDArray[np.float32] | None = None
+    heat_real: NDArray[np.float32] | None = None
+
+
 class Standing(StrEnum):
     """How good it is for a scan that something is as it is."""
 
