@@ -25,6 +25,7 @@ from torchfakes_cli.video.channel import (
     Progress,
     Release,
     Sample,
+    SampleAt,
     Started,
     Stop,
     WorkerSettings,
@@ -32,7 +33,7 @@ from torchfakes_cli.video.channel import (
 from torchfakes_cli.video.process import STOP_S, DecodingProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from os import PathLike
     from types import TracebackType
 
@@ -197,10 +198,24 @@ class IsolatedReader:
         Raises:
             UsageError: no frame lies in the wanted span.
         """
+        return self._start(Sample(sampling))
+
+    def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
+        """Decodes the frame nearest to each wanted time.
+
+        Args:
+            times_s: seconds from the first frame, increasing.
+
+        Returns:
+            An iterator over frames, as that of ``VideoReader.frames_at``; it may raise what that of ``frames`` may.
+        """
+        return self._start(SampleAt(tuple(times_s)))
+
+    def _start(self, request: Sample | SampleAt) -> Iterator[Frame]:
         self.close()
         self._stopped.clear()
         patience = _Patience(self._timeout_s, self._timeout_s + FRAME_S * (self._info.frame_count or 0))
-        started = self._ask(Sample(sampling), patience)
+        started = self._ask(request, patience)
         assert isinstance(started, Started), "what is asked of the process has one kind of answer"
         self._running = True
         return self._pictures(patience)

@@ -23,6 +23,7 @@ from torchfakes_cli.video.channel import (
     Progress,
     Release,
     Sample,
+    SampleAt,
     Started,
     Stop,
     WorkerSettings,
@@ -32,8 +33,6 @@ from torchfakes_cli.video.decode import VideoReader
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-
-    from torchfakes_cli.config import SamplingConfig
 
     # Slots that are free to be filled; None where no more frames are wanted.
     Slots = SimpleQueue[int | None]
@@ -82,7 +81,7 @@ class _Worker:
         self._connection = connection
         self._memory = memory
         self._settings = settings
-        self._requests: SimpleQueue[tuple[Open | Sample, Slots]] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Open | Sample | SampleAt, Slots]] = SimpleQueue()
         self._reader: VideoReader | None = None
         self._path = ""
         self._progress_at = 0.0
@@ -101,7 +100,7 @@ class _Worker:
                 if isinstance(request, Open):
                     self._open(request)
                 else:
-                    self._sample(request.sampling, slots)
+                    self._sample(request, slots)
             except TorchfakesError as error:
                 self._send(Failed(error))
             except MemoryError:
@@ -150,10 +149,13 @@ class _Worker:
         )
         self._send(Opened(self._reader.info))
 
-    def _sample(self, sampling: SamplingConfig, slots: Slots) -> None:
+    def _sample(self, request: Sample | SampleAt, slots: Slots) -> None:
         assert self._reader is not None, "a file is opened before its frames are asked for"
         with self._reader as reader:
-            frames = reader.frames(sampling)
+            if isinstance(request, SampleAt):
+                frames = reader.frames_at(request.times_s)
+            else:
+                frames = reader.frames(request.sampling)
             self._send(Started())
             for frame in frames:
                 slot = slots.get()
