@@ -302,7 +302,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that this machine or installation has, lacks, or was chosen by.
+    """One thing that this machine, an installation or a file has, lacks, or was chosen by.
 
     Attributes:
         name: what it is about.
@@ -315,3 +315,71 @@ class Fact:
     value: str
     why: str = ""
     standing: Standing = Standing.GOOD
+
+
+class CredentialsState(StrEnum):
+    """What became of the look for Content Credentials (C2PA) in a file."""
+
+    NOT_LOOKED = "not_looked"
+    UNSUPPORTED = "unsupported"
+    NONE = "none"
+    UNREADABLE = "unreadable"
+    INVALID = "invalid"
+    VALID = "valid"
+    TRUSTED = "trusted"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The Content Credentials (C2PA) of a file: what its makers signed of its origin.
+
+    Attributes:
+        state: ``valid`` where nothing was changed since it was signed, ``trusted`` where the signer is known as well;
+            ``not_looked`` where the library is missing, ``unsupported`` where the format can hold none.
+        facts: what they say: who signed, with what, when, and what was done to the file.
+        problems: why they are invalid or unreadable, in the library's words.
+    """
+
+    state: CredentialsState
+    facts: tuple[Fact, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file tells of itself and of how it was made; all of it but size and checksum can be forged.
+
+    Attributes:
+        size: in bytes.
+        sha256: of the whole file, in hexadecimal.
+        facts: container, streams, and traces that cameras and programs leave.
+        credentials: its Content Credentials.
+    """
+
+    size: int
+    sha256: str
+    facts: tuple[Fact, ...]
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Under what a result came about, so that somebody else can get the same.
+
+    Attributes:
+        version: of torchfakes.
+        command: as a shell takes it; empty where none was given, as from Python.
+        model_sha256: of the checkpoint, in hexadecimal; None where it isn't known which file it was.
+        calibrated_on: what the detector's probabilities were fitted on; empty means not at all.
+        fake_above: from this probability on a video was called fake.
+        real_below: below this probability it was called real.
+        settings: everything else that decides what a scan says, by name.
+    """
+
+    version: str
+    command: str
+    model_sha256: str | None
+    calibrated_on: str
+    fake_above: float
+    real_below: float
+    settings: tuple[tuple[str, str], ...]
