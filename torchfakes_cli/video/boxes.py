@@ -62,10 +62,8 @@ def read_layout(file: BinaryIO, size: int) -> Layout | None:
     return Layout(tuple(boxes), brands, tuple(edits), scale) if boxes else None
 
 
-def _walk(
-    file: BinaryIO, start: int, end: int, depth: int, left: list[int]
-) -> Iterator[tuple[int, bytes, int, int]]:
-    """Depth, kind, and bounds of the content of every box from ``start`` to ``end``, and of those inside the folders."""
+def _walk(file: BinaryIO, start: int, end: int, depth: int, left: list[int]) -> Iterator[tuple[int, bytes, int, int]]:
+    """Depth, kind and bounds of the content of every box from ``start`` to ``end``, and of those inside folders."""
     while start + 8 <= end and left[0] > 0:
         left[0] -= 1
         file.seek(start)

@@ -1,7 +1,7 @@
 """What the scanning process and the decoding process share: messages, the connection, and memory for pictures.
 
-A request from the scanning process is answered by exactly one ``Opened``, ``Started`` or ``Failed``. After ``Started``
-come ``Picture`` messages, and ``Ended`` or ``Failed`` closes them. ``Progress`` may come at any time.
+A request from the scanning process is answered by exactly one ``Opened``, ``Described``, ``Started`` or ``Failed``.
+After ``Started`` come ``Picture`` messages, and ``Ended`` or ``Failed`` closes them. ``Progress`` may come at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import DecodeReport, VideoInfo
+from torchfakes_cli.records import DecodeReport, FileFacts, VideoInfo
 from torchfakes_cli.video.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ class Open:
     path: str
     folder: str
     threads: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Asks what a file tells of itself; its path may be relative to the folder."""
+
+    path: str
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,13 @@ class Opened:
     """The file is open."""
 
     info: VideoInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a file tells of itself."""
+
+    facts: FileFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,14 @@ _CHUNK_BYTES = 1 << 20
 
 #: What encoders write into the stream they make: x264 and x265 their settings (as user data, SEI), Lavc its version.
 _NOTES = (
-    (re.compile(rb"x264 - core \d+[ -~]*"), "x264 is a software encoder: the picture was encoded on a computer or server"),
-    (re.compile(rb"x265 \(build \d+\)[ -~]*"), "x265 is a software encoder: the picture was encoded on a computer or server"),
+    (
+        re.compile(rb"x264 - core \d+[ -~]*"),
+        "x264 is a software encoder: the picture was encoded on a computer or server",
+    ),
+    (
+        re.compile(rb"x265 \(build \d+\)[ -~]*"),
+        "x265 is a software encoder: the picture was encoded on a computer or server",
+    ),
     (re.compile(rb"Lavc\d[0-9.]+"), "FFmpeg's encoders made the stream"),
 )
 #: Tags that say which program wrote the file.
@@ -37,10 +43,17 @@ _WRITERS = ("encoder", "encoding_tool", "muxing_app", "writing_app", "software",
 #: Tags that repeat what is told already.
 _TOLD = ("major_brand", "minor_version", "compatible_brands")
 _MAKERS = (
-    (re.compile(r"\bLavf\d", re.I), "FFmpeg wrote the container: the file was made or repacked by a program, not a camera"),
+    (
+        re.compile(r"\bLavf\d", re.I),
+        "FFmpeg wrote the container: the file was made or repacked by a program, not a camera",
+    ),
     (re.compile(r"\bHandBrake\b", re.I), "HandBrake converts videos: this one was encoded again"),
-    (re.compile(r"\b(Premiere|After Effects|Media Encoder|DaVinci|Final Cut|CapCut|iMovie|Vegas|Blender|VideoProc)\b", re.I),
-     "an editing program wrote it"),
+    (
+        re.compile(
+            r"\b(Premiere|After Effects|Media Encoder|DaVinci|Final Cut|CapCut|iMovie|Vegas|Blender|VideoProc)\b", re.I
+        ),
+        "an editing program wrote it",
+    ),
     (re.compile(r"\bMainconcept\b", re.I), "Adobe's programs write this, and others that use MainConcept's encoders"),
     (re.compile(r"\bGoogle\b", re.I), "Google's services (YouTube among them) write this when they convert uploads"),
 )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from torchfakes_cli.errors import DecodeError, TooLargeError, TorchfakesError
 from torchfakes_cli.video.channel import (
     SLOTS,
+    Describe,
+    Described,
     Ended,
     Failed,
     Open,
@@ -81,7 +83,7 @@ class _Worker:
         self._connection = connection
         self._memory = memory
         self._settings = settings
-        self._requests: SimpleQueue[tuple[Open | Sample | SampleAt, Slots]] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Open | Describe | Sample | SampleAt, Slots]] = SimpleQueue()
         self._reader: VideoReader | None = None
         self._path = ""
         self._progress_at = 0.0
@@ -99,6 +101,8 @@ class _Worker:
             try:
                 if isinstance(request, Open):
                     self._open(request)
+                elif isinstance(request, Describe):
+                    self._describe(request)
                 else:
                     self._sample(request, slots)
             except TorchfakesError as error:
@@ -148,6 +152,14 @@ class _Worker:
             request.path, self._tell_progress, threads=request.threads, hwaccel=self._settings.hwaccel
         )
         self._send(Opened(self._reader.info))
+
+    def _describe(self, request: Describe) -> None:
+        self._path, self._reader = request.path, None
+        if request.folder:
+            os.chdir(request.folder)
+        from torchfakes_cli.video.traces import describe_file  # few scans ask for it
+
+        self._send(Described(describe_file(request.path, self._tell_progress)))
 
     def _sample(self, request: Sample | SampleAt, slots: Slots) -> None:
         assert self._reader is not None, "a file is opened before its frames are asked for"
