@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         VideoInfo,
         VideoResult,
     )
-    from torchfakes_cli.scan import explain_video, scan_folder, scan_video
+    from torchfakes_cli.scan import explain_video, scan_folder, scan_video, write_report
     from torchfakes_cli.training import evaluate_detector, prepare_corpus, train_detector
 
 __version__ = "0.1.0"
@@ -55,6 +55,7 @@ _HOME = {
     "explain_video": "scan",
     "scan_folder": "scan",
     "scan_video": "scan",
+    "write_report": "scan",
     "evaluate_detector": "training",
     "prepare_corpus": "training",
     "train_detector": "training",
@@ -85,6 +86,7 @@ __all__ = [
     "scan_folder",
     "scan_video",
     "train_detector",
+    "write_report",
 ]
 
 

@@ -65,6 +65,7 @@ class _Output:
     quiet: bool
     path: str | None
     timelines: str | None
+    report: str | None
     force: bool
     profile: bool
 
@@ -154,12 +155,22 @@ def scan_command(
             show_default=False,
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=_OUTPUT,
+            help="Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
+            "page each.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
             rich_help_panel=_OUTPUT,
-            help="Replace an existing file in the way of a CSV, and start a batch over.",
+            help="Replace an existing file in the way of a CSV or a report, and start a batch over.",
         ),
     ] = False,
     json: Annotated[
@@ -217,7 +228,7 @@ def scan_command(
             memory_limit=memory_limit,
             hwaccel=hwaccel,
         )
-        results = _Output(json, quiet, output, timelines, force, profile)
+        results = _Output(json, quiet, output, timelines, report, force, profile)
         search = _Search(recursive, include or [], exclude or [])
         single = len(paths) == 1 and not listed and not Path(paths[0]).is_dir()
         code = _scan(paths, None if single else search, config, model, results, fail_on_fake=fail_on_fake)
@@ -241,7 +252,7 @@ def _scan(
         scanner = Scanner(config, model=model)
     with scanner:
         if search is None:
-            tally = _scan_one(paths[0], scanner, screen, output)
+            tally = _scan_one(paths[0], scanner, model, screen, output)
         else:
             tally = _scan_many(paths, search, scanner, model, screen, output)
     if output.profile:
@@ -263,15 +274,19 @@ def _time_of_ended_processes() -> float | None:
     return usage.ru_utime + usage.ru_stime
 
 
-def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> Counter[str]:
+def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
+    from torchfakes_cli.cli.reports import check_pages, command_line, page_of_one
     from torchfakes_cli.report import check_timeline_targets, write_timeline
-    from torchfakes_cli.scan import failed
+    from torchfakes_cli.scan import Pages, failed
 
     if output.path and output.timelines:
         raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
     place = Path(output.path) if output.path else _places([path], [path], output).get(path)
+    page = page_of_one(output.report, path, place)
     if place and os.path.lexists(path):
         check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
+    if page and os.path.lexists(path):
+        check_pages([page], force=output.force)
     try:
         with screen.progress(Path(path).name) as advance:
             result = scanner.scan(path, advance)
@@ -280,6 +295,9 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
         raise
     if place:
         write_timeline(place, result.timeline)
+    if page:
+        with screen.progress("report"), Pages(scanner, model, command_line()) as pages:
+            pages.write(page, result)
     if not _print_for_programs(result, screen, output, one_line=False):
         from torchfakes_cli.cli.console import verdict_panel
 
@@ -287,47 +305,64 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
     _warn(result, screen)
     if place:
         screen.note(f"timeline: {place}")
+    if page:
+        screen.note(f"report: {page}")
     return Counter(_outcome(result))
 
 
 def _scan_many(
     paths: list[str], search: _Search, scanner: Scanner, model: str | None, screen: Screen, output: _Output
 ) -> Counter[str]:
+    from torchfakes_cli.cli.reports import Folder, check_pages, command_line, pages_of_many
     from torchfakes_cli.report import BatchCsv, check_batch_target, check_timeline_targets
-    from torchfakes_cli.scan import settings_digest, stamp_of, unreadable_folder
+    from torchfakes_cli.scan import Pages, settings_digest, stamp_of, unreadable_folder
 
     started = time.monotonic()
     found = _find(paths, search, screen)
     unreadable = dict(found.unreadable)
+    candidates = [*unreadable, *found.videos]
     places = {} if output.path and not output.timelines else _places(found.videos, paths, output)
+    page_places = pages_of_many(output.report, found.videos, paths)
+    folder = Folder(output.report, page_places)
     if output.path:
-        check_batch_target(output.path, [*unreadable, *found.videos], force=output.force)
+        check_batch_target(output.path, candidates, force=output.force)
     check_timeline_targets(
         (places[video] for video in places if os.path.lexists(video)),
         force=output.force,
         make_folders=bool(output.timelines),
     )
+    check_pages(folder.targets, force=output.force)
     with screen.progress("loading the detector"):
         settings = settings_digest(scanner.config, model)
         scanner.load()
     table = None
     if output.path:
-        stamps = {path: stamp_of(path, settings, places.get(path, "")) for path in [*unreadable, *found.videos]}
+        stamps = {
+            path: stamp_of(path, settings, places.get(path, ""), page_places.get(path, "")) for path in candidates
+        }
         table = BatchCsv(output.path, stamps, force=output.force)
     tally: Counter[str] = Counter()
     try:
-        with table or nullcontext():
+        with (
+            table or nullcontext(),
+            Pages(scanner, model, command_line()) if output.report else nullcontext() as pages,
+        ):
             kept = table.kept if table else {}
             tally.update(cells["verdict"] for cells in kept.values())
             if table:
                 _tell_of_earlier(table, screen)
-            for result in chain(
-                (unreadable_folder(folder, reason) for folder, reason in unreadable.items()),
-                _scan_rest([video for video in found.videos if video not in kept], scanner, screen),
-            ):
-                _keep(result, table, places)
-                _show_line(result, screen, output)
-                tally.update(_outcome(result))
+            folder.keep(kept)
+            try:
+                for result in chain(
+                    (unreadable_folder(path, reason) for path, reason in unreadable.items()),
+                    _scan_rest([video for video in found.videos if video not in kept], scanner, screen),
+                ):
+                    folder.add(result, pages)
+                    _keep(result, table, places)
+                    _show_line(result, screen, output)
+                    tally.update(_outcome(result))
+            finally:
+                folder.finish(candidates, pages)
     except KeyboardInterrupt:
         if table:
             screen.note("to go on from here, run the same command again")
@@ -442,6 +477,8 @@ def _summarise(tally: Counter[str], kept: int, found: Finds, elapsed_s: float, o
     screen.note(f"{files} in {duration(elapsed_s)}: {counts}{earlier}{skipped}")
     if output.path:
         screen.note(f"results: {output.path}")
+    if output.report:
+        screen.note(f"reports: {Path(output.report) / 'index.html'}")
     if output.timelines:
         screen.note(f"timelines: in {output.timelines}")
     elif not output.path and not output.json:

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.batch import failed, scan_files, scan_folder, settings_digest, stamp_of, unreadable_folder
     from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
     from torchfakes_cli.scan.explain import explain_video, explain_with
+    from torchfakes_cli.scan.pages import Pages, write_report
     from torchfakes_cli.scan.pipeline import Progress, Scanner, scan_video
-    from torchfakes_cli.scan.places import explanation_place, mirrored_places, timeline_places
+    from torchfakes_cli.scan.places import PAGE_ENDING, explanation_place, mirrored_places, timeline_places
     from torchfakes_cli.scan.search import Finds, find_videos
     from torchfakes_cli.scan.verdict import Policy
 
 _HOME = {
     "Finds": "search",
+    "PAGE_ENDING": "places",
+    "Pages": "pages",
     "Policy": "verdict",
     "Progress": "pipeline",
     "Scanner": "pipeline",
@@ -37,10 +40,13 @@ _HOME = {
     "telling_rows": "evidence",
     "timeline_places": "places",
     "unreadable_folder": "batch",
+    "write_report": "pages",
 }
 
 __all__ = [
+    "PAGE_ENDING",
     "Finds",
+    "Pages",
     "Policy",
     "Progress",
     "Scanner",
@@ -59,6 +65,7 @@ __all__ = [
     "telling_rows",
     "timeline_places",
     "unreadable_folder",
+    "write_report",
 ]
 
 

@@ -165,6 +165,11 @@ class Scanner:
     def _flow(self, threads: int | None, progress: FolderProgress | None) -> Flow:
         return Flow(self.config, self._decoders, lambda: self._networks, self.profile, threads, progress)
 
+    @property
+    def given(self) -> bool:
+        """Whether its detector was loaded by somebody else."""
+        return self._given is not None
+
     @cached_property
     def detector(self) -> Detector:
         """The detector, loaded when first asked for."""

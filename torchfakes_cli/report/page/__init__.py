@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.report.page.index import INDEX, row_of_cells, row_of_result, write_index
-    from torchfakes_cli.report.page.page import CARDS, write_page
+    from torchfakes_cli.report.page.index import INDEX, IndexRow, row_of_cells, row_of_result, write_index
+    from torchfakes_cli.report.page.page import write_page
     from torchfakes_cli.report.page.rendering import is_ours
 
 _HOME = {
-    "CARDS": "page",
     "INDEX": "index",
+    "IndexRow": "index",
     "is_ours": "rendering",
     "row_of_cells": "index",
     "row_of_result": "index",
@@ -23,7 +23,7 @@ _HOME = {
     "write_page": "page",
 }
 
-__all__ = ["CARDS", "INDEX", "is_ours", "row_of_cells", "row_of_result", "write_index", "write_page"]
+__all__ = ["INDEX", "IndexRow", "is_ours", "row_of_cells", "row_of_result", "write_index", "write_page"]
 
 
 def __getattr__(name: str) -> Any:
