@@ -175,8 +175,8 @@ def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:
     """Everything that decides what a scan says, besides the file and the model."""
     settings = []
     for part in ("sampling", "faces", "verdict"):
-        for name, value in asdict(getattr(config, part)).items():
-            settings.append((f"{part}: {name.replace('_', ' ')}", _in_words(value)))
+        values = asdict(getattr(config, part)).items()
+        settings.append((part, "; ".join(f"{name} {_in_words(value)}" for name, value in values)))
     precision = str(detector.dtype).removeprefix("torch.")
     settings.append(("computed on", f"{detector.device}, in {precision}"))
     return [*settings, ("by", ", ".join([f"Python {platform.python_version()}", *_versions()]))]

@@ -37,8 +37,10 @@ VARIABLES = {
     **{hue: f"--person-{place}" for place, hue in enumerate(_HUES, start=1)},
 }
 
-#: Markers on one line, at most: more would hide it.
-_MARKS = 40
+#: Moments drawn at most: a longer timeline is gathered in so many stretches, by the highest score in each.
+_MOST_MOMENTS = 300
+#: Markers that fit side by side across the plot: more would hide the line.
+_MARKS = 50
 #: Steps between the times on the axis, in seconds, and how many of them it takes at most.
 _STEPS_S = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 _MOST_STEPS = 10
@@ -46,25 +48,33 @@ _MOST_STEPS = 10
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """The sampled frames of a timeline.
+    """The sampled frames of a timeline, or stretches of them.
 
     Attributes:
-        times_s: of each, increasing.
-        scores: by track, p_fake at each moment; NaN where the person has none.
+        times_s: of each, increasing; of a stretch its first frame's.
+        scores: by track, the highest p_fake at each moment; NaN where the person has none.
         faceless: which of them show no face.
         unscored: which of them show faces, but none that has a score.
+        stretch_s: seconds gathered in one; None where each is a frame.
     """
 
     times_s: NDArray[np.float64]
     scores: dict[int, NDArray[np.float64]]
     faceless: NDArray[np.bool_]
     unscored: NDArray[np.bool_]
+    stretch_s: float | None
 
 
-def moments_of(timeline: Sequence[FaceScore]) -> Moments:
-    """Sorts the rows of a timeline by moment and person."""
-    times = np.array(sorted({row.time_s for row in timeline}))
-    place_of = {time: place for place, time in enumerate(times.tolist())}
+def moments_of(timeline: Sequence[FaceScore], most: int = _MOST_MOMENTS) -> Moments:
+    """Sorts the rows of a timeline by moment and person; there are so many moments at most."""
+    sampled = sorted({row.time_s for row in timeline})
+    stretch = None
+    starts = sampled
+    if len(sampled) > most:
+        stretch = (sampled[-1] - sampled[0]) / (most - 1)
+        starts = list({int((time - sampled[0]) / stretch): time for time in reversed(sampled)}.values())[::-1]
+    times = np.array(starts)
+    place_of = dict(zip(sampled, (np.searchsorted(times, sampled, side="right") - 1).tolist(), strict=True))
     scores: dict[int, NDArray[np.float64]] = {}
     faces = np.zeros(len(times), bool)
     for row in timeline:
@@ -74,7 +84,7 @@ def moments_of(timeline: Sequence[FaceScore]) -> Moments:
             line = scores.setdefault(row.track, np.full(len(times), np.nan))
             line[place] = np.fmax(line[place], row.p_fake)
     scored = np.any([~np.isnan(line) for line in scores.values()], axis=0) if scores else np.zeros(len(times), bool)
-    return Moments(times, scores, ~faces, faces & ~scored)
+    return Moments(times, scores, ~faces, faces & ~scored, stretch)
 
 
 def draw_timeline(result: VideoResult, thresholds: Thresholds) -> str:
@@ -99,7 +109,7 @@ def draw_timeline(result: VideoResult, thresholds: Thresholds) -> str:
         if rest:
             highest = np.fmax.reduce([moments.scores[number] for number in rest])
             label = f"highest of {len(rest)} other{'s' if len(rest) > 1 else ''}"
-            axes.plot(moments.times_s, highest, color=_QUIET, linewidth=0.8, label=label)
+            axes.plot(moments.times_s, highest, color=_QUIET, linewidth=0.7, label=label)
         for place, number in reversed(list(enumerate(ranked[:LINES]))):
             _draw_person(axes, moments, number, place)
         handles, labels = axes.get_legend_handles_labels()
@@ -116,20 +126,21 @@ def draw_timeline(result: VideoResult, thresholds: Thresholds) -> str:
 def _describe(moments: Moments, ranked: Sequence[int]) -> str:
     """What somebody who can't see the plot should know of it; the numbers stand in a table."""
     first, last = moments.times_s[0], moments.times_s[-1]
-    parts = [f"{len(moments.times_s)} frames from {clock(first)} to {clock(last)}."]
+    parts = [f"From {clock(first)} to {clock(last)}."]
     for number in ranked[:LINES]:
         line = moments.scores[number]
         low, high, when = np.nanmin(line), np.nanmax(line), moments.times_s[np.nanargmax(line)]
         parts.append(f"Person {number}: p_fake from {low:.2f} to {high:.2f}, highest at {clock(when)}.")
     if moments.faceless.any():
-        parts.append(f"No face in {int(moments.faceless.sum())} of the frames.")
+        parts.append(f"No face in {100 * moments.faceless.mean():.0f}% of it.")
     return " ".join(parts)
 
 
 def _prepare(axes: Axes, moments: Moments) -> None:
     first, last = float(moments.times_s[0]), float(moments.times_s[-1])
     pad = max(0.02 * (last - first), 0.1)
-    axes.set(xlim=(first - pad, last + pad), ylim=(-0.06, 1.04), xlabel="time", ylabel="p_fake")
+    highest = "" if moments.stretch_s is None else f", highest in {moments.stretch_s:.2g} s"
+    axes.set(xlim=(first - pad, last + pad), ylim=(-0.06, 1.04), xlabel="time", ylabel=f"p_fake{highest}")
     step = next((step for step in _STEPS_S if (last - first) / step <= _MOST_STEPS), (last - first) / _MOST_STEPS)
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: _axis_time(time, step)))
@@ -172,18 +183,24 @@ def _draw_thresholds(axes: Axes, thresholds: Thresholds) -> None:
         levels[real] = f"real below {real:.2f}"
     for level, words in levels.items():
         axes.axhline(level, color=_LIMIT, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-        above = level == fake
         axes.annotate(
             words,
             (1, level),
-            (0, 3 if above else -3),
+            (6, 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            ha="right",
-            va="bottom" if above else "top",
+            va=_alignment(level == fake, abs(fake - real)),
             fontsize=9,
             color=_INK,
+            annotation_clip=False,
         )
+
+
+def _alignment(upper: bool, apart: float) -> str:
+    """Of a threshold's words, which stand beside the plot: those of two close ones move apart."""
+    if apart == 0 or apart > 0.08:
+        return "center"
+    return "bottom" if upper else "top"
 
 
 def _draw_person(axes: Axes, moments: Moments, number: int, place: int) -> None:
@@ -198,18 +215,17 @@ def _draw_person(axes: Axes, moments: Moments, number: int, place: int) -> None:
         markersize=4.5,
         markeredgecolor=_PAPER,
         markeredgewidth=0.5,
-        markevery=_marked(line),
+        markevery=_marked(moments.times_s, line),
         label=f"person {number}",
         zorder=3,
     )
 
 
-def _marked(line: NDArray[np.float64]) -> list[int]:
-    """The moments that get a marker: evenly spread ones, and those that no line leads to or from."""
-    seen = ~np.isnan(line)
-    before, after = np.concatenate([[False], seen[:-1]]), np.concatenate([seen[1:], [False]])
-    alone = np.flatnonzero(seen & ~before & ~after)
-    places = np.flatnonzero(seen)
-    every = places[:: max(1, -(-len(places) // _MARKS))]
-    alone = alone[:: max(1, -(-len(alone) // (4 * _MARKS)))]
-    return [int(place) for place in np.union1d(every, alone)]
+def _marked(times: NDArray[np.float64], line: NDArray[np.float64]) -> list[int]:
+    """The moments that get a marker: so far apart that they don't hide the line."""
+    apart = (times[-1] - times[0]) / _MARKS
+    marked: list[int] = []
+    for place in np.flatnonzero(~np.isnan(line)).tolist():
+        if not marked or times[place] - times[marked[-1]] >= apart:
+            marked.append(place)
+    return marked
