@@ -86,7 +86,8 @@ class Pages:
         self._model = model
         self._command = command
         limits = scanner.config
-        self._decoder = IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb)
+        # Its process starts when first needed, which is when all of the scanner's are busy.
+        self._decoder = IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
 
     def __enter__(self) -> Pages:
         return self
@@ -109,8 +110,10 @@ class Pages:
         from torchfakes_cli.report.page import write_page
 
         notes: list[str] = []
-        faces = self._tried(lambda: self._faces(result), notes, "The faces can't be shown")
-        file = self._tried(lambda: self._decoder.describe(result.path), [], "")
+        with self._scanner.spare_decoder() as spare:
+            decoder = spare or self._decoder
+            faces = self._tried(lambda: self._faces(result, decoder), notes, "The faces can't be shown")
+            file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
         write_page(path, result, self.circumstances, faces=faces or (), file=file, notes=notes)
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
@@ -119,7 +122,7 @@ class Pages:
 
         write_index(path, rows, self.circumstances, self._scanner.detector.name, unfinished=unfinished)
 
-    def _faces(self, result: VideoResult) -> tuple[TellingFace, ...]:
+    def _faces(self, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
         return gather_evidence(
             result.path,
             result,
@@ -127,7 +130,7 @@ class Pages:
             config=self._scanner.config,
             rows=chosen_rows(result),
             picture_side=_PICTURE_SIDE,
-            decoder=self._decoder,
+            decoder=decoder,
         )
 
     @staticmethod
