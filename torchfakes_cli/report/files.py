@@ -76,7 +76,7 @@ def check_targets(
     for target in map(Path, paths):
         if is_special(target):
             continue
-        line = _first_line(target, elsewhere)
+        line = first_line(target, elsewhere)
         if line and not is_ours(line) and not force:
             raise OutputError(
                 f"exists and is not {kind} of torchfakes",
@@ -99,8 +99,12 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _first_line(path: Path, elsewhere: str) -> str | None:
+def first_line(path: Path, advice: str = "Choose another path with -o.") -> str | None:
     """The first line of an existing file, without its end; None where there is no file.
+
+    Args:
+        path: of the file.
+        advice: what to do where it is in the way.
 
     Raises:
         OutputError: the path is a folder, or something is there that can't be read.
@@ -113,7 +117,7 @@ def _first_line(path: Path, elsewhere: str) -> str | None:
     except IsADirectoryError as error:
         raise OutputError("is a folder", path=path, advice="Name a file.") from error
     except OSError as error:
-        raise unwritable(path, error, advice=elsewhere) from error
+        raise unwritable(path, error, advice=advice) from error
 
 
 def append(file: FileIO, data: bytes, path: Path) -> None:

@@ -16,7 +16,7 @@ from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import Circumstances, FaceScore, TellingFace, VideoResult
-from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
+from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.video import IsolatedDecoder
 
@@ -56,7 +56,7 @@ def write_report(
         result: of the scan, with status ``ok``; the video must still be where it was.
         config: of the scan; None for the defaults.
         model: path or name of the checkpoint that scanned it; None for the one that ships.
-        detector: one that is loaded already. Its checksum is told if ``model`` is given as well.
+        detector: one that is loaded already. Its checksum and heat maps are there if ``model`` is given as well.
         command: by which somebody else gets the same.
 
     Raises:
@@ -129,9 +129,19 @@ class Pages:
             detector=self._scanner.detector,
             config=self._scanner.config,
             rows=chosen_rows(result),
+            heat_maps=self._heat_maps,
             picture_side=_PICTURE_SIDE,
             decoder=decoder,
         )
+
+    @cached_property
+    def _heat_maps(self) -> HeatMaps | None:
+        """None where it isn't known which checkpoint the detector came from: a fused network gives no gradients."""
+        if self._model is None and self._scanner.given:
+            return None
+        from torchfakes_cli.detector import load_heat_maps
+
+        return load_heat_maps(self._model, self._scanner.detector.device)
 
     @staticmethod
     def _tried(look: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:

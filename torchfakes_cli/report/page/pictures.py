@@ -66,12 +66,13 @@ def heated(picture: NDArray[np.uint8], heat: NDArray[np.float32], hue: Sequence[
 
     Args:
         picture: H×W×3 uint8 RGB.
-        heat: h×w float32, 0 to 1, over the whole picture; what is no number counts as 0.
+        heat: h×w float32 from 0 up, over the whole picture, shown to its own scale; what is no number counts as 0.
         hue: RGB, 0 to 255.
     """
     height, width, _ = picture.shape
-    finite = np.nan_to_num(heat.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0)
-    cover = np.clip(cv2.resize(finite, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)[..., None] * _COVER
+    finite = np.nan_to_num(heat.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    strength = finite / max(float(finite.max()), float(np.finfo(np.float32).tiny))
+    cover = np.clip(cv2.resize(strength, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)[..., None] * _COVER
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
     return (grey * (1 - cover) + np.array(hue, np.float32) * cover).round().astype(np.uint8)
 
