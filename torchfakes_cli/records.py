@@ -371,6 +371,7 @@ class Circumstances:
         command: as a shell takes it; empty where none was given, as from Python.
         model_sha256: of the checkpoint, in hexadecimal; None where it isn't known which file it was.
         calibrated_on: what the detector's probabilities were fitted on; empty means not at all.
+        measured: how often its verdicts were wrong in its own test, as a sentence; empty where that isn't known.
         fake_above: from this probability on a video was called fake.
         real_below: below this probability it was called real.
         settings: everything else that decides what a scan says, by name.
@@ -380,6 +381,7 @@ class Circumstances:
     command: str
     model_sha256: str | None
     calibrated_on: str
+    measured: str
     fake_above: float
     real_below: float
     settings: tuple[tuple[str, str], ...]

@@ -25,6 +25,7 @@ CIRCUMSTANCES = Circumstances(
     command="torchfakes scan clip.mp4 --report report.html",
     model_sha256="ab" * 32,
     calibrated_on="32 validation videos of 19 groups",
+    measured="In the test of this detector 2 of 24 real videos were called fake, and 3 of 26 fakes real.",
     fake_above=0.69,
     real_below=0.45,
     settings=(("blur_threshold", "30"),),

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Circumstances, FaceScore, TellingFace, VideoResult
+from torchfakes_cli.records import Circumstances, FaceScore, TellingFace, Verdict, VideoResult
 from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import Scanner
+from torchfakes_cli.scan.verdict import Policy
 from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class Pages:
             command=self._command,
             model_sha256=self._checksum(),
             calibrated_on=detector.header.calibrated_on,
+            measured=_measured(detector, policy),
             fake_above=policy.fake_above,
             real_below=policy.real_below,
             settings=tuple(_settings(self._scanner.config, detector)),
@@ -182,6 +184,20 @@ def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
     people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
     each = next(faces for most, faces in _FACES if people <= most)
     return telling_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
+
+
+def _measured(detector: Detector, policy: Policy) -> str:
+    """How often verdicts were wrong in the test that the checkpoint tells of; with other thresholds it says nothing."""
+    if (policy.fake_above, policy.real_below) != (detector.fake_above, detector.real_below):
+        return ""
+    try:
+        counts = detector.header.metrics["test_verdicts"]
+        reals, fakes = ({verdict: int(counts[label][verdict]) for verdict in Verdict} for label in ("real", "fake"))
+    except (KeyError, TypeError, ValueError):  # a checkpoint may hold anything
+        return ""
+    alarms, missed = reals[Verdict.FAKE], fakes[Verdict.REAL]
+    words = f"In the test of this detector {alarms} of {sum(reals.values())} real videos were called fake"
+    return f"{words}, and {missed} of {sum(fakes.values())} fakes real."
 
 
 def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ def doubts(result: VideoResult, circumstances: Circumstances) -> list[str]:
         result: with status ``ok``.
         circumstances: of the scan.
     """
-    found = [_calibration(result, circumstances), _coverage(result)]
+    found = [_calibration(result, circumstances), circumstances.measured, _coverage(result)]
     ranked = by_suspicion(result.tracks)
     if ranked and ranked[0].logit is not None:
         found.append(_spread(result, ranked[0]))
