@@ -37,7 +37,7 @@ def test_the_mask_of_a_fake_is_where_it_differs_from_its_original(crops: Path) -
         assert not real.any(), "nothing of a real face is manipulated"
         first, second = drawn.pictures.numpy().astype(int)
         differs = np.abs(first - second).mean(2).reshape(MASK_SIZE, 6, MASK_SIZE, 6).mean((1, 3))
-        assert fake[differs > 12].min() >= 0.5
+        assert fake[differs > 20].min() >= 0.5
         assert (fake[differs < 0.1] < 0.5).all()
         assert fake[0].max() == fake[-1].max() == 0, "hair and shoulders stay"
 
