@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.config import EvaluateConfig, FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
     from torchfakes_cli.errors import TorchfakesError
     from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
-    from torchfakes_cli.scan import scan_folder, scan_video
+    from torchfakes_cli.scan import annotate_video, scan_folder, scan_video
     from torchfakes_cli.training import evaluate_detector, prepare_corpus, train_detector
 
 __version__ = "0.1.0"
@@ -37,6 +37,7 @@ _HOME = {
     "Verdict": "records",
     "VideoInfo": "records",
     "VideoResult": "records",
+    "annotate_video": "scan",
     "scan_folder": "scan",
     "scan_video": "scan",
     "evaluate_detector": "training",
@@ -60,6 +61,7 @@ __all__ = [
     "VideoInfo",
     "VideoResult",
     "__version__",
+    "annotate_video",
     "evaluate_detector",
     "prepare_corpus",
     "scan_folder",

@@ -51,6 +51,7 @@ class _Output:
     timelines: str | None
     force: bool
     profile: bool
+    annotate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +227,22 @@ def scan_command(
             show_default=False,
         ),
     ] = None,
+    annotate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_OUTPUT,
+            help="Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
+            "For one video.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
             rich_help_panel=_OUTPUT,
-            help="Replace an existing file in the way of a CSV, and start a batch over.",
+            help="Replace an existing file in the way of a CSV or a clip, and start a batch over.",
         ),
     ] = False,
     json: Annotated[
@@ -293,9 +304,11 @@ def scan_command(
             memory_mb=memory_limit,
             hwaccel=hwaccel,
         )
-        results = _Output(json, quiet, output, timelines, force, profile)
+        results = _Output(json, quiet, output, timelines, force, profile, annotate)
         search = _Search(recursive, include or [], exclude or [])
         single = len(paths) == 1 and not listed and not Path(paths[0]).is_dir()
+        if annotate and not single:
+            raise UsageError("--annotate draws over one video: give the path of a single file")
         code = _scan(paths, None if single else search, config, model, results, fail_on_fake=fail_on_fake)
     raise typer.Exit(code)
 
@@ -340,7 +353,7 @@ def _time_of_ended_processes() -> float | None:
 
 
 def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> Counter[str]:
-    from torchfakes_cli.report import check_timeline_targets, write_timeline
+    from torchfakes_cli.report import check_clip_target, check_timeline_targets, write_timeline
     from torchfakes_cli.scan import failed
 
     if output.path and output.timelines:
@@ -348,6 +361,8 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
     place = Path(output.path) if output.path else _places([path], [path], output).get(path)
     if place and os.path.lexists(path):
         check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
+    if output.annotate:
+        check_clip_target(output.annotate, path, force=output.force)
     try:
         with screen.progress(Path(path).name) as advance:
             result = scanner.scan(path, advance)
@@ -363,7 +378,21 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
     _warn(result, screen)
     if place:
         screen.note(f"timeline: {place}")
+    if output.annotate:
+        _annotate(result, output.annotate, scanner, screen, force=output.force)
     return Counter(_outcome(result))
+
+
+def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
+    from torchfakes_cli.scan import annotate_video
+
+    with screen.progress(Path(out).name) as advance:
+        notes = annotate_video(
+            result.path, result, out, policy=scanner.policy, config=scanner.config, force=force, progress=advance
+        )
+    for note in notes:
+        screen.warning(f"{out}: {note}")
+    screen.note(f"annotated clip: {out}")
 
 
 def _scan_many(

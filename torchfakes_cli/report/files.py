@@ -34,7 +34,7 @@ def check_folder(path: Path, advice: str) -> None:
     Raises:
         OutputError: the folder is missing or can't be written.
     """
-    trial = _temporary_beside(path)
+    trial = temporary_beside(path)
     try:
         with trial.open("x"):
             pass
@@ -100,7 +100,7 @@ def write_whole(path: Path, text: str, temporary: Path | None = None) -> None:
         _write_through(path, text)
         return
     target = Path(os.path.realpath(path))
-    temporary = temporary or _temporary_beside(target)
+    temporary = temporary or temporary_beside(target)
     try:
         temporary.unlink(missing_ok=True)
         with temporary.open("x", encoding="utf-8", newline="") as file:
@@ -121,6 +121,7 @@ def _write_through(path: Path, text: str) -> None:
         raise unwritable(path, error) from error
 
 
-def _temporary_beside(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
+    """A path in the same folder that nobody else has, to be written and then renamed."""
     # Short, whatever the length of the final name, and hidden from a scan of the folder.
     return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torchfakes_cli.scan.annotate import annotate_video
     from torchfakes_cli.scan.batch import failed, scan_files, scan_folder, settings_digest, stamp_of, unreadable_folder
     from torchfakes_cli.scan.pipeline import Progress, Scanner, scan_video
     from torchfakes_cli.scan.places import mirrored_places, timeline_places
@@ -20,6 +21,7 @@ _HOME = {
     "Policy": "verdict",
     "Progress": "pipeline",
     "Scanner": "pipeline",
+    "annotate_video": "annotate",
     "failed": "batch",
     "find_videos": "search",
     "mirrored_places": "places",
@@ -37,6 +39,7 @@ __all__ = [
     "Policy",
     "Progress",
     "Scanner",
+    "annotate_video",
     "failed",
     "find_videos",
     "mirrored_places",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from torchfakes_cli.errors import (
 )
 from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.channel import (
+    AddSound,
     Ended,
     Failed,
     Open,
@@ -25,10 +25,12 @@ from torchfakes_cli.video.channel import (
     Progress,
     Release,
     Sample,
+    SoundAdded,
     Started,
     Stop,
     WorkerSettings,
 )
+from torchfakes_cli.video.patience import LOOK_UP_S, Patience
 from torchfakes_cli.video.process import STOP_S, DecodingProcess
 
 if TYPE_CHECKING:
@@ -38,12 +40,12 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.config import SamplingConfig
 
+#: Bytes that a disk takes in a second, at least.
+_DISK_BYTES_PER_S = 5_000_000
+
 #: Seconds of work that each frame of a file may add to the time in which all of it must be decoded. It is a backstop
 #: against files made to be slow: an 8K frame on an old core takes about half of it.
 FRAME_S = 0.5
-
-#: Waiting is cut into such slices, to notice that it isn't wanted any more.
-_LOOK_UP_S = 0.1
 
 
 class IsolatedDecoder:
@@ -162,7 +164,7 @@ class IsolatedReader:
         self._stopped = Event()
         process.wait_until_ready()
         folder = "" if Path(path).is_absolute() else str(Path.cwd())
-        opened = self._ask(Open(path, folder, threads), _Patience(timeout_s))
+        opened = self._ask(Open(path, folder, threads), Patience(timeout_s))
         assert isinstance(opened, Opened), "what is asked of the process has one kind of answer"
         self._info = opened.info
 
@@ -197,13 +199,40 @@ class IsolatedReader:
         Raises:
             UsageError: no frame lies in the wanted span.
         """
+        return self._start(Sample(sampling))
+
+    def every_frame(self) -> Iterator[Frame]:
+        """Decodes all frames in order of presentation, as ``VideoReader.every_frame`` does."""
+        return self._start(Sample(None))
+
+    def _start(self, request: Sample) -> Iterator[Frame]:
         self.close()
         self._stopped.clear()
-        patience = _Patience(self._timeout_s, self._timeout_s + FRAME_S * (self._info.frame_count or 0))
-        started = self._ask(Sample(sampling), patience)
+        patience = Patience(self._timeout_s, self._timeout_s + self._work_s)
+        started = self._ask(request, patience)
         assert isinstance(started, Started), "what is asked of the process has one kind of answer"
         self._running = True
         return self._pictures(patience)
+
+    def add_sound(self, silent: Path, target: Path, container: str) -> tuple[bool, tuple[str, ...]]:
+        """Writes a clip of pictures alone again with this file's sound, as ``VideoReader.add_sound`` does.
+
+        No iterator may be running.
+
+        Raises:
+            TorchfakesError: the process failed at it; what there is of the new file is of no use.
+        """
+        self._stopped.clear()
+        # While the file is put in order at the end there is no sign of progress.
+        order_s = silent.stat().st_size / _DISK_BYTES_PER_S
+        patience = Patience(self._timeout_s + order_s, self._timeout_s + order_s + self._work_s)
+        answer = self._ask(AddSound(str(silent.absolute()), str(target.absolute()), container), patience)
+        assert isinstance(answer, SoundAdded), "what is asked of the process has one kind of answer"
+        return answer.added, answer.notes
+
+    @property
+    def _work_s(self) -> float:
+        return FRAME_S * (self._info.frame_count or 0)
 
     def stop(self) -> None:
         """Ends the iterator soon, from whichever thread: what waits for its next frame doesn't get one."""
@@ -220,14 +249,14 @@ class IsolatedReader:
         try:
             self._process.send(Stop())
             while not isinstance(message, Ended | Failed) and time.monotonic() < deadline:
-                message = self._process.receive(_LOOK_UP_S)
+                message = self._process.receive(LOOK_UP_S)
         except (EOFError, OSError):
             message = None
         finally:
             if not isinstance(message, Ended | Failed):
                 self._process.end()
 
-    def _pictures(self, patience: _Patience) -> Generator[Frame, None, None]:
+    def _pictures(self, patience: Patience) -> Generator[Frame, None, None]:
         while (message := self._next(patience)) is not None:
             if isinstance(message, Ended):
                 self._report = message.report
@@ -239,7 +268,7 @@ class IsolatedReader:
             self._send(Release(message.slot))
             yield Frame(message.time_s, message.index, pixels, message.damaged)
 
-    def _ask(self, request: object, patience: _Patience) -> object:
+    def _ask(self, request: object, patience: Patience) -> object:
         """Sends a request and waits for the answer."""
         self._send(request)
         return self._next(patience)
@@ -250,7 +279,7 @@ class IsolatedReader:
         except OSError:
             self._crashed()
 
-    def _next(self, patience: _Patience) -> object | None:
+    def _next(self, patience: Patience) -> object | None:
         """The next message that tells more than progress; None where the reader has been stopped.
 
         Raises:
@@ -294,40 +323,3 @@ class IsolatedReader:
         raise DecoderCrashError(
             self._process.end_described(), path=self._path, advice="The file is damaged: copy or download it again."
         )
-
-
-class _Patience:
-    """How long a process is waited for.
-
-    Args:
-        silence_s: without a sign of progress.
-        total_s: in all.
-
-    Attributes:
-        slice_s: how long to wait at once.
-    """
-
-    def __init__(self, silence_s: float, total_s: float = math.inf) -> None:
-        self._silence_s = silence_s
-        self._total_s = total_s
-        self.slice_s = min(_LOOK_UP_S, silence_s)
-        self._silent_s = 0.0
-        self._spent_s = 0.0
-
-    def renew(self) -> None:
-        """The wait for another message begins."""
-        self._silent_s = 0.0
-
-    def spend(self, seconds: float, *, progress: bool) -> None:
-        """Some time was waited."""
-        self._silent_s = 0.0 if progress else self._silent_s + seconds
-        self._spent_s += seconds
-
-    @property
-    def over(self) -> str:
-        """Why there is no sense in waiting any longer; empty while there is."""
-        if self._silent_s >= self._silence_s:
-            return f"its decoder made no progress for {self._silence_s:g} s"
-        if self._spent_s >= self._total_s:
-            return f"decoding it took longer than {self._total_s:.0f} s"
-        return ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torchfakes_cli.errors import DecodeError, TooLargeError, TorchfakesError
 from torchfakes_cli.video.channel import (
     SLOTS,
+    AddSound,
     Ended,
     Failed,
     Open,
@@ -23,6 +24,7 @@ from torchfakes_cli.video.channel import (
     Progress,
     Release,
     Sample,
+    SoundAdded,
     Started,
     Stop,
     WorkerSettings,
@@ -82,7 +84,7 @@ class _Worker:
         self._connection = connection
         self._memory = memory
         self._settings = settings
-        self._requests: SimpleQueue[tuple[Open | Sample, Slots]] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Open | Sample | AddSound, Slots]] = SimpleQueue()
         self._reader: VideoReader | None = None
         self._path = ""
         self._progress_at = 0.0
@@ -100,8 +102,10 @@ class _Worker:
             try:
                 if isinstance(request, Open):
                     self._open(request)
-                else:
+                elif isinstance(request, Sample):
                     self._sample(request.sampling, slots)
+                else:
+                    self._add_sound(request)
             except TorchfakesError as error:
                 self._send(Failed(error))
             except MemoryError:
@@ -150,10 +154,10 @@ class _Worker:
         )
         self._send(Opened(self._reader.info))
 
-    def _sample(self, sampling: SamplingConfig, slots: Slots) -> None:
+    def _sample(self, sampling: SamplingConfig | None, slots: Slots) -> None:
         assert self._reader is not None, "a file is opened before its frames are asked for"
         with self._reader as reader:
-            frames = reader.frames(sampling)
+            frames = reader.every_frame() if sampling is None else reader.frames(sampling)
             self._send(Started())
             for frame in frames:
                 slot = slots.get()
@@ -163,6 +167,11 @@ class _Worker:
                 self._memory.write(slot, frame.pixels)
                 self._send(Picture(frame.time_s, frame.index, slot, height, width, frame.damaged, reader.report))
         self._send(Ended(reader.report))
+
+    def _add_sound(self, request: AddSound) -> None:
+        assert self._reader is not None, "a file is opened before its sound is asked for"
+        added, notes = self._reader.add_sound(request.silent, request.target, request.container)
+        self._send(SoundAdded(added, tuple(notes)))
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(
