@@ -164,10 +164,10 @@ def test_a_turned_clip_comes_out_upright(tmp_path: Path, rotation: int) -> None:
 
 @pytest.mark.slow
 def test_odd_sizes_and_long_pixels_are_no_trouble(tmp_path: Path) -> None:
-    odd = write_clip(tmp_path / "clip.mkv", barcode_frames(COUNT, (401, 301)), codec="ffv1", pixel_format="bgr0")
+    odd = write_clip(tmp_path / "clip.mkv", barcode_frames(COUNT, (641, 361)), codec="ffv1", pixel_format="bgr0")
     content, _ = annotated(odd)
-    assert numbers(content, (401, 301), 1) == list(range(COUNT))
-    assert content.frames[0].shape[:2] == (302 + 52, 402)
+    assert numbers(content, (641, 361), 1) == list(range(COUNT))
+    assert content.frames[0].shape[:2] == (362 + 72, 642)
     (tmp_path / "out.mp4").unlink()
     odd.unlink()
     long = write_clip(tmp_path / "clip.mp4", barcode_frames(COUNT), aspect=Fraction(3, 2))

@@ -16,7 +16,7 @@ from torchfakes_cli.report.overlay.scorebar import HEIGHT, Headline, ScoreBar
 #: Pixels of the shorter side that make a unit of one pixel: letters of 11 units are read with ease then.
 _UNIT_SIDE = 360
 #: Clips whose shorter side is smaller are enlarged by a whole factor, for letters to fit …
-_SMALLEST_SIDE = 288
+_SMALLEST_SIDE = 320
 #: … but not beyond this width, whatever their shape.
 _ENLARGED_WIDTH = 1920
 
@@ -62,7 +62,7 @@ class Overlay:
         self._places = FacePlaces(timeline)
         self._picture_size = (size[0] * self.scale, size[1] * self.scale)
         width, height = (side + side % 2 for side in self._picture_size)
-        self._unit = max(0.5, min(self._picture_size) / _UNIT_SIDE)
+        self._unit = max(1.0, min(self._picture_size) / _UNIT_SIDE)
         bar = 2 * round(HEIGHT * self._unit / 2)
         self.size = width, height + bar
         self._canvas = np.zeros((height + bar, width, 3), np.uint8)

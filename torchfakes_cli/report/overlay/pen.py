@@ -105,7 +105,7 @@ def frame_face(picture: Pixels, box: Box, thickness: int, colour: Colour, *, cor
     lines = _corners(x1, y1, x2, y2) if corners else _sides(x1, y1, x2, y2)
     if dashed:
         lines = [dash for line in lines for dash in _dashes(line, _DASH * thickness)]
-    edge = max(1, thickness // 2)
+    edge = 1 + thickness // 3
     for width, ink in ((thickness + 2 * edge, INK), (thickness, colour)):
         for start, end in lines:
             cv2.line(picture, start, end, ink, width)

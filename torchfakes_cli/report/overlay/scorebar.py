@@ -13,8 +13,8 @@ from torchfakes_cli.report.overlay.pen import Pixels, fill, lettering, line_heig
 from torchfakes_cli.report.overlay.people import FAINT, INK, PAPER, Colour, Word
 
 #: Everything in units of the drawing; see ``Overlay``.
-HEIGHT = 62
-_HEADLINE_WIDTH = 172
+HEIGHT = 72
+_HEADLINE_WIDTH = 180
 _GUTTER = 30
 _EDGE = 8
 
@@ -104,18 +104,18 @@ class ScoreBar:
         return self._bottom - round((self._bottom - self._top) * p_fake)
 
     def _write_headline(self, headline: Headline) -> None:
-        x, y = self._u(_EDGE), self._u(5)
+        x, y = self._u(_EDGE), self._u(8)
         for text, units, colour in (
             (headline.words, 18, headline.word.colour),
             (headline.why, 11, PAPER),
-            (_LIMIT, 8.5, FAINT),
+            (_LIMIT, 9.5, FAINT),
         ):
             write(self._sheet[:, : self._left - self._u(4)], text, (x, y), self._u(units), colour)
             y += line_height(self._u(units)) + self._u(1)
 
     def _draw_axes(self) -> None:
         fill(self._sheet, (self._left, self._bottom, self._right, self._bottom + max(1, self._u(0.7))), _LINE)
-        size = self._u(8.5)
+        size = self._u(9)
         fake, real = (self._y(value) for value in self._thresholds)
         for y in {fake, real}:
             for x in range(self._left, self._right, max(2, self._u(6))):
@@ -132,16 +132,17 @@ class ScoreBar:
             elif row.p_fake is None:
                 x, y = self._x(row.time_s), self._bottom + self._u(2)
                 fill(self._sheet, (x, y, x + max(1, self._u(0.7)), y + self._u(3)), FAINT if row.face else _LINE)
-        for row in timeline:
-            if row.track == deciding and row.p_fake is not None:
-                self._mark(row)
+        counting = [row for row in timeline if row.track == deciding and row.p_fake is not None]
+        # Small enough to be told apart where there are many.
+        room = (self._right - self._left) / (2 * max(1, len(counting)))
+        for row in counting:
+            self._mark(row, round(min(max(room, self._u(1.4)), self._u(2.8))))
 
-    def _mark(self, row: FaceScore) -> None:
+    def _mark(self, row: FaceScore, size: int) -> None:
         """A score that counts: its shape tells, as its colour does, on which side of the thresholds it lies."""
         assert row.p_fake is not None
         fake_above, real_below = self._thresholds
         x, y = self._point(row)
-        size = max(2, self._u(2.6))
         if row.p_fake >= fake_above:
             corners = np.array([(x - size, y + size), (x + size, y + size), (x, y - size)], np.int32)
             cv2.fillConvexPoly(self._sheet, corners, Word.FAKE.colour, cv2.LINE_AA)
