@@ -362,6 +362,8 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
     if place and os.path.lexists(path):
         check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
     if output.annotate:
+        if place and os.path.realpath(output.annotate) == os.path.realpath(place):
+            raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
         check_clip_target(output.annotate, path, force=output.force)
     try:
         with screen.progress(Path(path).name) as advance:
