@@ -23,7 +23,15 @@ MAY_IMPORT = {
     "training": BASE | {"video", "faces", "detector", "report", "scan.verdict"},
     "cli": BASE | {"video", "faces", "detector", "report", "scan", "training"},
 }
-ONLY_IN = {"av": "video", "typer": "cli", "rich": "cli", "facenet_pytorch": "detector training", "torchvision": "none"}
+ONLY_IN = {
+    "av": "video",
+    "facenet_pytorch": "detector training",
+    "jinja2": "report",
+    "rich": "cli",
+    "torchcam": "detector",
+    "torchvision": "none",
+    "typer": "cli",
+}
 
 
 def room_of(module: Path) -> str:
@@ -95,6 +103,8 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.scan.verdict", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.report", "torch numpy av cv2 pandas rich typer"),
+        ("import torchfakes_cli.report.page.index", "torch av pandas rich typer"),
+        ("import torchfakes_cli.cli.scan, torchfakes_cli.cli.reports", "torch numpy av cv2 pandas jinja2 matplotlib"),
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas"),
         ("import torchfakes_cli.faces.tracks", "torch av"),
         ("import torchfakes_cli.scan.search, torchfakes_cli.scan.pipeline", "torch"),

@@ -243,10 +243,11 @@ class TellingFace:
 
     Attributes:
         row: the face's row in the timeline; it has a score.
-        picture: S×S×3 uint8 RGB, the network's crop of the frame, at the frame's own resolution or reduced.
+        picture: H×W×3 uint8 RGB, the network's crop of the frame, at the frame's own resolution or reduced; a square,
+            unless the detector takes boxes as they are.
         landmarks: those of the face, in pixels of ``picture``.
-        heat_fake: H×W float32 in 0 to 1, the share of each place in what speaks for "fake", laid over the whole
-            picture; None where it wasn't asked for.
+        heat_fake: S×S float32, the share of each place in what speaks for "fake": the sum is 1, or 0 where nothing
+            does. It is laid over the whole picture; None where it wasn't asked for.
         heat_real: the same for "real".
     """
 
@@ -255,6 +256,40 @@ class TellingFace:
     landmarks: tuple[Point, Point, Point, Point, Point]
     heat_fake: NDArray[np.float32] | None = None
     heat_real: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegionShare:
+    """How much of what a heat map shows falls on one region of a face.
+
+    Attributes:
+        region: one of ``faces.regions.REGIONS``.
+        area: the region's share of the map's area, as far as its cells cover it: what an even map would show.
+        fake: its share of what speaks for "fake", 0 to 1; None where nothing does.
+        real: the same for "real".
+    """
+
+    region: str
+    area: float
+    fake: float | None
+    real: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What a verdict rests on, face by face and on average.
+
+    Attributes:
+        result: of the scan.
+        faces: with heat maps, person by person, each one's most suspicious face first.
+        regions: of each face, in the order of ``faces``.
+        average: over each person's faces, and then over people; empty without a face.
+    """
+
+    result: VideoResult
+    faces: tuple[TellingFace, ...] = ()
+    regions: tuple[tuple[RegionShare, ...], ...] = ()
+    average: tuple[RegionShare, ...] = ()
 
 
 class Standing(StrEnum):
@@ -267,7 +302,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that this machine or installation has, lacks, or was chosen by.
+    """One thing that this machine, an installation or a file has, lacks, or was chosen by.
 
     Attributes:
         name: what it is about.
@@ -280,3 +315,71 @@ class Fact:
     value: str
     why: str = ""
     standing: Standing = Standing.GOOD
+
+
+class CredentialsState(StrEnum):
+    """What became of the look for Content Credentials (C2PA) in a file."""
+
+    NOT_LOOKED = "not_looked"
+    UNSUPPORTED = "unsupported"
+    NONE = "none"
+    UNREADABLE = "unreadable"
+    INVALID = "invalid"
+    VALID = "valid"
+    TRUSTED = "trusted"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The Content Credentials (C2PA) of a file: what its makers signed of its origin.
+
+    Attributes:
+        state: ``valid`` where nothing was changed since it was signed, ``trusted`` where the signer is known as well;
+            ``not_looked`` where the library is missing, ``unsupported`` where the format can hold none.
+        facts: what they say: who signed, with what, when, and what was done to the file.
+        problems: why they are invalid or unreadable, in the library's words.
+    """
+
+    state: CredentialsState
+    facts: tuple[Fact, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file tells of itself and of how it was made; all of it but size and checksum can be forged.
+
+    Attributes:
+        size: in bytes.
+        sha256: of the whole file, in hexadecimal.
+        facts: container, streams, and traces that cameras and programs leave.
+        credentials: its Content Credentials.
+    """
+
+    size: int
+    sha256: str
+    facts: tuple[Fact, ...]
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Under what a result came about, so that somebody else can get the same.
+
+    Attributes:
+        version: of torchfakes.
+        command: as a shell takes it; empty where none was given, as from Python.
+        model_sha256: of the checkpoint, in hexadecimal; None where it isn't known which file it was.
+        calibrated_on: what the detector's probabilities were fitted on; empty means not at all.
+        fake_above: from this probability on a video was called fake.
+        real_below: below this probability it was called real.
+        settings: everything else that decides what a scan says, by name.
+    """
+
+    version: str
+    command: str
+    model_sha256: str | None
+    calibrated_on: str
+    fake_above: float
+    real_below: float
+    settings: tuple[tuple[str, str], ...]

@@ -9,16 +9,38 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchfakes_cli.cli.options import parse_rate, parse_time, paths_from, refuse_urls
+from torchfakes_cli.cli.options import (
+    DEFAULT_FACES,
+    DEFAULT_SAMPLING,
+    DEFAULT_SCAN,
+    LIMITS_PANEL,
+    OUTPUT_PANEL,
+    BlurThresholdOption,
+    DebugOption,
+    DeviceOption,
+    EndOption,
+    FpsOption,
+    FramesOption,
+    HwaccelOption,
+    KeyFramesOption,
+    MemoryLimitOption,
+    MinFaceOption,
+    ModelOption,
+    StartOption,
+    ThresholdOption,
+    TimeoutOption,
+    paths_from,
+    refuse_urls,
+    scan_config,
+)
 from torchfakes_cli.cli.outcome import ExitCode, guarded
-from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
+from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import MediaError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
 
@@ -28,17 +50,11 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan import Finds, Scanner
 
 _FILES = "Which files"
-_FRAMES = "Which frames"
-_JUDGING = "Faces and verdict"
-_LIMITS = "Limits"
-_OUTPUT = "Output"
+_LIMITS = LIMITS_PANEL
+_OUTPUT = OUTPUT_PANEL
 
 #: When the command was read in, which is soon after the start of the program.
 _STARTED = time.monotonic()
-
-_DEFAULT_SAMPLING = SamplingConfig()
-_DEFAULT_FACES = FaceConfig()
-_DEFAULT_SCAN = ScanConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,7 @@ class _Output:
     quiet: bool
     path: str | None
     timelines: str | None
+    report: str | None
     force: bool
     profile: bool
     annotate: str | None = None
@@ -94,81 +111,16 @@ def scan_command(
             show_default=False,
         ),
     ] = None,
-    fps: Annotated[
-        Fraction | None,
-        typer.Option(
-            parser=parse_rate,
-            metavar="RATE",
-            rich_help_panel=_FRAMES,
-            help="Look at so many frames a second, such as 2, 0.5 or 30000/1001.",
-            show_default=False,
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            rich_help_panel=_FRAMES,
-            help="Look at so many frames, spread evenly.",
-            show_default=f"{_DEFAULT_SAMPLING.frames}, and one a second in longer clips",
-        ),
-    ] = None,
-    start: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_time,
-            metavar="TIME",
-            rich_help_panel=_FRAMES,
-            help="Begin here: seconds, 1:30 or 0:01:30.5.",
-            show_default="the beginning",
-        ),
-    ] = None,
-    end: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_time, metavar="TIME", rich_help_panel=_FRAMES, help="Stop here.", show_default="the end"
-        ),
-    ] = None,
-    key_frames: Annotated[
-        bool,
-        typer.Option(
-            "--key-frames/--no-key-frames",
-            rich_help_panel=_FRAMES,
-            help="Take a key frame where one is within a quarter of the gap between samples: far less to decode.",
-        ),
-    ] = _DEFAULT_SAMPLING.key_frames,
-    min_face: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_JUDGING, help="Ignore faces smaller than this.")
-    ] = _DEFAULT_FACES.min_face,
-    blur_threshold: Annotated[
-        float,
-        typer.Option(
-            metavar="X",
-            rich_help_panel=_JUDGING,
-            help="Give no score to faces less sharp than this (variance of the Laplacian).",
-        ),
-    ] = _DEFAULT_FACES.blur_threshold,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            metavar="P",
-            rich_help_panel=_JUDGING,
-            help="Call a video fake from this p_fake on and real below, with nothing between.",
-            show_default="the model's two thresholds",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=_JUDGING,
-            help="Detector to use, a .safetensors checkpoint.",
-            show_default="the one that ships",
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=_JUDGING, help="auto, cpu, cuda or cuda:N.")
-    ] = _DEFAULT_SCAN.device,
+    fps: FpsOption = None,
+    frames: FramesOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    key_frames: KeyFramesOption = DEFAULT_SAMPLING.key_frames,
+    min_face: MinFaceOption = DEFAULT_FACES.min_face,
+    blur_threshold: BlurThresholdOption = DEFAULT_FACES.blur_threshold,
+    threshold: ThresholdOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = DEFAULT_SCAN.device,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -180,32 +132,9 @@ def scan_command(
             show_default="half of the cores, from 2 to 8",
         ),
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            rich_help_panel=_LIMITS,
-            help="Give a file up when decoding it makes no progress for so long.",
-        ),
-    ] = _DEFAULT_SCAN.timeout_s,
-    hwaccel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=_LIMITS,
-            help="Decode on this device, such as cuda, where that works; 'torchfakes doctor' lists them. No memory "
-            "limit is held to then.",
-            show_default="software",
-        ),
-    ] = _DEFAULT_SCAN.hwaccel,
-    memory_limit: Annotated[
-        int,
-        typer.Option(
-            metavar="MIB",
-            rich_help_panel=_LIMITS,
-            help="Give a file up when decoding it takes more memory (on Linux).",
-        ),
-    ] = _DEFAULT_SCAN.memory_mb,
+    timeout: TimeoutOption = DEFAULT_SCAN.timeout_s,
+    hwaccel: HwaccelOption = DEFAULT_SCAN.hwaccel,
+    memory_limit: MemoryLimitOption = DEFAULT_SCAN.memory_mb,
     output: Annotated[
         str | None,
         typer.Option(
@@ -237,12 +166,22 @@ def scan_command(
             show_default=False,
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=_OUTPUT,
+            help="Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
+            "page each.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
             rich_help_panel=_OUTPUT,
-            help="Replace an existing file in the way of a CSV or a clip, and start a batch over.",
+            help="Replace an existing file in the way of a CSV, a report or a clip, and start a batch over.",
         ),
     ] = False,
     json: Annotated[
@@ -273,9 +212,7 @@ def scan_command(
     profile: Annotated[
         bool, typer.Option("--profile", rich_help_panel=_OUTPUT, help="Say at the end where the time went.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", rich_help_panel=_OUTPUT, help="Show the log, and tracebacks of errors.")
-    ] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Say of videos whether a face in them is synthetic, and how sure that is.
 
@@ -287,24 +224,22 @@ def scan_command(
         if listed:
             paths = [each for path in paths for each in (paths_from(sys.stdin.buffer) if path == "-" else [path])]
         refuse_urls(paths)
-        config = ScanConfig(
-            sampling=SamplingConfig(
-                fps=fps,
-                frames=_DEFAULT_SAMPLING.frames if frames is None else frames,
-                frames_fixed=frames is not None,
-                start_s=_DEFAULT_SAMPLING.start_s if start is None else start,
-                end_s=end,
-                key_frames=key_frames,
-            ),
-            faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),
-            verdict=VerdictConfig(fake_above=threshold, real_below=threshold),
+        config = scan_config(
+            fps=fps,
+            frames=frames,
+            start=start,
+            end=end,
+            key_frames=key_frames,
+            min_face=min_face,
+            blur_threshold=blur_threshold,
+            threshold=threshold,
             device=device,
             jobs=jobs,
-            timeout_s=timeout,
-            memory_mb=memory_limit,
+            timeout=timeout,
+            memory_limit=memory_limit,
             hwaccel=hwaccel,
         )
-        results = _Output(json, quiet, output, timelines, force, profile, annotate)
+        results = _Output(json, quiet, output, timelines, report, force, profile, annotate)
         search = _Search(recursive, include or [], exclude or [])
         single = len(paths) == 1 and not listed and not Path(paths[0]).is_dir()
         if annotate and not single:
@@ -330,7 +265,7 @@ def _scan(
         scanner = Scanner(config, model=model)
     with scanner:
         if search is None:
-            tally = _scan_one(paths[0], scanner, screen, output)
+            tally = _scan_one(paths[0], scanner, model, screen, output)
         else:
             tally = _scan_many(paths, search, scanner, model, screen, output)
     if output.profile:
@@ -352,19 +287,23 @@ def _time_of_ended_processes() -> float | None:
     return usage.ru_utime + usage.ru_stime
 
 
-def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> Counter[str]:
+def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
+    from torchfakes_cli.cli.reports import check_pages, command_line, page_of_one
     from torchfakes_cli.report import check_clip_target, check_timeline_targets, write_timeline
-    from torchfakes_cli.scan import failed
+    from torchfakes_cli.scan import Pages, failed
 
     if output.path and output.timelines:
         raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
     place = Path(output.path) if output.path else _places([path], [path], output).get(path)
+    page = page_of_one(output.report, path, place)
     if place and os.path.lexists(path):
         check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
     if output.annotate:
         if place and os.path.realpath(output.annotate) == os.path.realpath(place):
             raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
         check_clip_target(output.annotate, path, force=output.force)
+    if page and os.path.lexists(path):
+        check_pages([page], force=output.force)
     try:
         with screen.progress(Path(path).name) as advance:
             result = scanner.scan(path, advance)
@@ -373,6 +312,9 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
         raise
     if place:
         write_timeline(place, result.timeline)
+    if page:
+        with screen.progress("report"), Pages(scanner, model, command_line()) as pages:
+            pages.write(page, result)
     if not _print_for_programs(result, screen, output, one_line=False):
         from torchfakes_cli.cli.console import verdict_panel
 
@@ -382,6 +324,8 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
         screen.note(f"timeline: {place}")
     if output.annotate:
         _annotate(result, output.annotate, scanner, screen, force=output.force)
+    if page:
+        screen.note(f"report: {page}")
     return Counter(_outcome(result))
 
 
@@ -400,41 +344,56 @@ def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *
 def _scan_many(
     paths: list[str], search: _Search, scanner: Scanner, model: str | None, screen: Screen, output: _Output
 ) -> Counter[str]:
+    from torchfakes_cli.cli.reports import Folder, check_pages, command_line, pages_of_many
     from torchfakes_cli.report import BatchCsv, check_batch_target, check_timeline_targets
-    from torchfakes_cli.scan import settings_digest, stamp_of, unreadable_folder
+    from torchfakes_cli.scan import Pages, settings_digest, stamp_of, unreadable_folder
 
     started = time.monotonic()
     found = _find(paths, search, screen)
     unreadable = dict(found.unreadable)
+    candidates = [*unreadable, *found.videos]
     places = {} if output.path and not output.timelines else _places(found.videos, paths, output)
+    page_places = pages_of_many(output.report, found.videos, paths)
+    folder = Folder(output.report, page_places)
     if output.path:
-        check_batch_target(output.path, [*unreadable, *found.videos], force=output.force)
+        check_batch_target(output.path, candidates, force=output.force)
     check_timeline_targets(
         (places[video] for video in places if os.path.lexists(video)),
         force=output.force,
         make_folders=bool(output.timelines),
     )
+    check_pages(folder.targets, force=output.force)
     with screen.progress("loading the detector"):
         settings = settings_digest(scanner.config, model)
         scanner.load()
     table = None
     if output.path:
-        stamps = {path: stamp_of(path, settings, places.get(path, "")) for path in [*unreadable, *found.videos]}
+        stamps = {
+            path: stamp_of(path, settings, places.get(path, ""), page_places.get(path, "")) for path in candidates
+        }
         table = BatchCsv(output.path, stamps, force=output.force)
     tally: Counter[str] = Counter()
     try:
-        with table or nullcontext():
+        with (
+            table or nullcontext(),
+            Pages(scanner, model, command_line()) if output.report else nullcontext() as pages,
+        ):
             kept = table.kept if table else {}
             tally.update(cells["verdict"] for cells in kept.values())
             if table:
                 _tell_of_earlier(table, screen)
-            for result in chain(
-                (unreadable_folder(folder, reason) for folder, reason in unreadable.items()),
-                _scan_rest([video for video in found.videos if video not in kept], scanner, screen),
-            ):
-                _keep(result, table, places)
-                _show_line(result, screen, output)
-                tally.update(_outcome(result))
+            folder.keep(kept)
+            try:
+                for result in chain(
+                    (unreadable_folder(path, reason) for path, reason in unreadable.items()),
+                    _scan_rest([video for video in found.videos if video not in kept], scanner, screen),
+                ):
+                    folder.add(result, pages)
+                    _keep(result, table, places)
+                    _show_line(result, screen, output)
+                    tally.update(_outcome(result))
+            finally:
+                folder.finish(candidates, pages)
     except KeyboardInterrupt:
         if table:
             screen.note("to go on from here, run the same command again")
@@ -549,6 +508,8 @@ def _summarise(tally: Counter[str], kept: int, found: Finds, elapsed_s: float, o
     screen.note(f"{files} in {duration(elapsed_s)}: {counts}{earlier}{skipped}")
     if output.path:
         screen.note(f"results: {output.path}")
+    if output.report:
+        screen.note(f"reports: {Path(output.report) / 'index.html'}")
     if output.timelines:
         screen.note(f"timelines: in {output.timelines}")
     elif not output.path and not output.json:

@@ -152,7 +152,7 @@ class BatchCsv:
             cells = dict(zip(BATCH_COLUMNS, next(csv.reader([entry.row])), strict=True))
             if cells["status"] == Status.ERROR:
                 self.retried += 1
-            elif not stamp.timeline or Path(stamp.timeline).is_file():
+            elif stamp.whole:
                 self.kept[video] = cells
             else:
                 continue

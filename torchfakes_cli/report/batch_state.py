@@ -35,12 +35,19 @@ class Stamp:
         mtime_ns: when it was last changed; None where it couldn't be asked.
         settings: stands for the model and the settings.
         timeline: where its timeline was to go; empty where none was wanted.
+        page: where its page was to go; empty likewise.
     """
 
     size: int | None
     mtime_ns: int | None
     settings: str
     timeline: str = ""
+    page: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the files that belong to the row are there."""
+        return all(Path(place).is_file() for place in (self.timeline, self.page) if place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,7 @@ def _entries(content: bytes) -> dict[str, Entry]:
         # A line that a failing disk has damaged is as good as missing: its file is scanned again.
         with suppress(ValueError, KeyError, TypeError):
             fields = json.loads(line)
-            stamp = Stamp(fields["size"], fields["mtime_ns"], fields["settings"], fields["timeline"])
+            page = fields.get("page", "")  # there were none at first
+            stamp = Stamp(fields["size"], fields["mtime_ns"], fields["settings"], fields["timeline"], page)
             entries[str(fields["path"])] = Entry(stamp, str(fields["row"]))
     return entries

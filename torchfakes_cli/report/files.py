@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import FileIO
+from os import PathLike
 from pathlib import Path
 
 from torchfakes_cli.errors import OutputError
@@ -45,8 +47,64 @@ def check_folder(path: Path, advice: str) -> None:
         ) from error
 
 
-def first_line(path: Path) -> str | None:
+def check_targets(
+    paths: Iterable[str | PathLike[str]],
+    is_ours: Callable[[str], bool],
+    *,
+    kind: str,
+    option: str,
+    force: bool = False,
+    make_folders: bool = False,
+) -> None:
+    """Finds out before a scan whether files can be written, and that none of them would replace somebody's work.
+
+    An earlier file of the same kind is replaced, being the same thing made again; any other only with ``force``.
+
+    Args:
+        paths: of the files.
+        is_ours: whether a file that begins with this line is of that kind.
+        kind: what they are, as "a timeline".
+        option: by which the user chooses their place.
+        force: let any file be replaced.
+        make_folders: make the folders that are missing.
+
+    Raises:
+        OutputError: a folder can't be written, or a path is taken by something else.
+    """
+    elsewhere = f"Choose another place with {option}."
+    checked: set[Path] = set()
+    for target in map(Path, paths):
+        if is_special(target):
+            continue
+        line = first_line(target, elsewhere)
+        if line and not is_ours(line) and not force:
+            raise OutputError(
+                f"exists and is not {kind} of torchfakes",
+                path=target,
+                advice=f"Choose another path with {option}, or replace it with --force.",
+            )
+        if target.parent not in checked:
+            if make_folders:
+                _make_folder(target.parent)
+            check_folder(target, advice=elsewhere)
+            checked.add(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder can't be made: {error.strerror or error}", path=folder, advice="Choose another folder."
+        ) from error
+
+
+def first_line(path: Path, advice: str = "Choose another path with -o.") -> str | None:
     """The first line of an existing file, without its end; None where there is no file.
+
+    Args:
+        path: of the file.
+        advice: what to do where it is in the way.
 
     Raises:
         OutputError: the path is a folder, or something is there that can't be read.
@@ -59,7 +117,7 @@ def first_line(path: Path) -> str | None:
     except IsADirectoryError as error:
         raise OutputError("is a folder", path=path, advice="Name a file.") from error
     except OSError as error:
-        raise unwritable(path, error, advice="Choose another path with -o.") from error
+        raise unwritable(path, error, advice=advice) from error
 
 
 def append(file: FileIO, data: bytes, path: Path) -> None:
@@ -84,27 +142,28 @@ def append(file: FileIO, data: bytes, path: Path) -> None:
         raise unwritable(path, error, advice=advice) from error
 
 
-def write_whole(path: Path, text: str, temporary: Path | None = None) -> None:
+def write_whole(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
     """Writes a file so that a reader, or a crash, meets the old one or the new one, never a half.
 
     Args:
         path: a link keeps pointing where it does.
-        text: its whole content.
+        content: its whole content; text is written as UTF-8.
         temporary: where it is written first, in the folder of what ``path`` points to; an old one is replaced.
             None for a name that nobody else has.
 
     Raises:
         OutputError: it can't be written; what was there before still is.
     """
+    data = content.encode("utf-8") if isinstance(content, str) else content
     if is_special(path):
-        _write_through(path, text)
+        _write_through(path, data)
         return
     target = Path(os.path.realpath(path))
     temporary = temporary or temporary_beside(target)
     try:
         temporary.unlink(missing_ok=True)
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -113,10 +172,10 @@ def write_whole(path: Path, text: str, temporary: Path | None = None) -> None:
         raise unwritable(path, error) from error
 
 
-def _write_through(path: Path, text: str) -> None:
+def _write_through(path: Path, data: bytes) -> None:
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with path.open("wb") as file:
+            file.write(data)
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from torchfakes_cli.errors import OutputError
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.report.cells import (
     PIXEL_DIGITS,
@@ -17,7 +16,7 @@ from torchfakes_cli.report.cells import (
     number_cell,
     text_cell,
 )
-from torchfakes_cli.report.files import check_folder, first_line, is_special, write_whole
+from torchfakes_cli.report.files import check_targets, write_whole
 
 TIMELINE_COLUMNS = (
     "time_s",
@@ -50,31 +49,10 @@ def check_timeline_targets(
     Raises:
         OutputError: a folder can't be written, or a path is taken by something else.
     """
-    checked: set[Path] = set()
-    for target in map(Path, paths):
-        if is_special(target):
-            continue
-        line = first_line(target)
-        if line and line != ",".join(TIMELINE_COLUMNS) and not force:
-            raise OutputError(
-                "exists and is not a timeline of torchfakes",
-                path=target,
-                advice="Choose another path with -o, or replace it with --force.",
-            )
-        if target.parent not in checked:
-            if make_folders:
-                _make_folder(target.parent)
-            check_folder(target, advice="Choose a place for the CSV with -o.")
-            checked.add(target.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the folder can't be made: {error.strerror or error}", path=folder, advice="Choose another folder."
-        ) from error
+    header = ",".join(TIMELINE_COLUMNS)
+    check_targets(
+        paths, lambda line: line == header, kind="a timeline", option="-o", force=force, make_folders=make_folders
+    )
 
 
 def write_timeline(path: str | PathLike[str], timeline: Iterable[FaceScore]) -> None:

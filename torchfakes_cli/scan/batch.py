@@ -134,13 +134,18 @@ def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None
     return digest.hexdigest()
 
 
-def stamp_of(path: str | PathLike[str], settings: str, timeline: str | PathLike[str] = "") -> Stamp:
+def stamp_of(
+    path: str | PathLike[str], settings: str, timeline: str | PathLike[str] = "", page: str | PathLike[str] = ""
+) -> Stamp:
     """What the row of a file depends on, as the file is now; take it before the scan."""
+    size: int | None = None
+    mtime_ns: int | None = None
     try:
         status = Path(path).stat()
+        size, mtime_ns = status.st_size, status.st_mtime_ns
     except (OSError, ValueError):
-        return Stamp(None, None, settings, fspath(timeline))
-    return Stamp(status.st_size, status.st_mtime_ns, settings, fspath(timeline))
+        logger.debug("%s can't be asked", path, exc_info=True)
+    return Stamp(size, mtime_ns, settings, fspath(timeline), fspath(page))
 
 
 def unreadable_folder(folder: str, reason: str) -> VideoResult:

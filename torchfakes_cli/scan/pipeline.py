@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.flow import Flow, FolderProgress, Networks, Outcome
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.verdict import Policy, settle_policy
-from torchfakes_cli.video import usable_cores
+from torchfakes_cli.video import IsolatedDecoder, usable_cores
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -162,8 +162,23 @@ class Scanner:
         """
         return self._flow(max(1, usable_cores() // self._jobs), progress).run(paths)
 
+    @contextmanager
+    def spare_decoder(self) -> Iterator[IsolatedDecoder | None]:
+        """A decoding process that no scan needs in the meantime; None where all are busy."""
+        decoder = self._decoders.take()
+        try:
+            yield decoder
+        finally:
+            if decoder is not None:
+                self._decoders.give_back(decoder)
+
     def _flow(self, threads: int | None, progress: FolderProgress | None) -> Flow:
         return Flow(self.config, self._decoders, lambda: self._networks, self.profile, threads, progress)
+
+    @property
+    def given(self) -> bool:
+        """Whether its detector was loaded by somebody else."""
+        return self._given is not None
 
     @cached_property
     def detector(self) -> Detector:

@@ -1,4 +1,4 @@
-"""Where the timeline of each clip goes: beside the clip, or into a folder of the user's that mirrors theirs."""
+"""Where the timeline or the page of each clip goes: beside it, or into a folder of the user's that mirrors theirs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.video import VIDEO_SUFFIXES
 
-_ENDING = ".timeline.csv"
+#: By these a clip's timeline and page are told from whatever else lies there.
+TIMELINE_ENDING = ".timeline.csv"
+PAGE_ENDING = ".report.html"
 
 
-def timeline_places(videos: Iterable[str]) -> dict[str, Path]:
-    """The path of each video's timeline.
+def timeline_places(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict[str, Path]:
+    """The path of each video's timeline, or of what else has this ending.
 
     It is ``clip.timeline.csv`` beside ``clip.mp4``; where another video of that folder would claim the same name
     (``clip.mov``, or ``Clip.mp4`` on a system that doesn't tell them apart), it is ``clip.mp4.timeline.csv``.
@@ -24,17 +26,26 @@ def timeline_places(videos: Iterable[str]) -> dict[str, Path]:
     places = {}
     for folder, members in by_folder.items():
         names = _videos_in(folder) | {Path(video).name for video in members}
-        places.update({video: folder / (_base(Path(video), names) + _ENDING) for video in members})
+        places.update({video: folder / (_base(Path(video), names) + ending) for video in members})
     return places
 
 
-def mirrored_places(videos: Iterable[str], given: Iterable[str], folder: str) -> dict[str, Path]:
-    """The path of each video's timeline in a folder that has the same folders as those that were searched.
+def explanation_place(video: str) -> Path:
+    """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, named apart as timelines are."""
+    path = Path(video)
+    return path.parent / (_base(path, _videos_in(path.parent)) + ".explain")
+
+
+def mirrored_places(
+    videos: Iterable[str], given: Iterable[str], folder: str, ending: str = TIMELINE_ENDING
+) -> dict[str, Path]:
+    """The path of each video's timeline, or other file, in a folder that has the same folders as those searched.
 
     Args:
         videos: found below the paths given.
         given: the files and folders the user named; what lies above all of them is left out of the new paths.
-        folder: for the timelines.
+        folder: for them.
+        ending: of each.
 
     Raises:
         UsageError: the paths have no folder in common (drives of Windows).
@@ -44,7 +55,7 @@ def mirrored_places(videos: Iterable[str], given: Iterable[str], folder: str) ->
         top = os.path.commonpath([_absolute(path) for path in tops])
     except ValueError as error:
         raise UsageError("the videos lie on several drives", advice="Scan them drive by drive.") from error
-    beside = timeline_places(videos)
+    beside = timeline_places(videos, ending)
     return {video: Path(folder, os.path.relpath(_absolute(place), top)) for video, place in beside.items()}
 
 

@@ -1,6 +1,7 @@
 """What the scanning process and the decoding process share: messages, the connection, and memory for pictures.
 
-A request from the scanning process is answered by exactly one ``Opened``, ``Started``, ``SoundAdded`` or ``Failed``.
+A request from the scanning process is answered by exactly one ``Opened``, ``Described``, ``Started``, ``SoundAdded`` or
+``Failed``.
 After ``Started`` come ``Picture`` messages, and ``Ended`` or ``Failed`` closes them. ``Progress`` may come at any time.
 """
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import DecodeReport, VideoInfo
+from torchfakes_cli.records import DecodeReport, FileFacts, VideoInfo
 from torchfakes_cli.video.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Describe:
+    """Asks what a file tells of itself; its path may be relative to the folder."""
+
+    path: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """Asks for frames of the open file; None for all of them."""
 
@@ -65,6 +74,13 @@ class AddSound:
     silent: str
     target: str
     container: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAt:
+    """Asks for the frames of the open file that are nearest to some times, in seconds, increasing."""
+
+    times_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,13 @@ class Opened:
     """The file is open."""
 
     info: VideoInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a file tells of itself."""
+
+    facts: FileFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, TypeVar
 
-from torchfakes_cli.errors import (
-    DecoderCrashError,
-    DecodeTimeoutError,
-    TooLargeError,
-    TorchfakesError,
-)
-from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
+from torchfakes_cli.errors import DecoderCrashError, TorchfakesError
+from torchfakes_cli.records import DecodeReport, FileFacts, Frame, VideoInfo
 from torchfakes_cli.video.channel import (
     AddSound,
+    Describe,
+    Described,
     Ended,
     Failed,
     Open,
     Opened,
     Picture,
-    Progress,
     Release,
     Sample,
+    SampleAt,
     SoundAdded,
     Started,
     Stop,
     WorkerSettings,
 )
-from torchfakes_cli.video.patience import LOOK_UP_S, Patience
+from torchfakes_cli.video.dialogue import LOOK_UP_S, Dialogue, Patience
 from torchfakes_cli.video.process import STOP_S, DecodingProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from os import PathLike
+    from pathlib import Path
     from types import TracebackType
 
     from torchfakes_cli.config import SamplingConfig
+
+_Answer = TypeVar("_Answer")
 
 #: Bytes that a disk takes in a second, at least.
 _DISK_BYTES_PER_S = 5_000_000
@@ -119,18 +117,29 @@ class IsolatedDecoder:
             MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.
             TorchfakesError: the process can't be started.
         """
+        return self._on_a_live_process(
+            lambda process: IsolatedReader(process, os.fspath(path), threads, self._timeout_s)
+        )
+
+    def describe(self, path: str | PathLike[str]) -> FileFacts:
+        """What a file tells of itself and of how it was made; no video may be open.
+
+        Raises:
+            MediaError: the file can't be opened, or not within the limits.
+            TorchfakesError: the process can't be started.
+        """
+        return self._on_a_live_process(lambda process: _Description(process, os.fspath(path), self._timeout_s).facts)
+
+    def _on_a_live_process(self, ask: Callable[[DecodingProcess], _Answer]) -> _Answer:
         served_before = self._process is not None and self._process.alive
         try:
-            return self._open(path, threads)
+            return ask(self._started())
         except DecoderCrashError:
             if not served_before:
                 raise
             # It may have died before this file came, too shortly ago to be noticed: a fresh process tells.
             self.close()
-            return self._open(path, threads)
-
-    def _open(self, path: str | PathLike[str], threads: int | None) -> IsolatedReader:
-        return IsolatedReader(self._started(), os.fspath(path), threads, self._timeout_s)
+            return ask(self._started())
 
     @property
     def abandoned(self) -> bool:
@@ -149,22 +158,16 @@ class IsolatedDecoder:
             process.end()
 
 
-class IsolatedReader:
+class IsolatedReader(Dialogue):
     """Reads sampled frames of one video as ``VideoReader`` does, through a process of its own; a context manager.
 
     Made by ``IsolatedDecoder.open``.
     """
 
     def __init__(self, process: DecodingProcess, path: str, threads: int | None, timeout_s: float) -> None:
-        self._process = process
-        self._path = path
-        self._timeout_s = timeout_s
+        super().__init__(process, path, timeout_s)
         self._report = DecodeReport(0, 0)
-        self._running = False
-        self._stopped = Event()
-        process.wait_until_ready()
-        folder = "" if Path(path).is_absolute() else str(Path.cwd())
-        opened = self._ask(Open(path, folder, threads), Patience(timeout_s))
+        opened = self._ask(Open(path, self._folder, threads), Patience(timeout_s))
         assert isinstance(opened, Opened), "what is asked of the process has one kind of answer"
         self._info = opened.info
 
@@ -201,11 +204,22 @@ class IsolatedReader:
         """
         return self._start(Sample(sampling))
 
+    def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
+        """Decodes the frame nearest to each wanted time.
+
+        Args:
+            times_s: seconds from the first frame, increasing.
+
+        Returns:
+            An iterator over frames, as that of ``VideoReader.frames_at``; it may raise what that of ``frames`` may.
+        """
+        return self._start(SampleAt(tuple(times_s)))
+
     def every_frame(self) -> Iterator[Frame]:
         """Decodes all frames in order of presentation, as ``VideoReader.every_frame`` does."""
         return self._start(Sample(None))
 
-    def _start(self, request: Sample) -> Iterator[Frame]:
+    def _start(self, request: Sample | SampleAt) -> Iterator[Frame]:
         self.close()
         self._stopped.clear()
         patience = Patience(self._timeout_s, self._timeout_s + self._work_s)
@@ -268,58 +282,12 @@ class IsolatedReader:
             self._send(Release(message.slot))
             yield Frame(message.time_s, message.index, pixels, message.damaged)
 
-    def _ask(self, request: object, patience: Patience) -> object:
-        """Sends a request and waits for the answer."""
-        self._send(request)
-        return self._next(patience)
 
-    def _send(self, message: object) -> None:
-        try:
-            self._process.send(message)
-        except OSError:
-            self._crashed()
+class _Description(Dialogue):
+    """Asks for the facts of one file."""
 
-    def _next(self, patience: Patience) -> object | None:
-        """The next message that tells more than progress; None where the reader has been stopped.
-
-        Raises:
-            TorchfakesError: what the process tells, or what is to be said of its end.
-        """
-        patience.renew()
-        while not self._stopped.is_set():
-            started = time.monotonic()
-            try:
-                message = self._process.receive(patience.slice_s)
-            except (EOFError, OSError):
-                self._crashed()
-            except KeyboardInterrupt:
-                self._process.end()  # it would go on, and answer the next request with what was meant for this one
-                raise
-            # A slice that took far longer than it should: this process was stopped, and the other one perhaps as well.
-            patience.spend(min(time.monotonic() - started, 2 * patience.slice_s), progress=message is not None)
-            if isinstance(message, Failed):
-                self._failed(message.error)
-            if message is not None and not isinstance(message, Progress):
-                return message
-            if patience.over:
-                self._give_up(patience.over)
-        return None
-
-    def _failed(self, error: TorchfakesError) -> Never:
-        self._running = False
-        if isinstance(error, TooLargeError):
-            self._process.end()  # what it still holds would be missing to the next file
-        raise error
-
-    def _give_up(self, why: str) -> Never:
-        self._running = False
-        self._process.end()
-        raise DecodeTimeoutError(
-            f"timeout: {why}", path=self._path, advice="It may be damaged; if it is only slow, raise --timeout."
-        )
-
-    def _crashed(self) -> Never:
-        self._running = False
-        raise DecoderCrashError(
-            self._process.end_described(), path=self._path, advice="The file is damaged: copy or download it again."
-        )
+    def __init__(self, process: DecodingProcess, path: str, timeout_s: float) -> None:
+        super().__init__(process, path, timeout_s)
+        described = self._ask(Describe(path, self._folder), Patience(timeout_s))
+        assert isinstance(described, Described), "what is asked of the process has one kind of answer"
+        self.facts = described.facts

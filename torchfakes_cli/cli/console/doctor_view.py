@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.cli.console.screen import safe
 from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.report.text import safe
 
 _STYLES = {Standing.GOOD: "", Standing.LIMITED: "yellow", Standing.BROKEN: "bold red"}
 

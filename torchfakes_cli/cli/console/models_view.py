@@ -9,7 +9,8 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.cli.console.screen import Screen, safe
+from torchfakes_cli.cli.console.screen import Screen
+from torchfakes_cli.report.text import safe
 
 
 def rows_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

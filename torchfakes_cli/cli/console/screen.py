@@ -1,11 +1,9 @@
-"""The two streams of a terminal, text that can't misuse it, and progress."""
+"""The two streams of a terminal, and progress."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -22,33 +20,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-# Marks that reorder what stands around them: a name could pose as another one.
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+from torchfakes_cli.report.text import safe
 
 #: Where there is no bar, a batch says this often how far it is.
 _TELL_EACH_S = 60.0
-
-_ESCAPE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
-
-
-def safe(text: str) -> str:
-    r"""The text on one line, without anything that steers a terminal or reorders it; undecodable bytes as ``\xNN``.
-
-    Example:
-        >>> safe("a\x1b[31m\u202eb\nc")
-        'ab c'
-    """
-    return "".join(_safe_character(character) for character in _ESCAPE.sub("", text))
-
-
-def _safe_character(character: str) -> str:
-    if character in "\t\n\r\u2028\u2029":
-        return " "
-    category = unicodedata.category(character)
-    if category == "Cs":
-        code = ord(character)
-        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
-    return "" if category == "Cc" or character in _BIDI else character
 
 
 class Screen:

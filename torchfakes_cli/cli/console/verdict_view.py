@@ -11,8 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.cli.console.screen import duration, safe
-from torchfakes_cli.records import FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.cli.console.screen import duration
+from torchfakes_cli.records import FaceScore, Status, Track, Verdict, VideoResult
+from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.words import CAVEAT, by_suspicion, clock, geometry, meaning
 from torchfakes_cli.scan.verdict import Policy
 
 #: People shown in the panel; the rest stand in the timeline.
@@ -22,16 +24,6 @@ _PANEL_WIDTH = 100
 _SPARKLINE_WIDTH = 32
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.REAL: "bold green", Verdict.INCONCLUSIVE: "bold yellow"}
-
-_WHY_INCONCLUSIVE = {
-    Reason.NO_FACE: "No face was found in the {frames}. Try --min-face for smaller faces, or --fps to look at more.",
-    Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score. Try --fps to look at more frames; "
-    "--blur-threshold 0 scores them anyway.",
-    Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict. Try --fps to look at more frames.",
-    Reason.DAMAGED: "Too much of the video is damaged for a firm verdict. Copy or download it again.",
-    Reason.BETWEEN_THRESHOLDS: "The most suspicious face scores between what is called real (below {real:.2f}) and "
-    "what is called fake (from {fake:.2f}).",
-}
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _DIGITS = "0123456789"
@@ -65,13 +57,13 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
     headline = Text.assemble((verdict.value.upper(), _STYLES[verdict]))
     if result.p_fake is not None:
         headline.append(f"   p_fake {result.p_fake:.2f}")
-    parts: list[RenderableType] = [headline, Text(_meaning(result, policy))]
+    parts: list[RenderableType] = [headline, Text(meaning(result, policy))]
     if result.tracks:
         parts += [Text(), _people(result, policy, unicode=unicode), Text(_legend(result, unicode), style="dim")]
     parts += [
         Text(),
         Text(_footer(result), style="dim"),
-        Text("A low score is no proof of authenticity.", style="dim"),
+        Text(CAVEAT, style="dim"),
     ]
     panel = Panel(
         Group(*parts),
@@ -84,34 +76,6 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
     return Constrain(panel, _PANEL_WIDTH)
 
 
-def _clock(seconds: float) -> str:
-    """Seconds as a player shows them: m:ss, or h:mm:ss."""
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _meaning(result: VideoResult, policy: Policy) -> str:
-    """The verdict in plain words."""
-    if result.reason:
-        frames = "one frame looked at" if result.frames_sampled == 1 else f"{result.frames_sampled} frames looked at"
-        words = _WHY_INCONCLUSIVE[result.reason]
-        return words.format(frames=frames, real=policy.real_below, fake=policy.fake_above)
-    percent = f"{100 * (result.p_fake or 0):.0f}%"
-    if result.verdict is Verdict.FAKE:
-        when = "" if result.peak_time_s is None else f", most of all at {_clock(result.peak_time_s)}"
-        return f"Person {_deciding(result)} looks synthetic ({percent} likely){when}."
-    if sum(track.lasting for track in result.tracks) > 1:
-        return f"Nobody seen for long looks synthetic ({percent} likely for the most suspicious person)."
-    return f"No clear sign of a synthetic face ({percent} likely to be one)."
-
-
-def _deciding(result: VideoResult) -> int:
-    """Number of the track that the verdict rests on."""
-    lasting = [track for track in result.tracks if track.lasting]
-    return max(lasting, key=lambda track: track.logit or 0.0).number
-
-
 def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("person", justify="right")
@@ -119,10 +83,10 @@ def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
     table.add_column("scored", justify="right")
     table.add_column("p_fake", justify="right")
     table.add_column("over time", no_wrap=True)
-    for track in _by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
+    for track in by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
         table.add_row(
             str(track.number),
-            f"{_clock(track.start_s)}–{_clock(track.end_s)}" if unicode else _ascii_span(track),
+            f"{clock(track.start_s)}–{clock(track.end_s)}" if unicode else _ascii_span(track),
             f"{track.faces_scored}/{track.faces}",
             Text("—" if unicode else "-")
             if track.p_fake is None
@@ -134,12 +98,7 @@ def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
 
 
 def _ascii_span(track: Track) -> str:
-    return f"{_clock(track.start_s)}-{_clock(track.end_s)}"
-
-
-def _by_suspicion(tracks: Sequence[Track]) -> list[Track]:
-    """Those who can decide a verdict first, the most suspicious of them on top."""
-    return sorted(tracks, key=lambda t: (not t.lasting, t.logit is None, -(t.logit or 0.0), t.number))
+    return f"{clock(track.start_s)}-{clock(track.end_s)}"
 
 
 def _coloured(text: str, p_fake: float, policy: Policy) -> Text:
@@ -176,7 +135,7 @@ def _legend(result: VideoResult, unicode: bool) -> str:
     marks = _MARKS if unicode else _ASCII_MARKS
     first, last = result.timeline[0].time_s, result.timeline[-1].time_s
     higher = "taller" if unicode else "9"
-    legend = f"{_clock(first)} to {_clock(last)}, {higher} is more suspicious, {marks['unseen']} not seen, "
+    legend = f"{clock(first)} to {clock(last)}, {higher} is more suspicious, {marks['unseen']} not seen, "
     legend += f"{marks['unscored']} unscored"
     hidden = len(result.tracks) - _PEOPLE_SHOWN
     return legend if hidden <= 0 else f"{legend}; {hidden} more in the timeline"
@@ -184,13 +143,4 @@ def _legend(result: VideoResult, unicode: bool) -> str:
 
 def _footer(result: VideoResult) -> str:
     facts = [f"{result.frames_sampled} frames looked at", f"model {safe(result.model)}", duration(result.elapsed_s)]
-    return ", ".join(_of_video(result.info) + facts if result.info else facts)
-
-
-def _of_video(info: VideoInfo) -> list[str]:
-    facts = [f"{info.width}x{info.height}"]
-    if info.fps is not None:
-        facts.append(f"{float(info.fps):.4g} fps")
-    if info.duration_s is not None:
-        facts.append(_clock(info.duration_s))
-    return facts
+    return ", ".join(geometry(result.info) + facts if result.info else facts)

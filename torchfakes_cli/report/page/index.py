@@ -1,0 +1,149 @@
+"""The page that leads to the reports on many videos: one row a file, sortable by column."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fsencode
+from pathlib import Path
+from urllib.parse import quote
+
+from torchfakes_cli.records import Circumstances, Status, Verdict, VideoResult
+from torchfakes_cli.report.files import write_whole
+from torchfakes_cli.report.page.doubts import LIMITS
+from torchfakes_cli.report.page.page import again
+from torchfakes_cli.report.page.rendering import render
+
+#: Name of the page in the folder of the reports.
+INDEX = "index.html"
+
+#: Most worth a look first.
+_RANKS = {Verdict.FAKE.value: 4, Verdict.INCONCLUSIVE.value: 3, Verdict.REAL.value: 2, Status.ERROR.value: 1}
+_COLUMNS = (
+    ("file", "text"),
+    ("verdict", "text"),
+    ("p_fake", "number"),
+    ("people", "number"),
+    ("peak", "number"),
+    ("length", "number"),
+    ("note", "text"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """One file.
+
+    Attributes:
+        path: as the user gave it.
+        page: address of its report, relative to the index; None where there is none.
+        verdict: or ``error``.
+        p_fake: None where nothing was scored.
+        people: None where the file failed.
+        peak_s: time of the most suspicious face.
+        duration_s: of the video.
+        note: why it is inconclusive, or what went wrong.
+    """
+
+    path: str
+    page: str | None
+    verdict: str
+    p_fake: float | None
+    people: int | None
+    peak_s: float | None
+    duration_s: float | None
+    note: str
+
+    @property
+    def rank(self) -> int:
+        """For sorting by verdict."""
+        return _RANKS[self.verdict]
+
+
+def row_of_result(result: VideoResult, page: Path | None, folder: Path) -> IndexRow:
+    """The row of a file that was scanned.
+
+    Args:
+        result: of the scan, or what stands for a failed one.
+        page: its report; None without one.
+        folder: of the index.
+    """
+    known = result.status is Status.OK
+    return IndexRow(
+        path=result.path,
+        page=address(page, folder) if page and known else None,
+        verdict=result.verdict.value if result.verdict else Status.ERROR.value,
+        p_fake=result.p_fake,
+        people=len(result.tracks) if known else None,
+        peak_s=result.peak_time_s,
+        duration_s=result.info.duration_s if result.info else None,
+        note=result.error or (result.reason.value.replace("_", " ") if result.reason else ""),
+    )
+
+
+def row_of_cells(path: str, cells: Mapping[str, str], page: Path, folder: Path) -> IndexRow:
+    """The row of a file that an earlier run scanned.
+
+    Args:
+        path: as the user gave it.
+        cells: of its row in the batch's CSV, by column.
+        page: its report.
+        folder: of the index.
+    """
+    return IndexRow(
+        path=path,
+        page=address(page, folder),
+        verdict=cells["verdict"],
+        p_fake=_number(cells["p_fake"]),
+        people=int(cells["tracks"]),
+        peak_s=_number(cells["peak_time_s"]),
+        duration_s=_number(cells["duration_s"]),
+        note=cells["reason"].replace("_", " "),
+    )
+
+
+def address(page: Path, folder: Path) -> str:
+    """The relative address of a page in the folder of the index or below it; its name, whatever it is, stays a name."""
+    parts = page.relative_to(folder).parts
+    return "./" + "/".join(quote(fsencode(part), safe="") for part in parts)
+
+
+def write_index(
+    path: str | PathLike[str],
+    rows: Sequence[IndexRow],
+    circumstances: Circumstances,
+    model: str,
+    *,
+    unfinished: int = 0,
+) -> None:
+    """Writes the index, whole or not at all.
+
+    Args:
+        path: an existing file is replaced (see ``check_pages``).
+        rows: in the order to be shown.
+        circumstances: of the scan.
+        model: name of the detector.
+        unfinished: files that an interruption left out.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    tally = Counter(row.verdict for row in rows)
+    videos = "1 video" if len(rows) == 1 else f"{len(rows)} videos"
+    page = render(
+        "index.html.j2",
+        script="sort.js",
+        rows=rows,
+        columns=_COLUMNS,
+        counts=f"{videos}: " + ", ".join(f"{tally[kind]} {kind}" for kind in _RANKS if tally[kind]),
+        limits=LIMITS,
+        unfinished=unfinished,
+        circumstances=circumstances,
+        again=again(circumstances, model),
+    )
+    write_whole(Path(path), page)
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None

@@ -1,0 +1,211 @@
+"""Reports on what was scanned: the faces cut out once more, the file looked at, and all of it put on a page."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from os import PathLike
+from typing import TYPE_CHECKING, TypeVar
+
+from torchfakes_cli import __version__
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.records import Circumstances, FaceScore, TellingFace, VideoResult
+from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
+from torchfakes_cli.scan.pipeline import Scanner
+from torchfakes_cli.video import IsolatedDecoder
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.report.page import IndexRow
+
+logger = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
+
+#: People shown, and faces of each, the more the fewer there are: to reach one, a whole group of pictures may have to be
+#: decoded.
+_MOST_PEOPLE = 12
+_FACES = ((2, 6), (6, 4), (_MOST_PEOPLE, 3))
+#: Side in pixels of the pictures that a page gets; it shows them smaller.
+_PICTURE_SIDE = 288
+#: What scores may depend on to the last digit.
+_LIBRARIES = ("torch", "av", "opencv-python-headless", "numpy")
+
+
+def write_report(
+    path: str | PathLike[str],
+    result: VideoResult,
+    config: ScanConfig | None = None,
+    *,
+    model: str | PathLike[str] | None = None,
+    detector: Detector | None = None,
+    command: str = "",
+) -> None:
+    """Writes a page on a video that was scanned, to look at in a browser; it needs nothing but itself.
+
+    Args:
+        path: of the page; an existing file is replaced.
+        result: of the scan, with status ``ok``; the video must still be where it was.
+        config: of the scan; None for the defaults.
+        model: path or name of the checkpoint that scanned it; None for the one that ships.
+        detector: one that is loaded already. Its checksum and heat maps are there if ``model`` is given as well.
+        command: by which somebody else gets the same.
+
+    Raises:
+        OutputError: the page can't be written.
+        ModelError: the detector can't be loaded.
+
+    Example::
+
+        result = scan_video("clip.mp4")
+        write_report("report.html", result)
+    """
+    with Scanner(config, model=model, detector=detector) as scanner, Pages(scanner, model, command) as pages:
+        pages.write(path, result)
+
+
+class Pages:
+    """Writes the reports on what a scanner scans; a context manager, for files are looked at in a process of its own.
+
+    Args:
+        scanner: whose results they are about.
+        model: what it was told to load.
+        command: by which somebody else gets the same.
+    """
+
+    def __init__(self, scanner: Scanner, model: str | PathLike[str] | None = None, command: str = "") -> None:
+        self._scanner = scanner
+        self._model = model
+        self._command = command
+        limits = scanner.config
+        # Its process starts when first needed, which is when all of the scanner's are busy.
+        self._decoder = IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
+
+    def __enter__(self) -> Pages:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._decoder.close()
+
+    def write(self, path: str | PathLike[str], result: VideoResult) -> None:
+        """Writes the page of one video; what can't be had of it any more is said on the page.
+
+        Args:
+            path: an existing file is replaced (see ``check_targets``).
+            result: with status ``ok``.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        from torchfakes_cli.report.page import write_page
+
+        notes: list[str] = []
+        with self._scanner.spare_decoder() as spare:
+            decoder = spare or self._decoder
+            faces = self._tried(lambda: self._faces(result, decoder), notes, "The faces can't be shown")
+            file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
+        write_page(path, result, self.circumstances, faces=faces or (), file=file, notes=notes)
+
+    def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
+        """Writes the page that leads to the others; see ``write_index`` of the pages."""
+        from torchfakes_cli.report.page import write_index
+
+        write_index(path, rows, self.circumstances, self._scanner.detector.name, unfinished=unfinished)
+
+    def _faces(self, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
+        return gather_evidence(
+            result.path,
+            result,
+            detector=self._scanner.detector,
+            config=self._scanner.config,
+            rows=chosen_rows(result),
+            heat_maps=self._heat_maps,
+            picture_side=_PICTURE_SIDE,
+            decoder=decoder,
+        )
+
+    @cached_property
+    def _heat_maps(self) -> HeatMaps | None:
+        """None where it isn't known which checkpoint the detector came from: a fused network gives no gradients."""
+        if self._model is None and self._scanner.given:
+            return None
+        from torchfakes_cli.detector import load_heat_maps
+
+        return load_heat_maps(self._model, self._scanner.detector.device)
+
+    @staticmethod
+    def _tried(look: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:
+        """What is found; None where that fails, with a note: a verdict counts without its pictures, too."""
+        try:
+            return look()
+        except Exception as error:
+            logger.debug("%s", failure, exc_info=error)
+            reason = error.cause if isinstance(error, TorchfakesError) else f"unexpected {type(error).__name__}"
+            notes.append(f"{failure}: {reason}.")
+            return None
+
+    @cached_property
+    def circumstances(self) -> Circumstances:
+        """Under what the results came about."""
+        detector, policy = self._scanner.detector, self._scanner.policy
+        return Circumstances(
+            version=__version__,
+            command=self._command,
+            model_sha256=self._checksum(),
+            calibrated_on=detector.header.calibrated_on,
+            fake_above=policy.fake_above,
+            real_below=policy.real_below,
+            settings=tuple(_settings(self._scanner.config, detector)),
+        )
+
+    def _checksum(self) -> str | None:
+        from torchfakes_cli.detector.fetch import sha256_of
+        from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+
+        if self._model is None and self._scanner.given:
+            return None
+        return sha256_of(shipped_checkpoint() if self._model is None else find_checkpoint(self._model))
+
+
+def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
+    """The faces that a page shows."""
+    people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
+    each = next(faces for most, faces in _FACES if people <= most)
+    return telling_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
+
+
+def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:
+    """Everything that decides what a scan says, besides the file and the model."""
+    settings = []
+    for part in ("sampling", "faces", "verdict"):
+        values = asdict(getattr(config, part)).items()
+        settings.append((part, "; ".join(f"{name} {_in_words(value)}" for name, value in values)))
+    precision = str(detector.dtype).removeprefix("torch.")
+    settings.append(("computed on", f"{detector.device}, in {precision}"))
+    return [*settings, ("by", ", ".join([f"Python {platform.python_version()}", *_versions()]))]
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not set" if value is None else str(value)
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version_of(name)}")
+        except PackageNotFoundError:  # OpenCV comes under several names
+            continue
+    return found

@@ -1,0 +1,116 @@
+"""How an MP4 or QuickTime file is laid out (ISO/IEC 14496-12): its boxes in order, brands, edit lists.
+
+Read box by box with bounds on everything: what the file says of lengths and counts is a stranger's claim.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+#: Boxes looked at in one file, edits in one list, brands, at most.
+_MOST_BOXES = 4096
+_MOST_EDITS = 16
+_MOST_BRANDS = 32
+#: Boxes that hold the boxes on the way to an edit list.
+_FOLDERS = {b"moov", b"trak", b"edts"}
+_FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the boxes of a file tell.
+
+    Attributes:
+        boxes: kinds of the boxes at the top, in order; one kind in a row is named once.
+        brands: the major brand first.
+        edits: edit lists, one a track that has one: (length in units of the movie, start in units of the media; -1
+            for an empty stretch).
+        movie_scale: units of the movie in a second; None where unknown.
+    """
+
+    boxes: tuple[str, ...]
+    brands: tuple[str, ...]
+    edits: tuple[tuple[tuple[int, int], ...], ...]
+    movie_scale: int | None
+
+
+def read_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Reads the layout; None for a file that isn't laid out in boxes.
+
+    Args:
+        file: open, its position doesn't matter.
+        size: of the file in bytes.
+    """
+    boxes: list[str] = []
+    brands: tuple[str, ...] = ()
+    edits: list[tuple[tuple[int, int], ...]] = []
+    scale: int | None = None
+    for depth, kind, start, end in _walk(file, 0, size, 0, [_MOST_BOXES]):
+        if not boxes and kind not in _FIRST:
+            return None
+        if depth == 0 and boxes[-1:] != [_name(kind)]:
+            boxes.append(_name(kind))
+        if kind == b"ftyp" and depth == 0:
+            brands = _brands(_content(file, start, end, 8 + 4 * _MOST_BRANDS))
+        elif kind == b"elst":
+            edits.append(_edits(_content(file, start, end, 8 + 20 * _MOST_EDITS)))
+        elif kind == b"mvhd":
+            scale = _movie_scale(_content(file, start, end, 32))
+    return Layout(tuple(boxes), brands, tuple(edits), scale) if boxes else None
+
+
+def _walk(file: BinaryIO, start: int, end: int, depth: int, left: list[int]) -> Iterator[tuple[int, bytes, int, int]]:
+    """Depth, kind and bounds of the content of every box from ``start`` to ``end``, and of those inside folders."""
+    while start + 8 <= end and left[0] > 0:
+        left[0] -= 1
+        file.seek(start)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head[:8])
+        content = start + 8
+        if length == 1 and len(head) == 16:
+            length, content = struct.unpack(">Q", head[8:])[0], start + 16
+        elif length == 0:
+            length = end - start
+        if length < content - start:
+            return
+        last = min(start + length, end)
+        yield depth, kind, content, last
+        if kind in _FOLDERS and depth < 3:
+            yield from _walk(file, content, last, depth + 1, left)
+        start = last
+
+
+def _content(file: BinaryIO, start: int, end: int, most: int) -> bytes:
+    file.seek(start)
+    return file.read(max(0, min(end - start, most)))
+
+
+def _name(kind: bytes) -> str:
+    return kind.decode("latin-1")
+
+
+def _brands(content: bytes) -> tuple[str, ...]:
+    """The major brand, then the compatible ones; a minor version stands between them."""
+    parts = [content[place : place + 4] for place in range(0, len(content) - 3, 4)]
+    return tuple(dict.fromkeys(_name(part) for part in parts[:1] + parts[2:]))
+
+
+def _movie_scale(content: bytes) -> int | None:
+    """Units in a second, which stand behind two times whose width depends on the version."""
+    place = 20 if content[:1] == b"\x01" else 12
+    return int.from_bytes(content[place : place + 4], "big") or None if len(content) >= place + 4 else None
+
+
+def _edits(content: bytes) -> tuple[tuple[int, int], ...]:
+    """Length and start of each edit; its rate is of no interest here."""
+    if len(content) < 8:
+        return ()
+    layout = struct.Struct(">Qqi" if content[0] == 1 else ">Iii")
+    count = min(int.from_bytes(content[4:8], "big"), _MOST_EDITS, (len(content) - 8) // layout.size)
+    entries = [layout.unpack_from(content, 8 + number * layout.size) for number in range(count)]
+    return tuple((length, start) for length, start, _ in entries)

@@ -1,0 +1,185 @@
+"""What a file tells of how it was made: container, streams, and what cameras and programs leave behind in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchfakes_cli.errors import MediaError
+from torchfakes_cli.records import Fact, FileFacts
+from torchfakes_cli.video.boxes import Layout, read_layout
+from torchfakes_cli.video.credentials import read_credentials
+from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
+
+if TYPE_CHECKING:
+    from av.stream import Stream
+
+#: Packets at the beginning of the video stream in which encoders' notes are looked for, and bytes of each.
+_PACKETS = 4
+_PACKET_BYTES = 1 << 16
+#: Longest value that is shown, and most tags of one place: metadata can hold whole books.
+_MOST_CHARACTERS = 400
+_MOST_TAGS = 40
+_CHUNK_BYTES = 1 << 20
+
+#: What encoders write into the stream they make: x264 and x265 their settings (as user data, SEI), Lavc its version.
+_NOTES = (
+    (
+        re.compile(rb"x264 - core \d+[ -~]*"),
+        "x264 is a software encoder: the picture was encoded on a computer or server",
+    ),
+    (
+        re.compile(rb"x265 \(build \d+\)[ -~]*"),
+        "x265 is a software encoder: the picture was encoded on a computer or server",
+    ),
+    (re.compile(rb"Lavc\d[0-9.]+"), "FFmpeg's encoders made the stream"),
+)
+#: Tags that say which program wrote the file.
+_WRITERS = ("encoder", "encoding_tool", "muxing_app", "writing_app", "software", "tool", "handler_name", "comment")
+#: Tags that repeat what is told already.
+_TOLD = ("major_brand", "minor_version", "compatible_brands")
+_MAKERS = (
+    (
+        re.compile(r"\bLavf\d", re.I),
+        "FFmpeg wrote the container: the file was made or repacked by a program, not a camera",
+    ),
+    (re.compile(r"\bHandBrake\b", re.I), "HandBrake converts videos: this one was encoded again"),
+    (
+        re.compile(
+            r"\b(Premiere|After Effects|Media Encoder|DaVinci|Final Cut|CapCut|iMovie|Vegas|Blender|VideoProc)\b", re.I
+        ),
+        "an editing program wrote it",
+    ),
+    (re.compile(r"\bMainconcept\b", re.I), "Adobe's programs write this, and others that use MainConcept's encoders"),
+    (re.compile(r"\bGoogle\b", re.I), "Google's services (YouTube among them) write this when they convert uploads"),
+)
+_CAMERA = re.compile(r"(^|[.:])(make|model|manufacturer|android\.version|quicktime\.(make|model))$", re.I)
+
+
+def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] | None = None) -> FileFacts:
+    """Everything that a file tells of itself.
+
+    Args:
+        path: of the file.
+        on_progress: called every now and then while it is read.
+
+    Raises:
+        MediaError: it can't be opened.
+    """
+    tell = on_progress or (lambda: None)
+    with open_video(path) as video:
+        facts = list(_facts(video, path))
+        tell()
+    size, checksum = _checksum(Path(path), tell)
+    return FileFacts(size, checksum, tuple(facts), read_credentials(path, tell))
+
+
+def _checksum(path: Path, tell: Callable[[], None]) -> tuple[int, str]:
+    """Size in bytes and SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+            tell()
+    return size, digest.hexdigest()
+
+
+def _facts(video: OpenVideo, path: str | PathLike[str]) -> Iterator[Fact]:
+    container = video.container
+    yield Fact("container", container.format.long_name or container.format.name)
+    with Path(path).open("rb") as file:
+        layout = read_layout(file, container.size) if container.size else None
+    if layout:
+        yield from _layout_facts(layout)
+    if container.bit_rate:
+        yield Fact("bit rate in all", f"{container.bit_rate / 1000:.0f} kb/s")
+    for stream in list(container.streams)[:8]:
+        yield Fact(f"stream {stream.index}", _stream(stream))
+    yield from _notes(video)
+    yield from _tags("container", dict(container.metadata))
+    for stream in list(container.streams)[:8]:
+        yield from _tags(f"stream {stream.index}", dict(stream.metadata))
+    places = [container.metadata, *(stream.metadata for stream in container.streams)]
+    if not any(_CAMERA.search(name) for place in places for name in place):
+        yield Fact("camera", "none is named", "phones and cameras often name themselves; sites and programs drop it")
+
+
+def _layout_facts(layout: Layout) -> Iterator[Fact]:
+    if layout.brands:
+        yield Fact("brands", ", ".join(layout.brands))
+    yield Fact("order of its parts", " ".join(layout.boxes[:24]), _order(layout.boxes))
+    for edits in layout.edits:
+        yield Fact("edit list", "; ".join(_edit(length, start, layout.movie_scale) for length, start in edits))
+
+
+def _order(boxes: tuple[str, ...]) -> str:
+    if "moof" in boxes:
+        return "in fragments, as for streaming"
+    if "moov" not in boxes or "mdat" not in boxes:
+        return ""
+    if boxes.index("moov") < boxes.index("mdat"):
+        return "index (moov) before the pictures: arranged for streaming, which takes a second pass"
+    return "index (moov) after the pictures: as cameras and plain conversions write it"
+
+
+def _edit(length: int, start: int, scale: int | None) -> str:
+    shown = f"{length / scale:.3f} s" if scale else f"{length} units"
+    return f"{shown} of nothing" if start < 0 else f"{shown} from {start} (units of the stream)"
+
+
+def _stream(stream: Stream) -> str:
+    """A stream in a few words: what its header says, for that is what there is to compare."""
+    context = getattr(stream, "codec_context", None)
+    if context is None:
+        return f"{stream.type}, of an unknown kind"
+    parts = [stream.type, context.name]
+    if stream.profile:
+        parts.append(str(stream.profile))
+    if stream.type == "video":
+        parts += [f"{context.width}×{context.height} stored", str(context.pix_fmt or "")]
+    if stream.type == "audio":
+        parts.append(f"{context.sample_rate} Hz")
+    if context.bit_rate:
+        parts.append(f"{context.bit_rate / 1000:.0f} kb/s")
+    if stream.type in ("video", "audio") and context.codec_tag:
+        parts.append(f"tag {context.codec_tag}")
+    return ", ".join(part for part in parts if part)
+
+
+def _notes(video: OpenVideo) -> Iterator[Fact]:
+    """What encoders wrote into the video stream itself; repacking doesn't remove it."""
+    pieces = [video.stream.codec_context.extradata or b""]
+    try:
+        for packet in video.container.demux(video.stream):
+            pieces.append(bytes(packet)[:_PACKET_BYTES] if packet.size else b"")
+            if len(pieces) > _PACKETS:
+                break
+    except MemoryError:
+        raise
+    except (*AV_ERRORS, MediaError):
+        pass  # the scan says what is damaged; here the rest counts
+    content = b"\n".join(pieces)
+    for pattern, why in _NOTES:
+        if found := pattern.search(content):
+            yield Fact("in the stream", _shortened(found.group().decode("ascii")), why)
+
+
+def _tags(place: str, metadata: dict[str, str]) -> Iterator[Fact]:
+    for name, value in list(metadata.items())[:_MOST_TAGS]:
+        if name.lower() in _TOLD or (name, value) == ("language", "und"):
+            continue
+        why = ""
+        if name.lower() in _WRITERS:
+            why = next((words for pattern, words in _MAKERS if pattern.search(value)), "")
+        elif name.lower() == "creation_time":
+            why = "set by whatever wrote the file last, if its clock was right"
+        yield Fact(f"{place}: {_shortened(name)}", _shortened(value), why)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
