@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         VideoInfo,
         VideoResult,
     )
-    from torchfakes_cli.scan import explain_video, scan_folder, scan_video, write_report
+    from torchfakes_cli.scan import annotate_video, explain_video, scan_folder, scan_video, write_report
     from torchfakes_cli.training import evaluate_detector, prepare_corpus, train_detector
 
 __version__ = "0.1.0"
@@ -52,6 +52,7 @@ _HOME = {
     "Verdict": "records",
     "VideoInfo": "records",
     "VideoResult": "records",
+    "annotate_video": "scan",
     "explain_video": "scan",
     "scan_folder": "scan",
     "scan_video": "scan",
@@ -80,6 +81,7 @@ __all__ = [
     "VideoInfo",
     "VideoResult",
     "__version__",
+    "annotate_video",
     "evaluate_detector",
     "explain_video",
     "prepare_corpus",

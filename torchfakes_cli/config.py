@@ -256,6 +256,8 @@ class TrainConfig:
         augment: ``none``, ``light`` or ``strong``.
         ramp: share of the training over which what destroys detail grows to its full strength.
         ranking: weight of the loss that wants a fake to score above the real face it came with.
+        mask_loss: weight of the loss that wants every place of a picture to tell whether it was manipulated, where that
+            is known: in faces blended while training, and in fakes beside their originals.
         label_smoothing: the network is asked for this much less than certainty (0.1 asks for 0.05 and 0.95).
         ema: decay of the running average of the weights that is validated and kept; 0 for the weights themselves.
         precision: ``auto`` (bfloat16 where the machine computes in it), ``bf16``, ``fp16`` (on CUDA) or ``fp32``.
@@ -295,6 +297,7 @@ class TrainConfig:
     augment: str = "strong"
     ramp: float = 0.4
     ranking: float = 0.5
+    mask_loss: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.998
     precision: str = "auto"
@@ -341,6 +344,7 @@ class TrainConfig:
                 raise UsageError(f"the {words} must lie in [0, 1)")
         from_zero = {
             "weight of the ranking loss": self.ranking,
+            "weight of the mask loss": self.mask_loss,
             "radius of SAM": self.sam_rho,
             "minutes between two saves": self.save_minutes,
             "seed": self.seed,
@@ -375,6 +379,8 @@ class TrainConfig:
     def _check_combinations(self) -> None:
         if self.sampling == "plain" and self.ranking:
             raise UsageError("plain sampling has no couples to rank", advice="Give --ranking 0 with it.")
+        if self.sampling == "plain" and self.mask_loss:
+            raise UsageError("plain sampling doesn't know what was manipulated", advice="Give --mask-loss 0 with it.")
         if self.sampling == "plain" and self.self_blend:
             raise UsageError("plain sampling blends no faces", advice="Give --self-blend 0 with it.")
         if self.precision == "fp16" and self.sam_rho:
@@ -412,6 +418,7 @@ def train_recipe(name: str) -> TrainConfig:
         self_blend=0.0,
         augment="none",
         ranking=0.0,
+        mask_loss=0.0,
         ema=0.0,
     )
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ def rows(table: Path) -> list[list[str]]:
         return list(csv.reader(file, strict=True))
 
 
-def wait_for_rows(table: Path, count: int) -> None:
+def wait_for_rows(process: subprocess.Popen[bytes], table: Path, count: int) -> None:
+    """Until there are more rows than that, or the batch is done."""
     deadline = time.monotonic() + 60
-    while not table.exists() or table.read_bytes().count(b"\n") <= count:
+    while process.poll() is None and (not table.exists() or table.read_bytes().count(b"\n") <= count):
         assert time.monotonic() < deadline, "no row in a minute"
         time.sleep(0.02)
 
@@ -47,20 +49,26 @@ def test_rows_survive_every_end(clips: Path, model: Path, tmp_path: Path, kind: 
     results.parent.mkdir()
     command = [*COMMAND, str(clips), "-o", str(results), "--model", str(model), "--frames", "4"]
     moments = random.Random(kind)
-    before = 0
+    before = killed = 0
     for number in range(ROUNDS):
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         ) as process:
             # Each third time while it starts, whatever it is doing then; else while rows are written.
             if number % 3:
-                wait_for_rows(results, before + 1)
+                wait_for_rows(process, results, before + 1)
             time.sleep(moments.uniform(0, 1 if number % 3 else 5))
-            os.killpg(process.pid, getattr(signal, kind))
+            killed += process.poll() is None
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, getattr(signal, kind))
         paths = [row[0] for row in rows(results)[1:]]
         assert len(set(paths)) == len(paths) >= before
         before = len(paths)
-    assert before > 0
+        if before >= CLIPS:  # a fast machine is done before all rounds are
+            shutil.rmtree(results.parent)
+            results.parent.mkdir()
+            before = 0
+    assert killed > ROUNDS // 2
     assert subprocess.run(command, capture_output=True, check=False).returncode == 3  # one clip is broken
     header, *body = rows(results)
     assert sorted(row[0] for row in body) == sorted(str(path) for path in clips.glob("*.mp4"))

@@ -1,4 +1,4 @@
-"""A scan takes no more memory for two hours than for ten seconds."""
+"""A scan takes no more memory for two hours than for ten seconds, nor does drawing over a longer clip."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.clips import barcode_frames, write_clip
 from tests.torture import write_set
 from tests.usage import TELLS_MEMORY, usage_of
+from torchfakes_cli.video import probe
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,3 +32,15 @@ def test_peak_memory_does_not_grow_with_length(model: Path, tmp_path: Path) -> N
     two_hours = peak_memory(clip, model)
     sys.stdout.write(f"\npeak memory: {two_hours:.0f} MiB for two hours, {ten_seconds:.0f} for ten seconds of it\n")
     assert two_hours <= 1.1 * ten_seconds
+
+
+def test_annotating_takes_no_more_memory_for_a_longer_clip(model: Path, tmp_path: Path) -> None:
+    lengths = {"short": 150, "long": 3000}
+    peaks = {}
+    for name, count in lengths.items():
+        clip = write_clip(tmp_path / f"{name}.mp4", barcode_frames(count, (640, 360)))
+        out = tmp_path / f"{name}.out.mp4"
+        peaks[name] = peak_memory(clip, model, "--frames", "4", "--annotate", str(out))
+        assert probe(out).frame_count == count
+    sys.stdout.write(f"\npeak memory: {peaks['long']:.0f} MiB for 100 s, {peaks['short']:.0f} for 5 s\n")
+    assert peaks["long"] <= 1.05 * peaks["short"]

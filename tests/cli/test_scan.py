@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from torchfakes_cli.cli import app
 from torchfakes_cli.report import TIMELINE_COLUMNS
+from torchfakes_cli.video import probe
 
 
 def scan(*arguments: str | Path) -> Result:
@@ -234,3 +235,30 @@ def test_names_that_look_like_options_follow_two_dashes(clips: Path, monkeypatch
     ended = scan("--", "-x.mp4")
     assert ended.exit_code == 1
     assert "-x.mp4: no such file" in ended.stderr
+
+
+def test_annotate_draws_over_one_video(clips: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    ended = scan(clips / "face.mp4", "--model", model, "--frames", 4, "--annotate", out, "--json")
+    assert ended.exit_code == 0
+    assert json.loads(ended.stdout)["verdict"] == "fake"
+    assert f"annotated clip: {out}" in ended.stderr
+    assert probe(out).frame_count == 6
+    for wrong, told in (
+        ([clips, "--annotate", out], "single file"),
+        ([clips / "face.mp4", "--annotate", clips / "face.mp4", "--force"], "is the clip itself"),
+        ([clips / "face.mp4", "--annotate", tmp_path / "out.gif"], "MP4 or MOV"),
+        ([clips / "face.mp4", "--annotate", tmp_path / "new.mp4", "-o", tmp_path / "new.mp4"], "one file"),
+    ):
+        ended = scan(*wrong, "--model", model)
+        assert ended.exit_code == 2
+        assert told in ended.stderr
+
+
+def test_annotate_replaces_no_other_file(clips: Path, model: Path) -> None:
+    before = (clips / "empty.mp4").read_bytes()
+    ended = scan(clips / "face.mp4", "--model", model, "--annotate", clips / "empty.mp4")
+    assert ended.exit_code == 1
+    assert "--force" in ended.stderr
+    assert not ended.stdout  # it is told before the scan
+    assert (clips / "empty.mp4").read_bytes() == before

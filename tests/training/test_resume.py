@@ -94,7 +94,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "sgd", "sam_rho": 0.05, "learning_rate": 0.01},
+        {"optimizer": "sgd", "sam_rho": 0.05, "learning_rate": 0.01, "mask_loss": 0.5},
         {"optimizer": "adam", "micro_batch": 2, "schedule": "linear", "precision": "fp32"},
         {"ema": 0.0, "sampling": "plain", "ranking": 0.0, "self_blend": 0.0, "layer_decay": 0.7},
         {"freeze": 3, "freeze_epochs": 1, "label_smoothing": 0.1, "workers": 1},

@@ -237,7 +237,9 @@ def test_too_little_memory_halves_the_micro_batch() -> None:
 def test_the_origins_recipe_is_plain_transfer_learning() -> None:
     origin = train_recipe("origin")
     assert (origin.start, origin.epochs, origin.batch, origin.augment) == ("vggface2", 80, 16, "none")
-    assert not any((origin.ranking, origin.ema, origin.self_blend, origin.sam_rho, origin.label_smoothing))
+    assert not any(
+        (origin.ranking, origin.mask_loss, origin.ema, origin.self_blend, origin.sam_rho, origin.label_smoothing)
+    )
     assert origin.sampling == "plain"
     with pytest.raises(UsageError, match="no recipe"):
         train_recipe("best")
@@ -246,7 +248,8 @@ def test_the_origins_recipe_is_plain_transfer_learning() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"sampling": "plain"}, {"precision": "fp16", "sam_rho": 0.1}, {"resume": True, "force": True},
+        {"sampling": "plain"}, {"sampling": "plain", "ranking": 0.0, "self_blend": 0.0, "mask_loss": 1.0},
+        {"precision": "fp16", "sam_rho": 0.1}, {"resume": True, "force": True},
         {"micro_batch": 3}, {"freeze": 9}, {"track": ("mlflow",)}, {"layer_decay": 0.0}, {"optimizer": "lion"},
         {"label_smoothing": 1.0}, {"save_minutes": math.nan}, {"freeze_epochs": 0}, {"schedule": "step"},
     ],

@@ -68,6 +68,7 @@ class _Output:
     report: str | None
     force: bool
     profile: bool
+    annotate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,16 @@ def scan_command(
             show_default=False,
         ),
     ] = None,
+    annotate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_OUTPUT,
+            help="Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
+            "For one video.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         str | None,
         typer.Option(
@@ -170,7 +181,7 @@ def scan_command(
         typer.Option(
             "--force",
             rich_help_panel=_OUTPUT,
-            help="Replace an existing file in the way of a CSV or a report, and start a batch over.",
+            help="Replace an existing file in the way of a CSV, a report or a clip, and start a batch over.",
         ),
     ] = False,
     json: Annotated[
@@ -228,9 +239,11 @@ def scan_command(
             memory_limit=memory_limit,
             hwaccel=hwaccel,
         )
-        results = _Output(json, quiet, output, timelines, report, force, profile)
+        results = _Output(json, quiet, output, timelines, report, force, profile, annotate)
         search = _Search(recursive, include or [], exclude or [])
         single = len(paths) == 1 and not listed and not Path(paths[0]).is_dir()
+        if annotate and not single:
+            raise UsageError("--annotate draws over one video: give the path of a single file")
         code = _scan(paths, None if single else search, config, model, results, fail_on_fake=fail_on_fake)
     raise typer.Exit(code)
 
@@ -276,7 +289,7 @@ def _time_of_ended_processes() -> float | None:
 
 def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
     from torchfakes_cli.cli.reports import check_pages, command_line, page_of_one
-    from torchfakes_cli.report import check_timeline_targets, write_timeline
+    from torchfakes_cli.report import check_clip_target, check_timeline_targets, write_timeline
     from torchfakes_cli.scan import Pages, failed
 
     if output.path and output.timelines:
@@ -285,6 +298,10 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     page = page_of_one(output.report, path, place)
     if place and os.path.lexists(path):
         check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
+    if output.annotate:
+        if place and os.path.realpath(output.annotate) == os.path.realpath(place):
+            raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
+        check_clip_target(output.annotate, path, force=output.force)
     if page and os.path.lexists(path):
         check_pages([page], force=output.force)
     try:
@@ -305,9 +322,23 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     _warn(result, screen)
     if place:
         screen.note(f"timeline: {place}")
+    if output.annotate:
+        _annotate(result, output.annotate, scanner, screen, force=output.force)
     if page:
         screen.note(f"report: {page}")
     return Counter(_outcome(result))
+
+
+def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
+    from torchfakes_cli.scan import annotate_video
+
+    with screen.progress(Path(out).name) as advance:
+        notes = annotate_video(
+            result.path, result, out, policy=scanner.policy, config=scanner.config, force=force, progress=advance
+        )
+    for note in notes:
+        screen.warning(f"{out}: {note}")
+    screen.note(f"annotated clip: {out}")
 
 
 def _scan_many(

@@ -233,6 +233,14 @@ def train_command(
             help="Weight of the loss that wants a fake to score above the real face it came with.",
         ),
     ] = _DEFAULT.ranking,
+    mask_loss: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            rich_help_panel=_RATE,
+            help="Weight of the loss that wants the network to tell where a face was manipulated, where that is known.",
+        ),
+    ] = _DEFAULT.mask_loss,
     label_smoothing: Annotated[
         float, typer.Option(metavar="SHARE", rich_help_panel=_RATE, help="Ask for so much less than certainty.")
     ] = _DEFAULT.label_smoothing,

@@ -138,9 +138,17 @@ class InceptionResnetV1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N×3×S×S float, S of 75 or more, to N×outputs."""
+        return self.judge(self.map_features(x))
+
+    def map_features(self, x: Tensor) -> Tensor:
+        """N×3×S×S to a map of N×896×H×W, 8×8 for S of 160: what was found where in the picture."""
         x = self.maxpool_3a(self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(x))))
         x = self.repeat_1(self.conv2d_4b(self.conv2d_4a(self.conv2d_3b(x))))
-        x = self.repeat_2(self.mixed_6a(x))
+        found: Tensor = self.repeat_2(self.mixed_6a(x))
+        return found
+
+    def judge(self, x: Tensor) -> Tensor:
+        """The map of features to N×outputs."""
         x = self.block8(self.repeat_3(self.mixed_7a(x)))
         features = self.last_linear(self.dropout(self.avgpool_1a(x).flatten(1)))
         found: Tensor = self.logits(self.last_bn(features))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torchfakes_cli.report.batch_csv import BATCH_COLUMNS, BatchCsv, check_batch_target
 from torchfakes_cli.report.batch_state import Stamp
+from torchfakes_cli.report.clip_file import check_clip_target
 from torchfakes_cli.report.explanation import REGION_COLUMNS, check_explanation_target, write_explanation
 from torchfakes_cli.report.json_document import SCHEMA, result_to_json
 from torchfakes_cli.report.timeline_csv import TIMELINE_COLUMNS, check_timeline_targets, write_timeline
@@ -16,6 +17,7 @@ __all__ = [
     "BatchCsv",
     "Stamp",
     "check_batch_target",
+    "check_clip_target",
     "check_explanation_target",
     "check_timeline_targets",
     "result_to_json",

@@ -36,7 +36,7 @@ def check_folder(path: Path, advice: str) -> None:
     Raises:
         OutputError: the folder is missing or can't be written.
     """
-    trial = _temporary_beside(path)
+    trial = temporary_beside(path)
     try:
         with trial.open("x"):
             pass
@@ -159,7 +159,7 @@ def write_whole(path: Path, content: str | bytes, temporary: Path | None = None)
         _write_through(path, data)
         return
     target = Path(os.path.realpath(path))
-    temporary = temporary or _temporary_beside(target)
+    temporary = temporary or temporary_beside(target)
     try:
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
@@ -180,6 +180,7 @@ def _write_through(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from error
 
 
-def _temporary_beside(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
+    """A path in the same folder that nobody else has, to be written and then renamed."""
     # Short, whatever the length of the final name, and hidden from a scan of the folder.
     return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torchfakes_cli.scan.annotate import annotate_video
     from torchfakes_cli.scan.batch import failed, scan_files, scan_folder, settings_digest, stamp_of, unreadable_folder
     from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
     from torchfakes_cli.scan.explain import explain_video, explain_with
@@ -25,6 +26,7 @@ _HOME = {
     "Policy": "verdict",
     "Progress": "pipeline",
     "Scanner": "pipeline",
+    "annotate_video": "annotate",
     "explain_video": "explain",
     "explain_with": "explain",
     "explanation_place": "places",
@@ -50,6 +52,7 @@ __all__ = [
     "Policy",
     "Progress",
     "Scanner",
+    "annotate_video",
     "explain_video",
     "explain_with",
     "explanation_place",

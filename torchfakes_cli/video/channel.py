@@ -1,6 +1,7 @@
 """What the scanning process and the decoding process share: messages, the connection, and memory for pictures.
 
-A request from the scanning process is answered by exactly one ``Opened``, ``Described``, ``Started`` or ``Failed``.
+A request from the scanning process is answered by exactly one ``Opened``, ``Described``, ``Started``, ``SoundAdded`` or
+``Failed``.
 After ``Started`` come ``Picture`` messages, and ``Ended`` or ``Failed`` closes them. ``Progress`` may come at any time.
 """
 
@@ -61,9 +62,18 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Asks for frames of the open file."""
+    """Asks for frames of the open file; None for all of them."""
 
-    sampling: SamplingConfig
+    sampling: SamplingConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddSound:
+    """Asks for the open file's sound to be added to a clip; see ``VideoReader.add_sound``. The paths are absolute."""
+
+    silent: str
+    target: str
+    container: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,14 @@ class Described:
 @dataclass(frozen=True, slots=True)
 class Started:
     """Frames will follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoundAdded:
+    """Whether there is a new file with sound, and what a user should know of the sound."""
+
+    added: bool
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.runs import DecodeSettings, Decoding
 from torchfakes_cli.video.sampling import choose_frames, nearest_frames
+from torchfakes_cli.video.sound import add_sound
 from torchfakes_cli.video.survey import survey
 
 if TYPE_CHECKING:
@@ -117,13 +118,46 @@ class VideoReader:
         """
         return self._start(nearest_frames(self._survey.index.times_s, times_s), first=0, neighbours=False)
 
-    def _start(self, wanted: NDArray[np.int64], *, first: int, neighbours: bool) -> Iterator[Frame]:
+    def every_frame(self) -> Iterator[Frame]:
+        """Decodes all frames, lazily and in order of presentation.
+
+        Returns:
+            An iterator over each frame once. What can't be decoded is left out, and the report tells how much that is.
+        """
+        return self._start(np.arange(len(self._survey.index)), first=0, neighbours=False, needed_share=0.0)
+
+    def add_sound(self, silent: str, target: str, container: str) -> tuple[bool, list[str]]:
+        """Writes a clip of pictures alone, whose first is at its time 0, again with this file's sound.
+
+        Args:
+            silent: path of the clip.
+            target: path of the new file, which is replaced.
+            container: ``mp4`` or ``mov``.
+
+        Returns:
+            Whether there is a new file with sound, and what a user should know of the sound.
+
+        Raises:
+            MediaError: this file can't be opened any more.
+        """
+        return add_sound(
+            silent,
+            self._path,
+            target,
+            first_s=self._survey.index.first_s,
+            container=container,
+            on_packet=self._settings.on_packet or (lambda: None),
+        )
+
+    def _start(
+        self, wanted: NDArray[np.int64], *, first: int, neighbours: bool, needed_share: float = 0.5
+    ) -> Iterator[Frame]:
         run = Decoding(self._path, self._survey, first=first, neighbours=neighbours, settings=self._settings)
-        generator = self._deliver(wanted, run)
+        generator = self._deliver(wanted, run, needed_share)
         self._running.append(generator)
         return generator
 
-    def _deliver(self, wanted: NDArray[np.int64], run: Decoding) -> Generator[Frame, None, None]:
+    def _deliver(self, wanted: NDArray[np.int64], run: Decoding, needed_share: float) -> Generator[Frame, None, None]:
         places, repeats = np.unique(wanted, return_counts=True)
         again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
         delivered = 0
@@ -137,7 +171,7 @@ class VideoReader:
                     yield frame
         finally:
             self._report = _report(len(wanted), delivered, run)
-        if delivered * 2 < len(wanted):
+        if len(wanted) and (not delivered or delivered < needed_share * len(wanted)):
             raise DecodeError(
                 f"only {delivered} of {len(wanted)} frames could be decoded",
                 path=self._path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import av
 import numpy as np
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-    from torchfakes_cli.video.opening import OpenVideo
+StreamT = TypeVar("StreamT", bound="Stream")
 
 #: Read errors in a row after which the rest of a file is given up.
 _READ_ERRORS_LIMIT = 8
@@ -61,6 +62,7 @@ class FrameIndex:
         measured_fps: frames a second over the whole stream; None where that tells nothing.
         end_position: byte in the file where the last packet ends; 0 where unknown.
         read_errors: how often reading failed.
+        first_s: the first frame's time on the clock that the file's sound goes by, too; None where none is known.
     """
 
     times_s: NDArray[np.float64]
@@ -72,6 +74,7 @@ class FrameIndex:
     measured_fps: Fraction | None
     end_position: int
     read_errors: int
+    first_s: float | None
 
     def __len__(self) -> int:
         return len(self.times_s)
@@ -87,27 +90,29 @@ class FrameIndex:
         return len(self.leading)
 
 
-class PacketReader:
+class PacketReader(Generic[StreamT]):
     """Iterates over the packets of a stream that hold data, past errors where the file can be read on.
 
     Args:
-        video: to read.
+        demux: begins to read, or goes on after an error.
         on_packet: called for every packet, a sign of progress.
 
     Attributes:
         errors: how often reading failed.
     """
 
-    def __init__(self, video: OpenVideo, on_packet: Callable[[], None] | None = None) -> None:
-        self._video = video
+    def __init__(
+        self, demux: Callable[[], Iterator[Packet[StreamT]]], on_packet: Callable[[], None] | None = None
+    ) -> None:
+        self._demux = demux
         self._on_packet = on_packet
         self.errors = 0
 
-    def __iter__(self) -> Iterator[Packet[VideoStream]]:
+    def __iter__(self) -> Iterator[Packet[StreamT]]:
         in_a_row = 0
         while in_a_row <= _READ_ERRORS_LIMIT:
             try:
-                for packet in self._video.container.demux(self._video.stream):
+                for packet in self._demux():
                     if self._on_packet is not None:
                         self._on_packet()
                     if packet.size:
@@ -158,15 +163,19 @@ class IndexBuilder:
         numbers = np.flatnonzero(np.frombuffer(self._shown, dtype=np.bool_))
         stamps: NDArray[np.int64] | None = None
         line = pts
+        first_s: float | None = None
         if self._pts_trusted(stream, container_format):
             ahead = _JUMP_AHEAD_S / tick if container_format in _CLOCK_FORMATS else np.inf
             line = _without_jumps(pts, key, max(1, round(frame_s / tick)), ahead)
             numbers, ticks = _in_presentation_order(numbers, line)
             times = (ticks - ticks[:1]) * tick
+            if line is pts and len(ticks):
+                first_s = int(ticks[0]) * tick
             stamps = pts[numbers] if line is pts or _distinct(pts[numbers], share=1) else None
         elif self._dts_trusted():
             ticks = np.sort(np.frombuffer(self._dts, dtype=np.int64)[numbers])
             times = (ticks - ticks[:1]) * tick
+            first_s = int(ticks[0]) * tick if len(ticks) else None
         else:
             times = np.arange(len(numbers)) * frame_s
         entries, leading = _entries(line, key)
@@ -183,6 +192,7 @@ class IndexBuilder:
             measured_fps=_rate(times),
             end_position=self._end_position,
             read_errors=read_errors,
+            first_s=first_s,
         )
 
     def _pts_trusted(self, stream: VideoStream, container_format: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torchfakes_cli.errors import DecoderCrashError, TorchfakesError
 from torchfakes_cli.records import DecodeReport, FileFacts, Frame, VideoInfo
 from torchfakes_cli.video.channel import (
+    AddSound,
     Describe,
     Described,
     Ended,
@@ -19,6 +20,7 @@ from torchfakes_cli.video.channel import (
     Release,
     Sample,
     SampleAt,
+    SoundAdded,
     Started,
     Stop,
     WorkerSettings,
@@ -29,11 +31,15 @@ from torchfakes_cli.video.process import STOP_S, DecodingProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from os import PathLike
+    from pathlib import Path
     from types import TracebackType
 
     from torchfakes_cli.config import SamplingConfig
 
 _Answer = TypeVar("_Answer")
+
+#: Bytes that a disk takes in a second, at least.
+_DISK_BYTES_PER_S = 5_000_000
 
 #: Seconds of work that each frame of a file may add to the time in which all of it must be decoded. It is a backstop
 #: against files made to be slow: an 8K frame on an old core takes about half of it.
@@ -209,14 +215,38 @@ class IsolatedReader(Dialogue):
         """
         return self._start(SampleAt(tuple(times_s)))
 
+    def every_frame(self) -> Iterator[Frame]:
+        """Decodes all frames in order of presentation, as ``VideoReader.every_frame`` does."""
+        return self._start(Sample(None))
+
     def _start(self, request: Sample | SampleAt) -> Iterator[Frame]:
         self.close()
         self._stopped.clear()
-        patience = Patience(self._timeout_s, self._timeout_s + FRAME_S * (self._info.frame_count or 0))
+        patience = Patience(self._timeout_s, self._timeout_s + self._work_s)
         started = self._ask(request, patience)
         assert isinstance(started, Started), "what is asked of the process has one kind of answer"
         self._running = True
         return self._pictures(patience)
+
+    def add_sound(self, silent: Path, target: Path, container: str) -> tuple[bool, tuple[str, ...]]:
+        """Writes a clip of pictures alone again with this file's sound, as ``VideoReader.add_sound`` does.
+
+        No iterator may be running.
+
+        Raises:
+            TorchfakesError: the process failed at it; what there is of the new file is of no use.
+        """
+        self._stopped.clear()
+        # While the file is put in order at the end there is no sign of progress.
+        order_s = silent.stat().st_size / _DISK_BYTES_PER_S
+        patience = Patience(self._timeout_s + order_s, self._timeout_s + order_s + self._work_s)
+        answer = self._ask(AddSound(str(silent.absolute()), str(target.absolute()), container), patience)
+        assert isinstance(answer, SoundAdded), "what is asked of the process has one kind of answer"
+        return answer.added, answer.notes
+
+    @property
+    def _work_s(self) -> float:
+        return FRAME_S * (self._info.frame_count or 0)
 
     def stop(self) -> None:
         """Ends the iterator soon, from whichever thread: what waits for its next frame doesn't get one."""

@@ -109,7 +109,7 @@ class SpanDecoder:
         self._skipping = context.name in _SKIPPING_DECODERS and not careful
         self._needed = {int(index.packets[place]) for place in places}
         self._finder = _PlaceFinder(index.stamps)
-        self._packets = enumerate(PacketReader(video, on_packet))
+        self._packets = enumerate(PacketReader(lambda: video.container.demux(video.stream), on_packet))
 
     def frames(self, span: Span) -> Generator[tuple[int, VideoFrame], None, None]:
         """Decodes a stretch that begins after the one before; what comes, as (place, frame), in order.

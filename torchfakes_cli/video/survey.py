@@ -69,7 +69,7 @@ def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = Non
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
     """
     with open_video(path) as video:
-        packets = PacketReader(video, on_packet)
+        packets = PacketReader(lambda: video.container.demux(video.stream), on_packet)
         builder = IndexBuilder()
         first: VideoFrame | None = None
         for packet in packets:

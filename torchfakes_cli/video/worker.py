@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torchfakes_cli.errors import DecodeError, TooLargeError, TorchfakesError
 from torchfakes_cli.video.channel import (
     SLOTS,
+    AddSound,
     Describe,
     Described,
     Ended,
@@ -26,6 +27,7 @@ from torchfakes_cli.video.channel import (
     Release,
     Sample,
     SampleAt,
+    SoundAdded,
     Started,
     Stop,
     WorkerSettings,
@@ -83,7 +85,7 @@ class _Worker:
         self._connection = connection
         self._memory = memory
         self._settings = settings
-        self._requests: SimpleQueue[tuple[Open | Describe | Sample | SampleAt, Slots]] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Open | Describe | Sample | SampleAt | AddSound, Slots]] = SimpleQueue()
         self._reader: VideoReader | None = None
         self._path = ""
         self._progress_at = 0.0
@@ -103,6 +105,8 @@ class _Worker:
                     self._open(request)
                 elif isinstance(request, Describe):
                     self._describe(request)
+                elif isinstance(request, AddSound):
+                    self._add_sound(request)
                 else:
                     self._sample(request, slots)
             except TorchfakesError as error:
@@ -166,6 +170,8 @@ class _Worker:
         with self._reader as reader:
             if isinstance(request, SampleAt):
                 frames = reader.frames_at(request.times_s)
+            elif request.sampling is None:
+                frames = reader.every_frame()
             else:
                 frames = reader.frames(request.sampling)
             self._send(Started())
@@ -177,6 +183,11 @@ class _Worker:
                 self._memory.write(slot, frame.pixels)
                 self._send(Picture(frame.time_s, frame.index, slot, height, width, frame.damaged, reader.report))
         self._send(Ended(reader.report))
+
+    def _add_sound(self, request: AddSound) -> None:
+        assert self._reader is not None, "a file is opened before its sound is asked for"
+        added, notes = self._reader.add_sound(request.silent, request.target, request.container)
+        self._send(SoundAdded(added, tuple(notes)))
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(

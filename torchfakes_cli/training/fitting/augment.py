@@ -6,7 +6,7 @@ What differs between the two must be the manipulation alone: ``Augmentation`` is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -80,6 +80,23 @@ class Augmentation:
             noise_seed=int(rng.integers(1 << 31)),
         )
 
+    def place(self, mask: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+        """Bring a mask over a crop to where its places lie in the result of ``apply``.
+
+        Args:
+            mask: S×S, of the crop's size.
+            size: side of the result.
+
+        Returns:
+            size×size, each place the mean of what it covers.
+        """
+        part = cv2.resize(np.ascontiguousarray(self._kept(mask)), (size, size), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.flip(part, 1) if self.flip else part, np.float32)
+
+    def _kept(self, crop: NDArray[Any]) -> NDArray[Any]:
+        left, top, kept = (round(share * crop.shape[0]) for share in self.window)
+        return crop[top : top + kept, left : left + kept]
+
     @staticmethod
     def tone_of_nothing() -> tuple[float, float, float, float, float]:
         """The tone that changes nothing."""
@@ -95,9 +112,7 @@ class Augmentation:
         Returns:
             size×size×3 uint8.
         """
-        side = crop.shape[0]
-        left, top, kept = (round(share * side) for share in self.window)
-        picture = resize_crop(np.ascontiguousarray(crop[top : top + kept, left : left + kept]), size)
+        picture = resize_crop(np.ascontiguousarray(self._kept(crop)), size)
         if self.flip:
             picture = np.asarray(cv2.flip(picture, 1), np.uint8)
         if self.tone != self.tone_of_nothing():

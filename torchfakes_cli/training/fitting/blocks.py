@@ -12,7 +12,8 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "stem": ("conv2d_1a", "conv2d_2a", "conv2d_2b", "conv2d_3b", "conv2d_4a", "conv2d_4b"),
     "repeat_1": ("repeat_1",),
     "mixed_6a": ("mixed_6a",),
-    "repeat_2": ("repeat_2",),
+    # The second one is there in training alone, see ``localise``.
+    "repeat_2": ("repeat_2", "mask_head"),
     "mixed_7a": ("mixed_7a",),
     "repeat_3": ("repeat_3",),
     "block8": ("block8",),
@@ -23,8 +24,9 @@ BLOCKS: dict[str, tuple[str, ...]] = {
 
 def block_modules(network: nn.Module) -> Iterator[tuple[str, list[nn.Module]]]:
     """Each block's name and modules, from the picture to the logit."""
+    present = dict(network.named_children())
     for name, children in BLOCKS.items():
-        yield name, [network.get_submodule(child) for child in children]
+        yield name, [present[child] for child in children if child in present]
 
 
 def block_parameters(network: nn.Module) -> dict[str, list[nn.Parameter]]:

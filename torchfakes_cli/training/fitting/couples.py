@@ -25,9 +25,9 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
 from torchfakes_cli.training.fitting.augment import Augmentation, Level
-from torchfakes_cli.training.fitting.data import MAX_REDRAWS, Drawn, nothing_drawn
+from torchfakes_cli.training.fitting.data import MASK_SIZE, MAX_REDRAWS, Drawn, nothing_drawn
 from torchfakes_cli.training.fitting.decoded import DecodedCrops
-from torchfakes_cli.training.fitting.masks import blending_mask
+from torchfakes_cli.training.fitting.masks import Mask, blending_mask
 from torchfakes_cli.training.fitting.self_blend import Portrait, blend, self_blend
 
 #: Share of the self-blended fakes whose face comes from another person.
@@ -40,6 +40,11 @@ FAVOURED_ODDS = 3.0
 PARTIAL_SHARE = 0.5
 #: Of all that the fake changed, such a part must show at least this share.
 MIN_SHOWN = 0.2
+#: Grey levels by which a fake differs from its original, averaged over a place: up to the first it is what encoding the
+#: two apart makes of one picture, from the second on the place was manipulated.
+SAME, MANIPULATED = 2.0, 8.0
+#: The mask of a fake of which nobody knows what was manipulated; of any size.
+UNKNOWN: Mask = np.full((MASK_SIZE, MASK_SIZE), np.nan, np.float32)
 #: Of a couple.
 LABELS = torch.tensor([[0.0], [1.0]])
 
@@ -128,19 +133,22 @@ class CoupleDataset(Dataset[Drawn]):
         error: DataError | None = None
         for passed_over in range(MAX_REDRAWS):
             try:
-                return Drawn(self._couple(rng, number), LABELS, passed_over, None)
+                pictures, masks = self._couple(rng, number)
             except DataError as unreadable:
                 error = unreadable
+            else:
+                return Drawn(pictures, LABELS, masks, passed_over, None)
         return nothing_drawn(LABELS, self._input_size, error)
 
-    def _couple(self, rng: np.random.Generator, number: int) -> Tensor:
+    def _couple(self, rng: np.random.Generator, number: int) -> tuple[Tensor, Tensor]:
+        """The pictures, and their masks."""
         ramp = self.config.ramp * self.couples
         strength = 1.0 if ramp <= 0 else min(1.0, number / ramp)
         if self._fakes is None or rng.random() < self.config.self_blend:
             row, method = self._reals.draw(rng)
             # A donor from the same collection has the same kind of light and colour, as a face swapper would choose.
             donor = self._donor(row, method, rng) if rng.random() < DONOR_SHARE else None
-            real, fake = self_blend(self._portrait(row), rng, donor, strength)
+            real, fake, mask = self_blend(self._portrait(row), rng, donor, strength)
         else:
             row, _ = self._fakes.draw(rng)
             fake = self._crops.read(row)
@@ -149,11 +157,15 @@ class CoupleDataset(Dataset[Drawn]):
                 real = original.pixels
                 if rng.random() < PARTIAL_SHARE and real.shape == fake.shape:
                     fake = _partly_shown(original, fake, rng)
+                mask = manipulated(real, fake) if real.shape == fake.shape else UNKNOWN
             else:
                 real = self._crops.read(self._moving.draw(rng)[0])
+                mask = UNKNOWN
         changes = Augmentation.draw(cast(Level, self.config.augment), rng, strength)
         size = self._input_size
-        return torch.from_numpy(np.stack([changes.apply(real, size), changes.apply(fake, size)]))
+        pictures = np.stack([changes.apply(real, size), changes.apply(fake, size)])
+        masks = np.stack([np.zeros((MASK_SIZE, MASK_SIZE), np.float32), changes.place(mask, MASK_SIZE)])
+        return torch.from_numpy(pictures), torch.from_numpy(masks)
 
     def _donor(self, row: int, method: int, rng: np.random.Generator) -> Portrait | None:
         """Someone else's face, if a few draws find one."""
@@ -165,6 +177,23 @@ class CoupleDataset(Dataset[Drawn]):
 
     def _portrait(self, row: int) -> Portrait:
         return Portrait(self._crops.read(row), self._landmarks[row])
+
+
+def manipulated(original: NDArray[np.uint8], fake: NDArray[np.uint8]) -> Mask:
+    """Where a fake differs from its original.
+
+    Args:
+        original: S×S×3 uint8.
+        fake: of the same place, S×S×3.
+
+    Returns:
+        A mask of S×S, 0 to 1, which changes smoothly.
+    """
+    side = original.shape[0]
+    places = (max(1, min(side, 2 * MASK_SIZE)),) * 2
+    differs = cv2.resize(cv2.absdiff(original, fake), places, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32)
+    mask = np.clip((differs - SAME) / (MANIPULATED - SAME), 0, 1)
+    return np.asarray(cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _partly_shown(original: Portrait, fake: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

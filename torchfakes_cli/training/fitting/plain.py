@@ -14,7 +14,7 @@ from torchfakes_cli.config import DEFAULT_INPUT_SIZE, TrainConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import FAKE
 from torchfakes_cli.training.fitting.augment import Augmentation, Level
-from torchfakes_cli.training.fitting.data import MAX_REDRAWS, Drawn, nothing_drawn
+from torchfakes_cli.training.fitting.data import MAX_REDRAWS, Drawn, nothing_drawn, unknown_masks
 from torchfakes_cli.training.fitting.decoded import DecodedCrops
 
 
@@ -61,7 +61,7 @@ class PlainDataset(Dataset[Drawn]):
             ramp = self.config.ramp * self.crops
             strength = 1.0 if ramp <= 0 else min(1.0, number / ramp)
             picture = Augmentation.draw(cast(Level, self.config.augment), rng, strength).apply(crop, self._input_size)
-            return Drawn(torch.from_numpy(picture)[None], label, passed_over, None)
+            return Drawn(torch.from_numpy(picture)[None], label, unknown_masks(label), passed_over, None)
         return nothing_drawn(label, self._input_size, error)
 
     def _row(self, number: int) -> int:

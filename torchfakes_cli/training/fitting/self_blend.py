@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.faces.outline import Points
-from torchfakes_cli.training.fitting.masks import blending_mask
+from torchfakes_cli.training.fitting.masks import Mask, blending_mask
 
 Picture = NDArray[np.uint8]
 
@@ -42,8 +42,8 @@ class Portrait:
 
 def self_blend(
     target: Portrait, rng: np.random.Generator, donor: Portrait | None = None, strength: float = 1.0
-) -> tuple[Picture, Picture]:
-    """Make a fake from a genuine face, and the genuine picture to compare it with.
+) -> tuple[Picture, Picture, Mask]:
+    """Make a fake from a genuine face, the genuine picture to compare it with, and where they differ.
 
     Args:
         target: whose picture it stays.
@@ -52,8 +52,8 @@ def self_blend(
         strength: 0 to 1, how subtle the fake may be: at 0 the source differs clearly and covers the face fully.
 
     Returns:
-        (real, fake), both of the target's shape. The real one got the same changes of colour and grain, unless only the
-        face was to differ in them.
+        (real, fake, mask), the pictures of the target's shape. The real one got the same changes of colour and grain,
+        unless only the face was to differ in them. The mask is S×S, 0 to 1.
     """
     base = target.pixels
     source = _nudged(base, rng) if donor is None else _match_colours(_carried_over(donor, target), base)
@@ -64,9 +64,10 @@ def self_blend(
     else:
         base = _refined(_restyled(base, rng, subtle), rng, subtle)
     opacity = 1.0 if donor is not None or rng.random() > strength else float(rng.choice(OPACITIES))
-    fake = blend(base, source, blending_mask(base.shape[0], target.landmarks, rng) * opacity)
+    mask = blending_mask(base.shape[0], target.landmarks, rng)
+    fake = blend(base, source, mask * opacity)
     # A coloured face in a grey picture would teach nothing.
-    return (_greyed(base), _greyed(fake)) if _is_grey(target.pixels) else (base, fake)
+    return (_greyed(base), _greyed(fake), mask) if _is_grey(target.pixels) else (base, fake, mask)
 
 
 def blend(base: Picture, source: Picture, mask: NDArray[np.float32]) -> Picture:

@@ -21,6 +21,7 @@ from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluation.known import TRAINED_ON, group_marks
+from torchfakes_cli.training.fitting.localise import Localising
 from torchfakes_cli.training.fitting.state import LOCAL
 
 #: Subtracted from and dividing RGB values for values from 0 to 1.
@@ -47,7 +48,15 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
     elif config.start != "scratch":
         state, parent = load_checkpoint(find_checkpoint(config.start))
         load_weights(network, state, config.start)
+    if config.mask_loss:
+        plain, network = network.state_dict(), training_network(config)
+        network.load_state_dict(plain, strict=False)
     return network, _first_header(config, recorded_margin(folder), parent, groups)
+
+
+def training_network(config: TrainConfig) -> nn.Module:
+    """A network with random weights, as a training needs it."""
+    return Localising(config.dropout) if config.mask_loss else build_network(config.dropout)
 
 
 def _first_header(config: TrainConfig, margin: float, parent: Header | None, groups: Iterable[str]) -> Header:

@@ -16,7 +16,6 @@ from torch import nn
 
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import save_checkpoint
-from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.scoring import choose_device
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
@@ -35,10 +34,11 @@ from torchfakes_cli.training.fitting.guards import check_duplicates, check_split
 from torchfakes_cli.training.fitting.interruption import uninterrupted
 from torchfakes_cli.training.fitting.journal import LOG, EpochRecord, validation_loss, write_log
 from torchfakes_cli.training.fitting.loading import TrainingCrops
+from torchfakes_cli.training.fitting.localise import detector_state
 from torchfakes_cli.training.fitting.memory import keeping_freed_memory, peak_memory_mb
 from torchfakes_cli.training.fitting.outcome import BEST, LAST, TrainProgress, TrainSummary, conclude
 from torchfakes_cli.training.fitting.processes import Processes, joined_processes, local_device
-from torchfakes_cli.training.fitting.start import starting_point
+from torchfakes_cli.training.fitting.start import starting_point, training_network
 from torchfakes_cli.training.fitting.state import STATE, Standing, Tally, check_same, load_state, save_state
 from torchfakes_cli.training.fitting.tracking import TRACK_EVERY, StepRecord, Tracker, check_trackers, open_trackers
 from torchfakes_cli.training.fitting.update import DivergedError, Update, Updater
@@ -111,7 +111,7 @@ class _Training:
         network, self.header = (
             starting_point(config, folder, train["group"])
             if saved is None
-            else (build_network(config.dropout), saved.header)
+            else (training_network(config), saved.header)
         )
         self.standing = Standing(run=secrets.token_hex(4)) if saved is None else saved.standing
         size = replace(config, input_size=self.header.picture_size)
@@ -191,7 +191,7 @@ class _Training:
             if batch.error is not None:
                 raise batch.error
             with uninterrupted():
-                update = self.updater.update(standing.step, batch.pictures, batch.labels)
+                update = self.updater.update(standing.step, batch.pictures, batch.labels, batch.masks)
                 self.average.follow(standing.step)
                 self._count(batch, update)
                 standing.tally.seconds = before + time.monotonic() - started
@@ -309,7 +309,7 @@ class _Training:
         """Write the averaged weights, calibrated on the validation rows: an interrupted run's are usable too."""
         training = {**self.header.training, "epoch": self.standing.epoch}
         header = calibrated(replace(self.header, training=training), rows)
-        save_checkpoint(self.out / name, portable_state(self.average.network), header)
+        save_checkpoint(self.out / name, detector_state(self.average.network), header)
 
     def _save_state(self) -> None:
         """Write what an interrupted training needs to go on."""

@@ -20,6 +20,7 @@ from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.training.fitting.blocks import block_parameters, gradient_norms, set_training
 from torchfakes_cli.training.fitting.compiling import compiled
 from torchfakes_cli.training.fitting.fast_convolution import quicken_convolutions
+from torchfakes_cli.training.fitting.localise import mask_loss
 from torchfakes_cli.training.fitting.losses import couple_loss
 from torchfakes_cli.training.fitting.memory import is_out_of_memory, release_memory
 from torchfakes_cli.training.fitting.optimise import build_optimizer, rate_factor, set_rate
@@ -130,13 +131,14 @@ class Updater:
             network = compiled(self.network, self.device, self.warn) if self.config.compile else self.network
             self._shared = self.processes.share(network, self.device)
 
-    def update(self, step: int, pictures: Tensor, labels: Tensor) -> Update:
+    def update(self, step: int, pictures: Tensor, labels: Tensor, masks: Tensor | None = None) -> Update:
         """Make one update.
 
         Args:
             step: from 0; decides the dropout together with the seed, so that a resumed training drops the same.
             pictures: N×S×S×3 uint8; N is even.
             labels: N×1, 0 and 1.
+            masks: N×M×M, see ``Batch``; None where the configuration gives them no weight.
 
         Raises:
             DivergedError: the loss or the gradient is no number any more.
@@ -144,10 +146,12 @@ class Updater:
         """
         pictures = pictures.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
+        if masks is not None:
+            masks = masks.to(self.device, non_blocking=True)
         self._set_rate(step)
         while True:
             try:
-                loss, right = self._gradients(step, pictures, labels)
+                loss, right = self._gradients(step, pictures, labels, masks)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -167,14 +171,14 @@ class Updater:
         self.scaler.update()
         return Update(loss, right, norm, block_norms)
 
-    def _gradients(self, step: int, pictures: Tensor, labels: Tensor) -> tuple[float, int]:
-        loss, right = self._backward(step, pictures, labels)
+    def _gradients(self, step: int, pictures: Tensor, labels: Tensor, masks: Tensor | None) -> tuple[float, int]:
+        loss, right = self._backward(step, pictures, labels, masks)
         if self.config.sam_rho:
             with at_the_worst_nearby(self.network, self.config.sam_rho):
-                self._backward(step, pictures, labels)
+                self._backward(step, pictures, labels, masks)
         return loss, right
 
-    def _backward(self, step: int, pictures: Tensor, labels: Tensor) -> tuple[float, int]:
+    def _backward(self, step: int, pictures: Tensor, labels: Tensor, masks: Tensor | None) -> tuple[float, int]:
         """Gradients of the batch's mean loss, summed over micro-batches; returns the loss and how many are right."""
         seeds = np.random.SeedSequence([self.config.seed, step, self.processes.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
@@ -188,8 +192,11 @@ class Updater:
             with self._gathering(last):
                 inputs = standardise(pictures[part], self.header.mean, self.header.scale, self.header.input_size)
                 with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                    logits = self._shared(inputs)
-                share = couple_loss(logits.float(), asked, self.config.ranking, self.config.label_smoothing)
+                    found = self._shared(inputs).float()
+                logits = found[:, :1]
+                share = couple_loss(logits, asked, self.config.ranking, self.config.label_smoothing)
+                if masks is not None and self.config.mask_loss:
+                    share = share + self.config.mask_loss * mask_loss(found[:, 1:], masks[part])
                 share = share * (len(asked) / len(labels))
                 self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
             loss += share.detach()

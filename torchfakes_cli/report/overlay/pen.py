@@ -1,0 +1,134 @@
+"""Lines and letters on a picture, at any size of it. Whatever lies outside of the picture is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from torchfakes_cli.records import Box
+from torchfakes_cli.report.overlay.people import INK, Colour
+
+Pixels = NDArray[np.uint8]
+#: The two ends of a line, as (x, y) each.
+Line = tuple[tuple[int, int], tuple[int, int]]
+
+#: Length of a dash, and of the gap after it, in thicknesses of the line.
+_DASH = 4
+#: Share of a box's side that each of its corners takes.
+_CORNER = 0.25
+#: A box's corner beyond this many pixels is as good as infinitely far away, and OpenCV counts in 32 bits.
+_FAR = 1 << 15
+
+
+@lru_cache(maxsize=32)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    # Comes with Pillow (Aileron), and so is the same on every system.
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=1024)
+def lettering(text: str, size: int) -> Pixels:
+    """How much of each pixel a line of text covers, H×W, 0 to 255; H depends on the size alone.
+
+    Args:
+        text: one line.
+        size: of the letters, in pixels.
+    """
+    font = _font(size)
+    height = line_height(size)
+    sheet = Image.new("L", (max(1, int(np.ceil(font.getlength(text)))), height))
+    ImageDraw.Draw(sheet).text((0, height / 2), text, fill=255, font=font, anchor="lm")
+    return np.asarray(sheet)
+
+
+def line_height(size: int) -> int:
+    """Height in pixels of a line of letters of this size."""
+    return round(1.25 * size)
+
+
+def write(picture: Pixels, text: str, place: tuple[int, int], size: int, colour: Colour) -> int:
+    """Writes a line of text with its upper left corner at (x, y); its width in pixels."""
+    ink = lettering(text, size)
+    (x, y), (height, width) = place, ink.shape
+    x1, y1 = max(0, x), max(0, y)
+    x2, y2 = min(picture.shape[1], x + width), min(picture.shape[0], y + height)
+    if x1 < x2 and y1 < y2:
+        under = picture[y1:y2, x1:x2]
+        share = ink[y1 - y : y2 - y, x1 - x : x2 - x, None].astype(np.uint16)
+        under[:] = ((255 - share) * under + share * np.asarray(colour, np.uint16)) // 255
+    return int(width)
+
+
+def plate_size(text: str, size: int) -> tuple[int, int]:
+    """(width, height) in pixels that ``plate`` takes."""
+    height, width = lettering(text, size).shape
+    return width + 2 * _margin(size), height + _margin(size)
+
+
+def plate(picture: Pixels, text: str, place: tuple[int, int], size: int, ink: Colour, ground: Colour) -> None:
+    """Writes a line of text on a plate with its upper left corner at (x, y)."""
+    (x, y), (width, height) = place, plate_size(text, size)
+    fill(picture, (x, y, x + width, y + height), ground)
+    write(picture, text, (x + _margin(size), y + _margin(size) // 2), size, ink)
+
+
+def _margin(size: int) -> int:
+    return max(1, round(0.35 * size))
+
+
+def fill(picture: Pixels, area: tuple[int, int, int, int], colour: Colour) -> None:
+    """Fills from (x1, y1) up to but without (x2, y2)."""
+    x1, y1, x2, y2 = (max(0, edge) for edge in area)
+    picture[y1:y2, x1:x2] = colour
+
+
+def frame_face(picture: Pixels, box: Box, thickness: int, colour: Colour, *, corners: bool, dashed: bool) -> None:
+    """Draws around a face, with a dark edge that shows on any ground.
+
+    Args:
+        picture: to draw on.
+        box: of the face; the line lies outside of it.
+        thickness: of the line in pixels.
+        colour: of the line.
+        corners: draw the corners alone.
+        dashed: draw a dashed line.
+    """
+    out = thickness / 2
+    x1, y1, x2, y2 = (
+        round(min(max(edge, -_FAR), _FAR)) for edge in (box[0] - out, box[1] - out, box[2] + out, box[3] + out)
+    )
+    lines = _corners(x1, y1, x2, y2) if corners else _sides(x1, y1, x2, y2)
+    if dashed:
+        lines = [dash for line in lines for dash in _dashes(line, _DASH * thickness)]
+    edge = 1 + thickness // 3
+    for width, ink in ((thickness + 2 * edge, INK), (thickness, colour)):
+        for start, end in lines:
+            cv2.line(picture, start, end, ink, width)
+
+
+def _sides(x1: int, y1: int, x2: int, y2: int) -> list[Line]:
+    return [((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x2, y2), (x1, y2)), ((x1, y2), (x1, y1))]
+
+
+def _corners(x1: int, y1: int, x2: int, y2: int) -> list[Line]:
+    dx, dy = round(_CORNER * (x2 - x1)), round(_CORNER * (y2 - y1))
+    lines: list[Line] = []
+    for x, inward in ((x1, dx), (x2, -dx)):
+        for y, down in ((y1, dy), (y2, -dy)):
+            lines += [((x, y), (x + inward, y)), ((x, y), (x, y + down))]
+    return lines
+
+
+def _dashes(line: Line, length: int) -> Sequence[Line]:
+    """Pieces of a line, a dash at either end."""
+    (x1, y1), (x2, y2) = line
+    whole = max(abs(x2 - x1), abs(y2 - y1))
+    count = max(1, round((whole / length + 1) / 2))
+    ends = np.linspace(0, 1, 2 * count)
+    points = [(round(x1 + share * (x2 - x1)), round(y1 + share * (y2 - y1))) for share in ends.tolist()]
+    return [(points[place], points[place + 1]) for place in range(0, 2 * count, 2)]

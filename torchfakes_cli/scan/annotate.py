@@ -1,0 +1,217 @@
+"""A clip with what its scan found drawn over it.
+
+The file is decoded in a process of its own, as for a scan, and that process brings every picture and, at the end, the
+sound: whatever a hostile file does to its decoder, no more than that process is lost. Drawing and encoding happen here,
+beside it: they work on plain pixels, which can do no harm, and both processes are busy at once. A few pictures are
+alive at any time, however long the clip is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import CheckpointError, DecodeError, ModelNotFoundError, TorchfakesError, UsageError
+from torchfakes_cli.faces.shots import Scene
+from torchfakes_cli.records import Frame, Reason, Status, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.report import check_clip_target
+from torchfakes_cli.report.clip_file import COMMENT, container_of
+from torchfakes_cli.report.files import temporary_beside, unwritable
+from torchfakes_cli.report.overlay import Headline, Overlay, Person, Word
+from torchfakes_cli.scan.verdict import Policy, judge, most_suspicious, settle_policy
+from torchfakes_cli.video import IsolatedDecoder
+
+if TYPE_CHECKING:
+    from torchfakes_cli.scan.pipeline import Progress
+    from torchfakes_cli.video.isolated import IsolatedReader
+
+_WHY = {
+    Reason.NO_FACE: "no face found",
+    Reason.ALL_BLURRY: "all faces too blurry",
+    Reason.TOO_FEW_FACES: "too few sharp faces",
+    Reason.BETWEEN_THRESHOLDS: "between the thresholds",
+    Reason.DAMAGED: "the video is damaged",
+}
+
+
+def annotate_video(
+    path: str | PathLike[str],
+    result: VideoResult,
+    out: str | PathLike[str],
+    *,
+    policy: Policy | None = None,
+    config: ScanConfig | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Writes a clip with boxes, people's numbers, scores and a bar of them over time.
+
+    It is H.264 in MP4 or MOV, upright, with each frame of the source at its time, and its sound.
+
+    Args:
+        path: of the video that was scanned.
+        result: of the scan.
+        out: where the new clip goes; whole or not at all.
+        policy: that made the verdict; None for that of ``config`` and the detector that the result names.
+        config: of the scan: its limits count for decoding, too.
+        force: replace a file that is no annotated clip.
+        progress: called after each frame with (frames done, frames in all if known).
+
+    Returns:
+        What a user should know besides the result's own warnings, in plain sentences.
+
+    Raises:
+        UsageError: the scan failed, or ``out`` is called like no clip or is the video itself.
+        OutputError: the clip can't be written.
+        MediaError: no frame of the video can be decoded.
+        ModelError: the detector that the result names isn't known.
+
+    Example::
+
+        result = scan_video("clip.mp4")
+        annotate_video("clip.mp4", result, "annotated.mp4")
+    """
+    if result.status is not Status.OK:
+        raise UsageError("its scan failed: there is nothing to draw", path=path)
+    check_clip_target(out, path, force=force)
+    config = config or ScanConfig()
+    policy = policy or _policy_of(result, config)
+    target = Path(os.path.realpath(out))
+    silent, voiced = temporary_beside(target), temporary_beside(target)
+    decoder = IsolatedDecoder(timeout_s=config.timeout_s, memory_mb=config.memory_mb, hwaccel=config.hwaccel)
+    try:
+        with decoder, decoder.open(path) as reader:
+            notes, whole = _draw(reader, _overlay(result, reader.info, policy), silent, container_of(out), progress)
+            added = False
+            if whole:
+                added, more = _add_sound(reader, silent, voiced, container_of(out))
+                notes += more
+        _put_in_place(voiced if added else silent, target)
+    finally:
+        silent.unlink(missing_ok=True)
+        voiced.unlink(missing_ok=True)
+    return tuple(note for note in dict.fromkeys(notes) if note not in result.warnings)
+
+
+def _policy_of(result: VideoResult, config: ScanConfig) -> Policy:
+    """The policy of a scan with the detector that ships, or with one in the models folder."""
+    from torchfakes_cli.detector.checkpoint import load_header
+    from torchfakes_cli.detector.registry import installed, shipped_checkpoint
+
+    for checkpoint in (shipped_checkpoint(), *installed().values()):
+        with suppress(CheckpointError):  # a damaged one is none that scanned
+            header = load_header(checkpoint)
+            if header.name == result.model:
+                return settle_policy(config.verdict, fake_above=header.fake_above, real_below=header.real_below)
+    raise ModelNotFoundError(
+        f"the thresholds of the detector {result.model!r} aren't known", advice="Give the policy of its scan."
+    )
+
+
+def _overlay(result: VideoResult, info: VideoInfo, policy: Policy) -> Overlay:
+    scored = [track for track in result.tracks if track.logit is not None]
+    lasting = [track for track in scored if track.lasting]
+    deciding = most_suspicious(lasting or scored).number if scored else None
+    return Overlay(
+        (info.width, info.height),
+        _headline(result, deciding),
+        {track.number: Person(track.number, _word(track, policy), track.p_fake) for track in result.tracks},
+        result.timeline,
+        deciding=deciding,
+        fake_above=policy.fake_above,
+        real_below=policy.real_below,
+        duration_s=info.duration_s or 0.0,
+    )
+
+
+def _headline(result: VideoResult, deciding: int | None) -> Headline:
+    score = "" if result.p_fake is None else f"{result.p_fake:.2f}"
+    if result.reason is not None:
+        return Headline("INCONCLUSIVE", f"{score} {_WHY[result.reason]}".strip(), Word.BETWEEN)
+    word = Word.FAKE if result.verdict is Verdict.FAKE else Word.REAL
+    return Headline(f"{word.upper()} {score}", f"person #{deciding} decides", word)
+
+
+def _word(track: Track, policy: Policy) -> Word:
+    if track.p_fake is None:
+        return Word.UNSCORED
+    if not track.lasting:
+        return Word.TOO_FEW
+    words = {Verdict.FAKE: Word.FAKE, Verdict.REAL: Word.REAL, Verdict.INCONCLUSIVE: Word.BETWEEN}
+    return words[judge(track.p_fake, policy)[0]]
+
+
+def _draw(
+    reader: IsolatedReader, overlay: Overlay, silent: Path, container: str, progress: Progress | None
+) -> tuple[list[str], bool]:
+    """Writes the pictures; what a user should know of them, and whether decoding came to its end."""
+    from torchfakes_cli.video.encode import ClipWriter
+
+    info = reader.info
+    end_s = info.duration_s or 0.0
+    last_scene: Scene | None = None
+    frames = _Frames(reader)
+    with ExitStack() as stack:
+        writer: ClipWriter | None = None
+        for done, frame in enumerate(frames, 1):
+            if writer is None:  # nothing is made of a video of which no frame comes
+                writer = stack.enter_context(
+                    ClipWriter(silent, overlay.size, fps=info.fps, container=container, comment=COMMENT)
+                )
+            scene = Scene.of(frame.pixels)
+            cut = last_scene is not None and scene.is_cut_from(last_scene)
+            last_scene = scene
+            picture = overlay.draw(frame.pixels, frame.time_s, cut=cut, damaged=frame.damaged)
+            writer.write(picture, frame.time_s, end_s - frame.time_s)
+            if progress:
+                progress(done, info.frame_count)
+    notes = list(reader.report.warnings)
+    if frames.error is not None:
+        notes.append(f"annotated up to {frames.last_s:.1f} s only, and without sound: {frames.error.cause}")
+    return notes, frames.error is None
+
+
+class _Frames:
+    """All frames of a video, up to where decoding fails if it does.
+
+    Attributes:
+        error: why decoding ended early.
+        last_s: time of the last frame.
+    """
+
+    def __init__(self, reader: IsolatedReader) -> None:
+        self._reader = reader
+        self.error: DecodeError | None = None
+        self.last_s = -1.0
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            for frame in self._reader.every_frame():
+                self.last_s = frame.time_s
+                yield frame
+        except DecodeError as error:
+            if self.last_s < 0:
+                raise
+            self.error = error
+
+
+def _add_sound(reader: IsolatedReader, silent: Path, voiced: Path, container: str) -> tuple[bool, list[str]]:
+    try:
+        added, notes = reader.add_sound(silent, voiced, container)
+    except TorchfakesError as error:
+        return False, [f"sound left out: {error.cause}"]
+    return added, list(notes)
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    try:
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        made.replace(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
