@@ -21,6 +21,14 @@ _WHY_INCONCLUSIVE = {
 }
 
 
+_WHY_OF_A_PICTURE = {
+    **_WHY_INCONCLUSIVE,
+    Reason.NO_FACE: "No face was found in the picture. Try --min-face for smaller faces.",
+    Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score; --blur-threshold 0 scores them anyway.",
+    Reason.DAMAGED: "The picture is damaged. Copy or download it again.",
+}
+
+
 class Thresholds(Protocol):
     """What a probability is called by."""
 
@@ -37,12 +45,16 @@ def meaning(result: VideoResult, thresholds: Thresholds) -> str:
     """The verdict of a result with status ``ok``, as a sentence or two."""
     if result.reason:
         frames = "one frame looked at" if result.frames_sampled == 1 else f"{result.frames_sampled} frames looked at"
-        words = _WHY_INCONCLUSIVE[result.reason]
+        words = (_WHY_OF_A_PICTURE if result.is_picture else _WHY_INCONCLUSIVE)[result.reason]
         return words.format(frames=frames, real=thresholds.real_below, fake=thresholds.fake_above)
     percent = f"{100 * (result.p_fake or 0):.0f}%"
     if result.verdict is Verdict.FAKE:
-        when = "" if result.peak_time_s is None else f", most of all at {clock(result.peak_time_s)}"
+        when = f", most of all at {clock(result.peak_time_s or 0)}"
+        if result.is_picture:
+            when = ", by this one picture"
         return f"Person {deciding(result)} looks synthetic ({percent} likely){when}."
+    if result.is_picture:
+        return f"No clear sign of a synthetic face in this one picture ({percent} likely for the most suspicious one)."
     if sum(track.lasting for track in result.tracks) > 1:
         return f"Nobody seen for long looks synthetic ({percent} likely for the most suspicious person)."
     return f"No clear sign of a synthetic face ({percent} likely to be one)."

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.video import VIDEO_SUFFIXES
+from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 #: By these a clip's timeline and page are told from whatever else lies there.
 TIMELINE_ENDING = ".timeline.csv"
@@ -25,7 +25,7 @@ def timeline_places(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dic
         by_folder.setdefault(Path(video).parent, []).append(video)
     places = {}
     for folder, members in by_folder.items():
-        names = _videos_in(folder) | {Path(video).name for video in members}
+        names = _names_in(folder, VIDEO_SUFFIXES) | {Path(video).name for video in members}
         places.update({video: folder / (_base(Path(video), names) + ending) for video in members})
     return places
 
@@ -33,7 +33,10 @@ def timeline_places(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dic
 def explanation_place(video: str) -> Path:
     """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, named apart as timelines are."""
     path = Path(video)
-    return path.parent / (_base(path, _videos_in(path.parent)) + ".explain")
+    names = _names_in(path.parent, VIDEO_SUFFIXES)
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        names |= _names_in(path.parent, PICTURE_SUFFIXES)
+    return path.parent / (_base(path, names) + ".explain")
 
 
 def mirrored_places(
@@ -72,8 +75,8 @@ def _base(video: Path, names: Iterable[str]) -> str:
     return video.stem
 
 
-def _videos_in(folder: Path) -> set[str]:
+def _names_in(folder: Path, suffixes: frozenset[str]) -> set[str]:
     try:
-        return {entry.name for entry in folder.iterdir() if entry.suffix.lower() in VIDEO_SUFFIXES}
+        return {entry.name for entry in folder.iterdir() if entry.suffix.lower() in suffixes}
     except OSError:
         return set()

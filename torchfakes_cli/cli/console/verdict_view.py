@@ -59,7 +59,9 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
         headline.append(f"   p_fake {result.p_fake:.2f}")
     parts: list[RenderableType] = [headline, Text(meaning(result, policy))]
     if result.tracks:
-        parts += [Text(), _people(result, policy, unicode=unicode), Text(_legend(result, unicode), style="dim")]
+        parts += [Text(), _people(result, policy, unicode=unicode)]
+        if not result.is_picture:
+            parts.append(Text(_legend(result, unicode), style="dim"))
     parts += [
         Text(),
         Text(_footer(result), style="dim"),
@@ -79,21 +81,22 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
 def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("person", justify="right")
-    table.add_column("seen")
-    table.add_column("scored", justify="right")
+    if not result.is_picture:
+        table.add_column("seen")
+        table.add_column("scored", justify="right")
     table.add_column("p_fake", justify="right")
-    table.add_column("over time", no_wrap=True)
+    if not result.is_picture:
+        table.add_column("over time", no_wrap=True)
     for track in by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
-        table.add_row(
-            str(track.number),
-            f"{clock(track.start_s)}–{clock(track.end_s)}" if unicode else _ascii_span(track),
-            f"{track.faces_scored}/{track.faces}",
-            Text("—" if unicode else "-")
-            if track.p_fake is None
-            else _coloured(f"{track.p_fake:.2f}", track.p_fake, policy),
-            _sparkline(result.timeline, track.number, policy, unicode=unicode),
-            style="" if track.lasting else "dim",
-        )
+        score = Text("—" if unicode else "-")
+        if track.p_fake is not None:
+            score = _coloured(f"{track.p_fake:.2f}", track.p_fake, policy)
+        cells: list[RenderableType] = [str(track.number), score]
+        if not result.is_picture:
+            seen = f"{clock(track.start_s)}–{clock(track.end_s)}" if unicode else _ascii_span(track)
+            cells[1:1] = [seen, f"{track.faces_scored}/{track.faces}"]
+            cells.append(_sparkline(result.timeline, track.number, policy, unicode=unicode))
+        table.add_row(*cells, style="" if track.lasting else "dim")
     return table
 
 
@@ -142,5 +145,6 @@ def _legend(result: VideoResult, unicode: bool) -> str:
 
 
 def _footer(result: VideoResult) -> str:
-    facts = [f"{result.frames_sampled} frames looked at", f"model {safe(result.model)}", duration(result.elapsed_s)]
+    frames = "one picture" if result.is_picture else f"{result.frames_sampled} frames looked at"
+    facts = [frames, f"model {safe(result.model)}", duration(result.elapsed_s)]
     return ", ".join(geometry(result.info) + facts if result.info else facts)
