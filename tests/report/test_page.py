@@ -179,3 +179,14 @@ def test_a_video_without_a_face_has_a_page_as_well() -> None:
     text = Elements(page_of(empty, CIRCUMSTANCES)).text
     assert "Nobody was seen." in text
     assert "0 of the one frame looked at show a face" in text
+
+
+def test_a_still_picture_has_a_page_without_time() -> None:
+    film = result("photo.jpg")
+    assert film.info is not None
+    still = replace(film, timeline=film.timeline[:2], info=replace(film.info, picture=True, fps=None, duration_s=None))
+    text = " ".join(Elements(page_of(still, CIRCUMSTANCES, faces=[telling(film.timeline[0])])).text.split())
+    assert "report on one picture" in text
+    assert "The picture shows 2 faces; 1 of 2 faces were fit to be scored, 1 too blurry." in text
+    assert "over time" not in text
+    assert "0:00" not in text

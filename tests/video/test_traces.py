@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.errors import UnsupportedMediaError
@@ -51,6 +52,16 @@ def test_other_containers_tell_what_they_have(tmp_path: Path) -> None:
     assert told["container"].startswith("Matroska")
     assert "order of its parts" not in told
     assert "x264" in told["in the stream"]
+
+
+def test_a_picture_tells_which_camera_and_program_made_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.update({271: "Makers <b>", 305: "An Editor 3"})
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
+    told = named(describe_file(tmp_path / "a.jpg"))
+    assert told["EXIF: make"].strip() == "Makers <b>"
+    assert told["EXIF: software"].strip() == "An Editor 3"
+    assert "camera" not in told
 
 
 def test_a_file_is_described_in_the_process_that_may_die_of_it(barcode_clip: Path, tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ def page_of_one(report: str | None, video: str, timeline: Path | None) -> Path |
     Raises:
         UsageError: it would replace the video or its timeline.
     """
-    from torchfakes_cli.scan import PAGE_ENDING
+    from torchfakes_cli.scan import PAGE_ENDING, timeline_places
 
     if report is None:
         return None
     place = Path(report)
     if report.endswith(("/", os.sep)) or place.is_dir():
-        return place / (Path(video).stem + PAGE_ENDING)
+        return place / timeline_places([video], PAGE_ENDING)[video].name
     taken = [Path(video), *([timeline] if timeline else [])]
     if os.path.realpath(place) in [os.path.realpath(each) for each in taken]:
         raise UsageError("the report needs a place of its own", path=report, advice="Give --report another path.")

@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from torchfakes_cli.errors import MediaError
 from torchfakes_cli.records import Fact, FileFacts
 from torchfakes_cli.video.boxes import Layout, read_layout
@@ -57,6 +59,7 @@ _MAKERS = (
     (re.compile(r"\bMainconcept\b", re.I), "Adobe's programs write this, and others that use MainConcept's encoders"),
     (re.compile(r"\bGoogle\b", re.I), "Google's services (YouTube among them) write this when they convert uploads"),
 )
+_EXIF = {"make": 271, "model": 272, "software": 305, "time": 306}
 _CAMERA = re.compile(r"(^|[.:])(make|model|manufacturer|android\.version|quicktime\.(make|model))$", re.I)
 
 
@@ -104,8 +107,10 @@ def _facts(video: OpenVideo, path: str | PathLike[str]) -> Iterator[Fact]:
     yield from _tags("container", dict(container.metadata))
     for stream in list(container.streams)[:8]:
         yield from _tags(f"stream {stream.index}", dict(stream.metadata))
+    if picture := video.container.format.name.endswith("_pipe"):
+        yield from _picture_tags(path)
     places = [container.metadata, *(stream.metadata for stream in container.streams)]
-    if not any(_CAMERA.search(name) for place in places for name in place):
+    if not picture and not any(_CAMERA.search(name) for place in places for name in place):
         yield Fact("camera", "none is named", "phones and cameras often name themselves; sites and programs drop it")
 
 
@@ -146,7 +151,7 @@ def _stream(stream: Stream) -> str:
         parts.append(f"{context.sample_rate} Hz")
     if context.bit_rate:
         parts.append(f"{context.bit_rate / 1000:.0f} kb/s")
-    if stream.type in ("video", "audio") and context.codec_tag:
+    if stream.type in ("video", "audio") and str(context.codec_tag).isprintable():
         parts.append(f"tag {context.codec_tag}")
     return ", ".join(part for part in parts if part)
 
@@ -167,6 +172,21 @@ def _notes(video: OpenVideo) -> Iterator[Fact]:
     for pattern, why in _NOTES:
         if found := pattern.search(content):
             yield Fact("in the stream", _shortened(found.group().decode("ascii")), why)
+
+
+def _picture_tags(path: str | PathLike[str]) -> Iterator[Fact]:
+    """What cameras and programs write into pictures (EXIF, CIPA DC-008)."""
+    try:
+        with Image.open(path) as picture:
+            exif = picture.getexif()
+            found = {name: exif.get(number) for name, number in _EXIF.items()}
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow raises whatever its parsers meet; these tags are but a hint
+        return
+    for name, value in found.items():
+        if text := str(value or "").strip("\0 "):
+            yield Fact(f"EXIF: {name}", _shortened(text))
 
 
 def _tags(place: str, metadata: dict[str, str]) -> Iterator[Fact]:

@@ -28,10 +28,10 @@ def doubts(result: VideoResult, circumstances: Circumstances) -> list[str]:
     """
     found = [_calibration(result, circumstances), circumstances.measured, _coverage(result)]
     ranked = by_suspicion(result.tracks)
-    if ranked and ranked[0].logit is not None:
+    if ranked and ranked[0].logit is not None and not result.is_picture:
         found.append(_spread(result, ranked[0]))
     brief = sum(not track.lasting for track in result.tracks)
-    if brief:
+    if brief and not result.is_picture:
         who = "One person was" if brief == 1 else f"{brief} people were"
         found.append(f"{who} seen too briefly, or too blurred, to decide anything.")
     return [
@@ -52,16 +52,19 @@ def _calibration(result: VideoResult, circumstances: Circumstances) -> str:
 
 
 def _coverage(result: VideoResult) -> str:
+    faces = sum(row.track is not None for row in result.timeline)
+    fit = ""
+    if faces:
+        fit = f"; {result.faces_scored} of {faces} face{'s were' if faces > 1 else ' was'} fit to be scored"
+        if result.faces_blurry:
+            fit += f", {result.faces_blurry} too blurry"
+    if result.is_picture:
+        return f"The picture shows {faces or 'no'} face{'' if faces == 1 else 's'}{fit}."
     frames = len({(row.time_s, row.frame) for row in result.timeline})
     with_face = len({(row.time_s, row.frame) for row in result.timeline if row.track is not None})
-    faces = sum(row.track is not None for row in result.timeline)
     of = "the one frame" if frames == 1 else f"the {frames} frames"
-    words = f"{with_face} of {of} looked at show{'s' if with_face == 1 else ''} a face"
-    if faces:
-        words += f"; {result.faces_scored} of {faces} faces were fit to be scored"
-        if result.faces_blurry:
-            words += f", {result.faces_blurry} too blurry"
-    return words + ". What lies between these frames was not looked at."
+    shown = f"{with_face} of {of} looked at show{'s' if with_face == 1 else ''} a face"
+    return f"{shown}{fit}. What lies between these frames was not looked at."
 
 
 def _spread(result: VideoResult, track: Track) -> str:

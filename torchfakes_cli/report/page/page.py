@@ -110,7 +110,8 @@ def page_of(
         circumstances=circumstances,
         doubts=doubts(result, circumstances),
         limits=LIMITS[1:],
-        plot=Markup(draw_timeline(result, circumstances)),  # of our own making; labels in it are ours
+        # Of our own making, labels included.
+        plot=Markup("" if result.is_picture else draw_timeline(result, circumstances)),
         rows=rows,
         stretch="" if stretch is None else _stretch(stretch),
         people=people,
