@@ -25,7 +25,7 @@ from torchfakes_cli.errors import (
     UsageError,
 )
 from torchfakes_cli.video import IsolatedDecoder, VideoReader
-from torchfakes_cli.video.dialogue import Patience
+from torchfakes_cli.video.patience import Patience
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of processes in /proc")

@@ -25,7 +25,8 @@ from torchfakes_cli.video.channel import (
     Stop,
     WorkerSettings,
 )
-from torchfakes_cli.video.dialogue import LOOK_UP_S, Dialogue, Patience
+from torchfakes_cli.video.dialogue import Dialogue
+from torchfakes_cli.video.patience import LOOK_UP_S, Patience
 from torchfakes_cli.video.process import STOP_S, DecodingProcess
 
 if TYPE_CHECKING:
