@@ -107,6 +107,7 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.cli.scan, torchfakes_cli.cli.reports", "torch numpy av cv2 pandas jinja2 matplotlib"),
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas"),
         ("import torchfakes_cli.faces.tracks", "torch av"),
+        ("import torchfakes_cli.scan.evidence, torchfakes_cli.faces.regions", "torch av"),
         ("import torchfakes_cli.scan.search, torchfakes_cli.scan.pipeline", "torch"),
     ],
 )

@@ -10,6 +10,9 @@ from torchfakes_cli.records import Reason, Track, Verdict, VideoInfo, VideoResul
 #: Stands beside every verdict.
 CAVEAT = "A low score is no proof of authenticity."
 
+#: Stands beside the verdict on a still picture.
+ONE_VIEW = "One view of a face tells less than a video, which the detector was calibrated on."
+
 _WHY_INCONCLUSIVE = {
     Reason.NO_FACE: "No face was found in the {frames}. Try --min-face for smaller faces, or --fps to look at more.",
     Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score. Try --fps to look at more frames; "

@@ -205,6 +205,10 @@ class IsolatedReader(Dialogue):
         """
         return self._start(Sample(sampling))
 
+    def every_frame(self) -> Iterator[Frame]:
+        """Decodes all frames in order of presentation, as ``VideoReader.every_frame`` does."""
+        return self._start(Sample(None))
+
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
         """Decodes the frame nearest to each wanted time.
 
@@ -215,10 +219,6 @@ class IsolatedReader(Dialogue):
             An iterator over frames, as that of ``VideoReader.frames_at``; it may raise what that of ``frames`` may.
         """
         return self._start(SampleAt(tuple(times_s)))
-
-    def every_frame(self) -> Iterator[Frame]:
-        """Decodes all frames in order of presentation, as ``VideoReader.every_frame`` does."""
-        return self._start(Sample(None))
 
     def _start(self, request: Sample | SampleAt) -> Iterator[Frame]:
         self.close()

@@ -14,7 +14,7 @@ from rich.text import Text
 from torchfakes_cli.cli.console.screen import duration
 from torchfakes_cli.records import FaceScore, Status, Track, Verdict, VideoResult
 from torchfakes_cli.report.text import safe
-from torchfakes_cli.report.words import CAVEAT, by_suspicion, clock, geometry, meaning
+from torchfakes_cli.report.words import CAVEAT, ONE_VIEW, by_suspicion, clock, geometry, meaning
 from torchfakes_cli.scan.verdict import Policy
 
 #: People shown in the panel; the rest stand in the timeline.
@@ -42,6 +42,8 @@ def verdict_line(result: VideoResult) -> Text:
     line = Text.assemble((verdict.value.ljust(12), _STYLES[verdict]), "  ", score.ljust(4), "  ", safe(result.path))
     if result.reason:
         line.append(f"  {result.reason.value}", style="dim")
+    if result.is_picture:
+        line.append("  one picture", style="dim")
     return line
 
 
@@ -60,8 +62,8 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
     parts: list[RenderableType] = [headline, Text(meaning(result, policy))]
     if result.tracks:
         parts += [Text(), _people(result, policy, unicode=unicode)]
-        if not result.is_picture:
-            parts.append(Text(_legend(result, unicode), style="dim"))
+        legend = ONE_VIEW if result.is_picture else _legend(result, unicode)
+        parts.append(Text(legend, style="dim"))
     parts += [
         Text(),
         Text(_footer(result), style="dim"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from torchfakes_cli.records import Circumstances, Track, VideoResult
-from torchfakes_cli.report.words import CAVEAT, by_suspicion
+from torchfakes_cli.report.words import CAVEAT, ONE_VIEW, by_suspicion
 
 #: True of every detector that this program runs.
 LIMITS = (
@@ -27,6 +27,8 @@ def doubts(result: VideoResult, circumstances: Circumstances) -> list[str]:
         circumstances: of the scan.
     """
     found = [_calibration(result, circumstances), circumstances.measured, _coverage(result)]
+    if result.is_picture:
+        found.append(ONE_VIEW)
     ranked = by_suspicion(result.tracks)
     if ranked and ranked[0].logit is not None and not result.is_picture:
         found.append(_spread(result, ranked[0]))
