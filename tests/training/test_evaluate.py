@@ -82,6 +82,18 @@ def test_others_can_compute_the_figures_from_the_tables(measured: EvaluateSummar
     assert result.frame.real == 4 * PEOPLE
 
 
+def test_the_verdicts_rule_stands_beside_others(measured: EvaluateSummary) -> None:
+    (result,) = measured.evaluation.results
+    own, *others = result.rules
+    assert own.auc == result.video.auc
+    faces = pd.read_csv(measured.out / "frames.csv").groupby("video")
+    fake = faces["label"].first() == "fake"
+    for name, logits in (("mean", faces["logit"].mean()), ("the most suspicious face", faces["logit"].max())):
+        (auc,) = (rule.auc.value for rule in others if rule.name == name)
+        assert auc == pytest.approx(roc_auc_score(fake, logits))
+        assert f"| {name} | {auc:.3f}" in measured.report.read_text()
+
+
 def test_scores_are_the_detectors(measured: EvaluateSummary, model: Path, crops: Path) -> None:
     table = pd.read_csv(measured.out / "frames.csv")
     detector = load_detector(model, "cpu")

@@ -37,6 +37,7 @@ from torchfakes_cli.training.evaluation.measure import moving_pictures, thinned
 from torchfakes_cli.training.evaluation.perturb import chosen_perturbations
 from torchfakes_cli.training.evaluation.report import CROPS, DOCUMENT, REPORT, Tables, check_out, make_out, write_report
 from torchfakes_cli.training.evaluation.robustness import measure_damage
+from torchfakes_cli.training.evaluation.rules import compare_rules
 from torchfakes_cli.training.evaluation.scored import CropScores, score_conditions
 from torchfakes_cli.training.evaluation.slices import slice_videos
 from torchfakes_cli.training.evaluation.verdicts import judge_crops, judge_videos, with_compression
@@ -297,6 +298,7 @@ class _Evaluation:
             source=source.name,
             frame=frame,
             video=video,
+            rules=compare_rules(rows, header, rounds=config.rounds, seed=config.seed),
             slices=slices,
             robustness=self._robustness(number, crops, scores) if self.perturbations else (),
             notes=(*notes, given.note) if given.note else notes,

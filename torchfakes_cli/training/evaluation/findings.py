@@ -100,6 +100,19 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """How a detector does with one way from the scores of a person's faces to the person's.
+
+    Attributes:
+        name: of the way.
+        auc: over videos.
+    """
+
+    name: str
+    auc: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """How a detector does on damaged crops.
 
@@ -247,6 +260,7 @@ class Result:
         source: name of the crops.
         frame: each crop for itself, judged by the thresholds for videos.
         video: by the verdict's rule, as a scan of the same faces would have it.
+        rules: the verdict's rule and others, for comparison.
         slices: by method, compression, face size and sharpness, over videos.
         robustness: the undamaged crops first; empty where not asked for.
         notes: what a careful reader should know, in plain sentences.
@@ -257,6 +271,7 @@ class Result:
     source: str
     frame: Figures
     video: Figures
+    rules: tuple[Rule, ...]
     slices: tuple[Slice, ...]
     robustness: tuple[Damage, ...]
     notes: tuple[str, ...]

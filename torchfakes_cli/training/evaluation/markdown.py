@@ -116,6 +116,9 @@ def _result(result: Result, model: Model, source: Source) -> list[str]:
         "",
     ]
     lines += [f"![{name}]({name})\n" for name in result.plots]
+    lines += ["### Rules from faces to a person's score", ""]
+    rules = [[rule.name, estimate_text(rule.auc)] for rule in result.rules]
+    lines += [*_table(["a person's score is", "AUC by video"], rules), ""]
     for by, slices in groupby(result.slices, key=lambda part: part.by):
         lines += [f"### By {by}", "", *_slices(by, list(slices)), ""]
     if result.robustness:

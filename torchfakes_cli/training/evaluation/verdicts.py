@@ -60,7 +60,7 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     policy = policy_of(header)
     videos = []
     for key, crops in rows.groupby(VIDEO_KEYS, sort=True):
-        decision = decide(_timeline(crops), policy, lambda x: probability(x, header.slope, header.intercept))
+        decision = decide(timeline_of(crops), policy, lambda x: probability(x, header.slope, header.intercept))
         scored = [track for track in decision.tracks if track.logit is not None]
         lasting = [track for track in scored if track.lasting] or scored
         logit = most_suspicious(lasting).logit if lasting else None
@@ -91,7 +91,8 @@ def judge_crops(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     return scored.assign(p_fake=p, verdict=verdicts.astype(str))
 
 
-def _timeline(crops: pd.DataFrame) -> list[FaceScore]:
+def timeline_of(crops: pd.DataFrame) -> list[FaceScore]:
+    """The timeline that a scan would have of a video's crops; a face's number is its track's."""
     ordered = crops.sort_values(["time_s", "frame", "face"])
     cells = zip(*(ordered[name].tolist() for name in ("time_s", "frame", "face", "sharpness", "logit")), strict=True)
     return [
