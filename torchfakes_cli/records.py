@@ -243,10 +243,11 @@ class TellingFace:
 
     Attributes:
         row: the face's row in the timeline; it has a score.
-        picture: S×S×3 uint8 RGB, the network's crop of the frame, at the frame's own resolution or reduced.
+        picture: H×W×3 uint8 RGB, the network's crop of the frame, at the frame's own resolution or reduced; a square,
+            unless the detector takes boxes as they are.
         landmarks: those of the face, in pixels of ``picture``.
-        heat_fake: H×W float32 in 0 to 1, the share of each place in what speaks for "fake", laid over the whole
-            picture; None where it wasn't asked for.
+        heat_fake: S×S float32, the share of each place in what speaks for "fake": the sum is 1, or 0 where nothing
+            does. It is laid over the whole picture; None where it wasn't asked for.
         heat_real: the same for "real".
     """
 

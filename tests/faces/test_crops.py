@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.portraits import FACE_CENTRE, portrait
-from torchfakes_cli.faces import crop_face, crop_origin, sharpness
+from torchfakes_cli.faces import crop_corner, crop_face, crop_origin, sharpness
 
 FACE_BOX = (FACE_CENTRE[0] - 45, FACE_CENTRE[1] - 55, FACE_CENTRE[0] + 45, FACE_CENTRE[1] + 55)
 
@@ -82,4 +82,5 @@ def test_a_crop_in_the_boxs_shape_is_cut_as_facenet_pytorch_cuts_it(
     right, bottom = int(min(x + width, 160)), int(min(y + height, 100))
     if left < right and top < bottom:
         assert np.array_equal(crop, frame[top:bottom, left:right])
+        assert crop_corner((160, 100), (x, y, x + width, y + height), 1.0, "box") == (left, top)
     assert crop.size

@@ -104,6 +104,16 @@ def test_frames_are_those_of_a_reader_in_this_process(
         assert there.report == here.report
 
 
+def test_frames_at_times_are_those_of_a_reader_in_this_process(decoder: IsolatedDecoder, barcode_clip: Path) -> None:
+    times = [0.1, 0.9, 0.91, 0.91, 9.0]
+    with VideoReader(barcode_clip) as here, decoder.open(barcode_clip) as there:
+        assert len(list(there.frames(EVERY_FRAME))) == 60
+        for ours, theirs in zip(here.frames_at(times), there.frames_at(times), strict=True):
+            assert (theirs.time_s, theirs.index) == (ours.time_s, ours.index)
+            np.testing.assert_array_equal(theirs.pixels, ours.pixels)
+        assert there.report == here.report
+
+
 def test_sizes_change_from_file_to_file(decoder: IsolatedDecoder, tmp_path: Path) -> None:
     for size in ((64, 48), (640, 360), (96, 64)):
         path = write_clip(tmp_path / f"{size[0]}.mp4", barcode_frames(5, size), 5)

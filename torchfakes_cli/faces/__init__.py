@@ -4,8 +4,8 @@ The only room that knows the face detector. Importing it loads neither torch nor
 ``torchfakes_cli.faces.cascade`` when a face has to be found.
 """
 
-from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
+from torchfakes_cli.faces.crops import crop_corner, crop_face, crop_origin, sharpness
 from torchfakes_cli.faces.follow import FaceFollower
 from torchfakes_cli.faces.tracks import Tracker
 
-__all__ = ["FaceFollower", "Tracker", "crop_face", "crop_origin", "sharpness"]
+__all__ = ["FaceFollower", "Tracker", "crop_corner", "crop_face", "crop_origin", "sharpness"]

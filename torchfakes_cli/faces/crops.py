@@ -39,10 +39,11 @@ def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "
     Returns:
         S×S×3 uint8 (H×W×3 for ``box``), a copy that doesn't keep the frame alive.
     """
-    if shape == "box":
-        return _crop_box(pixels, box, margin)
-    left, top, side = crop_origin(box, margin)
     height, width = pixels.shape[:2]
+    if shape == "box":
+        left, top, right, bottom = _box_part(width, height, box, margin)
+        return pixels[top:bottom, left:right].copy()
+    left, top, side = crop_origin(box, margin)
     x1, y1 = max(0, left), max(0, top)
     x2, y2 = min(width, left + side), min(height, top + side)
     crop = np.zeros((side, side, 3), np.uint8)
@@ -51,14 +52,31 @@ def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "
     return crop
 
 
-def _crop_box(pixels: NDArray[np.uint8], box: Box, margin: float) -> NDArray[np.uint8]:
+def crop_corner(frame_size: tuple[int, int], box: Box, margin: float, shape: str = "square") -> tuple[int, int]:
+    """Where the upper left corner of the crop that ``crop_face`` cuts lies in its frame.
+
+    Args:
+        frame_size: (width, height).
+        box: (x1, y1, x2, y2) in pixels of the frame.
+        margin: as for ``crop_face``.
+        shape: as for ``crop_face``.
+
+    Returns:
+        (left, top) in whole pixels; that of a square may lie outside the frame.
+    """
+    if shape == "box":
+        return _box_part(*frame_size, box, margin)[:2]
+    return crop_origin(box, margin)[:2]
+
+
+def _box_part(width: int, height: int, box: Box, margin: float) -> tuple[int, int, int, int]:
+    """The (left, top, right, bottom) of a frame that a box shows, its sides grown by the margin."""
     x1, y1, x2, y2 = box
-    height, width = pixels.shape[:2]
     more_x, more_y = (x2 - x1) * (margin - 1) / 2, (y2 - y1) * (margin - 1) / 2
     # Towards zero, as facenet-pytorch does; at least one pixel, inside the frame.
     left, top = min(int(max(x1 - more_x, 0)), width - 1), min(int(max(y1 - more_y, 0)), height - 1)
     right, bottom = max(int(min(x2 + more_x, width)), left + 1), max(int(min(y2 + more_y, height)), top + 1)
-    return pixels[top:bottom, left:right].copy()
+    return left, top, right, bottom
 
 
 def sharpness(crop: NDArray[np.uint8]) -> float:

@@ -151,6 +151,11 @@ def most_suspicious(tracks: Iterable[Track]) -> Track:
     return max(tracks, key=lambda track: -math.inf if track.logit is None else track.logit)
 
 
+def by_suspicion(tracks: Iterable[Track]) -> list[Track]:
+    """Tracks that can decide a verdict first, the most suspicious of them, which does, on top."""
+    return sorted(tracks, key=lambda t: (not t.lasting, t.logit is None, -(t.logit or 0.0), t.number))
+
+
 def build_tracks(
     timeline: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]
 ) -> tuple[Track, ...]:

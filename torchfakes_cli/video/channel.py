@@ -68,6 +68,13 @@ class AddSound:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleAt:
+    """Asks for the frames of the open file that are nearest to some times, in seconds, increasing."""
+
+    times_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Tells that the picture in a slot has been taken."""
 

@@ -25,6 +25,7 @@ from torchfakes_cli.video.channel import (
     Progress,
     Release,
     Sample,
+    SampleAt,
     SoundAdded,
     Started,
     Stop,
@@ -34,7 +35,7 @@ from torchfakes_cli.video.patience import LOOK_UP_S, Patience
 from torchfakes_cli.video.process import STOP_S, DecodingProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from os import PathLike
     from types import TracebackType
 
@@ -205,7 +206,18 @@ class IsolatedReader:
         """Decodes all frames in order of presentation, as ``VideoReader.every_frame`` does."""
         return self._start(Sample(None))
 
-    def _start(self, request: Sample) -> Iterator[Frame]:
+    def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
+        """Decodes the frame nearest to each wanted time.
+
+        Args:
+            times_s: seconds from the first frame, increasing.
+
+        Returns:
+            An iterator over frames, as that of ``VideoReader.frames_at``; it may raise what that of ``frames`` may.
+        """
+        return self._start(SampleAt(tuple(times_s)))
+
+    def _start(self, request: Sample | SampleAt) -> Iterator[Frame]:
         self.close()
         self._stopped.clear()
         patience = Patience(self._timeout_s, self._timeout_s + self._work_s)

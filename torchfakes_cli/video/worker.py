@@ -24,6 +24,7 @@ from torchfakes_cli.video.channel import (
     Progress,
     Release,
     Sample,
+    SampleAt,
     SoundAdded,
     Started,
     Stop,
@@ -34,8 +35,6 @@ from torchfakes_cli.video.decode import VideoReader
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-
-    from torchfakes_cli.config import SamplingConfig
 
     # Slots that are free to be filled; None where no more frames are wanted.
     Slots = SimpleQueue[int | None]
@@ -84,7 +83,7 @@ class _Worker:
         self._connection = connection
         self._memory = memory
         self._settings = settings
-        self._requests: SimpleQueue[tuple[Open | Sample | AddSound, Slots]] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Open | Sample | SampleAt | AddSound, Slots]] = SimpleQueue()
         self._reader: VideoReader | None = None
         self._path = ""
         self._progress_at = 0.0
@@ -102,10 +101,10 @@ class _Worker:
             try:
                 if isinstance(request, Open):
                     self._open(request)
-                elif isinstance(request, Sample):
-                    self._sample(request.sampling, slots)
-                else:
+                elif isinstance(request, AddSound):
                     self._add_sound(request)
+                else:
+                    self._sample(request, slots)
             except TorchfakesError as error:
                 self._send(Failed(error))
             except MemoryError:
@@ -154,10 +153,15 @@ class _Worker:
         )
         self._send(Opened(self._reader.info))
 
-    def _sample(self, sampling: SamplingConfig | None, slots: Slots) -> None:
+    def _sample(self, request: Sample | SampleAt, slots: Slots) -> None:
         assert self._reader is not None, "a file is opened before its frames are asked for"
         with self._reader as reader:
-            frames = reader.every_frame() if sampling is None else reader.frames(sampling)
+            if isinstance(request, SampleAt):
+                frames = reader.frames_at(request.times_s)
+            elif request.sampling is None:
+                frames = reader.every_frame()
+            else:
+                frames = reader.frames(request.sampling)
             self._send(Started())
             for frame in frames:
                 slot = slots.get()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from torchfakes_cli.cli.console.screen import duration, safe
 from torchfakes_cli.records import FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
-from torchfakes_cli.scan.verdict import Policy
+from torchfakes_cli.scan.verdict import Policy, by_suspicion
 
 #: People shown in the panel; the rest stand in the timeline.
 _PEOPLE_SHOWN = 8
@@ -119,7 +119,7 @@ def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
     table.add_column("scored", justify="right")
     table.add_column("p_fake", justify="right")
     table.add_column("over time", no_wrap=True)
-    for track in _by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
+    for track in by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
         table.add_row(
             str(track.number),
             f"{_clock(track.start_s)}–{_clock(track.end_s)}" if unicode else _ascii_span(track),
@@ -135,11 +135,6 @@ def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
 
 def _ascii_span(track: Track) -> str:
     return f"{_clock(track.start_s)}-{_clock(track.end_s)}"
-
-
-def _by_suspicion(tracks: Sequence[Track]) -> list[Track]:
-    """Those who can decide a verdict first, the most suspicious of them on top."""
-    return sorted(tracks, key=lambda t: (not t.lasting, t.logit is None, -(t.logit or 0.0), t.number))
 
 
 def _coloured(text: str, p_fake: float, policy: Policy) -> Text:

@@ -1,0 +1,145 @@
+"""The faces that tell most of why a video got its verdict, cut out of it once more.
+
+A scan keeps no pixels, so the few frames that evidence needs are decoded again, in the isolated process, and cropped as
+the scan cropped them. A face's score is its row's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.faces import crop_corner, crop_face
+from torchfakes_cli.records import FaceScore, Frame, TellingFace, VideoResult
+from torchfakes_cli.scan.verdict import by_suspicion
+from torchfakes_cli.video import IsolatedDecoder
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector import Detector
+
+#: Faces shown of one person, and people shown.
+FACES_A_TRACK = 3
+MOST_TRACKS = 4
+
+#: Longest side in pixels of a picture kept as evidence.
+PICTURE_SIDE = 512
+
+#: From a crop (H×W×3 uint8 RGB) to what speaks for "fake" and for "real" at each place of it, S×S float32 each.
+HeatMaps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def telling_rows(
+    result: VideoResult, *, faces_a_track: int = FACES_A_TRACK, most_tracks: int = MOST_TRACKS
+) -> tuple[FaceScore, ...]:
+    """Chooses the faces that tell most.
+
+    Of each person these are the most suspicious face, one whose score is near the person's own, and the least
+    suspicious one. Any two of them lie a share of the time apart in which the person is seen, if there are such:
+    neighbouring frames show the same.
+
+    Args:
+        result: of a scan.
+        faces_a_track: of one person at most. One is the most suspicious; two are this and the one near the person's own
+            score; beyond three the next most suspicious ones join.
+        most_tracks: people at most; those who can decide a verdict first, the most suspicious of them on top.
+
+    Returns:
+        Rows of the timeline that have a score, person by person, each one's most suspicious face first.
+    """
+    rows: list[FaceScore] = []
+    for track in [track for track in by_suspicion(result.tracks) if track.logit is not None][:most_tracks]:
+        scored = [row for row in result.timeline if row.track == track.number and row.logit is not None]
+        rows += sorted(_spread(scored, track.logit or 0.0, faces_a_track), key=_suspicion, reverse=True)
+    return tuple(rows)
+
+
+def _suspicion(row: FaceScore) -> float:
+    return row.logit or 0.0
+
+
+def _spread(scored: Sequence[FaceScore], own_logit: float, count: int) -> list[FaceScore]:
+    """So many rows of one track, in order of precedence."""
+
+    def from_own(row: FaceScore) -> float:
+        return abs(_suspicion(row) - own_logit)
+
+    def least_trust(row: FaceScore) -> float:
+        return -_suspicion(row)
+
+    wishes = [least_trust, from_own] if count == 2 else [least_trust, _suspicion, from_own]
+    wishes += [least_trust] * (count - len(wishes))
+    apart_s = (scored[-1].time_s - scored[0].time_s) / (2 * count)
+    chosen: list[FaceScore] = []
+    for wish in wishes[: min(count, len(scored))]:
+        rest = [row for row in scored if row not in chosen]
+        apart = [row for row in rest if all(abs(row.time_s - other.time_s) >= apart_s for other in chosen)]
+        chosen.append(min(apart or rest, key=wish))
+    return chosen
+
+
+def gather_evidence(
+    path: str | PathLike[str],
+    result: VideoResult,
+    *,
+    detector: Detector,
+    config: ScanConfig | None = None,
+    rows: Sequence[FaceScore] | None = None,
+    heat_maps: HeatMaps | None = None,
+    picture_side: int = PICTURE_SIDE,
+    decoder: IsolatedDecoder | None = None,
+) -> tuple[TellingFace, ...]:
+    """Cuts faces out of a video again, as the scan did.
+
+    Args:
+        path: of the video, unchanged since its scan.
+        result: of that scan.
+        detector: that scanned it.
+        config: of that scan, for its limits on decoding; None for the defaults.
+        rows: of the result's timeline, with a score; None for ``telling_rows(result)``.
+        heat_maps: computes where the detector looked; None for no heat maps.
+        picture_side: pictures are reduced where their longest side has more pixels.
+        decoder: to use, with no video open; None starts one, and ends it.
+
+    Returns:
+        A face a row, in their order; one whose frame doesn't come again whole is left out.
+
+    Raises:
+        MediaError: the file can't be read any more.
+    """
+    rows = telling_rows(result) if rows is None else rows
+    if not rows:
+        return ()
+    faces: dict[int, TellingFace] = {}
+    with nullcontext(decoder) if decoder else _decoder_for(config or ScanConfig()) as used, used.open(path) as reader:
+        for frame in reader.frames_at(sorted({row.time_s for row in rows})):
+            for place, row in enumerate(rows):
+                if row.time_s == frame.time_s and not frame.damaged:
+                    faces[place] = _cut(frame, row, detector, heat_maps, picture_side)
+    return tuple(faces[place] for place in sorted(faces))
+
+
+def _decoder_for(config: ScanConfig) -> IsolatedDecoder:
+    return IsolatedDecoder(timeout_s=config.timeout_s, memory_mb=config.memory_mb, hwaccel=config.hwaccel)
+
+
+def _cut(
+    frame: Frame, row: FaceScore, detector: Detector, heat_maps: HeatMaps | None, picture_side: int
+) -> TellingFace:
+    assert row.face is not None, "a row with a score has a face"
+    crop = crop_face(frame.pixels, row.face.box, detector.margin, detector.crop_shape)
+    heat_fake, heat_real = heat_maps(crop) if heat_maps else (None, None)
+    left, top = crop_corner(frame.size, row.face.box, detector.margin, detector.crop_shape)
+    height, width = crop.shape[:2]
+    scale = min(1.0, picture_side / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
+    eye_1, eye_2, nose, mouth_1, mouth_2 = [((x - left) * scale, (y - top) * scale) for x, y in row.face.landmarks]
+    return TellingFace(row, crop, (eye_1, eye_2, nose, mouth_1, mouth_2), heat_fake, heat_real)
