@@ -23,7 +23,14 @@ MAY_IMPORT = {
     "training": BASE | {"video", "faces", "detector", "report", "scan.verdict"},
     "cli": BASE | {"video", "faces", "detector", "report", "scan", "training"},
 }
-ONLY_IN = {"av": "video", "typer": "cli", "rich": "cli", "facenet_pytorch": "detector training", "torchvision": "none"}
+ONLY_IN = {
+    "av": "video",
+    "typer": "cli",
+    "rich": "cli",
+    "facenet_pytorch": "detector training",
+    "torchcam": "detector",
+    "torchvision": "none",
+}
 
 
 def room_of(module: Path) -> str:

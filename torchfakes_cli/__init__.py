@@ -16,8 +16,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfakes_cli.config import EvaluateConfig, FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
     from torchfakes_cli.errors import TorchfakesError
-    from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
-    from torchfakes_cli.scan import annotate_video, scan_folder, scan_video
+    from torchfakes_cli.records import (
+        Explanation,
+        Face,
+        FaceScore,
+        Reason,
+        RegionShare,
+        Status,
+        TellingFace,
+        Track,
+        Verdict,
+        VideoInfo,
+        VideoResult,
+    )
+    from torchfakes_cli.scan import annotate_video, explain_video, scan_folder, scan_video
     from torchfakes_cli.training import evaluate_detector, prepare_corpus, train_detector
 
 __version__ = "0.1.0"
@@ -29,15 +41,19 @@ _HOME = {
     "ScanConfig": "config",
     "VerdictConfig": "config",
     "TorchfakesError": "errors",
+    "Explanation": "records",
     "Face": "records",
     "FaceScore": "records",
     "Reason": "records",
+    "RegionShare": "records",
     "Status": "records",
+    "TellingFace": "records",
     "Track": "records",
     "Verdict": "records",
     "VideoInfo": "records",
     "VideoResult": "records",
     "annotate_video": "scan",
+    "explain_video": "scan",
     "scan_folder": "scan",
     "scan_video": "scan",
     "evaluate_detector": "training",
@@ -47,13 +63,16 @@ _HOME = {
 
 __all__ = [
     "EvaluateConfig",
+    "Explanation",
     "Face",
     "FaceConfig",
     "FaceScore",
     "Reason",
+    "RegionShare",
     "SamplingConfig",
     "ScanConfig",
     "Status",
+    "TellingFace",
     "TorchfakesError",
     "Track",
     "Verdict",
@@ -63,6 +82,7 @@ __all__ = [
     "__version__",
     "annotate_video",
     "evaluate_detector",
+    "explain_video",
     "prepare_corpus",
     "scan_folder",
     "scan_video",

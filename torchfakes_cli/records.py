@@ -258,6 +258,40 @@ class TellingFace:
     heat_real: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RegionShare:
+    """How much of what a heat map shows falls on one region of a face.
+
+    Attributes:
+        region: one of ``faces.regions.REGIONS``.
+        area: the region's share of the map's area, as far as its cells cover it: what an even map would show.
+        fake: its share of what speaks for "fake", 0 to 1; None where nothing does.
+        real: the same for "real".
+    """
+
+    region: str
+    area: float
+    fake: float | None
+    real: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What a verdict rests on, face by face and on average.
+
+    Attributes:
+        result: of the scan.
+        faces: with heat maps, person by person, each one's most suspicious face first.
+        regions: of each face, in the order of ``faces``.
+        average: over each person's faces, and then over people; empty without a face.
+    """
+
+    result: VideoResult
+    faces: tuple[TellingFace, ...] = ()
+    regions: tuple[tuple[RegionShare, ...], ...] = ()
+    average: tuple[RegionShare, ...] = ()
+
+
 class Standing(StrEnum):
     """How good it is for a scan that something is as it is."""
 

@@ -18,6 +18,7 @@ import typer
 from torchfakes_cli import __version__
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
+from torchfakes_cli.cli.explain import explain_command
 from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
@@ -58,6 +59,7 @@ def _add(name: str, command: Callable[..., None], group: typer.Typer = app) -> N
 
 
 _add("scan", scan_command)
+_add("explain", explain_command)
 _add("prepare", prepare_command)
 _add("train", train_command)
 _add("evaluate", evaluate_command)
@@ -85,7 +87,9 @@ def main() -> None:
         # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
         typer.main.get_command(app)(prog_name="torchfakes")
     except SystemExit as ending:
-        scanned = sys.argv[1:2] == ["scan"] and "torch" in sys.modules  # it has closed and flushed what it opened
+        scanned = (
+            sys.argv[1:2] in (["scan"], ["explain"]) and "torch" in sys.modules
+        )  # it has closed and flushed what it opened
         if isinstance(ending.code, int) and (ending.code == ExitCode.INTERRUPTED or scanned):
             _leave_at_once(ending.code)
         raise

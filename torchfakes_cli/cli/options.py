@@ -1,4 +1,4 @@
-"""How a user writes times, rates and paths, turned into what the program calculates with."""
+"""Options that commands share, and how a user writes times, rates and paths."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ import os
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 
+from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
 from torchfakes_cli.errors import UsageError
+
+#: Headings of the help.
+FRAMES_PANEL = "Which frames"
+JUDGING_PANEL = "Faces and verdict"
+LIMITS_PANEL = "Limits"
+OUTPUT_PANEL = "Output"
+
+#: What a command looks at and how it judges, unless the user says otherwise.
+DEFAULT_SAMPLING = SamplingConfig()
+DEFAULT_FACES = FaceConfig()
+DEFAULT_SCAN = ScanConfig()
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -69,3 +81,149 @@ def refuse_urls(paths: list[str]) -> None:
     for path in paths:
         if _URL.match(path) and not Path(path).exists():
             raise UsageError("URLs are not opened", path=path, advice="Download the video and scan the file.")
+
+
+FpsOption = Annotated[
+    Fraction | None,
+    typer.Option(
+        parser=parse_rate,
+        metavar="RATE",
+        rich_help_panel=FRAMES_PANEL,
+        help="Look at so many frames a second, such as 2, 0.5 or 30000/1001.",
+        show_default=False,
+    ),
+]
+FramesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=FRAMES_PANEL,
+        help="Look at so many frames, spread evenly.",
+        show_default=f"{DEFAULT_SAMPLING.frames}, and one a second in longer clips",
+    ),
+]
+StartOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_time,
+        metavar="TIME",
+        rich_help_panel=FRAMES_PANEL,
+        help="Begin here: seconds, 1:30 or 0:01:30.5.",
+        show_default="the beginning",
+    ),
+]
+EndOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_time, metavar="TIME", rich_help_panel=FRAMES_PANEL, help="Stop here.", show_default="the end"
+    ),
+]
+KeyFramesOption = Annotated[
+    bool,
+    typer.Option(
+        "--key-frames/--no-key-frames",
+        rich_help_panel=FRAMES_PANEL,
+        help="Take a key frame where one is within a quarter of the gap between samples: far less to decode.",
+    ),
+]
+MinFaceOption = Annotated[
+    int, typer.Option(metavar="PIXELS", rich_help_panel=JUDGING_PANEL, help="Ignore faces smaller than this.")
+]
+BlurThresholdOption = Annotated[
+    float,
+    typer.Option(
+        metavar="X",
+        rich_help_panel=JUDGING_PANEL,
+        help="Give no score to faces less sharp than this (variance of the Laplacian).",
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        rich_help_panel=JUDGING_PANEL,
+        help="Call a video fake from this p_fake on and real below, with nothing between.",
+        show_default="the model's two thresholds",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=JUDGING_PANEL,
+        help="Detector to use, a .safetensors checkpoint.",
+        show_default="the one that ships",
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option(metavar="NAME", rich_help_panel=JUDGING_PANEL, help="auto, cpu, cuda or cuda:N.")
+]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        rich_help_panel=LIMITS_PANEL,
+        help="Give a file up when decoding it makes no progress for so long.",
+    ),
+]
+HwaccelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=LIMITS_PANEL,
+        help="Decode on this device, such as cuda, where that works; 'torchfakes doctor' lists them. No memory "
+        "limit is held to then.",
+        show_default="software",
+    ),
+]
+MemoryLimitOption = Annotated[
+    int,
+    typer.Option(
+        metavar="MIB",
+        rich_help_panel=LIMITS_PANEL,
+        help="Give a file up when decoding it takes more memory (on Linux).",
+    ),
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", rich_help_panel=OUTPUT_PANEL, help="Show the log, and tracebacks of errors.")
+]
+
+
+def scan_config(
+    *,
+    fps: Fraction | None,
+    frames: int | None,
+    start: float | None,
+    end: float | None,
+    key_frames: bool,
+    min_face: int,
+    blur_threshold: float,
+    threshold: float | None,
+    device: str,
+    timeout: float,
+    memory_limit: int,
+    hwaccel: str | None,
+    jobs: int | None = None,
+) -> ScanConfig:
+    """What the options above ask for.
+
+    Raises:
+        UsageError: they contradict each other, or make no sense.
+    """
+    return ScanConfig(
+        sampling=SamplingConfig(
+            fps=fps,
+            frames=DEFAULT_SAMPLING.frames if frames is None else frames,
+            frames_fixed=frames is not None,
+            start_s=DEFAULT_SAMPLING.start_s if start is None else start,
+            end_s=end,
+            key_frames=key_frames,
+        ),
+        faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),
+        verdict=VerdictConfig(fake_above=threshold, real_below=threshold),
+        device=device,
+        jobs=jobs,
+        timeout_s=timeout,
+        memory_mb=memory_limit,
+        hwaccel=hwaccel,
+    )

@@ -9,16 +9,38 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchfakes_cli.cli.options import parse_rate, parse_time, paths_from, refuse_urls
+from torchfakes_cli.cli.options import (
+    DEFAULT_FACES,
+    DEFAULT_SAMPLING,
+    DEFAULT_SCAN,
+    LIMITS_PANEL,
+    OUTPUT_PANEL,
+    BlurThresholdOption,
+    DebugOption,
+    DeviceOption,
+    EndOption,
+    FpsOption,
+    FramesOption,
+    HwaccelOption,
+    KeyFramesOption,
+    MemoryLimitOption,
+    MinFaceOption,
+    ModelOption,
+    StartOption,
+    ThresholdOption,
+    TimeoutOption,
+    paths_from,
+    refuse_urls,
+    scan_config,
+)
 from torchfakes_cli.cli.outcome import ExitCode, guarded
-from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
+from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import MediaError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
 
@@ -28,17 +50,11 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan import Finds, Scanner
 
 _FILES = "Which files"
-_FRAMES = "Which frames"
-_JUDGING = "Faces and verdict"
-_LIMITS = "Limits"
-_OUTPUT = "Output"
+_LIMITS = LIMITS_PANEL
+_OUTPUT = OUTPUT_PANEL
 
 #: When the command was read in, which is soon after the start of the program.
 _STARTED = time.monotonic()
-
-_DEFAULT_SAMPLING = SamplingConfig()
-_DEFAULT_FACES = FaceConfig()
-_DEFAULT_SCAN = ScanConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,81 +110,16 @@ def scan_command(
             show_default=False,
         ),
     ] = None,
-    fps: Annotated[
-        Fraction | None,
-        typer.Option(
-            parser=parse_rate,
-            metavar="RATE",
-            rich_help_panel=_FRAMES,
-            help="Look at so many frames a second, such as 2, 0.5 or 30000/1001.",
-            show_default=False,
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            rich_help_panel=_FRAMES,
-            help="Look at so many frames, spread evenly.",
-            show_default=f"{_DEFAULT_SAMPLING.frames}, and one a second in longer clips",
-        ),
-    ] = None,
-    start: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_time,
-            metavar="TIME",
-            rich_help_panel=_FRAMES,
-            help="Begin here: seconds, 1:30 or 0:01:30.5.",
-            show_default="the beginning",
-        ),
-    ] = None,
-    end: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_time, metavar="TIME", rich_help_panel=_FRAMES, help="Stop here.", show_default="the end"
-        ),
-    ] = None,
-    key_frames: Annotated[
-        bool,
-        typer.Option(
-            "--key-frames/--no-key-frames",
-            rich_help_panel=_FRAMES,
-            help="Take a key frame where one is within a quarter of the gap between samples: far less to decode.",
-        ),
-    ] = _DEFAULT_SAMPLING.key_frames,
-    min_face: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_JUDGING, help="Ignore faces smaller than this.")
-    ] = _DEFAULT_FACES.min_face,
-    blur_threshold: Annotated[
-        float,
-        typer.Option(
-            metavar="X",
-            rich_help_panel=_JUDGING,
-            help="Give no score to faces less sharp than this (variance of the Laplacian).",
-        ),
-    ] = _DEFAULT_FACES.blur_threshold,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            metavar="P",
-            rich_help_panel=_JUDGING,
-            help="Call a video fake from this p_fake on and real below, with nothing between.",
-            show_default="the model's two thresholds",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=_JUDGING,
-            help="Detector to use, a .safetensors checkpoint.",
-            show_default="the one that ships",
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=_JUDGING, help="auto, cpu, cuda or cuda:N.")
-    ] = _DEFAULT_SCAN.device,
+    fps: FpsOption = None,
+    frames: FramesOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    key_frames: KeyFramesOption = DEFAULT_SAMPLING.key_frames,
+    min_face: MinFaceOption = DEFAULT_FACES.min_face,
+    blur_threshold: BlurThresholdOption = DEFAULT_FACES.blur_threshold,
+    threshold: ThresholdOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = DEFAULT_SCAN.device,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -180,32 +131,9 @@ def scan_command(
             show_default="half of the cores, from 2 to 8",
         ),
     ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            rich_help_panel=_LIMITS,
-            help="Give a file up when decoding it makes no progress for so long.",
-        ),
-    ] = _DEFAULT_SCAN.timeout_s,
-    hwaccel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=_LIMITS,
-            help="Decode on this device, such as cuda, where that works; 'torchfakes doctor' lists them. No memory "
-            "limit is held to then.",
-            show_default="software",
-        ),
-    ] = _DEFAULT_SCAN.hwaccel,
-    memory_limit: Annotated[
-        int,
-        typer.Option(
-            metavar="MIB",
-            rich_help_panel=_LIMITS,
-            help="Give a file up when decoding it takes more memory (on Linux).",
-        ),
-    ] = _DEFAULT_SCAN.memory_mb,
+    timeout: TimeoutOption = DEFAULT_SCAN.timeout_s,
+    hwaccel: HwaccelOption = DEFAULT_SCAN.hwaccel,
+    memory_limit: MemoryLimitOption = DEFAULT_SCAN.memory_mb,
     output: Annotated[
         str | None,
         typer.Option(
@@ -273,9 +201,7 @@ def scan_command(
     profile: Annotated[
         bool, typer.Option("--profile", rich_help_panel=_OUTPUT, help="Say at the end where the time went.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", rich_help_panel=_OUTPUT, help="Show the log, and tracebacks of errors.")
-    ] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Say of videos whether a face in them is synthetic, and how sure that is.
 
@@ -287,21 +213,19 @@ def scan_command(
         if listed:
             paths = [each for path in paths for each in (paths_from(sys.stdin.buffer) if path == "-" else [path])]
         refuse_urls(paths)
-        config = ScanConfig(
-            sampling=SamplingConfig(
-                fps=fps,
-                frames=_DEFAULT_SAMPLING.frames if frames is None else frames,
-                frames_fixed=frames is not None,
-                start_s=_DEFAULT_SAMPLING.start_s if start is None else start,
-                end_s=end,
-                key_frames=key_frames,
-            ),
-            faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),
-            verdict=VerdictConfig(fake_above=threshold, real_below=threshold),
+        config = scan_config(
+            fps=fps,
+            frames=frames,
+            start=start,
+            end=end,
+            key_frames=key_frames,
+            min_face=min_face,
+            blur_threshold=blur_threshold,
+            threshold=threshold,
             device=device,
             jobs=jobs,
-            timeout_s=timeout,
-            memory_mb=memory_limit,
+            timeout=timeout,
+            memory_limit=memory_limit,
             hwaccel=hwaccel,
         )
         results = _Output(json, quiet, output, timelines, force, profile, annotate)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
     from torchfakes_cli.detector.export import export_onnx
+    from torchfakes_cli.detector.heat import HeatMaps, load_heat_maps
     from torchfakes_cli.detector.imports import import_weights
     from torchfakes_cli.detector.scoring import Detector, choose_device, load_detector
     from torchfakes_cli.detector.sources import fetch_detector
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 _HOME = {
     "Detector": "scoring",
     "Header": "checkpoint",
+    "HeatMaps": "heat",
     "choose_device": "scoring",
     "export_onnx": "export",
     "fetch_detector": "sources",
     "import_weights": "imports",
     "load_checkpoint": "checkpoint",
     "load_detector": "scoring",
+    "load_heat_maps": "heat",
     "save_checkpoint": "checkpoint",
     "verify_detector": "verify",
 }
@@ -32,12 +35,14 @@ _HOME = {
 __all__ = [
     "Detector",
     "Header",
+    "HeatMaps",
     "choose_device",
     "export_onnx",
     "fetch_detector",
     "import_weights",
     "load_checkpoint",
     "load_detector",
+    "load_heat_maps",
     "save_checkpoint",
     "verify_detector",
 ]

@@ -84,27 +84,28 @@ def append(file: FileIO, data: bytes, path: Path) -> None:
         raise unwritable(path, error, advice=advice) from error
 
 
-def write_whole(path: Path, text: str, temporary: Path | None = None) -> None:
+def write_whole(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
     """Writes a file so that a reader, or a crash, meets the old one or the new one, never a half.
 
     Args:
         path: a link keeps pointing where it does.
-        text: its whole content.
+        content: its whole content; text is written as UTF-8.
         temporary: where it is written first, in the folder of what ``path`` points to; an old one is replaced.
             None for a name that nobody else has.
 
     Raises:
         OutputError: it can't be written; what was there before still is.
     """
+    data = content.encode("utf-8") if isinstance(content, str) else content
     if is_special(path):
-        _write_through(path, text)
+        _write_through(path, data)
         return
     target = Path(os.path.realpath(path))
     temporary = temporary or temporary_beside(target)
     try:
         temporary.unlink(missing_ok=True)
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -113,10 +114,10 @@ def write_whole(path: Path, text: str, temporary: Path | None = None) -> None:
         raise unwritable(path, error) from error
 
 
-def _write_through(path: Path, text: str) -> None:
+def _write_through(path: Path, data: bytes) -> None:
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with path.open("wb") as file:
+            file.write(data)
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfakes_cli.scan.annotate import annotate_video
     from torchfakes_cli.scan.batch import failed, scan_files, scan_folder, settings_digest, stamp_of, unreadable_folder
+    from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
+    from torchfakes_cli.scan.explain import explain_video, explain_with
     from torchfakes_cli.scan.pipeline import Progress, Scanner, scan_video
-    from torchfakes_cli.scan.places import mirrored_places, timeline_places
+    from torchfakes_cli.scan.places import explanation_place, mirrored_places, timeline_places
     from torchfakes_cli.scan.search import Finds, find_videos
     from torchfakes_cli.scan.verdict import Policy
 
@@ -22,14 +24,19 @@ _HOME = {
     "Progress": "pipeline",
     "Scanner": "pipeline",
     "annotate_video": "annotate",
+    "explain_video": "explain",
+    "explain_with": "explain",
+    "explanation_place": "places",
     "failed": "batch",
     "find_videos": "search",
+    "gather_evidence": "evidence",
     "mirrored_places": "places",
     "scan_files": "batch",
     "scan_folder": "batch",
     "scan_video": "pipeline",
     "settings_digest": "batch",
     "stamp_of": "batch",
+    "telling_rows": "evidence",
     "timeline_places": "places",
     "unreadable_folder": "batch",
 }
@@ -40,14 +47,19 @@ __all__ = [
     "Progress",
     "Scanner",
     "annotate_video",
+    "explain_video",
+    "explain_with",
+    "explanation_place",
     "failed",
     "find_videos",
+    "gather_evidence",
     "mirrored_places",
     "scan_files",
     "scan_folder",
     "scan_video",
     "settings_digest",
     "stamp_of",
+    "telling_rows",
     "timeline_places",
     "unreadable_folder",
 ]

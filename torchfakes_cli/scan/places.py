@@ -28,6 +28,12 @@ def timeline_places(videos: Iterable[str]) -> dict[str, Path]:
     return places
 
 
+def explanation_place(video: str) -> Path:
+    """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, named apart as timelines are."""
+    path = Path(video)
+    return path.parent / (_base(path, _videos_in(path.parent)) + ".explain")
+
+
 def mirrored_places(videos: Iterable[str], given: Iterable[str], folder: str) -> dict[str, Path]:
     """The path of each video's timeline in a folder that has the same folders as those that were searched.
 

@@ -10,35 +10,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
+from torchfakes_cli.faces.outline import (
+    BROW,
+    CHEEK,
+    EYE,
+    FOREHEAD,
+    JAW,
+    LANDMARKS,
+    MOUTH,
+    NOSE,
+    Points,
+    both_sides,
+    fit_points,
+)
+
 Mask = NDArray[np.float32]
-
-# A mean face, in units of the distance between the pupils, origin between them, y down; the left half as seen in the
-# picture, the right one is its mirror image. Averaged over the 142 faces with 189 landmarks in the Face Research Lab
-# London Set (DeBruine and Jones 2017) and its Canadian companion (DeBruine), both CC BY 4.0, aligned by MTCNN's points.
-LANDMARKS = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.53), (-0.4, 1.08), (0.4, 1.08)])
-_JAW = [(-1.09, 0.07), (-1.1, 0.25), (-1.08, 0.42), (-1.06, 0.6), (-1.02, 0.82), (-0.97, 1.05), (-0.87, 1.29),
-        (-0.63, 1.56), (-0.34, 1.74), (0.0, 1.81)]  # fmt: skip
-_BROW = [(-0.91, -0.13), (-0.82, -0.29), (-0.66, -0.37), (-0.47, -0.36), (-0.22, -0.28)]
-_FOREHEAD = [(-1.04, -0.3), (-0.95, -0.61), (-0.85, -0.92), (-0.64, -1.11), (0.0, -1.18)]
-_EYE = [(-0.74, -0.03), (-0.64, -0.1), (-0.51, -0.13), (-0.38, -0.11), (-0.28, -0.05), (-0.38, 0.07), (-0.61, 0.07)]
-_CHEEK = [(-0.95, 0.34), (-0.79, 0.47), (-0.58, 0.52)]
-_NOSE = [(-0.28, 0.55), (-0.28, 0.64), (-0.11, -0.09)]
-_MOUTH = [(-0.39, 1.08), (-0.25, 0.99), (-0.11, 0.93), (-0.28, 1.16), (-0.16, 1.21), (0.0, 1.22)]
-
-
-def _both_sides(half: list[tuple[float, float]]) -> Points:
-    return np.array(half + [(-x, y) for x, y in half if x])
-
 
 #: Outlines that manipulations have been seen to use; a hull is drawn around each.
 HULLS = {
-    "face": _both_sides(_JAW + _BROW),
-    "face_and_forehead": _both_sides(_JAW + _FOREHEAD),
-    "inner_face": _both_sides(_BROW + _CHEEK + _MOUTH),
-    "mouth_and_chin": _both_sides(_JAW[4:] + _NOSE[:2]),
-    "mouth": _both_sides(_MOUTH) * (1.25, 1.15) - (0, 0.15),
-    "eyes_and_nose": _both_sides(_BROW + _EYE + _NOSE),
+    "face": both_sides(JAW + BROW),
+    "face_and_forehead": both_sides(JAW + FOREHEAD),
+    "inner_face": both_sides(BROW + CHEEK + MOUTH),
+    "mouth_and_chin": both_sides(JAW[4:] + NOSE[:2]),
+    "mouth": both_sides(MOUTH) * (1.25, 1.15) - (0, 0.15),
+    "eyes_and_nose": both_sides(BROW + EYE + NOSE),
 }
 _HULL_NAMES = tuple(HULLS)
 _HULL_ODDS = np.array([0.32, 0.14, 0.24, 0.14, 0.06, 0.10])
@@ -62,7 +57,7 @@ def blending_mask(side: int, landmarks: Points, rng: np.random.Generator) -> Mas
     name = _HULL_NAMES[int(rng.choice(len(_HULL_NAMES), p=_HULL_ODDS))]
     outline = HULLS[name] + rng.normal(0, 0.05, HULLS[name].shape)
     outline = (outline - (0, 0.5)) * rng.uniform(0.85, 1.08, 2) + (0, 0.5)
-    points = _affine_fit(LANDMARKS, landmarks, outline)
+    points = fit_points(LANDMARKS, landmarks, outline)
     hull = np.asarray(cv2.convexHull(points.astype(np.float32))[:, 0], np.float32)
     mask = np.zeros((side, side), np.uint8)
     # Four bits of a fraction of a pixel.
@@ -96,10 +91,3 @@ def _blurred(mask: Mask, sigma: float) -> Mask:
     # Averaging and interpolating blur as well: together by a variance of about a quarter of a small pixel.
     blurred = cv2.GaussianBlur(small, (0, 0), float(np.sqrt((sigma / shrink) ** 2 - 0.25)))
     return np.asarray(cv2.resize(blurred, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _affine_fit(known: Points, wanted: Points, points: Points) -> Points:
-    """Carry points along with the least-squares affine map that takes ``known`` to ``wanted``, each K×2."""
-    design = np.c_[known, np.ones(len(known))]
-    matrix, *_ = np.linalg.lstsq(design, wanted, rcond=None)
-    return np.asarray(np.c_[points, np.ones(len(points))] @ matrix)

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.training.fitting.masks import Mask, Points, blending_mask
+from torchfakes_cli.faces.outline import Points
+from torchfakes_cli.training.fitting.masks import Mask, blending_mask
 
 Picture = NDArray[np.uint8]
 

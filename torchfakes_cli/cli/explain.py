@@ -1,0 +1,133 @@
+"""``torchfakes explain``: what a verdict rests on, in pictures and in a table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchfakes_cli.cli.options import (
+    DEFAULT_FACES,
+    DEFAULT_SAMPLING,
+    DEFAULT_SCAN,
+    OUTPUT_PANEL,
+    BlurThresholdOption,
+    DebugOption,
+    DeviceOption,
+    EndOption,
+    FpsOption,
+    FramesOption,
+    HwaccelOption,
+    KeyFramesOption,
+    MemoryLimitOption,
+    MinFaceOption,
+    ModelOption,
+    StartOption,
+    ThresholdOption,
+    TimeoutOption,
+    refuse_urls,
+    scan_config,
+)
+from torchfakes_cli.cli.outcome import guarded
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import UsageError
+
+#: As the evidence has them; named here so that the help needs nothing heavy.
+_FACES_A_TRACK = 3
+_MOST_TRACKS = 4
+
+
+def explain_command(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A video.", show_default=False)],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Where the pictures and the table go.",
+            show_default="clip.explain beside clip.mp4",
+        ),
+    ] = None,
+    faces: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show so many faces of a person at most.")
+    ] = _FACES_A_TRACK,
+    people: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show so many people at most.")
+    ] = _MOST_TRACKS,
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=OUTPUT_PANEL, help="Write into a folder that holds other files.")
+    ] = False,
+    fps: FpsOption = None,
+    frames: FramesOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    key_frames: KeyFramesOption = DEFAULT_SAMPLING.key_frames,
+    min_face: MinFaceOption = DEFAULT_FACES.min_face,
+    blur_threshold: BlurThresholdOption = DEFAULT_FACES.blur_threshold,
+    threshold: ThresholdOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = DEFAULT_SCAN.device,
+    timeout: TimeoutOption = DEFAULT_SCAN.timeout_s,
+    hwaccel: HwaccelOption = DEFAULT_SCAN.hwaccel,
+    memory_limit: MemoryLimitOption = DEFAULT_SCAN.memory_mb,
+    debug: DebugOption = False,
+) -> None:
+    """Show what a verdict rests on: the most telling faces, and where on them the detector looked.
+
+    The video is scanned. For the faces of each person that score highest, lowest and near the person's own score, a
+    picture shows the face and, by Grad-CAM, where what speaks for "fake" and for "real" lies; a table tells how much of
+    that falls on eyes, nose, mouth, chin, cheeks, forehead and outside the face. It shows where, not why.
+    """
+    with guarded(debug=debug):
+        refuse_urls([path])
+        if min(faces, people) < 1:
+            raise UsageError("at least one face of one person must be shown")
+        config = scan_config(
+            fps=fps,
+            frames=frames,
+            start=start,
+            end=end,
+            key_frames=key_frames,
+            min_face=min_face,
+            blur_threshold=blur_threshold,
+            threshold=threshold,
+            device=device,
+            timeout=timeout,
+            memory_limit=memory_limit,
+            hwaccel=hwaccel,
+        )
+        _explain(path, config, model, output, faces, people, force=force)
+
+
+def _explain(
+    path: str, config: ScanConfig, model: str | None, output: str | None, faces: int, people: int, *, force: bool
+) -> None:
+    from torchfakes_cli.cli.console import Screen, verdict_panel
+    from torchfakes_cli.cli.console.explain_view import regions_table
+    from torchfakes_cli.report import check_explanation_target, write_explanation
+    from torchfakes_cli.scan import Scanner, explain_with, explanation_place
+
+    screen = Screen()
+    folder = Path(output) if output else explanation_place(path)
+    if os.path.lexists(path):
+        check_explanation_target(folder, force=force)
+    with screen.progress("starting"):
+        scanner = Scanner(config, model=model)
+    with scanner:
+        with screen.progress(Path(path).name) as advance:
+            explanation = explain_with(
+                scanner, path, model=model, faces_a_track=faces, most_tracks=people, progress=advance
+            )
+        screen.result(verdict_panel(explanation.result, scanner.policy, unicode=screen.unicode))
+    for warning in explanation.result.warnings:
+        screen.warning(f"{path}: {warning}")
+    if not explanation.faces:
+        screen.note("no face has a score, so there is nothing to explain; no file was written")
+        return
+    screen.result(regions_table(explanation))
+    files = write_explanation(folder, explanation)
+    screen.note(f"pictures: {len(files) - 1} in {folder}, the regions of each in {files[-1].name}")

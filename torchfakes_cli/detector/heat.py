@@ -1,0 +1,115 @@
+"""Grad-CAM: where in a crop the network finds what speaks for "fake", and what speaks for "real".
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based Localization" (ICCV 2017),
+https://arxiv.org/abs/1610.02391, on the last block. What follows that block is linear (an average over its cells, and
+layers without activation), so here the map is no approximation: its cells, with their signs, add up to the logit but
+for a constant. "Real" is the class whose score is the negative logit; its map holds the cells of the other sign.
+
+The cells are few: 3×3 for crops of 160 pixels, and what a cell says is gathered from most of the face. Measured on
+portraits, the pixels that a cell of the shipped detector is sensitive to lie around a point near the centre of its
+receptive field, with a standard deviation of 30 pixels.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchcam.methods import GradCAM
+
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
+from torchfakes_cli.detector.network import blank_network, load_weights
+from torchfakes_cli.detector.preprocess import to_input
+from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.detector.scoring import choose_device
+
+_LAYER = "block8"
+#: Side in pixels of the input that gives one cell.
+_SMALLEST_INPUT = 75
+# Where the cells of the last block lie in the input, in pixels: the centre of the first one's receptive field, and the
+# way from one to the next. Layers without padding move it: conv2d_1a by 1 (2 pixels apart from then on), 2a by 2,
+# maxpool_3a by 2 (4 apart), 4a by 4, 4b by 4 (8 apart), mixed_6a by 8 (16 apart), mixed_7a by 16 (32 apart). To stretch
+# the map over the whole picture instead, as is common, would put its last row 32 pixels too low.
+_FIRST_CELL = 37
+_CELLS_APART = 32
+
+
+class HeatMaps:
+    """Computes heat maps of crops.
+
+    Args:
+        network: with float32 weights, not fused; owned from now on.
+        header: of its checkpoint.
+        device: where to compute.
+    """
+
+    def __init__(self, network: nn.Module, header: Header, device: torch.device) -> None:
+        self._network = network.eval().requires_grad_(False).to(device)
+        # Gradients are wanted from the last block on, and nothing before it needs to be remembered.
+        self._network.get_submodule(_LAYER).requires_grad_(True)
+        self._header = header
+        self._device = device
+
+    def __call__(self, crop: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Computes what speaks for "fake" and what for "real".
+
+        Args:
+            crop: H×W×3 uint8 RGB, cut with the detector's margin and shape.
+
+        Returns:
+            Two maps over the whole crop, S×S float32 with the network's input size; each sums to 1, or is 0 everywhere
+            where nothing speaks for its class.
+        """
+        cells = self.cells(crop)
+        return self._laid_out(np.maximum(cells, 0)), self._laid_out(np.maximum(-cells, 0))
+
+    @property
+    def even(self) -> NDArray[np.float32]:
+        """The map of a network that finds the same in every cell: how much of each place the cells cover."""
+        side = (self._header.input_size - _SMALLEST_INPUT) // _CELLS_APART + 1
+        return self._laid_out(np.ones((side, side), np.float32))
+
+    def cells(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The map as the network has it.
+
+        Args:
+            crop: as for a call.
+
+        Returns:
+            A value a cell, float32, 3×3 for an input of 160 pixels: positive where it speaks for "fake". They add up
+            to the logit but for a constant of the network.
+        """
+        with GradCAM(self._network, _LAYER) as grad_cam:
+            logit = self._network(self.input_of(crop))
+            (fake,) = grad_cam(0, logit, normalized=False, retain_graph=True)
+            (real,) = grad_cam(0, -logit, normalized=False)
+        return np.asarray((fake[0] - real[0]).cpu().numpy(), np.float32)
+
+    def input_of(self, crop: NDArray[np.uint8]) -> Tensor:
+        """A crop as the network gets it, 1×3×S×S float32."""
+        header = self._header
+        return to_input([crop], header.input_size, header.mean, header.scale, header.crop_size).to(self._device)
+
+    def _laid_out(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Lays cells over the input: smoothly from centre to centre, and down to nothing a cell farther out."""
+        places = np.arange(self._header.input_size, dtype=np.float32)
+        centres = _FIRST_CELL + _CELLS_APART * np.arange(len(cells), dtype=np.float32)
+        away = np.minimum(np.abs(places[:, None] - centres) / _CELLS_APART, 1)
+        # The weights of two neighbours add up to 1 wherever between them one looks, as with bilinear interpolation.
+        weights = np.cos(away * (np.pi / 2)) ** 2
+        laid = weights @ cells @ weights.T
+        total = laid.sum()
+        return np.asarray(laid / total if total > 0 else laid, np.float32)
+
+
+def load_heat_maps(model: str | PathLike[str] | None = None, device: str | torch.device = "auto") -> HeatMaps:
+    """Loads what heat maps of a detector need; see ``load_detector``."""
+    chosen = device if isinstance(device, torch.device) else choose_device(device)
+    path = find_checkpoint(model) if model is not None else shipped_checkpoint()
+    state, header = load_checkpoint(path)
+    network = blank_network()
+    load_weights(network, state, str(path))
+    return HeatMaps(network, header, chosen)

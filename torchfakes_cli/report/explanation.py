@@ -1,0 +1,115 @@
+"""An explanation as a folder: a picture a face, and a table of how the heat falls on the regions of each."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+
+from torchfakes_cli.errors import OutputError
+from torchfakes_cli.records import Explanation, FaceScore, RegionShare
+from torchfakes_cli.report.cells import SCORE_DIGITS, TIME_DIGITS, csv_line, number_cell, text_cell
+from torchfakes_cli.report.files import check_folder, first_line, unwritable, write_whole
+
+REGION_COLUMNS = (
+    "picture",
+    "time_s",
+    "frame",
+    "track",
+    "logit",
+    "p_fake",
+    "region",
+    "area_share",
+    "fake_share",
+    "real_share",
+)
+
+_TABLE = "regions.csv"
+_PICTURE = re.compile(r"person-\d+-at-[\d.]+s\.png")
+_ADVICE = "Choose another folder with -o, or let files in it be replaced with --force."
+
+
+def check_explanation_target(folder: str | PathLike[str], *, force: bool = False) -> None:
+    """Finds out before a scan whether its explanation can be written.
+
+    A folder with an earlier explanation is used again, being the same thing made again; one that holds anything else
+    only with ``force``.
+
+    Args:
+        folder: of the explanation; its parent must be there.
+        force: use any folder.
+
+    Raises:
+        OutputError: the folder can't be written, or is taken by something else.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        if os.path.lexists(place):
+            raise OutputError("exists and is no folder", path=place, advice="Choose a folder with -o.")
+        check_folder(place, advice="Choose a folder for the pictures with -o.")
+        return
+    check_folder(place / _TABLE, advice="Choose a folder for the pictures with -o.")
+    if not force and any(place.iterdir()) and first_line(place / _TABLE) != ",".join(REGION_COLUMNS):
+        raise OutputError("exists and holds no explanation of torchfakes", path=place, advice=_ADVICE)
+
+
+def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> tuple[Path, ...]:
+    """Writes the pictures, and then ``regions.csv``, which names them.
+
+    Args:
+        folder: made where it is missing; pictures of an earlier explanation go (see ``check_explanation_target``).
+        explanation: with a face at least.
+
+    Returns:
+        The files, the table last.
+
+    Raises:
+        OutputError: one of them can't be written.
+    """
+    from torchfakes_cli.report.heat_picture import heat_picture
+
+    place = Path(folder)
+    try:
+        place.mkdir(exist_ok=True)
+        _remove_pictures(place)
+    except OSError as error:
+        raise unwritable(place, error) from error
+    written, lines = [], [csv_line(REGION_COLUMNS)]
+    for face, shares in zip(explanation.faces, explanation.regions, strict=True):
+        name = f"person-{face.row.track}-at-{face.row.time_s:07.3f}s.png"
+        write_whole(place / name, heat_picture(face))
+        written.append(place / name)
+        lines += (csv_line(_cells(name, face.row, share)) for share in shares)
+    write_whole(place / _TABLE, "".join(lines))
+    return (*written, place / _TABLE)
+
+
+def _remove_pictures(place: Path) -> None:
+    for name in set(_pictures_named_in(place / _TABLE)):
+        (place / name).unlink(missing_ok=True)
+
+
+def _pictures_named_in(table: Path) -> Iterator[str]:
+    with suppress(FileNotFoundError, UnicodeDecodeError), table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if _PICTURE.fullmatch(row.get("picture") or ""):
+                yield row["picture"]
+
+
+def _cells(picture: str, row: FaceScore, share: RegionShare) -> list[str]:
+    return [
+        text_cell(picture),
+        number_cell(row.time_s, TIME_DIGITS),
+        number_cell(row.frame),
+        number_cell(row.track),
+        number_cell(row.logit, SCORE_DIGITS),
+        number_cell(row.p_fake, SCORE_DIGITS),
+        text_cell(share.region),
+        number_cell(share.area, SCORE_DIGITS),
+        number_cell(share.fake, SCORE_DIGITS),
+        number_cell(share.real, SCORE_DIGITS),
+    ]

@@ -1,0 +1,124 @@
+"""Why a video got its verdict: its most telling faces, where on them the detector looked, and on what region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.faces.regions import REGIONS, face_regions
+from torchfakes_cli.records import Explanation, RegionShare, TellingFace
+from torchfakes_cli.scan.evidence import FACES_A_TRACK, MOST_TRACKS, gather_evidence, telling_rows
+from torchfakes_cli.scan.pipeline import Progress, Scanner
+
+
+def explain_video(
+    path: str | PathLike[str],
+    config: ScanConfig | None = None,
+    *,
+    model: str | PathLike[str] | None = None,
+    faces_a_track: int = FACES_A_TRACK,
+    most_tracks: int = MOST_TRACKS,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Scans one video, and shows what its verdict rests on.
+
+    Args:
+        path: of the file.
+        config: what to look at and how to judge; None for the defaults.
+        model: path of a checkpoint, or name of one in the models folder; None for the one that ships.
+        faces_a_track: faces shown of one person at most.
+        most_tracks: people shown at most.
+        progress: called after each batch of frames with (frames done, frames wanted if known).
+
+    Returns:
+        The result of the scan and its evidence; without a scored face, of the result alone.
+
+    Raises:
+        TorchfakesError: what ``scan_video`` raises.
+
+    Example::
+
+        explanation = explain_video("clip.mp4")
+        for region in explanation.average:
+            print(region.region, region.fake, region.area)
+    """
+    with Scanner(config, model=model) as scanner:
+        return explain_with(
+            scanner, path, model=model, faces_a_track=faces_a_track, most_tracks=most_tracks, progress=progress
+        )
+
+
+def explain_with(
+    scanner: Scanner,
+    path: str | PathLike[str],
+    *,
+    model: str | PathLike[str] | None,
+    faces_a_track: int = FACES_A_TRACK,
+    most_tracks: int = MOST_TRACKS,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Does what ``explain_video`` does with a scanner that is there already, of the same ``model``."""
+    result = scanner.scan(path, progress)
+    rows = telling_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
+    if not rows:
+        return Explanation(result)
+    from torchfakes_cli.detector import load_heat_maps
+
+    heat_maps = load_heat_maps(model, scanner.detector.device)
+    faces = gather_evidence(
+        path, result, detector=scanner.detector, config=scanner.config, rows=rows, heat_maps=heat_maps
+    )
+    regions = tuple(region_shares(face, heat_maps.even) for face in faces)
+    return Explanation(result, faces, regions, average_over_tracks(faces, regions))
+
+
+def region_shares(face: TellingFace, even: NDArray[np.float32]) -> tuple[RegionShare, ...]:
+    """How much of a face's heat falls on each region, in the order of ``REGIONS``.
+
+    Args:
+        face: with heat maps.
+        even: the map that finds the same everywhere, S×S like those of the face.
+    """
+    side = len(even)
+    height, width = face.picture.shape[:2]
+    landmarks = [(x * side / width, y * side / height) for x, y in face.landmarks]
+    places = face_regions((side, side), landmarks).ravel()
+
+    def shares(heat: NDArray[np.float32] | None) -> list[float | None]:
+        if heat is None or not heat.any():
+            return [None] * len(REGIONS)
+        return list(np.bincount(places, heat.ravel(), len(REGIONS)).tolist())
+
+    area = np.bincount(places, even.ravel(), len(REGIONS)).tolist()
+    return tuple(map(RegionShare, REGIONS, area, shares(face.heat_fake), shares(face.heat_real)))
+
+
+def average_over_tracks(
+    faces: Sequence[TellingFace], regions: Sequence[tuple[RegionShare, ...]]
+) -> tuple[RegionShare, ...]:
+    """The shares of a person's faces averaged, and these over people, so that each counts the same."""
+    by_track: dict[int | None, list[tuple[RegionShare, ...]]] = {}
+    for face, shares in zip(faces, regions, strict=True):
+        by_track.setdefault(face.row.track, []).append(shares)
+    return _mean([_mean(several) for several in by_track.values()])
+
+
+def _mean(several: Sequence[tuple[RegionShare, ...]]) -> tuple[RegionShare, ...]:
+    return tuple(
+        RegionShare(
+            same[0].region,
+            _mean_of(share.area for share in same) or 0.0,
+            _mean_of(share.fake for share in same),
+            _mean_of(share.real for share in same),
+        )
+        for same in zip(*several, strict=True)
+    )
+
+
+def _mean_of(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
