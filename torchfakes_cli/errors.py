@@ -6,7 +6,7 @@
     ├── UsageError                what was asked for makes no sense (exit code 2)
     ├── MediaError                a file can't give what it should
     │   ├── UnreadableFileError   missing, not a regular file, empty, no permission
-    │   ├── UnsupportedMediaError refused on purpose: a playlist, a picture, an unknown or unsafe format
+    │   ├── UnsupportedMediaError refused on purpose: a playlist, a document, an unknown or unsafe format
     │   ├── NoVideoStreamError    opened, but nothing in it can be shown
     │   └── DecodeError           a video stream that can't be decoded (well enough)
     │       ├── DecodeTimeoutError  … as it takes too long

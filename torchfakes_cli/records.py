@@ -60,6 +60,7 @@ class VideoInfo:
         frame_count: packets counted in the file, not the header's claim; None where not counted.
         rotation: degrees clockwise (0, 90, 180, 270) that were applied to make frames upright.
         warnings: plain sentences on what a user should know (HDR not tone-mapped, several streams, …).
+        picture: it is a still picture, of one frame at time 0, without rate and duration.
     """
 
     path: str
@@ -72,6 +73,7 @@ class VideoInfo:
     frame_count: int | None = None
     rotation: int = 0
     warnings: tuple[str, ...] = ()
+    picture: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,6 +227,11 @@ class VideoResult:
     model: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the file is a still picture."""
+        return self.info is not None and self.info.picture
 
     @property
     def faces_scored(self) -> int:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import cv2
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.people import natural
 from torchfakes_cli.cli import app
 from torchfakes_cli.cli.explain import _FACES_A_TRACK, _MOST_TRACKS
 from torchfakes_cli.scan import evidence
@@ -38,6 +40,14 @@ def test_a_clip_gives_pictures_a_table_and_regions(clips: Path, model: Path) -> 
             shares = [float(row[column]) for row in of_it if row[column]]
             assert sum(shares) == pytest.approx(1, abs=0.001) or not shares
         assert cv2.imread(str(folder / name)).shape[1] > 800
+
+
+def test_a_picture_is_explained_too(clips: Path, model: Path) -> None:
+    Image.fromarray(natural()).save(clips / "photo.webp", quality=95)
+    ended = explain(clips / "photo.webp", "--model", model)
+    assert ended.exit_code == 0
+    assert "by this one picture" in ended.stdout
+    assert sorted(path.name for path in (clips / "photo.explain").iterdir()) == ["person-1.png", "regions.csv"]
 
 
 def test_a_folder_with_other_things_is_left_alone(clips: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.people import natural
 from torchfakes_cli.cli import app
 from torchfakes_cli.report import TIMELINE_COLUMNS
 from torchfakes_cli.video import probe
@@ -35,6 +37,25 @@ def test_one_clip_gives_a_verdict_and_a_timeline_beside_it(clips: Path, model: P
     assert timeline.read_text().startswith(",".join(TIMELINE_COLUMNS))
     assert [row["track"] for row in table(timeline)] == ["1"] * 4
     assert all(float(row["p_fake"]) > 0.7 for row in table(timeline))
+
+
+def test_a_picture_gets_a_verdict_that_says_it_is_one(clips: Path, model: Path) -> None:
+    photo = clips / "photo.png"
+    Image.fromarray(natural()).save(photo)
+    ended = scan(photo, "--model", model)
+    assert ended.exit_code == 0
+    assert "FAKE" in ended.stdout
+    assert "by this one picture" in ended.stdout
+    assert "over time" not in ended.stdout
+    assert "a single picture: " in ended.stderr
+    assert "timeline" not in ended.stderr
+    assert list(clips.glob("*.csv")) == []
+    document = json.loads(scan(photo, "--model", model, "--json").stdout)
+    assert (document["video"]["picture"], document["video"]["duration_s"], document["frames_sampled"]) == (
+        True,
+        None,
+        1,
+    )
 
 
 def test_a_device_that_is_not_there_costs_a_warning(clips: Path, model: Path) -> None:

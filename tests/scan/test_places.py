@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.scan import mirrored_places, timeline_places
+from torchfakes_cli.scan import explanation_place, mirrored_places, timeline_places
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,13 @@ def test_timelines_of_their_own_folder_mirror_the_videos(tmp_path: Path, monkeyp
     assert [place.as_posix() for place in places.values()] == ["out/one/a.timeline.csv", "out/two/a.timeline.csv"]
     monkeypatch.chdir(tmp_path / "two")
     assert mirrored_places(["a.mp4"], ["a.mp4"], "out") == {"a.mp4": Path("out/a.timeline.csv")}
+
+
+def test_no_two_files_share_an_explanation(tmp_path: Path) -> None:
+    names = ["a.mp4", "b.mp4", "b.mov", "a.jpg", "c.jpg", "c.png", "d.webp"]
+    for name in names:
+        (tmp_path / name).touch()
+    places = [explanation_place(str(tmp_path / name)).name for name in names]
+    assert len(set(places)) == len(names)
+    assert places[0] == "a.explain"
+    assert places[-1] == "d.explain"

@@ -117,3 +117,16 @@ def test_a_folder_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
         (tmp_path / "closed").chmod(0o755)
     assert [Path(folder).name for folder, _ in found.unreadable] == ["closed"]
     assert len(found.videos) == 1
+
+
+def test_pictures_are_taken_only_where_their_suffix_is_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "a.jpg", "b.JPG", "c.png", "d/e.jpg")
+    assert names(tmp_path) == ["a.mp4"]
+    for include, expected in (
+        (["*.jpg"], ["a.jpg", "d/e.jpg"]),
+        (["a*"], ["a.mp4"]),
+        (["*.mp4", "d/*.jpg"], ["a.mp4", "d/e.jpg"]),
+    ):
+        found = find_videos([tmp_path], include=include)
+        assert [Path(path).relative_to(tmp_path).as_posix() for path in found.videos] == expected
+    assert names(tmp_path, tmp_path / "c.png") == ["c.png"]

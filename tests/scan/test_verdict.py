@@ -177,3 +177,13 @@ def test_a_video_that_is_mostly_damaged_gets_no_firm_verdict() -> None:
 def test_a_face_in_damaged_pictures_alone_is_not_called_absent() -> None:
     decision = decide([damaged(0, 1), *timeline({}, 4)[1:]], POLICY, probability)
     assert (decision.verdict, decision.reason, decision.p_fake) == (Verdict.INCONCLUSIVE, Reason.DAMAGED, None)
+
+
+def test_a_still_picture_is_judged_by_the_one_face_it_has_of_each() -> None:
+    rows = timeline({1: [2.0], 2: [-3.0], 3: [BLURRY]})
+    decision = decide(rows, POLICY, probability, picture=True)
+    assert (decision.verdict, decision.p_fake) == (Verdict.FAKE, probability(2.0))
+    assert [track.lasting for track in decision.tracks] == [True, True, False]
+    assert decide(rows, POLICY, probability).reason is Reason.TOO_FEW_FACES
+    assert decide(timeline({1: [BLURRY]}), POLICY, probability, picture=True).reason is Reason.ALL_BLURRY
+    assert decide([damaged(0, 1)], POLICY, probability, picture=True).reason is Reason.DAMAGED

@@ -40,7 +40,7 @@ _MOST_TRACKS = 4
 
 
 def explain_command(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A video.", show_default=False)],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A video or a picture.", show_default=False)],
     output: Annotated[
         str | None,
         typer.Option(

@@ -84,7 +84,8 @@ def scan_command(
         list[str],
         typer.Argument(
             metavar="PATH",
-            help="A video, or several, or folders of them; - reads a list of paths, one a line or separated by NUL.",
+            help="A video or a picture, or several, or folders of them; - reads a list of paths, one a line or "
+            "separated by NUL.",
             show_default=False,
         ),
     ],
@@ -97,7 +98,8 @@ def scan_command(
         typer.Option(
             metavar="GLOB",
             rich_help_panel=_FILES,
-            help="Of the videos in a folder, take only those named like this ('a*.mp4', 'day1/*'). Repeatable.",
+            help="Of the videos in a folder, take only those named like this ('a*.mp4', 'day1/*'); '*.jpg' takes "
+            "pictures. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -295,6 +297,8 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, output: _Output) -> C
     except MediaError as error:
         _print_for_programs(failed(path, error), screen, output, one_line=False)
         raise
+    if result.is_picture and not (output.path or output.timelines):
+        place = None  # one moment makes no timeline
     if place:
         write_timeline(place, result.timeline)
     if not _print_for_programs(result, screen, output, one_line=False):
@@ -421,7 +425,7 @@ def _keep(result: VideoResult, table: BatchCsv | None, places: Mapping[str, Path
     """Writes what is to last of a result: its timeline, then its row, which vouches for the timeline."""
     from torchfakes_cli.report import write_timeline
 
-    if result.status is Status.OK and result.path in places:
+    if result.status is Status.OK and not result.is_picture and result.path in places:
         write_timeline(places[result.path], result.timeline)
     if table:
         table.write(result)

@@ -29,7 +29,7 @@ REGION_COLUMNS = (
 )
 
 _TABLE = "regions.csv"
-_PICTURE = re.compile(r"person-\d+-at-[\d.]+s\.png")
+_PICTURE = re.compile(r"person-\d+(-at-[\d.]+s)?\.png")
 _ADVICE = "Choose another folder with -o, or let files in it be replaced with --force."
 
 
@@ -78,10 +78,12 @@ def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> 
         _remove_pictures(place)
     except OSError as error:
         raise unwritable(place, error) from error
+    still = explanation.result.is_picture
     written, lines = [], [csv_line(REGION_COLUMNS)]
     for face, shares in zip(explanation.faces, explanation.regions, strict=True):
-        name = f"person-{face.row.track}-at-{face.row.time_s:07.3f}s.png"
-        write_whole(place / name, heat_picture(face))
+        when = "" if still else f"-at-{face.row.time_s:07.3f}s"
+        name = f"person-{face.row.track}{when}.png"
+        write_whole(place / name, heat_picture(face, still=still))
         written.append(place / name)
         lines += (csv_line(_cells(name, face.row, share)) for share in shares)
     write_whole(place / _TABLE, "".join(lines))

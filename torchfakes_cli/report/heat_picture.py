@@ -20,19 +20,20 @@ _DPI = 110
 _OPACITY = 0.75
 
 
-def heat_picture(face: TellingFace) -> bytes:
+def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
     """Draws a face as the network got it, and on it what speaks for "fake" and for "real".
 
     Each map goes from nothing to its own highest place: colours of the two, or of two faces, are not to be compared.
 
     Args:
         face: with heat maps.
+        still: it is of a still picture, so that its time tells nothing.
 
     Returns:
         A PNG file.
     """
     figure = Figure(figsize=(11, 4), dpi=_DPI, layout="constrained")
-    figure.suptitle(_caption(face), fontsize=14)
+    figure.suptitle(_caption(face, still=still), fontsize=14)
     plain, fake, real = figure.subplots(1, 3)
     plain.imshow(face.picture)
     plain.set_title("the face as the detector got it")
@@ -48,10 +49,11 @@ def heat_picture(face: TellingFace) -> bytes:
     return file.getvalue()
 
 
-def _caption(face: TellingFace) -> str:
+def _caption(face: TellingFace, *, still: bool) -> str:
     minutes, seconds = divmod(face.row.time_s, 60)
     score = "" if face.row.p_fake is None else f", p_fake {face.row.p_fake:.2f}"
-    return f"person {face.row.track} at {int(minutes)}:{seconds:05.2f}{score}"
+    when = "" if still else f" at {int(minutes)}:{seconds:05.2f}"
+    return f"person {face.row.track}{when}{score}"
 
 
 def _draw(axes: Axes, picture: NDArray[np.uint8], heat: NDArray[np.float32] | None, kind: str) -> None:

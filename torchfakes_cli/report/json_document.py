@@ -67,6 +67,7 @@ def _video(info: VideoInfo) -> dict[str, Any]:
         "duration_s": rounded(info.duration_s, TIME_DIGITS),
         "frame_count": info.frame_count,
         "rotation": info.rotation,
+        "picture": info.picture,
     }
 
 

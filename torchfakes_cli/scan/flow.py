@@ -304,7 +304,8 @@ def _result(feed: Feed, timeline: Timeline, networks: Networks) -> VideoResult:
     assert feed.info is not None
     assert feed.report is not None
     notes = timeline.explanations(networks.face_detector)
-    decision = decide(timeline.rows, networks.policy, networks.detector.probability)
+    picture = feed.info.picture
+    decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=picture)
     return VideoResult(
         path=fspath(feed.path),
         status=Status.OK,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.video import VIDEO_SUFFIXES
+from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 _ENDING = ".timeline.csv"
 
@@ -23,7 +23,7 @@ def timeline_places(videos: Iterable[str]) -> dict[str, Path]:
         by_folder.setdefault(Path(video).parent, []).append(video)
     places = {}
     for folder, members in by_folder.items():
-        names = _videos_in(folder) | {Path(video).name for video in members}
+        names = _names_in(folder, VIDEO_SUFFIXES) | {Path(video).name for video in members}
         places.update({video: folder / (_base(Path(video), names) + _ENDING) for video in members})
     return places
 
@@ -31,7 +31,10 @@ def timeline_places(videos: Iterable[str]) -> dict[str, Path]:
 def explanation_place(video: str) -> Path:
     """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, named apart as timelines are."""
     path = Path(video)
-    return path.parent / (_base(path, _videos_in(path.parent)) + ".explain")
+    names = _names_in(path.parent, VIDEO_SUFFIXES)
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        names |= _names_in(path.parent, PICTURE_SUFFIXES)
+    return path.parent / (_base(path, names) + ".explain")
 
 
 def mirrored_places(videos: Iterable[str], given: Iterable[str], folder: str) -> dict[str, Path]:
@@ -67,8 +70,8 @@ def _base(video: Path, names: Iterable[str]) -> str:
     return video.stem
 
 
-def _videos_in(folder: Path) -> set[str]:
+def _names_in(folder: Path, suffixes: frozenset[str]) -> set[str]:
     try:
-        return {entry.name for entry in folder.iterdir() if entry.suffix.lower() in VIDEO_SUFFIXES}
+        return {entry.name for entry in folder.iterdir() if entry.suffix.lower() in suffixes}
     except OSError:
         return set()

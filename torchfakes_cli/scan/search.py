@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from os import PathLike, fspath
 from pathlib import Path
 
-from torchfakes_cli.video import VIDEO_SUFFIXES
+from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ def find_videos(
     """Looks for videos.
 
     A file that is named is taken whatever its name, and whether or not it exists: what is wrong with it shows when it
-    is scanned. In folders, a video is told by its suffix. A hidden video is taken as well: whoever hides one would
-    rather have it overlooked. What macOS leaves beside each file on foreign disks (``._clip.mp4``) is none, and hidden
-    folders hold what programs keep for themselves (``.Trash``, ``.git``). Links to folders are followed, each folder
-    once, but not upwards to a folder that holds the link: so loops end, and don't draw in what lies outside.
+    is scanned. In folders, a video is told by its suffix; still pictures are taken only where ``include`` asks for them
+    by suffix (``*.jpg``). A hidden video is taken as well: whoever hides one would rather have it overlooked. What
+    macOS leaves beside each file on foreign disks (``._clip.mp4``) is none, and hidden folders hold what programs keep
+    for themselves (``.Trash``, ``.git``). Links to folders are followed, each folder once, but not upwards to a folder
+    that holds the link: so loops end, and don't draw in what lies outside.
 
     Args:
         paths: files and folders.
@@ -80,13 +81,16 @@ class _Search:
             if _is_folder(path):
                 if self._recursive and not excluded:
                     stack += reversed(self._entries(path))
-            elif path.suffix.lower() in VIDEO_SUFFIXES and not excluded and self._included(below):
+            elif self._included(below) and not excluded:
                 self.videos[str(path)] = None
             else:
                 self.skipped += 1
 
     def _included(self, below: Path) -> bool:
-        return not self._include or _matches(below, self._include)
+        suffix = below.suffix.lower()
+        if suffix in PICTURE_SUFFIXES:
+            return _matches(below, [glob for glob in self._include if Path(glob).suffix.lower() in PICTURE_SUFFIXES])
+        return suffix in VIDEO_SUFFIXES and (not self._include or _matches(below, self._include))
 
     def _entries(self, folder: Path) -> list[Path]:
         real = Path(os.path.realpath(folder))

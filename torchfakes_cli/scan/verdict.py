@@ -6,7 +6,8 @@ The rules, in the order they apply:
    few bad frames don't decide; its ``p_fake`` is the calibrated probability of that logit.
 2. A track is *lasting* with at least ``min_faces`` scored faces. Where fewer frames than that were sampled (a very
    short clip, ``--frames 2``) a face in every one of them is enough, but never a single one (unless ``min_faces``
-   itself is 1): one picture gives no firm verdict.
+   itself is 1): one frame of a video, of which there are others to look at, gives no firm verdict. A *still picture* is
+   all there is of its people, so a single face is enough in it, and its result says that it rests on one picture.
 3. Faces in damaged pictures are not scored. Where more than half of the sampled frames are damaged, the verdict is
    inconclusive, ``damaged``: what is left says too little of the video.
 4. A video is as fake as its most suspicious lasting track:
@@ -99,18 +100,25 @@ def settle_policy(config: VerdictConfig, *, fake_above: float, real_below: float
     )
 
 
-def decide(timeline: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]) -> Decision:
+def decide(
+    timeline: Sequence[FaceScore],
+    policy: Policy,
+    probability: Callable[[float], float],
+    *,
+    picture: bool = False,
+) -> Decision:
     """Applies the rules above.
 
     Args:
         timeline: one row a face and one for each sampled frame without any, in order of time.
         policy: the numbers.
         probability: the detector's calibration, from a logit to ``p_fake``; must not decrease.
+        picture: the timeline is that of a still picture.
 
     Raises:
         ModelError: a score is not a finite number; a verdict from it would be made up.
     """
-    tracks = build_tracks(timeline, policy, probability)
+    tracks = build_tracks(timeline, policy, probability, picture=picture)
     lasting = [track for track in tracks if track.lasting]
     scored = lasting or [track for track in tracks if track.logit is not None]
     best = most_suspicious(scored) if scored else None
@@ -157,7 +165,11 @@ def by_suspicion(tracks: Iterable[Track]) -> list[Track]:
 
 
 def build_tracks(
-    timeline: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]
+    timeline: Sequence[FaceScore],
+    policy: Policy,
+    probability: Callable[[float], float],
+    *,
+    picture: bool = False,
 ) -> tuple[Track, ...]:
     """Rules 1 and 2: gathers rows by track number and scores each track.
 
@@ -169,7 +181,7 @@ def build_tracks(
         if row.track is not None:
             rows_of.setdefault(row.track, []).append(row)
     frames_sampled = len({(row.time_s, row.frame) for row in timeline})
-    needed = min(policy.min_faces, max(2, frames_sampled))
+    needed = 1 if picture else min(policy.min_faces, max(2, frames_sampled))
     return tuple(
         _score_track(number, rows, needed, policy.trim, probability) for number, rows in sorted(rows_of.items())
     )

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from torchfakes_cli.video.cores import usable_cores
     from torchfakes_cli.video.decode import VideoReader
     from torchfakes_cli.video.isolated import IsolatedDecoder
-    from torchfakes_cli.video.limits import VIDEO_SUFFIXES
+    from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
     from torchfakes_cli.video.recode import h264_round_trip
     from torchfakes_cli.video.survey import probe
 
 _HOME = {
     "IsolatedDecoder": "isolated",
+    "PICTURE_SUFFIXES": "limits",
     "VIDEO_SUFFIXES": "limits",
     "VideoReader": "decode",
     "h264_round_trip": "recode",
@@ -33,7 +34,15 @@ _HOME = {
     "usable_cores": "cores",
 }
 
-__all__ = ["VIDEO_SUFFIXES", "IsolatedDecoder", "VideoReader", "h264_round_trip", "probe", "usable_cores"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "IsolatedDecoder",
+    "VideoReader",
+    "h264_round_trip",
+    "probe",
+    "usable_cores",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What counts as a video, and how large a picture may be; known without loading a decoder."""
+"""What counts as a video or a still picture, and how large a picture may be; known without loading a decoder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ VIDEO_SUFFIXES: frozenset[str] = frozenset(
     | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv"}
     | {".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
+
+#: Likewise of still pictures, which a folder is searched for only where that is asked for.
+PICTURE_SUFFIXES: frozenset[str] = frozenset({".jpeg", ".jpg", ".png", ".webp"})
 
 #: Largest picture decoded, in pixels: 8K (7680×4320) fits.
 MAX_PIXELS = 1 << 25

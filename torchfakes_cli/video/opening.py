@@ -23,7 +23,7 @@ from torchfakes_cli.errors import (
     UnreadableFileError,
     UnsupportedMediaError,
 )
-from torchfakes_cli.video.limits import MAX_PIXELS
+from torchfakes_cli.video.limits import MAX_PIXELS, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -46,6 +46,10 @@ _OPTIONS = {
     "max_streams": "64",
 }
 
+#: Still pictures: how their files begin, and the format that reads a single one. FFmpeg's other reader of pictures
+#: (image2) takes a name with ``%d`` for a row of files.
+_PICTURE_FORMATS = {b"\xff\xd8\xff": "jpeg_pipe", b"\x89PNG": "png_pipe", b"RIFF": "webp_pipe"}
+
 #: Everything that PyAV raises on a damaged file, besides its own tree.
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, OverflowError, RuntimeError)
 
@@ -55,7 +59,7 @@ _UNKNOWN_RIFF_SIZE = 0xFFFF_FF00
 
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
 
-_READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG."
+_READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG, or a picture (JPEG, PNG, WebP)."
 
 #: How other files begin that are often mistaken for, or renamed to, a video.
 _SIGNATURES = {
@@ -84,12 +88,14 @@ class OpenVideo:
         stream: the one a player would show.
         video_streams: how many could be shown.
         cut_short: the file ends before the size that it states at its beginning.
+        picture: it is a still picture.
     """
 
     container: InputContainer
     stream: VideoStream
     video_streams: int
     cut_short: bool
+    picture: bool
 
     def __enter__(self) -> OpenVideo:
         return self
@@ -101,7 +107,7 @@ class OpenVideo:
 
 
 def open_video(path: str | PathLike[str], device: HWAccel | None = None) -> OpenVideo:
-    """Opens a file and finds the video stream that a player would show.
+    """Opens a file and finds the video stream that a player would show, or its still picture.
 
     Args:
         path: of the file.
@@ -114,9 +120,16 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None) -> Open
         DecodeError: its structure is damaged.
     """
     head, size = _read_head(path)
+    picture = _picture_format(path, head)
+    options = _OPTIONS if picture is None else {**_OPTIONS, "format_whitelist": picture}
     try:
         container = av.open(
-            "file:" + str(Path(path).absolute()), "r", metadata_errors="replace", options=_OPTIONS, hwaccel=device
+            "file:" + str(Path(path).absolute()),
+            "r",
+            format=picture,
+            metadata_errors="replace",
+            options=options,
+            hwaccel=device,
         )
     except MemoryError:
         raise
@@ -128,7 +141,16 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None) -> Open
     except MediaError:
         container.close()
         raise
-    return OpenVideo(container, stream, video_streams, cut_short=_stated_size(head) > size)
+    return OpenVideo(container, stream, video_streams, _stated_size(head) > size, picture is not None)
+
+
+def _picture_format(path: str | PathLike[str], head: bytes) -> str | None:
+    """The format of a still picture; None for anything else, and where the name promises a video."""
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES or b"acTL" in head or b"ANIM" in head[:64]:
+        return None
+    if head.startswith(b"RIFF") and head[8:12] != b"WEBP":
+        return None
+    return next((name for start, name in _PICTURE_FORMATS.items() if head.startswith(start)), None)
 
 
 def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:

@@ -13,6 +13,7 @@ from torchfakes_cli.video.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from os import PathLike
 
     from av.sidedata.sidedata import SideData
     from av.video.frame import VideoFrame
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Pixels longer than this in one direction come from a broken header, not from a camera.
 _LONGEST_PIXEL = 4
+
+_EXIF_ORIENTATION = 0x0112
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -53,8 +56,12 @@ class Orientation:
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
         """Reads a frame's display matrix; without a usable one it is upright."""
-        # PyAV's stubs know only one kind of side data.
-        side_data = cast("Mapping[str, SideData]", frame.side_data)
+        try:
+            # PyAV's stubs know only one kind of side data …
+            side_data = cast("Mapping[str, SideData]", frame.side_data)
+        except ValueError:
+            # … and it knows no Exif, which FFmpeg passes on: then the turn is all that can be had.
+            return cls.turned(-frame.rotation)
         if "DISPLAYMATRIX" not in side_data:
             return cls()
         values = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), dtype=np.int32)
@@ -67,6 +74,29 @@ class Orientation:
         if min(abs(b), abs(c)) > max(abs(a), abs(d)):
             return cls(True, c < 0, b < 0)
         return cls()
+
+    @classmethod
+    def turned(cls, clockwise: int) -> Orientation:
+        """A picture to be turned by so many degrees clockwise, a multiple of 90."""
+        turns = {90: cls(True, True, False), 180: cls(False, True, True), 270: cls(True, False, True)}
+        return turns.get(clockwise % 360, cls())
+
+    @classmethod
+    def of_picture(cls, path: str | PathLike[str]) -> Orientation:
+        """Reads the Exif orientation of a still picture; without a usable one it is upright."""
+        from PIL import Image
+
+        try:
+            with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as picture:
+                value = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever a hostile file makes of a few bytes of metadata
+            return cls()
+        # Exif 2.32, tag 0x0112: where the first row and the first column of what is stored are shown.
+        mirrored = {2: cls(False, True, False), 4: cls(False, False, True), 5: cls(True), 7: cls(True, True, True)}
+        turned = {3: 180, 6: 90, 8: 270}
+        return mirrored.get(value, cls.turned(turned.get(value, 0)))
 
     @property
     def clockwise(self) -> int:

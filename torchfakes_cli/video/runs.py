@@ -83,6 +83,7 @@ class Decoding:
         self._pixels = survey.info.width * survey.info.height
         self._aspect = survey.aspect
         self._orientation = survey.orientation
+        self._still = survey.info.picture
         self._neighbours = neighbours
         self._last_place = first - 1
         self.packets_bad = 0
@@ -135,8 +136,10 @@ class Decoding:
                     self.packets_bad += 1
                     continue
                 self._last_place = place
-                self.pictures_damaged += frame.is_corrupt
-                yield Sample(wanted, place, pixels, frame.is_corrupt)
+                # Decoders of still pictures fill up what is missing without a word, once they aren't told to stop.
+                damaged = frame.is_corrupt or (careful and self._still)
+                self.pictures_damaged += damaged
+                yield Sample(wanted, place, pixels, damaged)
         if missing and not careful:
             raise LostError
 

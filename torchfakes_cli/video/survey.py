@@ -34,6 +34,8 @@ _READ_SHARE = 0.9
 #: A picture that stays for so many seconds and for most of the video hints at a broken time stamp.
 _LONG_STILL_S = 60.0
 
+_ONE_PICTURE = "a single picture: one view of a face tells less than a video, which the detector was calibrated on"
+
 #: A video ends early if that much of its declared duration is missing, in seconds and as a share.
 _EARLY_END_S = 0.5
 _EARLY_END_SHARE = 0.02
@@ -78,11 +80,13 @@ def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = Non
             builder.add(packet)
             if first is None:
                 first = _first_frame(video, packet)
+            if video.picture:
+                break  # what else is in the file, another picture of the same camera for example, isn't shown
         first = first or _first_frame(video, None)
         index = builder.build(video.stream, video.container.format.name, packets.errors)
         if first is None or not len(index):
             raise _undecodable(path, video, index)
-        orientation = Orientation.of(first)
+        orientation = Orientation.of_picture(path) if video.picture else Orientation.of(first)
         info = _describe(path, video, first, index, orientation)
         return Survey(info, index, video.stream.sample_aspect_ratio, orientation)
 
@@ -121,11 +125,12 @@ def _describe(
         codec=stream.codec_context.codec.canonical_name,
         width=width,
         height=height,
-        fps=_true_rate(stream.average_rate or stream.guessed_rate, index),
-        duration_s=index.duration_s,
+        fps=None if video.picture else _true_rate(stream.average_rate or stream.guessed_rate, index),
+        duration_s=None if video.picture else index.duration_s,
         frame_count=len(index),
         rotation=orientation.clockwise,
-        warnings=tuple(_warnings(video, first, index)),
+        warnings=(_ONE_PICTURE,) if video.picture else tuple(_warnings(video, first, index)),
+        picture=video.picture,
     )
 
 

@@ -33,6 +33,13 @@ _WHY_INCONCLUSIVE = {
     "what is called fake (from {fake:.2f}).",
 }
 
+_WHY_OF_A_PICTURE = {
+    **_WHY_INCONCLUSIVE,
+    Reason.NO_FACE: "No face was found in the picture. Try --min-face for smaller faces.",
+    Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score; --blur-threshold 0 scores them anyway.",
+    Reason.DAMAGED: "The picture is damaged. Copy or download it again.",
+}
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _DIGITS = "0123456789"
 _MARKS = {"unseen": "·", "unscored": "░"}
@@ -67,7 +74,9 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
         headline.append(f"   p_fake {result.p_fake:.2f}")
     parts: list[RenderableType] = [headline, Text(_meaning(result, policy))]
     if result.tracks:
-        parts += [Text(), _people(result, policy, unicode=unicode), Text(_legend(result, unicode), style="dim")]
+        parts += [Text(), _people(result, policy, unicode=unicode)]
+        if not result.is_picture:
+            parts.append(Text(_legend(result, unicode), style="dim"))
     parts += [
         Text(),
         Text(_footer(result), style="dim"),
@@ -95,12 +104,16 @@ def _meaning(result: VideoResult, policy: Policy) -> str:
     """The verdict in plain words."""
     if result.reason:
         frames = "one frame looked at" if result.frames_sampled == 1 else f"{result.frames_sampled} frames looked at"
-        words = _WHY_INCONCLUSIVE[result.reason]
+        words = (_WHY_OF_A_PICTURE if result.is_picture else _WHY_INCONCLUSIVE)[result.reason]
         return words.format(frames=frames, real=policy.real_below, fake=policy.fake_above)
     percent = f"{100 * (result.p_fake or 0):.0f}%"
     if result.verdict is Verdict.FAKE:
-        when = "" if result.peak_time_s is None else f", most of all at {_clock(result.peak_time_s)}"
+        when = f", most of all at {_clock(result.peak_time_s or 0)}"
+        if result.is_picture:
+            when = ", by this one picture"
         return f"Person {_deciding(result)} looks synthetic ({percent} likely){when}."
+    if result.is_picture:
+        return f"No clear sign of a synthetic face in this one picture ({percent} likely for the most suspicious one)."
     if sum(track.lasting for track in result.tracks) > 1:
         return f"Nobody seen for long looks synthetic ({percent} likely for the most suspicious person)."
     return f"No clear sign of a synthetic face ({percent} likely to be one)."
@@ -115,21 +128,22 @@ def _deciding(result: VideoResult) -> int:
 def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("person", justify="right")
-    table.add_column("seen")
-    table.add_column("scored", justify="right")
+    if not result.is_picture:
+        table.add_column("seen")
+        table.add_column("scored", justify="right")
     table.add_column("p_fake", justify="right")
-    table.add_column("over time", no_wrap=True)
+    if not result.is_picture:
+        table.add_column("over time", no_wrap=True)
     for track in by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
-        table.add_row(
-            str(track.number),
-            f"{_clock(track.start_s)}–{_clock(track.end_s)}" if unicode else _ascii_span(track),
-            f"{track.faces_scored}/{track.faces}",
-            Text("—" if unicode else "-")
-            if track.p_fake is None
-            else _coloured(f"{track.p_fake:.2f}", track.p_fake, policy),
-            _sparkline(result.timeline, track.number, policy, unicode=unicode),
-            style="" if track.lasting else "dim",
-        )
+        score = Text("—" if unicode else "-")
+        if track.p_fake is not None:
+            score = _coloured(f"{track.p_fake:.2f}", track.p_fake, policy)
+        cells: list[RenderableType] = [str(track.number), score]
+        if not result.is_picture:
+            seen = f"{_clock(track.start_s)}–{_clock(track.end_s)}" if unicode else _ascii_span(track)
+            cells[1:1] = [seen, f"{track.faces_scored}/{track.faces}"]
+            cells.append(_sparkline(result.timeline, track.number, policy, unicode=unicode))
+        table.add_row(*cells, style="" if track.lasting else "dim")
     return table
 
 
@@ -178,7 +192,8 @@ def _legend(result: VideoResult, unicode: bool) -> str:
 
 
 def _footer(result: VideoResult) -> str:
-    facts = [f"{result.frames_sampled} frames looked at", f"model {safe(result.model)}", duration(result.elapsed_s)]
+    frames = "one picture" if result.is_picture else f"{result.frames_sampled} frames looked at"
+    facts = [frames, f"model {safe(result.model)}", duration(result.elapsed_s)]
     return ", ".join(_of_video(result.info) + facts if result.info else facts)
 
 
