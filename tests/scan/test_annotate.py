@@ -16,7 +16,7 @@ from tests.scan.annotated import POLICY, Content, content_of, result_of, row
 from tests.torture.encoding import Track, remux, tone_bytes
 from torchfakes_cli import VideoResult, annotate_video
 from torchfakes_cli.errors import MediaError, ModelError, OutputError, UsageError
-from torchfakes_cli.records import Status
+from torchfakes_cli.records import Status, VideoInfo
 from torchfakes_cli.report.overlay import Word
 
 BOX = (100.0, 40.0, 160.0, 110.0)
@@ -209,6 +209,9 @@ def test_what_is_in_the_way_stays(tmp_path: Path, barcode_clip: Path) -> None:
         annotate_video(path, result, tmp_path / "out.mp4")
     with pytest.raises(UsageError, match="nothing to draw"):
         annotate_video(path, VideoResult(str(path), Status.ERROR), tmp_path / "out.mp4", policy=POLICY)
+    still = VideoInfo("photo.jpg", "jpeg_pipe", "mjpeg", 64, 64, None, None, 1, picture=True)
+    with pytest.raises(UsageError, match="a still picture"):
+        annotate_video(path, VideoResult("photo.jpg", Status.OK, info=still), tmp_path / "out.mp4", policy=POLICY)
     assert path.read_bytes() == other.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
 

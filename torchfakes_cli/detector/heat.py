@@ -27,8 +27,6 @@ from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.detector.scoring import choose_device
 
 _LAYER = "block8"
-#: Side in pixels of the input that gives one cell.
-_SMALLEST_INPUT = 75
 # Where the cells of the last block lie in the input, in pixels: the centre of the first one's receptive field, and the
 # way from one to the next. Layers without padding move it: conv2d_1a by 1 (2 pixels apart from then on), 2a by 2,
 # maxpool_3a by 2 (4 apart), 4a by 4, 4b by 4 (8 apart), mixed_6a by 8 (16 apart), mixed_7a by 16 (32 apart). To stretch
@@ -66,12 +64,6 @@ class HeatMaps:
         cells = self.cells(crop)
         return self._laid_out(np.maximum(cells, 0)), self._laid_out(np.maximum(-cells, 0))
 
-    @property
-    def even(self) -> NDArray[np.float32]:
-        """The map of a network that finds the same in every cell: how much of each place the cells cover."""
-        side = (self._header.input_size - _SMALLEST_INPUT) // _CELLS_APART + 1
-        return self._laid_out(np.ones((side, side), np.float32))
-
     def cells(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The map as the network has it.
 
@@ -94,11 +86,11 @@ class HeatMaps:
         return to_input([crop], header.input_size, header.mean, header.scale, header.crop_size).to(self._device)
 
     def _laid_out(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Lays cells over the input: smoothly from centre to centre, and down to nothing a cell farther out."""
-        places = np.arange(self._header.input_size, dtype=np.float32)
+        """Lays cells over the input: smoothly from centre to centre; what lies farther out is the outermost ones'."""
         centres = _FIRST_CELL + _CELLS_APART * np.arange(len(cells), dtype=np.float32)
+        places = np.arange(self._header.input_size, dtype=np.float32).clip(centres[0], centres[-1])
         away = np.minimum(np.abs(places[:, None] - centres) / _CELLS_APART, 1)
-        # The weights of two neighbours add up to 1 wherever between them one looks, as with bilinear interpolation.
+        # The weights of two neighbours add up to 1, as with bilinear interpolation: equal cells make an even map.
         weights = np.cos(away * (np.pi / 2)) ** 2
         laid = weights @ cells @ weights.T
         total = laid.sum()

@@ -66,7 +66,7 @@ def annotate_video(
         What a user should know besides the result's own warnings, in plain sentences.
 
     Raises:
-        UsageError: the scan failed, or ``out`` is called like no clip or is the video itself.
+        UsageError: the scan failed, or of a still picture; or ``out`` is called like no clip or is the video itself.
         OutputError: the clip can't be written.
         MediaError: no frame of the video can be decoded.
         ModelError: the detector that the result names isn't known.
@@ -78,6 +78,8 @@ def annotate_video(
     """
     if result.status is not Status.OK:
         raise UsageError("its scan failed: there is nothing to draw", path=path)
+    if result.is_picture:
+        raise UsageError("a still picture makes no clip", path=path, advice="See 'torchfakes explain'.")
     check_clip_target(out, path, force=force)
     config = config or ScanConfig()
     policy = policy or _policy_of(result, config)
