@@ -271,7 +271,8 @@ class RegionShare:
 
     Attributes:
         region: one of ``faces.regions.REGIONS``.
-        area: the region's share of the crop's area: what an even map would show.
+        area: the region's share of the crop's area, places that the network sees less of counted less: what an even
+            map would show.
         fake: its share of what speaks for "fake", 0 to 1; None where nothing does.
         real: the same for "real".
     """

@@ -5,9 +5,8 @@ https://arxiv.org/abs/1610.02391, on the last block. What follows that block is 
 layers without activation), so here the map is no approximation: its cells, with their signs, add up to the logit but
 for a constant. "Real" is the class whose score is the negative logit; its map holds the cells of the other sign.
 
-The cells are few: 3×3 for crops of 160 pixels, and what a cell says is gathered from most of the face. Measured on
-portraits, the pixels that a cell of the shipped detector is sensitive to lie around a point near the centre of its
-receptive field, with a standard deviation of 30 pixels.
+The cells are few, 3×3 for crops of 160 pixels, and what a cell says is gathered from a good part of the face. So a map
+shows each cell's share spread as widely as what it sees, rather than a sharpness that isn't there.
 """
 
 from __future__ import annotations
@@ -30,9 +29,14 @@ _LAYER = "block8"
 # Where the cells of the last block lie in the input, in pixels: the centre of the first one's receptive field, and the
 # way from one to the next. Layers without padding move it: conv2d_1a by 1 (2 pixels apart from then on), 2a by 2,
 # maxpool_3a by 2 (4 apart), 4a by 4, 4b by 4 (8 apart), mixed_6a by 8 (16 apart), mixed_7a by 16 (32 apart). To stretch
-# the map over the whole picture instead, as is common, would put its last row 32 pixels too low.
+# the map over the whole picture instead, as is common, would put its last row 32 pixels too low. Measured on portraits,
+# the pixels that a cell of the shipped detector is sensitive to lie around such a point (those of the outer cells, for
+# layers with padding mix neighbours, 5 to 23 pixels nearer to the middle), with a standard deviation of 25 to 33.
 _FIRST_CELL = 37
 _CELLS_APART = 32
+_SPREAD = 28.0
+#: Side in pixels of the input that gives one cell.
+_SMALLEST_INPUT = 75
 
 
 class HeatMaps:
@@ -64,6 +68,12 @@ class HeatMaps:
         cells = self.cells(crop)
         return self._laid_out(np.maximum(cells, 0)), self._laid_out(np.maximum(-cells, 0))
 
+    @property
+    def even(self) -> NDArray[np.float32]:
+        """The map of a network that finds the same in every cell: how far each place is seen at all."""
+        side = (self._header.input_size - _SMALLEST_INPUT) // _CELLS_APART + 1
+        return self._laid_out(np.ones((side, side), np.float32))
+
     def cells(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The map as the network has it.
 
@@ -86,12 +96,11 @@ class HeatMaps:
         return to_input([crop], header.input_size, header.mean, header.scale, header.crop_size).to(self._device)
 
     def _laid_out(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Lays cells over the input: smoothly from centre to centre; what lies farther out is the outermost ones'."""
+        """Spreads each cell's value over the places that it sees, so that its share of the map is its own share."""
         centres = _FIRST_CELL + _CELLS_APART * np.arange(len(cells), dtype=np.float32)
-        places = np.arange(self._header.input_size, dtype=np.float32).clip(centres[0], centres[-1])
-        away = np.minimum(np.abs(places[:, None] - centres) / _CELLS_APART, 1)
-        # The weights of two neighbours add up to 1, as with bilinear interpolation: equal cells make an even map.
-        weights = np.cos(away * (np.pi / 2)) ** 2
+        places = np.arange(self._header.input_size, dtype=np.float32)
+        weights = np.exp(-0.5 * ((places[:, None] - centres) / _SPREAD) ** 2)
+        weights /= weights.sum(0)
         laid = weights @ cells @ weights.T
         total = laid.sum()
         return np.asarray(laid / total if total > 0 else laid, np.float32)

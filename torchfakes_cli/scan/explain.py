@@ -72,18 +72,18 @@ def explain_with(
     faces = gather_evidence(
         path, result, detector=scanner.detector, config=scanner.config, rows=rows, heat_maps=heat_maps
     )
-    regions = tuple(region_shares(face) for face in faces)
+    regions = tuple(region_shares(face, heat_maps.even) for face in faces)
     return Explanation(result, faces, regions, average_over_tracks(faces, regions))
 
 
-def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
+def region_shares(face: TellingFace, even: NDArray[np.float32]) -> tuple[RegionShare, ...]:
     """How much of a face's heat falls on each region, in the order of ``REGIONS``.
 
     Args:
         face: with heat maps.
+        even: the map that finds the same everywhere, S×S like those of the face.
     """
-    assert face.heat_fake is not None, "heat maps were asked for"
-    side = len(face.heat_fake)
+    side = len(even)
     height, width = face.picture.shape[:2]
     places = face_regions((side, side), [(x * side / width, y * side / height) for x, y in face.landmarks]).ravel()
 
@@ -92,8 +92,8 @@ def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
             return [None] * len(REGIONS)
         return list(np.bincount(places, heat.ravel(), len(REGIONS)).tolist())
 
-    areas = (np.bincount(places, minlength=len(REGIONS)) / places.size).tolist()
-    return tuple(map(RegionShare, REGIONS, areas, shares(face.heat_fake), shares(face.heat_real)))
+    area = np.bincount(places, even.ravel(), len(REGIONS)).tolist()
+    return tuple(map(RegionShare, REGIONS, area, shares(face.heat_fake), shares(face.heat_real)))
 
 
 def average_over_tracks(

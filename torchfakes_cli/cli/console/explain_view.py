@@ -9,7 +9,7 @@ from rich.text import Text
 from torchfakes_cli.records import Explanation
 
 #: From so many times its area on a region stands out.
-_STANDS_OUT = 1.5
+_STANDS_OUT = 1.25
 
 
 def regions_table(explanation: Explanation) -> RenderableType:
@@ -32,8 +32,8 @@ def regions_table(explanation: Explanation) -> RenderableType:
     count = len(explanation.faces)
     pictures = "one face" if count == 1 else f"{count} faces"
     headline = f"Where what speaks for fake and for real lies, averaged over {pictures} of {of_whom}:"
-    legend = "per area: the share of the heat by the share of the area; 1.0 is no more than anywhere else."
-    limits = "It shows where, not why, and coarsely: each cell of the map sees most of the face."
+    legend = "per area: a region's share of the heat by its share of the area; 1.0 is no more than elsewhere."
+    limits = "It shows where, not why, and coarsely: a map has few cells, and each sees much of the face."
     return Group(Text(headline), table, Text(legend, style="dim"), Text(limits, style="dim"))
 
 
