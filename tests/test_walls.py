@@ -104,6 +104,7 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.report", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas"),
         ("import torchfakes_cli.faces.tracks", "torch av"),
+        ("import torchfakes_cli.scan.evidence, torchfakes_cli.faces.regions", "torch av"),
         ("import torchfakes_cli.scan.search, torchfakes_cli.scan.pipeline", "torch"),
     ],
 )

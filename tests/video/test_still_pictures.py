@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -15,8 +16,7 @@ from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import Frame
 from torchfakes_cli.video import IsolatedDecoder, VideoReader
-
-Pixels = np.ndarray
+from torchfakes_cli.video.picture import Orientation
 
 
 def wide() -> Image.Image:
@@ -117,3 +117,14 @@ def test_odd_metadata_leaves_a_picture_as_it_is(tmp_path: Path) -> None:
     start = data.index(b"Exif\0\0") + 6
     path.write_bytes(data[:start] + b"\xff" * 20 + data[start + 20 :])
     assert only_frame(path).size == (512, 300)
+
+
+@pytest.mark.parametrize(("orientation", "clockwise"), [(1, 0), (3, 180), (6, 90), (8, 270)])
+def test_exif_in_the_frames_of_a_video_turns_them_too(tmp_path: Path, orientation: int, clockwise: int) -> None:
+    path = tmp_path / "frame.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    wide().save(path, exif=exif.tobytes())
+    with av.open(str(path), format="jpeg_pipe") as container:
+        frame = next(container.decode(video=0))
+        assert Orientation.of(frame) == Orientation.turned(clockwise) == Orientation.of_picture(path)
