@@ -25,7 +25,7 @@ from torchfakes_cli.errors import (
     UsageError,
 )
 from torchfakes_cli.video import IsolatedDecoder, VideoReader
-from torchfakes_cli.video.isolated import _Patience
+from torchfakes_cli.video.patience import Patience
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of processes in /proc")
@@ -185,7 +185,7 @@ def test_without_progress_a_file_is_given_up_and_the_next_one_read(barcode_clip:
 
 
 def test_progress_renews_patience_but_not_for_ever() -> None:
-    patience = _Patience(60.0, 100.0)
+    patience = Patience(60.0, 100.0)
     patience.spend(59.0, progress=True)
     patience.spend(40.0, progress=False)
     assert not patience.over
