@@ -62,7 +62,6 @@ def test_a_picture_has_one_frame_and_says_so(tmp_path: Path) -> None:
     with IsolatedDecoder() as decoder, decoder.open(path) as video:
         info = video.info
         assert (info.frame_count, info.fps, info.duration_s, info.picture) == (1, None, None, True)
-        assert any("single picture" in warning for warning in info.warnings)
         (frame,) = video.frames(SamplingConfig(frames=5, frames_fixed=True))
         (again,) = video.frames_at([0.0])
     assert (frame.time_s, frame.damaged) == (0.0, False)

@@ -34,8 +34,6 @@ _READ_SHARE = 0.9
 #: A picture that stays for so many seconds and for most of the video hints at a broken time stamp.
 _LONG_STILL_S = 60.0
 
-_ONE_PICTURE = "a single picture: one view of a face tells less than a video, which the detector was calibrated on"
-
 #: A video ends early if that much of its declared duration is missing, in seconds and as a share.
 _EARLY_END_S = 0.5
 _EARLY_END_SHARE = 0.02
@@ -104,8 +102,14 @@ def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex)
     """The error for a file of which no frame came."""
     if not len(index):
         return DecodeError("there is no frame in it", path=path, advice="Copy or download it again.")
+    limit = f"{MAX_PIXELS // 1_000_000} megapixels"
+    if video.picture:
+        return DecodeError(
+            f"it can't be decoded: damaged, or of more than {limit}",
+            path=path,
+            advice="Copy or download it again, or scale it down.",
+        )
     if not video.stream.codec_context.width:
-        limit = f"{MAX_PIXELS // 1_000_000} megapixels"
         return UnsupportedMediaError(
             f"its pictures have no size, or more than {limit}", path=path, advice="Scale it down first."
         )
@@ -129,7 +133,7 @@ def _describe(
         duration_s=None if video.picture else index.duration_s,
         frame_count=len(index),
         rotation=orientation.clockwise,
-        warnings=(_ONE_PICTURE,) if video.picture else tuple(_warnings(video, first, index)),
+        warnings=() if video.picture else tuple(_warnings(video, first, index)),
         picture=video.picture,
     )
 

@@ -30,8 +30,8 @@ def regions_table(explanation: Explanation) -> RenderableType:
     people = len({face.row.track for face in explanation.faces})
     of_whom = "one person" if people == 1 else f"{people} people"
     count = len(explanation.faces)
-    pictures = "one face" if count == 1 else f"{count} faces"
-    headline = f"Where what speaks for fake and for real lies, averaged over {pictures} of {of_whom}:"
+    over = "" if count == 1 else f", averaged over {count} faces of {of_whom}"
+    headline = f"Where what speaks for fake and for real lies{over}:"
     legend = "per area: a region's share of the heat by its share of the area; 1.0 is no more than elsewhere."
     limits = "It shows where, not why, and coarsely: a map has few cells, and each sees much of the face."
     return Group(Text(headline), table, Text(legend, style="dim"), Text(limits, style="dim"))

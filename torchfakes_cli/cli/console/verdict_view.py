@@ -40,6 +40,8 @@ _WHY_OF_A_PICTURE = {
     Reason.DAMAGED: "The picture is damaged. Copy or download it again.",
 }
 
+_ONE_VIEW = "One view of a face tells less than a video, which the detector was calibrated on."
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _DIGITS = "0123456789"
 _MARKS = {"unseen": "·", "unscored": "░"}
@@ -57,6 +59,8 @@ def verdict_line(result: VideoResult) -> Text:
     line = Text.assemble((verdict.value.ljust(12), _STYLES[verdict]), "  ", score.ljust(4), "  ", safe(result.path))
     if result.reason:
         line.append(f"  {result.reason.value}", style="dim")
+    if result.is_picture:
+        line.append("  one picture", style="dim")
     return line
 
 
@@ -75,8 +79,8 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
     parts: list[RenderableType] = [headline, Text(_meaning(result, policy))]
     if result.tracks:
         parts += [Text(), _people(result, policy, unicode=unicode)]
-        if not result.is_picture:
-            parts.append(Text(_legend(result, unicode), style="dim"))
+        legend = _ONE_VIEW if result.is_picture else _legend(result, unicode)
+        parts.append(Text(legend, style="dim"))
     parts += [
         Text(),
         Text(_footer(result), style="dim"),
