@@ -13,7 +13,7 @@ from tests.clips import write_clip
 from tests.people import natural
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
 from torchfakes_cli.detector import Detector
-from torchfakes_cli.errors import UnreadableFileError
+from torchfakes_cli.errors import UnreadableFileError, UsageError
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.records import Face, FaceScore, Status, VideoResult
 from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
@@ -73,6 +73,11 @@ def test_people_who_decide_come_first_and_are_limited() -> None:
     people = {1: [0.5] * 5, 2: [9.0, 9.0], 3: [2.0] * 5, 4: [None] * 5, 5: [4.0] * 5}
     assert chosen(people, 1) == [4.0, 2.0, 0.5, 9.0]
     assert chosen(people, 1, most_tracks=2) == [4.0, 2.0]
+
+
+def test_to_want_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one face"):
+        chosen({1: [1.0]}, 0)
 
 
 def test_without_scores_there_is_nothing_to_show(detector: Detector) -> None:

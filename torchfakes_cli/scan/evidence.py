@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces import crop_corner, crop_face
 from torchfakes_cli.records import FaceScore, Frame, TellingFace, VideoResult
 from torchfakes_cli.scan.verdict import by_suspicion
@@ -52,7 +53,12 @@ def telling_rows(
 
     Returns:
         Rows of the timeline that have a score, person by person, each one's most suspicious face first.
+
+    Raises:
+        UsageError: none are wanted.
     """
+    if min(faces_a_track, most_tracks) < 1:
+        raise UsageError("at least one face of one person must be shown")
     rows: list[FaceScore] = []
     for track in [track for track in by_suspicion(result.tracks) if track.logit is not None][:most_tracks]:
         scored = [row for row in result.timeline if row.track == track.number and row.logit is not None]
