@@ -126,7 +126,9 @@ def _explain(
     for warning in explanation.result.warnings:
         screen.warning(f"{path}: {warning}")
     if not explanation.faces:
-        screen.note("no face has a score, so there is nothing to explain; no file was written")
+        scored = explanation.result.faces_scored
+        why = "the frames with its faces don't decode again" if scored else "no face has a score"
+        screen.note(f"{why}, so there is nothing to explain; no file was written")
         return
     screen.result(regions_table(explanation))
     files = write_explanation(folder, explanation)
