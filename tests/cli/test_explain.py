@@ -42,6 +42,7 @@ def test_a_clip_gives_pictures_a_table_and_regions(clips: Path, model: Path) -> 
         assert cv2.imread(str(folder / name)).shape[1] > 800
 
 
+@pytest.mark.slow
 def test_a_picture_is_explained_too(clips: Path, model: Path) -> None:
     Image.fromarray(natural()).save(clips / "photo.webp", quality=95)
     ended = explain(clips / "photo.webp", "--model", model)

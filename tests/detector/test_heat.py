@@ -107,6 +107,7 @@ def randomise(layer: nn.Module) -> None:
         layer.reset_parameters()
 
 
+@pytest.mark.slow
 def test_the_network_of_the_maps_is_the_one_that_scores() -> None:
     heat_maps, detector = load_heat_maps(device="cpu"), load_detector(device="cpu")
     crops = [face(shift) for shift in (-20, 0, 20)]
