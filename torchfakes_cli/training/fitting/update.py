@@ -171,14 +171,14 @@ class Updater:
         self.scaler.update()
         return Update(loss, right, norm, block_norms)
 
-    def _gradients(self, step: int, pictures: Tensor, labels: Tensor, masks: Tensor | None) -> tuple[float, int]:
+    def _gradients(self, step: int, pictures: Tensor, labels: Tensor, masks: Tensor | None = None) -> tuple[float, int]:
         loss, right = self._backward(step, pictures, labels, masks)
         if self.config.sam_rho:
             with at_the_worst_nearby(self.network, self.config.sam_rho):
                 self._backward(step, pictures, labels, masks)
         return loss, right
 
-    def _backward(self, step: int, pictures: Tensor, labels: Tensor, masks: Tensor | None) -> tuple[float, int]:
+    def _backward(self, step: int, pictures: Tensor, labels: Tensor, masks: Tensor | None = None) -> tuple[float, int]:
         """Gradients of the batch's mean loss, summed over micro-batches; returns the loss and how many are right."""
         seeds = np.random.SeedSequence([self.config.seed, step, self.processes.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
