@@ -119,7 +119,7 @@ class Examiner:
     def _check(self, path: str | PathLike[str]) -> None:
         size_mb = Path(path).stat().st_size / 1e6
         if size_mb > self._limits.most_mb:
-            raise UsageError(f"it has {size_mb:.0f} MB, and {self._limits.most_mb} may be given here")
+            raise UsageError(f"it has {size_mb:.1f} MB, and {self._limits.most_mb} may be given here")
         with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder, decoder.open(path) as video:
             seconds = video.info.duration_s or 0
         if seconds > 60 * self._limits.most_minutes:

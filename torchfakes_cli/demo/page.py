@@ -122,7 +122,7 @@ def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
         def tell(what: str, done: int, wanted: int | None) -> None:
             progress((done, wanted) if wanted else 0, desc=what, unit="frames")
 
-        if path is None:
+        if path is None:  # it was taken away again
             return None, _trouble("Choose a file first."), ""
         try:
             found = examiner.examine(path, tell)
@@ -145,9 +145,17 @@ def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
             file_types=sorted(VIDEO_SUFFIXES),
             elem_id="given",
         )
-        start = gr.Button("Scan it", variant="primary", elem_id="start")
+        start = gr.Button("Scan it", variant="primary", interactive=False, elem_id="start")
         headline = gr.HTML(_WAITING, label="Verdict", elem_id="verdict")
         report = gr.HTML("", label="Report", elem_id="report")
+        given.change(
+            lambda path: gr.Button(interactive=path is not None),
+            given,
+            start,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         start.click(
             scan,
             given,
