@@ -92,6 +92,7 @@ class Examiner:
             UsageError: there is no such device.
         """
         self._scanner.load()
+        _ = self._heat_maps  # named for its effect: what is loaded once stays
 
     def examine(self, path: str | PathLike[str], tell: Told | None = None) -> Finding:
         """Scans a file and shows what its verdict rests on.
@@ -106,12 +107,12 @@ class Examiner:
         """
         tell = tell or (lambda what, done, wanted: None)
         with self._busy:
+            tell("opening", 0, None)
             self._check(path)
 
             def looked(done: int, wanted: int | None) -> None:
                 tell("looking at frames", done, wanted)
 
-            tell("opening", 0, None)
             result = self._scanner.scan(path, looked)
             tell("gathering the evidence", 0, None)
             return self._show(path, result)

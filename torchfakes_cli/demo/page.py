@@ -38,6 +38,7 @@ _STYLE = """
   padding: .7rem 1rem; font-size: 1.1rem; color: var(--body-text-color); background: var(--background-fill-primary); }
 .finding p { margin: .25rem 0; } .finding .word { font-size: 1.6rem; font-weight: 700; }
 .finding.fake { --tone: #c2500a; } .finding.real { --tone: #1f7a9c; } .finding.inconclusive { --tone: #9a7d00; }
+#verdict { min-height: 7rem; }
 .finding.error { --tone: #b3261e; } .finding.waiting { --tone: #8a8a94; }
 iframe.report { width: 100%; min-height: 70vh; border: 1px solid var(--border-color-primary); border-radius: .4rem;
   background: #fefefe; }
