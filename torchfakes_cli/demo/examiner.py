@@ -34,7 +34,7 @@ _PICTURE_SIDE = 288
 
 #: A visitor has no options to try; the command's words name some.
 _WHY_INCONCLUSIVE = {
-    Reason.NO_FACE: "No face was found in the frames looked at. Faces under 40 pixels, or turned away, aren't.",
+    Reason.NO_FACE: "No face was found. Faces under 40 pixels, or turned away, aren't.",
     Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score.",
     Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict.",
 }

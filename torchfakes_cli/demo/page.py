@@ -16,7 +16,7 @@ from torchfakes_cli.demo.examiner import Examiner, Finding
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.report.text import safe
 from torchfakes_cli.report.words import CAVEAT
-from torchfakes_cli.video import VIDEO_SUFFIXES
+from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import gradio
@@ -137,13 +137,13 @@ def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
         return None, _headline(found), _report(found)
 
     page: gradio.Blocks = gr.Blocks(
-        title="torchfakes: is a face synthetic?", analytics_enabled=False, delete_cache=(_LOOK_EACH_S, _FORGOTTEN_S)
+        title="torchfakes: is this face synthetic?", analytics_enabled=False, delete_cache=(_LOOK_EACH_S, _FORGOTTEN_S)
     )
     with page:
         gr.Markdown(_introduction(limits))
         given = gr.File(
-            label=f"A video, up to {limits.most_mb} MB and {limits.most_minutes:g} minutes",
-            file_types=sorted(VIDEO_SUFFIXES),
+            label=f"A video or a picture, up to {limits.most_mb} MB and {limits.most_minutes:g} minutes",
+            file_types=sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES),
             elem_id="given",
         )
         start = gr.Button("Scan it", variant="primary", interactive=False, elem_id="start")
@@ -179,7 +179,7 @@ def _theme() -> gradio.themes.Base:
 def _introduction(limits: DemoConfig) -> str:
     place = "on this machine" if limits.is_loopback else "on the machine that serves this page"
     return (
-        "# Is a face in this video synthetic?\n\n"
+        "# Is this face synthetic?\n\n"
         f"Your file is scanned {place} and deleted afterwards; nothing is sent elsewhere. **{CAVEAT}** "
         "Swapped faces and animated portraits are looked for, in single frames; sound, movement and fully generated "
         "scenes are not. Don't accuse anyone by this alone."
