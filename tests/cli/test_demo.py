@@ -129,6 +129,25 @@ def test_what_can_not_be_scanned_costs_one_line(page: Page, served: Served, clip
 
 @pytest.mark.slow
 @needs_gradio
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_in_the_way_of_any_reader(browser: Browser, served: Served, clips: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser")
+    with browser.new_page(color_scheme=scheme) as page:
+        page.set_default_timeout(120_000)
+        page.goto(served.address)
+        page.wait_for_selector("#start")
+        broken = axe.Axe().run(page).response["violations"]
+        page.set_input_files("#given input[type=file]", str(clips / "face.mp4"))
+        page.wait_for_function("!document.getElementById('start').disabled")
+        broken += axe.Axe().run(page).response["violations"]
+        page.click("#start")
+        page.frame_locator("iframe.report").locator("h1").wait_for()
+        broken += axe.Axe().run(page).response["violations"]
+        assert [rule["id"] for rule in broken] == []
+
+
+@pytest.mark.slow
+@needs_gradio
 def test_all_of_it_can_be_done_by_keyboard(page: Page, clips: Path) -> None:
     assert page.get_attribute("html", "lang") == "en"
     assert page.locator("h1").count() == 1

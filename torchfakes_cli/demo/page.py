@@ -37,12 +37,16 @@ _STYLE = """
 .finding { border: 1px solid var(--border-color-primary); border-left: .5rem solid var(--tone); border-radius: .4rem;
   padding: .7rem 1rem; font-size: 1.1rem; color: var(--body-text-color); background: var(--background-fill-primary); }
 .finding p { margin: .25rem 0; } .finding .word { font-size: 1.6rem; font-weight: 700; }
-.finding.fake { --tone: #c2500a; } .finding.real { --tone: #1f7a9c; } .finding.inconclusive { --tone: #9a7d00; }
+.finding .word span:last-child { font-weight: 400; margin-left: .6rem; }
+.finding.fake { --tone: #a3360a; } .finding.real { --tone: #00614d; } .finding.inconclusive { --tone: #6b5900; }
+.dark .finding.fake { --tone: #ff9a6b; } .dark .finding.real { --tone: #5fd3b3; }
+.dark .finding.inconclusive { --tone: #e6cf5a; }
 #verdict { min-height: 7rem; }
 .finding.error { --tone: #b3261e; } .finding.waiting { --tone: #8a8a94; }
 iframe.report { width: 100%; min-height: 70vh; border: 1px solid var(--border-color-primary); border-radius: .4rem;
   background: #fefefe; }
 :focus-visible { outline: 3px solid #0b57a4; outline-offset: 2px; }
+#given .or { color: inherit; }
 footer { display: none !important; }
 """
 
@@ -173,7 +177,9 @@ def _theme() -> gradio.themes.Base:
     # Fonts that the visitor's machine has: those of the other themes are fetched.
     from gradio.themes import Base
 
-    return Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    # Its blue is too pale for white letters.
+    return theme.set(button_primary_background_fill="#1d4ed8", button_primary_background_fill_hover="#1e3a8a")
 
 
 def _introduction(limits: DemoConfig) -> str:
