@@ -153,10 +153,12 @@ def test_nothing_is_in_the_way_of_any_reader(browser: Browser, served: Served, c
 def test_all_of_it_can_be_done_by_keyboard(page: Page, clips: Path) -> None:
     assert page.get_attribute("html", "lang") == "en"
     assert page.locator("h1").count() == 1
-    for _ in range(8):
+    page.wait_for_load_state("networkidle")
+    for _ in range(16):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.closest('#given') !== null"):
+        if page.evaluate("document.activeElement.matches('#given button')"):
             break
+    assert page.evaluate("document.activeElement.matches('#given button')")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(str(clips / "empty.mp4"))
