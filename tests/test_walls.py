@@ -21,11 +21,13 @@ MAY_IMPORT = {
     "scan": BASE | {"video", "faces", "detector", "report"},
     # The video scores of a training run are those of a scan: the policy is shared, the pipeline is not.
     "training": BASE | {"video", "faces", "detector", "report", "scan.verdict"},
-    "cli": BASE | {"video", "faces", "detector", "report", "scan", "training"},
+    "demo": BASE | {"video", "faces", "detector", "report", "scan"},
+    "cli": BASE | {"video", "faces", "detector", "report", "scan", "training", "demo"},
 }
 ONLY_IN = {
     "av": "video",
     "facenet_pytorch": "detector training",
+    "gradio": "demo",
     "jinja2": "report",
     "rich": "cli",
     "torchcam": "detector",

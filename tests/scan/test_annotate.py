@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.clips import barcode_frames, cut_file, damage_packets, read_barcode, write_clip
 from tests.scan.annotated import POLICY, Content, content_of, result_of, row
+from tests.torture import write_set
 from tests.torture.encoding import Track, remux, tone_bytes
 from torchfakes_cli import VideoResult, annotate_video
 from torchfakes_cli.errors import MediaError, ModelError, OutputError, UsageError
@@ -188,6 +189,15 @@ def test_of_a_damaged_clip_comes_what_can_be_decoded(tmp_path: Path) -> None:
     path = cut_file(write_clip(tmp_path / "clip.ts", barcode_frames(60), options={"g": "12", "bf": "0"}), 0.5)
     content, _ = annotated(path)
     assert 20 < len(content.frames) < 40
+
+
+@pytest.mark.slow
+def test_a_clip_that_can_not_be_made_costs_one_line(tmp_path: Path) -> None:
+    (case,) = write_set(tmp_path, only=r"^d_pts_huge_gap\.mkv$")
+    path, out = tmp_path / case.name, tmp_path / "out.mp4"
+    with pytest.raises(OutputError, match=r"out\.mp4: a picture would stay for 278 h"):
+        annotate_video(path, result_of(path, []), out, policy=POLICY)
+    assert not out.exists()
 
 
 def test_what_is_in_the_way_stays(tmp_path: Path, barcode_clip: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from torchfakes_cli import __version__
+from torchfakes_cli.cli.demo import demo_command
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.explain import explain_command
@@ -63,6 +64,7 @@ _add("explain", explain_command)
 _add("prepare", prepare_command)
 _add("train", train_command)
 _add("evaluate", evaluate_command)
+_add("demo", demo_command)
 _add("doctor", doctor_command)
 
 _models = typer.Typer(help="List, inspect, check, fetch, import and export detectors.", no_args_is_help=True)

@@ -26,6 +26,7 @@ _EXTRAS = {
     "tensorboard": "train --track tensorboard",
     "wandb": "train --track wandb",
     "onnxruntime": "models export",
+    "gradio": "demo",
     "skimage": "the tests and the making of sample videos",
 }
 

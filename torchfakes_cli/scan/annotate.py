@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.config import ScanConfig
-from torchfakes_cli.errors import CheckpointError, DecodeError, ModelNotFoundError, TorchfakesError, UsageError
+from torchfakes_cli.errors import (
+    CheckpointError,
+    DecodeError,
+    ModelNotFoundError,
+    OutputError,
+    TorchfakesError,
+    UsageError,
+)
 from torchfakes_cli.faces.shots import Scene
 from torchfakes_cli.records import Frame, Reason, Status, Track, Verdict, VideoInfo, VideoResult
 from torchfakes_cli.report import check_clip_target
@@ -94,6 +101,8 @@ def annotate_video(
                 added, more = _add_sound(reader, silent, voiced, container_of(out))
                 notes += more
         _put_in_place(voiced if added else silent, target)
+    except OutputError as error:  # of a file that has another name until it is whole
+        raise OutputError(error.cause, path=out, advice=error.advice) from error
     finally:
         silent.unlink(missing_ok=True)
         voiced.unlink(missing_ok=True)

@@ -30,6 +30,9 @@ _PRESET = "veryfast"
 #: Seconds from one key frame to the next at most, so that a player gets to any moment at once.
 _KEY_EACH_S = 2
 
+#: MP4 counts how long a picture stays in 31 bits.
+_LONGEST_TICKS = (1 << 31) - 1
+
 _FALLBACK_RATE = Fraction(25)
 _MOST_THREADS = 16
 
@@ -110,9 +113,16 @@ class ClipWriter:
             shown, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
         )
         # Two pictures within a tick stay two.
-        frame.pts = self._last = max(self._last + 1, round(time_s * CLOCK))
+        pts = max(self._last + 1, round(time_s * CLOCK))
+        if pts - self._last > _LONGEST_TICKS:
+            raise OutputError(
+                f"a picture would stay for {(pts - self._last) / CLOCK / 3600:.0f} h, longer than a clip can hold",
+                path=self._path,
+                advice="The time stamps of the video are likely wrong.",
+            )
+        frame.pts = self._last = pts
         frame.time_base = Fraction(1, CLOCK)
-        self._durations[frame.pts] = max(1, round(duration_s * CLOCK))
+        self._durations[frame.pts] = min(max(1, round(duration_s * CLOCK)), _LONGEST_TICKS)
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:

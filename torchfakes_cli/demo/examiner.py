@@ -1,0 +1,167 @@
+"""Scans what a visitor gave, and puts the result on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from torchfakes_cli.config import DemoConfig, ScanConfig
+from torchfakes_cli.errors import UsageError
+from torchfakes_cli.records import Reason, Verdict, VideoResult
+from torchfakes_cli.report.words import clock, meaning
+from torchfakes_cli.scan.evidence import gather_evidence
+from torchfakes_cli.scan.pages import Pages, chosen_rows
+from torchfakes_cli.scan.pipeline import Scanner
+from torchfakes_cli.scan.verdict import Policy
+from torchfakes_cli.video import IsolatedDecoder
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from torchfakes_cli.detector.heat import HeatMaps
+
+#: Told what is being done, and how much of it: done, and in all where that is known.
+Told = Callable[[str, int, int | None], None]
+
+#: Side in pixels of the pictures of faces.
+_PICTURE_SIDE = 288
+
+#: A visitor has no options to try; the command's words name some.
+_WHY_INCONCLUSIVE = {
+    Reason.NO_FACE: "No face was found. Faces under 40 pixels, or turned away, aren't.",
+    Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score.",
+    Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a visitor is told.
+
+    Attributes:
+        verdict: in a word.
+        p_fake: what it rests on; None where nothing was scored.
+        said: the verdict in a sentence or two.
+        page: the whole report, a document of its own in HTML.
+    """
+
+    verdict: Verdict
+    p_fake: float | None
+    said: str
+    page: str
+
+
+class Examiner:
+    """Scans one file at a time, with networks and a decoding process that are kept; a context manager.
+
+    Args:
+        limits: on what may be given.
+        config: of the scans; None for the defaults.
+        model: path or name of the detector; None for the one that ships.
+    """
+
+    def __init__(
+        self, limits: DemoConfig, config: ScanConfig | None = None, *, model: str | PathLike[str] | None = None
+    ) -> None:
+        self._limits = limits
+        self._model = model
+        self._scanner = Scanner(config, model=model)
+        self._pages = Pages(self._scanner, model)
+        self._busy = Lock()
+
+    def __enter__(self) -> Examiner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pages.__exit__(kind, error, trace)
+        self._scanner.close()
+
+    def load(self) -> None:
+        """Loads the networks now, so that what is wrong with them shows before the first visitor.
+
+        Raises:
+            ModelError: the detector can't be loaded.
+            UsageError: there is no such device.
+        """
+        self._scanner.load()
+        _ = self._heat_maps  # named for its effect: what is loaded once stays
+
+    def examine(self, path: str | PathLike[str], tell: Told | None = None) -> Finding:
+        """Scans a file and shows what its verdict rests on.
+
+        Args:
+            path: of the file, whose name is shown and nothing else of its path.
+            tell: called as the work goes on.
+
+        Raises:
+            UsageError: it is larger or longer than it may be.
+            TorchfakesError: what a scan raises.
+        """
+        tell = tell or (lambda what, done, wanted: None)
+        with self._busy:
+            tell("opening", 0, None)
+            self._check(path)
+
+            def looked(done: int, wanted: int | None) -> None:
+                tell("looking at frames", done, wanted)
+
+            result = self._scanner.scan(path, looked)
+            tell("gathering the evidence", 0, None)
+            return self._show(path, result)
+
+    def _check(self, path: str | PathLike[str]) -> None:
+        size_mb = Path(path).stat().st_size / 1e6
+        if size_mb > self._limits.most_mb:
+            raise UsageError(f"it has {size_mb:.1f} MB, and {self._limits.most_mb} may be given here")
+        with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder, decoder.open(path) as video:
+            seconds = video.info.duration_s or 0
+        if seconds > 60 * self._limits.most_minutes:
+            allowed = clock(60 * self._limits.most_minutes)
+            raise UsageError(f"it lasts {clock(seconds)}, and {allowed} may be given here", advice="Cut it first.")
+
+    def _decoder(self, spare: IsolatedDecoder | None) -> IsolatedDecoder | nullcontext[IsolatedDecoder]:
+        """The scanner's own if it is idle, to be left open; else a new one."""
+        if spare is not None:
+            return nullcontext(spare)
+        limits = self._scanner.config
+        return IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
+
+    def _show(self, path: str | PathLike[str], result: VideoResult) -> Finding:
+        from torchfakes_cli.report.page.page import page_of
+
+        with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder:
+            faces = gather_evidence(
+                path,
+                result,
+                detector=self._scanner.detector,
+                config=self._scanner.config,
+                rows=chosen_rows(result),
+                heat_maps=self._heat_maps,
+                picture_side=_PICTURE_SIDE,
+                decoder=decoder,
+            )
+            file = decoder.describe(path)
+        named = replace(result, path=Path(path).name)
+        page = page_of(named, self._pages.circumstances, faces=faces, file=file)
+        verdict = result.verdict or Verdict.INCONCLUSIVE
+        return Finding(verdict, result.p_fake, _said(result, self._scanner.policy), page)
+
+    @cached_property
+    def _heat_maps(self) -> HeatMaps:
+        from torchfakes_cli.detector import load_heat_maps
+
+        return load_heat_maps(self._model, self._scanner.detector.device)
+
+
+def _said(result: VideoResult, policy: Policy) -> str:
+    if result.reason in _WHY_INCONCLUSIVE:
+        return _WHY_INCONCLUSIVE[result.reason]
+    return meaning(result, policy)

@@ -1,0 +1,213 @@
+"""The page itself, in Gradio, which is kept from the network: nothing is counted, shared or fetched."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchfakes_cli.config import DemoConfig
+from torchfakes_cli.demo.examiner import Examiner, Finding
+from torchfakes_cli.errors import TorchfakesError, UsageError
+from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.words import CAVEAT
+from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    import gradio
+
+logger = logging.getLogger(__name__)
+
+#: Before Gradio is imported: it must not count its uses, nor ask for newer versions.
+_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+
+#: Seconds after which a file that was never scanned is deleted, and how often that is looked for.
+_FORGOTTEN_S = 900
+_LOOK_EACH_S = 60
+
+#: Visitors who may wait while another one's file is scanned.
+_MOST_WAITING = 8
+
+_STYLE = """
+.finding { border: 1px solid var(--border-color-primary); border-left: .5rem solid var(--tone); border-radius: .4rem;
+  padding: .7rem 1rem; font-size: 1.1rem; color: var(--body-text-color); background: var(--background-fill-primary); }
+.finding p { margin: .25rem 0; } .finding .word { font-size: 1.6rem; font-weight: 700; }
+.finding .word span:last-child { font-weight: 400; margin-left: .6rem; }
+.finding.fake { --tone: #a3360a; } .finding.real { --tone: #00614d; } .finding.inconclusive { --tone: #6b5900; }
+.dark .finding.fake { --tone: #ff9a6b; } .dark .finding.real { --tone: #5fd3b3; }
+.dark .finding.inconclusive { --tone: #e6cf5a; }
+#verdict { min-height: 7rem; }
+.finding.error { --tone: #b3261e; } .finding.waiting { --tone: #8a8a94; }
+iframe.report { width: 100%; min-height: 70vh; border: 1px solid var(--border-color-primary); border-radius: .4rem;
+  background: #fefefe; }
+:focus-visible { outline: 3px solid #0b57a4; outline-offset: 2px; }
+#given .or { color: inherit; }
+footer { display: none !important; }
+"""
+
+_LANGUAGE = "<script>document.documentElement.lang = 'en';</script>"
+
+_MARKS = {"fake": "\u25b2", "real": "\u25cf", "inconclusive": "\u25a0"}
+
+#: Grows with the report in it, which may be longer or, once its parts are unfolded, become so.
+_FITTED = (
+    "const page = this.contentDocument.documentElement, frame = this;"
+    "const fit = () => { frame.style.height = (page.scrollHeight + 4) + 'px'; };"
+    "fit(); page.addEventListener('toggle', () => { frame.style.height = '0'; fit(); }, true);"
+)
+
+_WAITING = "<div class='finding waiting' role='status'><p>The verdict will stand here.</p></div>"
+
+
+def serve(examiner: Examiner, limits: DemoConfig, *, ready: Callable[[str], None], wait: Callable[[], None]) -> None:
+    """Serves the page until ``wait`` returns or is interrupted; uploads are deleted then at the latest.
+
+    Args:
+        examiner: of the files.
+        limits: on them, and where to serve.
+        ready: told the page's address once it can be visited.
+        wait: returns when the page isn't needed any more.
+
+    Raises:
+        UsageError: Gradio isn't installed, or the address can't be served.
+    """
+    os.environ.update(_ENVIRONMENT)
+    folder = tempfile.mkdtemp(prefix="torchfakes-demo-")
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    try:
+        page = build(examiner, limits)
+        try:
+            _, address, _ = page.launch(
+                server_name=limits.host,
+                server_port=limits.port,
+                max_file_size=limits.most_mb * 1_000_000,
+                css=_STYLE,
+                head=_LANGUAGE,
+                theme=_theme(),
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                footer_links=[],
+                run_history=False,
+            )
+        except OSError as error:
+            raise UsageError(
+                f"{limits.host}:{limits.port} can't be served: {error}", advice="Choose another --port or --host."
+            ) from error
+        try:
+            ready(address)
+            wait()
+        finally:
+            page.close(verbose=False)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
+    """The page, not yet served.
+
+    Raises:
+        UsageError: Gradio isn't installed.
+    """
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise UsageError("the page needs Gradio", advice="Install it: pip install 'torchfakes[demo]'.") from error
+
+    def scan(path: str | None, progress: gradio.Progress = gr.Progress()) -> tuple[object, str, str]:  # noqa: B008
+        def tell(what: str, done: int, wanted: int | None) -> None:
+            progress((done, wanted) if wanted else 0, desc=what, unit="frames")
+
+        if path is None:  # it was taken away again
+            return None, _trouble("Choose a file first."), ""
+        try:
+            found = examiner.examine(path, tell)
+        except TorchfakesError as error:
+            return None, _trouble(f"{Path(path).name}: {error.cause}. {error.advice}"), ""
+        except Exception:
+            logger.exception("unexpected")
+            return None, _trouble(f"{Path(path).name}: something unexpected went wrong; the log tells more."), ""
+        finally:
+            shutil.rmtree(Path(path).parent, ignore_errors=True)  # Gradio gives each upload a folder
+        return None, _headline(found), _report(found)
+
+    page: gradio.Blocks = gr.Blocks(
+        title="torchfakes: is this face synthetic?", analytics_enabled=False, delete_cache=(_LOOK_EACH_S, _FORGOTTEN_S)
+    )
+    with page:
+        gr.Markdown(_introduction(limits))
+        given = gr.File(
+            label=f"A video or a picture, up to {limits.most_mb} MB and {limits.most_minutes:g} minutes",
+            file_types=sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES),
+            elem_id="given",
+        )
+        start = gr.Button("Scan it", variant="primary", interactive=False, elem_id="start")
+        headline = gr.HTML(_WAITING, label="Verdict", elem_id="verdict")
+        report = gr.HTML("", label="Report", elem_id="report")
+        given.change(
+            lambda path: gr.Button(interactive=path is not None),
+            given,
+            start,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        start.click(
+            scan,
+            given,
+            [given, headline, report],
+            show_progress_on=headline,
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+    page.queue(max_size=_MOST_WAITING, api_open=False)
+    return page
+
+
+def _theme() -> gradio.themes.Base:
+    # Fonts that the visitor's machine has: those of the other themes are fetched.
+    from gradio.themes import Base
+
+    theme = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    # Its blue is too pale for white letters.
+    return theme.set(button_primary_background_fill="#1d4ed8", button_primary_background_fill_hover="#1e3a8a")
+
+
+def _introduction(limits: DemoConfig) -> str:
+    place = "on this machine" if limits.is_loopback else "on the machine that serves this page"
+    return (
+        "# Is this face synthetic?\n\n"
+        f"Your file is scanned {place} and deleted afterwards; nothing is sent elsewhere. **{CAVEAT}** "
+        "Swapped faces and animated portraits are looked for, in single frames; sound, movement and fully generated "
+        "scenes are not. Don't accuse anyone by this alone."
+    )
+
+
+def _headline(found: Finding) -> str:
+    score = "" if found.p_fake is None else f" <span>p_fake {found.p_fake:.2f}</span>"
+    word = found.verdict.value
+    return (
+        f"<div class='finding {word}' role='status'><p class='word'><span aria-hidden='true'>{_MARKS[word]}</span> "
+        f"{word.capitalize()}{score}</p><p>{escape(found.said)}</p><p><strong>{CAVEAT}</strong></p></div>"
+    )
+
+
+def _trouble(text: str) -> str:
+    return f"<div class='finding error' role='alert'><p>{escape(safe(text.strip()))}</p></div>"
+
+
+def _report(found: Finding) -> str:
+    """The report, which may run no scripts, in a frame of its own."""
+    return (
+        f'<iframe class="report" title="Report with the timeline, the telling faces and the limits" '
+        f'sandbox="allow-same-origin" onload="{escape(_FITTED)}" srcdoc="{escape(found.page)}"></iframe>'
+    )
