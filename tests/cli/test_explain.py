@@ -30,6 +30,9 @@ def test_a_clip_gives_pictures_a_table_and_regions(clips: Path, model: Path) -> 
     assert f"pictures: 2 in {folder}" in ended.stderr
     with (folder / "regions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "averaged over the faces above" in page
+    assert page.count("data:image/webp") >= 2
     pictures = sorted(path.name for path in folder.glob("*.png"))
     assert sorted({row["picture"] for row in rows}) == pictures
     assert len(pictures) == 2
@@ -48,7 +51,11 @@ def test_a_picture_is_explained_too(clips: Path, model: Path) -> None:
     ended = explain(clips / "photo.webp", "--model", model)
     assert ended.exit_code == 0
     assert "by this one picture" in ended.stdout
-    assert sorted(path.name for path in (clips / "photo.explain").iterdir()) == ["person-1.png", "regions.csv"]
+    assert sorted(path.name for path in (clips / "photo.explain").iterdir()) == [
+        "person-1.png",
+        "regions.csv",
+        "report.html",
+    ]
 
 
 def test_a_folder_with_other_things_is_left_alone(clips: Path, tmp_path: Path) -> None:

@@ -31,12 +31,15 @@ from torchfakes_cli.cli.options import (
     scan_config,
 )
 from torchfakes_cli.cli.outcome import guarded
+from torchfakes_cli.cli.reports import command_line
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
 
 #: As the evidence has them; named here so that the help needs nothing heavy.
 _FACES_A_TRACK = 3
 _MOST_TRACKS = 4
+#: The page in the folder of an explanation.
+PAGE = "report.html"
 
 
 def explain_command(
@@ -80,7 +83,8 @@ def explain_command(
 
     The video is scanned. For the faces of each person that score highest, lowest and near the person's own score, a
     picture shows the face and, by Grad-CAM, where what speaks for "fake" and for "real" lies; a table tells how much of
-    that falls on eyes, nose, mouth, chin, cheeks, forehead and outside the face. It shows where, not why.
+    that falls on eyes, nose, mouth, chin, cheeks, forehead and outside the face; a page holds all of it. It shows
+    where, not why.
     """
     with guarded(debug=debug):
         refuse_urls([path])
@@ -109,7 +113,7 @@ def _explain(
     from torchfakes_cli.cli.console import Screen, verdict_panel
     from torchfakes_cli.cli.console.explain_view import regions_table
     from torchfakes_cli.report import check_explanation_target, write_explanation
-    from torchfakes_cli.scan import Scanner, explain_with, explanation_place
+    from torchfakes_cli.scan import Pages, Scanner, explain_with, explanation_place
 
     screen = Screen()
     folder = Path(output) if output else explanation_place(path)
@@ -123,13 +127,17 @@ def _explain(
                 scanner, path, model=model, faces_a_track=faces, most_tracks=people, progress=advance
             )
         screen.result(verdict_panel(explanation.result, scanner.policy, unicode=screen.unicode))
-    for warning in explanation.result.warnings:
-        screen.warning(f"{path}: {warning}")
-    if not explanation.faces:
-        scored = explanation.result.faces_scored
-        why = "the frames with its faces don't decode again" if scored else "no face has a score"
-        screen.note(f"{why}, so there is nothing to explain; no file was written")
-        return
-    screen.result(regions_table(explanation))
-    files = write_explanation(folder, explanation)
-    screen.note(f"pictures: {len(files) - 1} in {folder}, the regions of each in {files[-1].name}")
+        for warning in explanation.result.warnings:
+            screen.warning(f"{path}: {warning}")
+        if not explanation.faces:
+            scored = explanation.result.faces_scored
+            why = "the frames with its faces don't decode again" if scored else "no face has a score"
+            screen.note(f"{why}, so there is nothing to explain; no file was written")
+            return
+        screen.result(regions_table(explanation))
+        with screen.progress("writing the evidence"), Pages(scanner, model, command_line()) as pages:
+            *pictures, table = write_explanation(folder, explanation)
+            pages.write(folder / PAGE, explanation.result, explanation)
+    screen.note(
+        f"pictures: {len(pictures)} in {folder}, the regions of each in {table.name}, all on one page in {PAGE}"
+    )

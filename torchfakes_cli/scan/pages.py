@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Circumstances, FaceScore, TellingFace, Verdict, VideoResult
+from torchfakes_cli.records import Circumstances, Explanation, FaceScore, TellingFace, Verdict, VideoResult
 from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.verdict import Policy
@@ -98,12 +98,13 @@ class Pages:
     ) -> None:
         self._decoder.close()
 
-    def write(self, path: str | PathLike[str], result: VideoResult) -> None:
+    def write(self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None) -> None:
         """Writes the page of one video; what can't be had of it any more is said on the page.
 
         Args:
             path: an existing file is replaced (see ``check_targets``).
             result: with status ``ok``.
+            explanation: of the result, whose faces and regions are shown; None for faces chosen here, without regions.
 
         Raises:
             OutputError: it can't be written.
@@ -113,9 +114,14 @@ class Pages:
         notes: list[str] = []
         with self._scanner.spare_decoder() as spare:
             decoder = spare or self._decoder
-            faces = self._tried(lambda: self._faces(result, decoder), notes, "The faces can't be shown")
+            faces: tuple[TellingFace, ...] | None
+            if explanation is None:
+                faces = self._tried(lambda: self._faces(result, decoder), notes, "The faces can't be shown")
+            else:
+                faces = explanation.faces
             file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
-        write_page(path, result, self.circumstances, faces=faces or (), file=file, notes=notes)
+        regions = explanation.average if explanation else ()
+        write_page(path, result, self.circumstances, faces=faces or (), regions=regions, file=file, notes=notes)
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
         """Writes the page that leads to the others; see ``write_index`` of the pages."""

@@ -16,6 +16,7 @@ from torchfakes_cli.records import (
     CredentialsState,
     Fact,
     FileFacts,
+    RegionShare,
     TellingFace,
     Track,
     Verdict,
@@ -69,6 +70,7 @@ def write_page(
     circumstances: Circumstances,
     *,
     faces: Sequence[TellingFace] = (),
+    regions: Sequence[RegionShare] = (),
     file: FileFacts | None = None,
     notes: Sequence[str] = (),
 ) -> None:
@@ -79,13 +81,14 @@ def write_page(
         result: with status ``ok``.
         circumstances: under which it came about.
         faces: the most telling ones, each person's most telling first.
+        regions: how their heat falls on the regions of a face, on average; empty where that isn't to be shown.
         file: None where the file couldn't be looked at again.
         notes: sentences on what is missing among the people, or why.
 
     Raises:
         OutputError: it can't be written.
     """
-    write_whole(Path(path), page_of(result, circumstances, faces=faces, file=file, notes=notes))
+    write_whole(Path(path), page_of(result, circumstances, faces=faces, regions=regions, file=file, notes=notes))
 
 
 def page_of(
@@ -93,6 +96,7 @@ def page_of(
     circumstances: Circumstances,
     *,
     faces: Sequence[TellingFace] = (),
+    regions: Sequence[RegionShare] = (),
     file: FileFacts | None = None,
     notes: Sequence[str] = (),
 ) -> str:
@@ -116,6 +120,7 @@ def page_of(
         stretch="" if stretch is None else _stretch(stretch),
         people=people,
         mapped=any(person.mapped for person in people),
+        regions=regions,
         others=others[:_OTHERS],
         others_left=len(others[_OTHERS:]),
         notes=notes,

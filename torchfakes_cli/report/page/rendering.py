@@ -84,7 +84,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(score=_score, clock=clock, moment=_moment)
+    environment.filters.update(score=_score, clock=clock, moment=_moment, share=_share, per=_per)
     return environment
 
 
@@ -97,6 +97,15 @@ def _shown(value: object) -> object:
 
 def _score(p_fake: float | None) -> str:
     return "" if p_fake is None else f"{p_fake:.2f}"
+
+
+def _share(part: float | None) -> str:
+    return "none" if part is None else f"{part:.0%}"
+
+
+def _per(part: float | None, area: float) -> str:
+    """How much more than its area has."""
+    return "" if part is None or not area else f"{part / area:.1f}"
 
 
 def _moment(seconds: float) -> str:
