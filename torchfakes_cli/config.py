@@ -135,6 +135,7 @@ class ScanConfig:
             work is no hang: each of the file's frames may add half a second.
         memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux,
             unless ``hwaccel`` is given.
+        max_length_s: longer videos are refused; None for no limit.
         hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, a warning says so and
             software decodes. None for software.
     """
@@ -148,6 +149,7 @@ class ScanConfig:
     batch_frames: int = 16
     timeout_s: float = 60.0
     memory_mb: int = 2048
+    max_length_s: float | None = None
     hwaccel: str | None = None
 
     def __post_init__(self) -> None:
@@ -157,6 +159,8 @@ class ScanConfig:
             raise UsageError("the timeout must be above 0 seconds")
         if self.memory_mb < 64:
             raise UsageError("decoding takes 64 MiB of memory or more: choose a higher limit")
+        if self.max_length_s is not None and not self.max_length_s > 0:
+            raise UsageError("the greatest length must be above 0 seconds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
     │   ├── UnreadableFileError   missing, not a regular file, empty, no permission
     │   ├── UnsupportedMediaError refused on purpose: a playlist, a document, an unknown or unsafe format
     │   ├── NoVideoStreamError    opened, but nothing in it can be shown
+    │   ├── TooLongError          shown for longer than is allowed
     │   └── DecodeError           a video stream that can't be decoded (well enough)
     │       ├── DecodeTimeoutError  … as it takes too long
     │       ├── TooLargeError       … as it takes too much memory
@@ -17,7 +18,8 @@
     │   ├── CheckpointError       not one of ours, damaged, or it does not fit the network
     │   └── DownloadError         weights couldn't be fetched or have the wrong checksum
     ├── DataError                 a corpus or a folder of crops can't be used
-    └── OutputError               a result can't be written
+    ├── OutputError               a result can't be written
+    └── StoppedError              whoever asked for it wants it no more
 
 A message names the file, the cause and what to do next, in one line: it is shown as it stands.
 """
@@ -71,6 +73,10 @@ class NoVideoStreamError(MediaError):
     """The file opened, but no stream in it can be shown."""
 
 
+class TooLongError(MediaError):
+    """The video is longer than the caller allows."""
+
+
 class DecodeError(MediaError):
     """The video stream can't be decoded, or not well enough for a verdict."""
 
@@ -109,3 +115,7 @@ class DataError(TorchfakesError):
 
 class OutputError(TorchfakesError):
     """A result can't be written."""
+
+
+class StoppedError(TorchfakesError):
+    """The work was stopped by whoever had asked for it."""

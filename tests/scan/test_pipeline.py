@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
 from torchfakes_cli.detector import Detector, Header
-from torchfakes_cli.errors import ModelError, ModelNotFoundError, UnreadableFileError, UsageError
+from torchfakes_cli.errors import (
+    ModelError,
+    ModelNotFoundError,
+    StoppedError,
+    TooLongError,
+    UnreadableFileError,
+    UsageError,
+)
 from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
 from torchfakes_cli.scan import Scanner, scan_files, scan_video
 
@@ -118,7 +125,23 @@ def test_a_file_that_exceeds_a_limit_is_one_error(clips: Path, detector: Detecto
     assert result.error.startswith("timeout: its decoder made no progress")
 
 
+def test_a_scan_ends_when_it_is_told_to_and_the_next_one_works(clips: Path, detector: Detector) -> None:
+    steps: list[int] = []
+    with Scanner(ScanConfig(batch_frames=4), detector=detector) as scanner:
+        with pytest.raises(StoppedError):
+            scanner.scan(clips / "both.mp4", lambda done, _: steps.append(done), stop=lambda: bool(steps))
+        assert len(steps) == 1
+        assert scanner.scan(clips / "empty.mp4").reason is Reason.NO_FACE
+
+
+def test_a_video_that_is_too_long_is_refused(clips: Path, detector: Detector) -> None:
+    with Scanner(ScanConfig(max_length_s=1.0), detector=detector) as scanner:
+        with pytest.raises(TooLongError, match=r"2\.0 s long, and 1 s"):
+            scanner.scan(clips / "both.mp4")
+        assert scanner.scan(clips / "empty.mp4").info is not None
+
+
 def test_senseless_limits_are_refused() -> None:
-    for wrong in ({"timeout_s": 0.0}, {"timeout_s": float("nan")}, {"memory_mb": 10}):
+    for wrong in ({"timeout_s": 0.0}, {"timeout_s": float("nan")}, {"memory_mb": 10}, {"max_length_s": 0.0}):
         with pytest.raises(UsageError):
             ScanConfig(**wrong)

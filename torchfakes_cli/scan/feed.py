@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
+from torchfakes_cli.errors import TooLongError
 from torchfakes_cli.records import Frame
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Feed:
         threads: that may decode it at once; None for one a core.
         max_frames: in one batch.
         max_pixels: of all frames alive at once; a single larger frame is still let through.
+        max_length_s: a longer video ends at once, with a ``TooLongError``; None for no limit.
         news: notified of each batch and of the end; feeds share it so that one wait serves several.
 
     Attributes:
@@ -71,6 +73,7 @@ class Feed:
         threads: int | None,
         max_frames: int,
         max_pixels: int,
+        max_length_s: float | None,
         news: Condition,
     ) -> None:
         self.path = fspath(path)
@@ -85,6 +88,7 @@ class Feed:
         self._threads = threads
         self._max_frames = max_frames
         self._max_pixels = max_pixels // _BATCHES_ALIVE
+        self._max_length_s = max_length_s
         self._news = news
         self._waiting: deque[Batch] = deque()
         self._stopped = False
@@ -115,6 +119,7 @@ class Feed:
     def _run(self) -> None:
         try:
             with self.decoder.open(self.path, threads=self._threads) as reader:
+                self._check_length(reader.info.duration_s)
                 frames = reader.frames(self._sampling)
                 with self._news:
                     self.opened = True
@@ -129,6 +134,12 @@ class Feed:
             with self._news:
                 self.ended = True
                 self._news.notify_all()
+
+    def _check_length(self, duration_s: float | None) -> None:
+        limit = self._max_length_s
+        if limit is not None and duration_s is not None and duration_s > limit:
+            cause = f"the video is {duration_s:.1f} s long, and {limit:g} s are allowed"
+            raise TooLongError(cause, path=self.path, advice="Cut it to the part that matters.")
 
     def _put(self, batch: Batch) -> bool:
         """Leaves a batch once there is room; False where none is wanted any more."""

@@ -17,6 +17,7 @@ from threading import Condition
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import StoppedError
 from torchfakes_cli.faces import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
 from torchfakes_cli.scan.decoders import Decoders
@@ -89,6 +90,7 @@ class Flow:
         profile: told where the time goes.
         threads: that may decode one video; None for one a core.
         progress: called after each batch of frames.
+        stop: asked ten times a second or before each batch of frames; once it says True, the scans end.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Flow:
         profile: Profile,
         threads: int | None = None,
         progress: FolderProgress | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
         self._threads = threads
         self._config = config
@@ -106,6 +109,7 @@ class Flow:
         self._load = networks
         self._profile = profile
         self._progress = progress
+        self._stop = stop or (lambda: False)
         self._news = Condition()
         self._scans: deque[_Scan] = deque()
         self._loaded: tuple[Networks, Scoring] | None = None
@@ -121,10 +125,13 @@ class Flow:
 
         Raises:
             TorchfakesError: the networks can't be loaded.
+            StoppedError: ``stop`` said so.
         """
         upcoming = iter(paths)
         try:
             while True:
+                if self._stop():
+                    raise StoppedError("the scan was stopped")
                 self._begin(upcoming)
                 if not self._scans:
                     return
@@ -144,8 +151,16 @@ class Flow:
             if path is None:
                 self._decoders.give_back(decoder)
                 return
-            limits = {"max_frames": self._config.batch_frames, "max_pixels": self._config.batch_pixels}
-            feed = Feed(path, decoder, self._config.sampling, threads=self._threads, **limits, news=self._news)
+            feed = Feed(
+                path,
+                decoder,
+                self._config.sampling,
+                threads=self._threads,
+                max_frames=self._config.batch_frames,
+                max_pixels=self._config.batch_pixels,
+                max_length_s=self._config.max_length_s,
+                news=self._news,
+            )
             self._scans.append(_Scan(feed))
 
     def _release(self, scan: _Scan) -> None:
@@ -180,7 +195,7 @@ class Flow:
                 or (scan.feed.ended and not scan.decoded)
                 or (scan.feed.opened and not self._loaded)
                 for scan in self._scans
-            ) and not any(scan.unscored for scan in self._scans if scan.decoded):
+            ) and not (any(scan.unscored for scan in self._scans if scan.decoded) or self._stop()):
                 self._news.wait(LOOK_UP_S)
 
     def _load_networks(self) -> None:

@@ -127,8 +127,20 @@ class Scanner:
         """
         _ = self._networks  # named for its effect: what is loaded once stays
 
-    def scan(self, path: str | PathLike[str], progress: Progress | None = None) -> VideoResult:
-        """Scans one video; see ``scan_video``."""
+    def scan(
+        self,
+        path: str | PathLike[str],
+        progress: Progress | None = None,
+        *,
+        stop: Callable[[], bool] | None = None,
+    ) -> VideoResult:
+        """Scans one video; see ``scan_video``.
+
+        Args:
+            path: of the file.
+            progress: called after each batch of frames.
+            stop: asked several times a second; once it says True, the scan ends with a ``StoppedError``.
+        """
         if "_networks" not in self.__dict__ and Path(path).is_file():
             # While the decoder opens the file. That it is no video, if so, is told without waiting for this.
             Thread(target=_import_networks, name="import").start()
@@ -137,7 +149,7 @@ class Scanner:
             if progress:
                 progress(done, wanted)
 
-        with closing(self._flow(None, tell).run([path])) as outcomes:
+        with closing(self._flow(None, tell, stop).run([path])) as outcomes:
             outcome = next(outcomes)
         if outcome.result is None:
             assert outcome.error is not None
@@ -172,8 +184,10 @@ class Scanner:
             if decoder is not None:
                 self._decoders.give_back(decoder)
 
-    def _flow(self, threads: int | None, progress: FolderProgress | None) -> Flow:
-        return Flow(self.config, self._decoders, lambda: self._networks, self.profile, threads, progress)
+    def _flow(
+        self, threads: int | None, progress: FolderProgress | None, stop: Callable[[], bool] | None = None
+    ) -> Flow:
+        return Flow(self.config, self._decoders, lambda: self._networks, self.profile, threads, progress, stop)
 
     @property
     def given(self) -> bool:
