@@ -22,7 +22,9 @@ MAY_IMPORT = {
     # The video scores of a training run are those of a scan: the policy is shared, the pipeline is not.
     "training": BASE | {"video", "faces", "detector", "report", "scan.verdict"},
     "demo": BASE | {"video", "faces", "detector", "report", "scan"},
-    "cli": BASE | {"video", "faces", "detector", "report", "scan", "training", "demo"},
+    # The service is the scan behind HTTP: it puts nothing together itself, so it sees no stage.
+    "serve": BASE | {"report", "scan"},
+    "cli": BASE | {"video", "faces", "detector", "report", "scan", "training", "demo", "serve"},
 }
 ONLY_IN = {
     "av": "video",
@@ -33,6 +35,7 @@ ONLY_IN = {
     "torchcam": "detector",
     "torchvision": "none",
     "typer": "cli",
+    **dict.fromkeys(["fastapi", "starlette", "uvicorn", "pydantic", "python_multipart", "prometheus_client"], "serve"),
 }
 
 
@@ -107,7 +110,7 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.report", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.report.page.index", "torch av pandas rich typer"),
         ("import torchfakes_cli.cli.scan, torchfakes_cli.cli.reports", "torch numpy av cv2 pandas jinja2 matplotlib"),
-        ("import torchfakes_cli.cli", "torch numpy av cv2 pandas"),
+        ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn"),
         ("import torchfakes_cli.faces.tracks", "torch av"),
         ("import torchfakes_cli.scan.evidence, torchfakes_cli.faces.regions", "torch av"),
         ("import torchfakes_cli.scan.search, torchfakes_cli.scan.pipeline", "torch"),

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import torchfakes_cli
 from torchfakes_cli.cli import app
 
-COMMANDS = ["scan", "explain", "prepare", "train", "evaluate", "demo", "doctor", "models"]
+COMMANDS = ["scan", "explain", "prepare", "train", "evaluate", "demo", "serve", "doctor", "models"]
 MODELS_COMMANDS = ["list", "show", "verify", "import", "fetch", "export"]
-HEAVY = {"torch", "numpy", "pandas", "av", "cv2", "facenet_pytorch", "matplotlib", "sklearn"}
+HEAVY = {"torch", "numpy", "pandas", "av", "cv2", "facenet_pytorch", "matplotlib", "sklearn", "fastapi", "uvicorn"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,7 @@ from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
+from torchfakes_cli.cli.serve import serve_command
 from torchfakes_cli.cli.train import train_command
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ _add("prepare", prepare_command)
 _add("train", train_command)
 _add("evaluate", evaluate_command)
 _add("demo", demo_command)
+_add("serve", serve_command)
 _add("doctor", doctor_command)
 
 _models = typer.Typer(help="List, inspect, check, fetch, import and export detectors.", no_args_is_help=True)

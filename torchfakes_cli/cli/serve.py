@@ -1,0 +1,127 @@
+"""``torchfakes serve``: the scan over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Annotated
+
+import typer
+
+from torchfakes_cli.cli.outcome import ExitCode, guarded
+from torchfakes_cli.config import ScanConfig, ServeConfig
+from torchfakes_cli.errors import TorchfakesError
+
+_LIMITS = "Limits"
+_ACCESS = "Access"
+
+_DEFAULT = ServeConfig()
+_DEFAULT_SCAN = ScanConfig()
+
+#: What the extra ``serve`` brings.
+_LIBRARIES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
+
+def serve_command(
+    host: Annotated[str, typer.Option(metavar="NAME", help="Name or address to listen on.")] = _DEFAULT.host,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port to listen on; 0 takes one that is free.")
+    ] = _DEFAULT.port,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Detector to use, a .safetensors checkpoint.", show_default="the one that ships"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = _DEFAULT_SCAN.device,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_ACCESS,
+            help="File with the token that clients must show (Authorization: Bearer TOKEN).",
+            show_default="the variable TORCHFAKES_TOKEN",
+        ),
+    ] = None,
+    no_auth: Annotated[
+        bool,
+        typer.Option(
+            "--no-auth",
+            rich_help_panel=_ACCESS,
+            help="Serve everybody who reaches it. Not needed on this machine alone (127.0.0.1).",
+        ),
+    ] = False,
+    max_size: Annotated[
+        float, typer.Option(metavar="MIB", rich_help_panel=_LIMITS, help="Refuse clips larger than this.")
+    ] = _DEFAULT.max_size_mb,
+    max_length: Annotated[
+        float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Refuse clips longer than this.")
+    ] = _DEFAULT.max_length_s,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Give a scan up after this.")
+    ] = _DEFAULT.timeout_s,
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            rich_help_panel=_LIMITS,
+            help="Answer with the result if it is there by then, and else with where to ask for it.",
+        ),
+    ] = _DEFAULT.wait_s,
+    queue: Annotated[
+        int,
+        typer.Option(
+            metavar="N", rich_help_panel=_LIMITS, help="Let so many clips wait besides the one that is scanned."
+        ),
+    ] = _DEFAULT.queue,
+    keep: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Keep results that nobody waited for so long …"),
+    ] = _DEFAULT.keep_s,
+    keep_results: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=_LIMITS, help="… but only the latest so many.")
+    ] = _DEFAULT.keep_results,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
+) -> None:
+    """Serve verdicts over HTTP: POST a clip, get its JSON document.
+
+    The document is the one that scan --json prints. One clip is scanned at a time, others wait. Clips are deleted when
+    they are scanned. The server's /openapi.json describes it.
+    """
+    with guarded(debug=debug):
+        config = ServeConfig(
+            host=host,
+            port=port,
+            max_size_mb=max_size,
+            max_length_s=max_length,
+            timeout_s=timeout,
+            wait_s=wait,
+            queue=queue,
+            keep_s=keep,
+            keep_results=keep_results,
+        )
+        _serve(config, ScanConfig(device=device), model, token_file, no_auth=no_auth)
+
+
+def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file: str | None, *, no_auth: bool) -> None:
+    try:
+        from torchfakes_cli.serve import read_token, run_service
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _LIBRARIES:
+            raise
+        raise TorchfakesError(
+            f"the HTTP service needs {error.name}", advice="Install it by: pip install 'torchfakes[serve]'"
+        ) from error
+    from torchfakes_cli.cli.console import Screen
+
+    screen = Screen()
+    token = read_token(config, file, os.environ, no_auth=no_auth)
+    service_log = logging.getLogger("torchfakes_cli.serve")
+    service_log.setLevel(min(logging.INFO, service_log.getEffectiveLevel()))  # a line a clip
+    try:
+        run_service(
+            config, scan_config, model=model, token=token, told=lambda address: screen.note(f"serving on {address}")
+        )
+    except KeyboardInterrupt:
+        screen.note("stopped")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None

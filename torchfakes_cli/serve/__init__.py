@@ -1,0 +1,8 @@
+"""The scan as an HTTP service: clips are received, wait for one scanner, and are deleted when they are scanned."""
+
+from __future__ import annotations
+
+from torchfakes_cli.serve.access import is_loopback, read_token
+from torchfakes_cli.serve.server import run_service
+
+__all__ = ["is_loopback", "read_token", "run_service"]

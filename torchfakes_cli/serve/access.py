@@ -1,0 +1,110 @@
+"""Who may use the service: holders of the token, or, without one, programs of this machine that no web page steers."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import Request
+
+from torchfakes_cli.config import ServeConfig
+from torchfakes_cli.errors import UsageError
+from torchfakes_cli.serve.problems import ProblemError
+
+TOKEN_VARIABLE = "TORCHFAKES_TOKEN"
+_SHORTEST_TOKEN = 16
+_BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="The token the server was started with.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach a server there; names count if they mean nothing else.
+
+    Example:
+        >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
+        [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def read_token(config: ServeConfig, file: str | None, environment: Mapping[str, str], *, no_auth: bool) -> str | None:
+    """The token that clients must show; None for none.
+
+    Args:
+        config: says where the server listens.
+        file: path of a file that holds the token.
+        environment: may hold it under ``TORCHFAKES_TOKEN`` where no file is given.
+        no_auth: serve everybody.
+
+    Raises:
+        UsageError: there is none and others could reach the server, it is too short, or its file can't be read.
+    """
+    if no_auth:
+        if file:
+            raise UsageError("--no-auth and --token-file contradict each other")
+        return None
+    token = environment.get(TOKEN_VARIABLE)
+    if file:
+        try:
+            token = Path(file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a text in UTF-8"
+            raise UsageError(f"the token can't be read: {reason.lower()}", path=file) from error
+    if token is None:
+        if is_loopback(config.host):
+            return None
+        raise UsageError(
+            f"whoever reaches {config.host} could use the service",
+            advice=f"Give a token by --token-file or {TOKEN_VARIABLE}, or serve everybody by --no-auth.",
+        )
+    token = token.strip()
+    if len(token) < _SHORTEST_TOKEN:
+        raise UsageError(
+            f"a token under {_SHORTEST_TOKEN} characters can be guessed",
+            path=file,
+            advice="Make one by: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'.",
+        )
+    return token
+
+
+class TokenRequired:
+    """Lets requests with the token through.
+
+    Args:
+        token: that they must show.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    def __call__(self, shown: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> None:
+        """Ends the request with status 401 unless it shows the token."""
+        if shown is None or not hmac.compare_digest(shown.credentials.strip().encode("latin-1"), self._token):
+            detail = "this needs the server's token: Authorization: Bearer TOKEN"
+            raise ProblemError(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer realm="torchfakes"'})
+
+
+def refuse_web_pages(request: Request) -> None:
+    """Ends requests that a web page has sent, for the server that trusts every program of its own machine.
+
+    A browser on this machine reaches it on behalf of any page. It tells the page's origin, and where the page's own
+    name was made to mean this machine (DNS rebinding), it asks for that name.
+
+    Raises:
+        ProblemError: status 403.
+    """
+    host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
+    origin = request.headers.get("origin")
+    if not is_loopback(host) or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN, "without a token, only programs of this machine are served, and no web pages"
+        )

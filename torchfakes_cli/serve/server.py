@@ -1,0 +1,104 @@
+"""Listens, serves until it is told to end, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from os import PathLike
+
+import uvicorn
+from fastapi import FastAPI
+
+from torchfakes_cli.config import ScanConfig, ServeConfig
+from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.serve.access import is_loopback
+from torchfakes_cli.serve.app import create_app
+from torchfakes_cli.serve.envelope import Envelope
+from torchfakes_cli.serve.service import Service
+from torchfakes_cli.serve.spool import Spool
+
+#: Seconds that requests under way have to end once the server is told to.
+_GRACE_S = 5
+
+
+def run_service(
+    config: ServeConfig,
+    scan_config: ScanConfig | None = None,
+    *,
+    model: str | PathLike[str] | None = None,
+    token: str | None = None,
+    told: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serves until a signal ends it, which is then raised again: Ctrl-C is a ``KeyboardInterrupt``.
+
+    Args:
+        config: where to listen, and limits.
+        scan_config: of every scan; None for the defaults.
+        model: path of a checkpoint; None for the detector that ships.
+        token: that clients must show; None serves all who reach the server, on a loopback address no web pages.
+        told: called with the address once connections are taken, before the detector is loaded.
+
+    Raises:
+        ModelError: the detector can't be loaded.
+        UsageError: the configuration doesn't fit the detector or this machine.
+        TorchfakesError: the address can't be listened on, or there is no room for clips.
+    """
+    with _listener(config) as listener, Spool() as spool:
+        service = Service(config, scan_config or ScanConfig(), spool.folder, model)
+        app = create_app(service, token=token, local_only=token is None and is_loopback(config.host))
+        server = _Server(Envelope(app, service.metrics), service)
+        app.router.lifespan_context = server.lifespan
+        host, port = listener.getsockname()[:2]
+        told(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        server.run(sockets=[listener])
+        if service.failure is not None:
+            raise service.failure
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which ends what runs in the service before it waits for requests that wait for it."""
+
+    def __init__(self, app: Envelope, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+        )
+        self._service = service
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """The service runs while the server does."""
+        work = asyncio.create_task(self._service.run(self._give_up))
+        yield
+        self._service.stop()
+        await work
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the service first."""
+        self._service.stop()
+        await super().shutdown(sockets)
+
+    def _give_up(self) -> None:
+        self.should_exit = True
+
+
+def _listener(config: ServeConfig) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(address[0]), config.port), family=family)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise TorchfakesError(
+            f"can't listen on {config.host}, port {config.port}: {reason}", advice="Choose another --host or --port."
+        ) from error

@@ -1,0 +1,153 @@
+"""One scanner in one thread, which takes clip after clip from the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from http import HTTPStatus
+from os import PathLike
+from pathlib import Path
+
+from torchfakes_cli.config import ScanConfig, ServeConfig
+from torchfakes_cli.errors import StoppedError, TorchfakesError
+from torchfakes_cli.records import Verdict
+from torchfakes_cli.report import result_to_json
+from torchfakes_cli.scan import Scanner
+from torchfakes_cli.serve.jobs import Job, Jobs, State
+from torchfakes_cli.serve.metrics import Metrics, Outcome
+from torchfakes_cli.serve.problems import Problem, problem, problem_of
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """Scans what is in its queue, from ``run`` to ``stop``. All but the scans themselves is in the event loop's thread.
+
+    Args:
+        config: limits of the service.
+        scan_config: of every scan; the greatest length comes from ``config``.
+        folder: for clips.
+        model: path of a checkpoint; None for the detector that ships.
+
+    Attributes:
+        config: as given.
+        jobs: its queue and results.
+        metrics: counts what happens.
+        ready: the detector is loaded.
+        failure: why the service can't work; None if it can, or may.
+    """
+
+    def __init__(
+        self, config: ServeConfig, scan_config: ScanConfig, folder: Path, model: str | PathLike[str] | None = None
+    ) -> None:
+        self.config = config
+        self.jobs = Jobs(config, folder)
+        self.metrics = Metrics(lambda: self.jobs.waiting)
+        self.ready = False
+        self.failure: Exception | None = None
+        self._scan_config = replace(scan_config, max_length_s=config.max_length_s)
+        self._model = model
+        self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it ends."""
+        return self._stopping
+
+    async def run(self, give_up: Callable[[], None]) -> None:
+        """Loads the detector and scans until the service is stopped.
+
+        Args:
+            give_up: called where the detector can't be loaded; ``failure`` tells why.
+        """
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "scan") as thread:
+            try:
+                scanner = await loop.run_in_executor(thread, self._load)
+            except Exception as error:  # noqa: BLE001 - told by whoever runs the service
+                self.failure = error
+                give_up()
+                return
+            try:
+                self.ready = not self._stopping
+                self.metrics.ready()
+                while (job := await self.jobs.next()) is not None:
+                    await self._take(job, scanner, thread)
+            finally:
+                self.ready = False
+                await loop.run_in_executor(thread, scanner.close)
+
+    def stop(self) -> None:
+        """Ends the scan that runs, within about a second, and whatever waits; safe to call twice."""
+        self._stopping = True
+        self.ready = False
+        self.jobs.close(_ending())
+
+    def cancel(self, job: Job) -> None:
+        """Ends a scan that isn't done, and forgets it and its result."""
+        if job.state is State.QUEUED:
+            log_job(job, Outcome.CANCELLED.value)
+        self.jobs.forget(job)
+
+    def _load(self) -> Scanner:
+        scanner = Scanner(self._scan_config, model=self._model)
+        try:
+            scanner.load()
+        except BaseException:
+            scanner.close()
+            raise
+        return scanner
+
+    async def _take(self, job: Job, scanner: Scanner, thread: ThreadPoolExecutor) -> None:
+        """Scans a clip, deletes it, and keeps what is known of it then."""
+        started = time.monotonic()
+        deadline = started + self.config.timeout_s
+        verdict: Verdict | None = None
+        result: str | Problem
+        try:
+            scan = asyncio.get_running_loop().run_in_executor(thread, self._scan, job, scanner, deadline)
+            verdict, result = await scan
+            outcome = Outcome.DONE
+        except StoppedError:
+            late = not job.stopped
+            outcome = Outcome.TIMEOUT if late else Outcome.CANCELLED
+            result = self._too_slow(job) if late else _ending()
+        except TorchfakesError as error:
+            outcome, result = Outcome.FAILED, problem_of(error, job.name)
+        except Exception as error:
+            logger.error("scan %s: unexpected %s", job.id, type(error).__name__)
+            logger.debug("it happened here:", exc_info=True)
+            outcome = Outcome.FAILED
+            result = problem(HTTPStatus.INTERNAL_SERVER_ERROR, f"{job.name}: unexpected {type(error).__name__}")
+        finally:
+            job.path.unlink(missing_ok=True)
+        seconds = time.monotonic() - started
+        self.jobs.finish(job, result, seconds)
+        self.metrics.scan(outcome, verdict, seconds)
+        log_job(job, f"{outcome.value} ({verdict.value})" if verdict else outcome.value)
+
+    def _scan(self, job: Job, scanner: Scanner, deadline: float) -> tuple[Verdict | None, str]:
+        """In the scanner's thread: the verdict, and the document."""
+
+        def advance(done: int, wanted: int | None) -> None:
+            job.frames_done, job.frames_wanted = done, wanted
+
+        result = scanner.scan(job.path, advance, stop=lambda: job.stopped or time.monotonic() > deadline)
+        return result.verdict, result_to_json(replace(result, path=job.name))
+
+    def _too_slow(self, job: Job) -> Problem:
+        detail = f"{job.name}: the scan took more than {self.config.timeout_s:g} s. Cut it to the part that matters."
+        return problem(HTTPStatus.GATEWAY_TIMEOUT, detail)
+
+
+def log_job(job: Job, outcome: str) -> None:
+    """The one line that is logged of a clip."""
+    logger.info("scan %s: %d bytes, %.1f s, %s", job.id, job.size, job.elapsed_s, outcome)
+
+
+def _ending() -> Problem:
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the server ends. Try it again in a minute.")
