@@ -91,3 +91,8 @@ def test_the_token_comes_from_a_file_too(model: Path, clips: Path, tmp_path: Pat
         server.token = TOKEN
         assert server.send(clips / "empty.mp4", origin="https://example.org", host="scan.example.org").status == 200
         assert TOKEN not in "".join(server.log)
+
+
+def test_everybody_is_served_where_that_is_asked_for(model: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "tmp", "--no-auth", "--model", str(model), ready=False) as server:
+        assert server.ask("GET", "/healthz", host="example.org", origin="https://example.org").status == 200

@@ -97,7 +97,8 @@ def test_names_from_clients_are_no_paths(server: Server, clips: Path) -> None:
 
 def test_web_pages_are_refused_where_there_is_no_token(server: Server, clips: Path) -> None:
     assert server.send(clips / "empty.mp4", origin="https://example.org").problem[0] == 403
-    assert server.ask("GET", "/healthz", host="example.org").problem[0] == 403
+    for host in ("example.org", "[::", "127.0.0.1.example.org"):
+        assert server.ask("GET", "/healthz", host=host).problem[0] == 403
     assert server.send(clips / "empty.mp4", origin=f"http://127.0.0.1:{server.port}").status == 200
 
 

@@ -48,7 +48,8 @@ def serve_command(
         typer.Option(
             "--no-auth",
             rich_help_panel=_ACCESS,
-            help="Serve everybody who reaches it. Not needed on this machine alone (127.0.0.1).",
+            help="Serve everybody who reaches it. Without this and without a token, programs of this machine are "
+            "served, but no web pages.",
         ),
     ] = False,
     max_size: Annotated[
@@ -120,7 +121,12 @@ def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file
     service_log.setLevel(min(logging.INFO, service_log.getEffectiveLevel()))  # a line a clip
     try:
         run_service(
-            config, scan_config, model=model, token=token, told=lambda address: screen.note(f"serving on {address}")
+            config,
+            scan_config,
+            model=model,
+            token=token,
+            local_only=not no_auth,
+            told=lambda address: screen.note(f"serving on {address}"),
         )
     except KeyboardInterrupt:
         screen.note("stopped")

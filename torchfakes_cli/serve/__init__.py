@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchfakes_cli.serve.access import is_loopback, read_token
+from torchfakes_cli.serve.access import read_token
 from torchfakes_cli.serve.server import run_service
 
-__all__ = ["is_loopback", "read_token", "run_service"]
+__all__ = ["read_token", "run_service"]

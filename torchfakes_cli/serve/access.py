@@ -1,6 +1,6 @@
 """Who may use the service: holders of the token, or, without one, programs of this machine that no web page steers."""
 
-from __future__ import annotations
+# Annotations stay as they are written: older versions of FastAPI don't resolve those of a __call__.
 
 import hmac
 import ipaddress
@@ -102,9 +102,13 @@ def refuse_web_pages(request: Request) -> None:
     Raises:
         ProblemError: status 403.
     """
-    host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
-    origin = request.headers.get("origin")
-    if not is_loopback(host) or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
+    host = request.headers.get("host", "")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        name = ""
+    origin = request.headers.get("origin", f"http://{host}")
+    if not is_loopback(name) or origin != f"http://{host}":
         raise ProblemError(
             HTTPStatus.FORBIDDEN, "without a token, only programs of this machine are served, and no web pages"
         )

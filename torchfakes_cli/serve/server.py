@@ -13,7 +13,6 @@ from fastapi import FastAPI
 
 from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.serve.access import is_loopback
 from torchfakes_cli.serve.app import create_app
 from torchfakes_cli.serve.envelope import Envelope
 from torchfakes_cli.serve.service import Service
@@ -29,6 +28,7 @@ def run_service(
     *,
     model: str | PathLike[str] | None = None,
     token: str | None = None,
+    local_only: bool = True,
     told: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serves until a signal ends it, which is then raised again: Ctrl-C is a ``KeyboardInterrupt``.
@@ -37,7 +37,8 @@ def run_service(
         config: where to listen, and limits.
         scan_config: of every scan; None for the defaults.
         model: path of a checkpoint; None for the detector that ships.
-        token: that clients must show; None serves all who reach the server, on a loopback address no web pages.
+        token: that clients must show; None for none.
+        local_only: without a token, serve only programs of this machine, and no web pages that steer a browser on it.
         told: called with the address once connections are taken, before the detector is loaded.
 
     Raises:
@@ -47,7 +48,7 @@ def run_service(
     """
     with _listener(config) as listener, Spool() as spool:
         service = Service(config, scan_config or ScanConfig(), spool.folder, model)
-        app = create_app(service, token=token, local_only=token is None and is_loopback(config.host))
+        app = create_app(service, token=token, local_only=local_only and token is None)
         server = _Server(Envelope(app, service.metrics), service)
         app.router.lifespan_context = server.lifespan
         host, port = listener.getsockname()[:2]

@@ -62,24 +62,26 @@ class Service:
         """Loads the detector and scans until the service is stopped.
 
         Args:
-            give_up: called where the detector can't be loaded; ``failure`` tells why.
+            give_up: called where the detector can't be loaded, or nothing works any more; ``failure`` tells why.
         """
+        try:
+            with ThreadPoolExecutor(1, "scan") as thread:
+                await self._work(thread)
+        except Exception as error:  # noqa: BLE001 - told by whoever runs the service
+            self.failure = error
+            give_up()
+
+    async def _work(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "scan") as thread:
-            try:
-                scanner = await loop.run_in_executor(thread, self._load)
-            except Exception as error:  # noqa: BLE001 - told by whoever runs the service
-                self.failure = error
-                give_up()
-                return
-            try:
-                self.ready = not self._stopping
-                self.metrics.ready()
-                while (job := await self.jobs.next()) is not None:
-                    await self._take(job, scanner, thread)
-            finally:
-                self.ready = False
-                await loop.run_in_executor(thread, scanner.close)
+        scanner = await loop.run_in_executor(thread, self._load)
+        try:
+            self.ready = not self._stopping
+            self.metrics.ready()
+            while (job := await self.jobs.next()) is not None:
+                await self._take(job, scanner, thread)
+        finally:
+            self.ready = False
+            await loop.run_in_executor(thread, scanner.close)
 
     def stop(self) -> None:
         """Ends the scan that runs, within about a second, and whatever waits; safe to call twice."""
