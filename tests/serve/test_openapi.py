@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
+from tests.report.results import result
 from tests.service import Server
-from torchfakes_cli.serve.documents import JobDocument, ScanDocument
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="needs signals")]
+from torchfakes_cli.config import ScanConfig, ServeConfig
+from torchfakes_cli.report import result_to_json
+from torchfakes_cli.serve.app import create_app
+from torchfakes_cli.serve.documents import JobDocument, ScanDocument, job_document
+from torchfakes_cli.serve.jobs import Job, State
+from torchfakes_cli.serve.openapi import describe
+from torchfakes_cli.serve.problems import problem
+from torchfakes_cli.serve.service import Service
 
 
 def extra_fields(document: Any, schema: dict[str, Any], defined: dict[str, Any]) -> set[str]:
@@ -33,29 +41,53 @@ def extra_fields(document: Any, schema: dict[str, Any], defined: dict[str, Any])
     return found
 
 
-def test_results_and_jobs_are_as_described(server: Server, clips: Path) -> None:
-    document = server.ask("GET", "/openapi.json").json
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    """The document of a server with a token."""
+    service = Service(ServeConfig(), ScanConfig(), tmp_path)
+    return describe(create_app(service, token="t" * 16, local_only=False))
+
+
+def test_results_and_jobs_are_as_described(document: dict[str, Any]) -> None:
     defined = document["components"]["schemas"]
-    answered = server.send(clips / "face.mp4")
-    TypeAdapter(ScanDocument).validate_json(answered.body, strict=True)
-    assert extra_fields(answered.json, defined["ScanDocument"], defined) == set()
-    place = server.send(clips / "face.mp4", prefer="respond-async").headers["Location"]
-    job = server.ended(place)
-    TypeAdapter(JobDocument).validate_json(json.dumps(job), strict=True)
-    assert extra_fields(job, defined["JobDocument"], defined) == set()
-    server.ask("DELETE", place)
+    text = result_to_json(result())
+    TypeAdapter(ScanDocument).validate_json(text, strict=True)
+    assert extra_fields(json.loads(text), defined["ScanDocument"], defined) == set()
+
+    async def jobs() -> list[Job]:
+        waiting, done, failed = (Job(Path(), name) for name in "abc")
+        waiting.state, done.state, failed.state = State.QUEUED, State.DONE, State.FAILED
+        done.document, failed.problem = text, problem(HTTPStatus.GATEWAY_TIMEOUT, "too slow")
+        return [waiting, done, failed]
+
+    for job in asyncio.run(jobs()):
+        sent = job_document(job, 1 if job.state is State.QUEUED else None)
+        TypeAdapter(JobDocument).validate_json(json.dumps(sent), strict=True)
+        assert extra_fields(sent, defined["JobDocument"], defined) == set()
 
 
-def test_errors_are_described_as_problems(server: Server) -> None:
-    document = server.ask("GET", "/openapi.json").json
+def test_errors_are_described_as_problems(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, answer in operation["responses"].items():
-                problem = "application/problem+json" in answer.get("content", {})
-                assert problem == (int(status) >= 400), (operation["operationId"], status)
+                described = "application/problem+json" in answer.get("content", {})
+                assert described == (int(status) >= 400), (operation["operationId"], status)
 
 
+def test_the_token_is_asked_for_where_it_is_needed(document: dict[str, Any]) -> None:
+    guarded = {
+        path
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if "security" in operation and "401" in operation["responses"]
+    }
+    assert guarded == {"/v1/scans", "/v1/scans/{id}", "/metrics"}
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_made_up_requests_get_what_the_document_promises(server: Server) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis isn't installed: pip install schemathesis")
     from hypothesis import HealthCheck, Phase, given, settings

@@ -57,6 +57,7 @@ class VideoDocument(BaseModel):
     duration_s: float | None
     frame_count: int | None
     rotation: int
+    picture: bool = Field(description="It is a still picture: one frame at time 0.")
 
 
 class ScanDocument(BaseModel):

@@ -16,13 +16,14 @@ _CLIP = {"type": "string", "format": "binary"}
 CLIP_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The clip: one file in a form, whatever its field is called, or the bytes themselves.",
+        "description": "The clip, or a still picture: one file in a form, whatever its field is called, or the bytes themselves.",
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": _CLIP}},
             },
             "application/octet-stream": {"schema": _CLIP},
             "video/*": {"schema": _CLIP},
+            "image/*": {"schema": _CLIP},
         },
     }
 }

@@ -75,10 +75,10 @@ async def receive_clip(request: Request, place: Path, name: str | None, config: 
     if kind == _FORM.encode():
         form = _Form(parameters.get(b"boundary", b""), sink)
         feed = form.feed
-    elif kind and kind != b"application/octet-stream" and not kind.startswith(b"video/"):
+    elif kind and kind != b"application/octet-stream" and not kind.startswith((b"video/", b"image/")):
         raise ProblemError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"a clip comes as {_FORM}, application/octet-stream or video/*. With curl: -F file=@clip.mp4.",
+            f"a clip comes as {_FORM}, application/octet-stream, video/* or image/*. With curl: -F file=@clip.mp4.",
         )
     else:
         feed = sink.take
