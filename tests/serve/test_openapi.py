@@ -93,8 +93,8 @@ def test_made_up_requests_get_what_the_document_promises(server: Server) -> None
     from hypothesis import HealthCheck, Phase, given, settings
 
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
-    for result in schema.get_all_operations():
-        operation = result.ok()
+    for found in schema.get_all_operations():
+        operation = found.ok()
 
         @given(case=operation.as_strategy())
         @settings(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from torchfakes_cli.cli.options import DEFAULT_SCAN, DebugOption, DeviceOption, ModelOption
 from torchfakes_cli.cli.outcome import ExitCode, guarded
 from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import TorchfakesError
@@ -16,7 +17,6 @@ _LIMITS = "Limits"
 _ACCESS = "Access"
 
 _DEFAULT = ServeConfig()
-_DEFAULT_SCAN = ScanConfig()
 
 #: What the extra ``serve`` brings.
 _LIBRARIES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -27,13 +27,8 @@ def serve_command(
     port: Annotated[
         int, typer.Option(metavar="N", help="Port to listen on; 0 takes one that is free.")
     ] = _DEFAULT.port,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Detector to use, a .safetensors checkpoint.", show_default="the one that ships"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = _DEFAULT_SCAN.device,
+    model: ModelOption = None,
+    device: DeviceOption = DEFAULT_SCAN.device,
     token_file: Annotated[
         str | None,
         typer.Option(
@@ -82,7 +77,7 @@ def serve_command(
     keep_results: Annotated[
         int, typer.Option(metavar="N", rich_help_panel=_LIMITS, help="… but only the latest so many.")
     ] = _DEFAULT.keep_results,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Serve verdicts over HTTP: POST a clip, get its JSON document.
 

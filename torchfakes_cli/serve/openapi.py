@@ -16,7 +16,7 @@ _CLIP = {"type": "string", "format": "binary"}
 CLIP_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The clip, or a still picture: one file in a form, whatever its field is called, or the bytes themselves.",
+        "description": "A video or a picture: one file in a form, whatever its field is called, or the bytes alone.",
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": _CLIP}},
