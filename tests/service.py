@@ -57,7 +57,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TMPDIR": str(folder), **environment},
+            env={**_without_token(), "TMPDIR": str(folder), **environment},
         )
         self._reader = Thread(target=self._read)
         self._reader.start()
@@ -123,6 +123,10 @@ class Server:
         code = self.process.wait(timeout=30)
         self._reader.join()
         return code
+
+
+def _without_token() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "TORCHFAKES_TOKEN"}
 
 
 def form(name: str, content: bytes, *, field: str = "file", boundary: str = "limit") -> tuple[bytes, str]:

@@ -74,6 +74,7 @@ def test_what_makes_no_sense_is_refused(
     arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TORCHFAKES_TOKEN", raising=False)
     Path("short").write_text("secret\n")
     result = CliRunner().invoke(app, ["serve", *arguments])
     assert result.exit_code == 2
