@@ -27,6 +27,7 @@ _EXTRAS = {
     "wandb": "train --track wandb",
     "onnxruntime": "models export",
     "gradio": "demo",
+    "pyarrow": "scan -o results.parquet",
     "skimage": "the tests and the making of sample videos",
 }
 
