@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import json
 import os
 import random
 import shutil
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.tables import paths, state_of
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="other systems have no signals to kill with"),
@@ -26,26 +28,35 @@ COMMAND = [sys.executable, "-c", HEED + "from torchfakes_cli.cli import main; ma
 CLIPS, ROUNDS = 80, 9
 
 
-def rows(table: Path) -> list[list[str]]:
-    if not table.exists():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file, strict=True))
+def finished(table: Path) -> list[str]:
+    """The files whose rows can be read: in the table, or, where it is Parquet, in its companion."""
+    if table.suffix != ".parquet":
+        return paths(table) if table.exists() else []
+    lines = state_of(table).read_bytes().splitlines()[1:] if state_of(table).exists() else []
+    return list({json.loads(line)["row"][0]: None for line in lines})
 
 
 def wait_for_rows(process: subprocess.Popen[bytes], table: Path, count: int) -> None:
     """Until there are more rows than that, or the batch is done."""
+    state = state_of(table)
     deadline = time.monotonic() + 60
-    while process.poll() is None and (not table.exists() or table.read_bytes().count(b"\n") <= count):
+    while process.poll() is None and (not state.exists() or state.read_bytes().count(b"\n") <= count):
         assert time.monotonic() < deadline, "no row in a minute"
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("kind", ["SIGKILL", "SIGINT", "SIGTERM"])
-def test_rows_survive_every_end(clips: Path, model: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [(".csv", kind) for kind in ("SIGKILL", "SIGINT", "SIGTERM")]
+    + [(ending, "SIGKILL") for ending in (".jsonl", ".sqlite", ".parquet")]
+    + [(".parquet", "SIGINT")],
+)
+def test_rows_survive_every_end(clips: Path, model: Path, tmp_path: Path, ending: str, kind: str) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
     for number in range(CLIPS):
         shutil.copy(clips / "face.mp4", clips / f"z{number:02}.mp4")
-    results = tmp_path / "out" / "results.csv"
+    results = tmp_path / "out" / f"results{ending}"
     results.parent.mkdir()
     command = [*COMMAND, str(clips), "-o", str(results), "--model", str(model), "--frames", "4"]
     moments = random.Random(kind)
@@ -61,16 +72,14 @@ def test_rows_survive_every_end(clips: Path, model: Path, tmp_path: Path, kind: 
             killed += process.poll() is None
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, getattr(signal, kind))
-        paths = [row[0] for row in rows(results)[1:]]
-        assert len(set(paths)) == len(paths) >= before
-        before = len(paths)
+        known = finished(results)
+        assert len(set(known)) == len(known) >= before
+        before = len(known)
         if before >= CLIPS:  # a fast machine is done before all rounds are
             shutil.rmtree(results.parent)
             results.parent.mkdir()
             before = 0
     assert killed > ROUNDS // 2
     assert subprocess.run(command, capture_output=True, check=False).returncode == 3  # one clip is broken
-    header, *body = rows(results)
-    assert sorted(row[0] for row in body) == sorted(str(path) for path in clips.glob("*.mp4"))
-    assert {len(row) for row in body} == {len(header)}
-    assert sorted(path.name for path in results.parent.iterdir()) == ["results.csv", "results.csv.state.jsonl"]
+    assert paths(results) == sorted(str(path) for path in clips.glob("*.mp4"))
+    assert sorted(path.name for path in results.parent.iterdir()) == [results.name, state_of(results).name]

@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tests.people import natural
+from tests.report.tables import rows, timeline
 from torchfakes_cli.cli import app
 from torchfakes_cli.report import TIMELINE_COLUMNS
 from torchfakes_cli.video import probe
@@ -33,10 +34,10 @@ def test_one_clip_gives_a_verdict_and_a_timeline_beside_it(clips: Path, model: P
     assert "Person 1 looks synthetic" in ended.stdout
     assert "A low score is no proof of authenticity." in ended.stdout
     assert "timeline:" in ended.stderr
-    timeline = clips / "face.timeline.csv"
-    assert timeline.read_text().startswith(",".join(TIMELINE_COLUMNS))
-    assert [row["track"] for row in table(timeline)] == ["1"] * 4
-    assert all(float(row["p_fake"]) > 0.7 for row in table(timeline))
+    made = clips / "face.timeline.csv"
+    assert made.read_text().startswith(",".join(TIMELINE_COLUMNS))
+    assert [row["track"] for row in table(made)] == ["1"] * 4
+    assert all(float(row["p_fake"]) > 0.7 for row in table(made))
 
 
 def test_a_picture_gets_a_verdict_that_says_it_is_one(clips: Path, model: Path) -> None:
@@ -113,6 +114,32 @@ def test_the_same_command_goes_on(clips: Path, model: Path, tmp_path: Path) -> N
     changed = scan(*command, "--threshold", 0.99)
     assert "kept" not in changed.stderr
     assert [row["verdict"] for row in table(results)] == ["inconclusive", "", "inconclusive", "real"]
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [pytest.param(".jsonl", marks=pytest.mark.slow), ".sqlite", pytest.param(".parquet", marks=pytest.mark.slow)],
+)
+def test_the_ending_of_the_output_chooses_its_format(clips: Path, model: Path, tmp_path: Path, ending: str) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    results, timelines = tmp_path / f"results{ending}", tmp_path / "timelines"
+    command = (clips, "-o", results, "--timelines", timelines, "--model", model, "--frames", 2)
+    assert scan(*command).exit_code == 3
+    assert sorted(path.name for path in timelines.iterdir()) == ["empty.timeline.csv", "face.timeline.csv"]
+    broken, empty, face = rows(results)
+    assert (broken.status, broken.verdict, empty.verdict, empty.p_fake) == ("error", None, "inconclusive", None)
+    assert face.verdict == "fake"
+    (timelines / "face.timeline.csv").unlink()
+    ended = scan(*command, "--fail-on-fake")
+    assert ended.exit_code == 4
+    assert "1 row of an earlier run kept" in ended.stderr
+    assert (timelines / "face.timeline.csv").exists()
+    again = rows(results)
+    assert [row.path for row in again] == [str(clips / f"{name}.mp4") for name in ("broken", "empty", "face")]
+    assert again[1] == empty
+    if ending == ".sqlite":
+        assert [row[-2] for row in timeline(results, face.path)] == [face.p_fake] * 2
 
 
 def test_timelines_of_a_batch_go_into_a_folder_like_theirs(clips: Path, model: Path, tmp_path: Path) -> None:
@@ -196,6 +223,7 @@ def test_json_tells_of_a_failure_too(tmp_path: Path) -> None:
         (["clip.mp4", "--start", "0:10", "--end", "5"], "after the start"),
         (["clip.mp4", "--threshold", "1.5"], "between 0 and 1"),
         (["clip.mp4", "--min-face", "2"], "12 pixels"),
+        (["clip.mp4", "-o", "clip.sqlite"], "CSV"),
     ],
 )
 def test_what_makes_no_sense_is_code_2_and_one_line(arguments: list[str], words: str) -> None:

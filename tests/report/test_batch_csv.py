@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.report.results import failure, result
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.records import VideoResult
-from torchfakes_cli.report import BatchCsv, Stamp, check_batch_target
+from torchfakes_cli.report import BatchTable, Stamp, check_batch_target
 
 STAMP = Stamp(1000, 1, "settings")
 NAMES = ["a.mp4", "b.mp4", "c.mp4"]
@@ -41,7 +41,7 @@ def state_of(path: Path) -> Path:
 
 
 def fill(path: Path, *names: str, stamp: Stamp = STAMP) -> None:
-    with BatchCsv(path, stamps(*names, stamp=stamp)) as table:
+    with BatchTable(path, stamps(*names, stamp=stamp)) as table:
         for name in names or NAMES:
             if name not in table.kept:
                 table.write(result(name))
@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_one_row_a_file_with_the_columns_in_order(path: Path) -> None:
-    with BatchCsv(path, stamps("clip.mp4", "broken.mp4")) as table:
+    with BatchTable(path, stamps("clip.mp4", "broken.mp4")) as table:
         table.write(result())
         table.write(failure())
     header = path.read_text().splitlines()[0]
@@ -72,7 +72,7 @@ def test_one_row_a_file_with_the_columns_in_order(path: Path) -> None:
 
 
 def test_a_row_is_in_the_file_as_soon_as_it_is_written(path: Path) -> None:
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         assert rows(path) == []
         table.write(result("a.mp4"))
         assert paths(path) == ["a.mp4"]
@@ -83,7 +83,7 @@ def test_odd_names_survive_and_are_known_again(path: Path) -> None:
     fill(path, *names)
     written = path.read_bytes()
     assert paths(path) == [names[0], names[1], "\\xff.mp4", "'=1+1.mp4"]
-    with BatchCsv(path, stamps(*names)) as table:
+    with BatchTable(path, stamps(*names)) as table:
         assert list(table.kept) == names
     assert path.read_bytes() == written
 
@@ -91,9 +91,9 @@ def test_odd_names_survive_and_are_known_again(path: Path) -> None:
 def test_what_is_unchanged_is_kept_and_what_is_new_gets_its_place(path: Path) -> None:
     fill(path, "a.mp4", "c.mp4")
     kept = rows(path)
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         assert list(table.kept) == ["a.mp4", "c.mp4"]
-        assert table.kept["a.mp4"]["verdict"] == "inconclusive"
+        assert table.kept["a.mp4"].verdict == "inconclusive"
         assert paths(path) == ["a.mp4", "c.mp4"]
         table.write(result("b.mp4"))
         assert paths(path) == ["a.mp4", "c.mp4", "b.mp4"]
@@ -108,11 +108,12 @@ def test_what_is_unchanged_is_kept_and_what_is_new_gets_its_place(path: Path) ->
         replace(STAMP, mtime_ns=2),
         replace(STAMP, settings="others"),
         replace(STAMP, timeline="a.timeline.csv"),
+        replace(STAMP, page="a.report.html"),
     ],
 )
 def test_a_row_that_depends_on_what_changed_is_dropped(path: Path, stamp: Stamp) -> None:
     fill(path)
-    with BatchCsv(path, stamps() | {"b.mp4": stamp}) as table:
+    with BatchTable(path, stamps() | {"b.mp4": stamp}) as table:
         assert list(table.kept) == ["a.mp4", "c.mp4"]
         assert (table.stale, table.gone, table.retried) == (1, 0, 0)
         assert paths(path) == ["a.mp4", "c.mp4"]
@@ -123,11 +124,11 @@ def test_a_row_that_depends_on_what_changed_is_dropped(path: Path, stamp: Stamp)
 def test_rows_of_other_settings_come_back_with_them(path: Path) -> None:
     fill(path)
     before = path.read_bytes()
-    with suppress(KeyboardInterrupt), BatchCsv(path, stamps(stamp=replace(STAMP, settings="a slip"))) as table:
+    with suppress(KeyboardInterrupt), BatchTable(path, stamps(stamp=replace(STAMP, settings="a slip"))) as table:
         assert table.stale == 3
         raise KeyboardInterrupt
     assert rows(path) == []
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         assert len(table.kept) == 3
     assert path.read_bytes() == before
 
@@ -135,21 +136,21 @@ def test_rows_of_other_settings_come_back_with_them(path: Path) -> None:
 def test_a_row_is_kept_only_with_its_timeline(path: Path, tmp_path: Path) -> None:
     timeline = tmp_path / "a.timeline.csv"
     wanted = stamps("a.mp4", stamp=replace(STAMP, timeline=str(timeline)))
-    with BatchCsv(path, wanted) as table:
+    with BatchTable(path, wanted) as table:
         timeline.touch()
         table.write(result("a.mp4"))
-    with BatchCsv(path, wanted) as table:
+    with BatchTable(path, wanted) as table:
         assert list(table.kept) == ["a.mp4"]
     timeline.unlink()
-    with BatchCsv(path, wanted) as table:
+    with BatchTable(path, wanted) as table:
         assert not table.kept
 
 
 def test_an_error_is_tried_again_and_its_row_stays_until_then(path: Path) -> None:
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         for outcome in (failure("a.mp4"), result("b.mp4"), failure("c.mp4")):
             table.write(outcome)
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         assert list(table.kept) == ["b.mp4"]
         assert table.retried == 2
         assert paths(path) == NAMES
@@ -161,7 +162,7 @@ def test_an_error_is_tried_again_and_its_row_stays_until_then(path: Path) -> Non
 
 def test_files_that_are_gone_lose_their_row(path: Path) -> None:
     fill(path)
-    with BatchCsv(path, stamps("a.mp4", "d.mp4")) as table:
+    with BatchTable(path, stamps("a.mp4", "d.mp4")) as table:
         assert table.gone == 2
         table.write(result("d.mp4"))
     assert paths(path) == ["a.mp4", "d.mp4"]
@@ -170,7 +171,7 @@ def test_files_that_are_gone_lose_their_row(path: Path) -> None:
 def test_without_its_companion_nothing_is_kept_and_that_is_told(path: Path) -> None:
     fill(path)
     state_of(path).unlink()
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         assert table.forgotten
         assert not table.kept
 
@@ -179,12 +180,12 @@ def test_a_lost_table_is_made_again(path: Path) -> None:
     fill(path)
     before = path.read_bytes()
     path.unlink()
-    with BatchCsv(path, stamps()):
+    with BatchTable(path, stamps()):
         assert path.read_bytes() == before
 
 
 def test_what_happens_to_the_file_meanwhile_is_put_right(path: Path) -> None:
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         table.write(result("a.mp4"))
         if os.name == "posix":
             path.unlink()
@@ -194,19 +195,19 @@ def test_what_happens_to_the_file_meanwhile_is_put_right(path: Path) -> None:
 
 def test_force_starts_over(path: Path) -> None:
     fill(path)
-    with BatchCsv(path, stamps(), force=True) as table:
+    with BatchTable(path, stamps(), force=True) as table:
         assert not table.kept
         assert rows(path) == []
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         assert not table.kept
 
 
 def test_a_damaged_line_of_the_companion_costs_its_row_only(path: Path) -> None:
     fill(path)
     lines = state_of(path).read_bytes().splitlines(keepends=True)
-    assert json.loads(lines[2])["path"] == "b.mp4"
+    assert json.loads(lines[2])["row"][0] == "b.mp4"
     state_of(path).write_bytes(b"".join([*lines[:2], bytes(len(lines[2]) - 1) + b"\n", lines[3]]))
-    with BatchCsv(path, stamps()) as table:
+    with BatchTable(path, stamps()) as table:
         assert list(table.kept) == ["a.mp4", "c.mp4"]
 
 
@@ -221,7 +222,7 @@ def test_any_sequence_of_crashes_gives_the_same_table(runs: list[tuple[int, str,
         return failure(name) if name == "b.mp4" else result(name)
 
     def scan(path: Path, most: int) -> None:
-        with suppress(KeyboardInterrupt), BatchCsv(path, stamps(*names)) as table:
+        with suppress(KeyboardInterrupt), BatchTable(path, stamps(*names)) as table:
             for done, name in enumerate(name for name in names if name not in table.kept):
                 if done == most:
                     raise KeyboardInterrupt
@@ -243,10 +244,10 @@ def test_any_sequence_of_crashes_gives_the_same_table(runs: list[tuple[int, str,
 
 def test_only_what_is_not_ours_needs_force(path: Path) -> None:
     path.write_text("dear diary\n")
-    with pytest.raises(OutputError, match="--force"), BatchCsv(path, stamps()):
+    with pytest.raises(OutputError, match="--force"), BatchTable(path, stamps()):
         pass
     assert path.read_text() == "dear diary\n"
-    with BatchCsv(path, stamps(), force=True):
+    with BatchTable(path, stamps(), force=True):
         pass
     assert rows(path) == []
 
@@ -275,8 +276,8 @@ def test_a_file_without_rows_is_free(path: Path, content: bytes) -> None:
 
 HOLD = """
 import sys, time
-from torchfakes_cli.report import BatchCsv
-with BatchCsv(sys.argv[1], {}):
+from torchfakes_cli.report import BatchTable
+with BatchTable(sys.argv[1], {}):
     print("open", flush=True)
     time.sleep(60)
 """
@@ -288,7 +289,7 @@ def test_two_runs_cannot_share_an_output_and_a_dead_one_blocks_nobody(path: Path
         other.stdout.readline()
         with pytest.raises(OutputError, match="another scan"):
             check_batch_target(path, NAMES)
-        with pytest.raises(OutputError, match="another scan"), BatchCsv(path, stamps(), force=True):
+        with pytest.raises(OutputError, match="another scan"), BatchTable(path, stamps(), force=True):
             pass
         other.kill()
         other.wait()
@@ -302,7 +303,7 @@ def test_a_link_stays_one_and_shares_the_lock(path: Path, tmp_path: Path) -> Non
         link.symlink_to(path)
     except OSError:
         pytest.skip("this system lets us make no links")
-    with BatchCsv(link, stamps()), pytest.raises(OutputError, match="another scan"):
+    with BatchTable(link, stamps()), pytest.raises(OutputError, match="another scan"):
         check_batch_target(path, NAMES)
     fill(link)
     assert link.is_symlink()
@@ -335,7 +336,7 @@ def test_a_device_just_gets_the_rows() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_an_output_error() -> None:
-    with pytest.raises(OutputError, match="No space left"), BatchCsv("/dev/full", stamps()):
+    with pytest.raises(OutputError, match="No space left"), BatchTable("/dev/full", stamps()):
         pass
 
 
@@ -347,7 +348,7 @@ def test_a_row_that_does_not_fit_is_taken_back_and_made_good_by_the_next_run(pat
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with BatchCsv(path, stamps()) as table:
+        with BatchTable(path, stamps()) as table:
             table.write(result("a.mp4"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (state_of(path).stat().st_size + 20, hard))
             with pytest.raises(OutputError, match="rows before it are kept"):

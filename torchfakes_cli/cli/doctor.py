@@ -28,6 +28,7 @@ _EXTRAS = {
     "onnxruntime": "models export",
     "gradio": "demo",
     "fastapi": "serve",
+    "pyarrow": "scan -o results.parquet",
     "skimage": "the tests and the making of sample videos",
 }
 

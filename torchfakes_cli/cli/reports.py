@@ -14,6 +14,7 @@ from torchfakes_cli.errors import UsageError
 from torchfakes_cli.records import Status, VideoResult
 
 if TYPE_CHECKING:
+    from torchfakes_cli.report import BatchRow
     from torchfakes_cli.report.page import IndexRow
     from torchfakes_cli.scan import Pages
 
@@ -99,13 +100,13 @@ class Folder:
         """Everything that is to be written."""
         return [*([self.index] if self.index else []), *self._places.values()]
 
-    def keep(self, kept: Mapping[str, Mapping[str, str]]) -> None:
+    def keep(self, kept: Mapping[str, BatchRow]) -> None:
         """Takes over the rows of an earlier run, whose pages are there."""
-        from torchfakes_cli.report.page import row_of_cells
+        from torchfakes_cli.report.page import row_of_earlier
 
         if self._path:
             self._rows.update(
-                {video: row_of_cells(video, cells, self._places[video], self._path) for video, cells in kept.items()}
+                {video: row_of_earlier(row, self._places[video], self._path) for video, row in kept.items()}
             )
 
     def add(self, result: VideoResult, pages: Pages | None) -> None:

@@ -46,7 +46,7 @@ from torchfakes_cli.records import Status, Verdict, VideoResult
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.report import BatchCsv
+    from torchfakes_cli.report import BatchTable
     from torchfakes_cli.scan import Finds, Scanner
 
 _FILES = "Which files"
@@ -144,8 +144,9 @@ def scan_command(
             "-o",
             metavar="FILE",
             rich_help_panel=_OUTPUT,
-            help="CSV to write: the timeline of one video; one row a file for several or for a folder. Run again, the "
-            "same command goes on: rows whose file, model and settings are unchanged are kept, and not printed again.",
+            help="File to write: for one video its timeline, as CSV; for several or a folder a row a file, as CSV or "
+            "what the ending says: .jsonl, .sqlite (.db) or .parquet. Run again, the same command goes on: rows whose "
+            "file, model and settings are unchanged are kept, and not printed again.",
             show_default="a timeline beside each video",
         ),
     ] = None,
@@ -183,7 +184,7 @@ def scan_command(
         typer.Option(
             "--force",
             rich_help_panel=_OUTPUT,
-            help="Replace an existing file in the way of a CSV, a report or a clip, and start a batch over.",
+            help="Replace an existing file in the way of results, a report or a clip, and start a batch over.",
         ),
     ] = False,
     json: Annotated[
@@ -291,11 +292,13 @@ def _time_of_ended_processes() -> float | None:
 
 def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
     from torchfakes_cli.cli.reports import check_pages, command_line, page_of_one
-    from torchfakes_cli.report import check_clip_target, check_timeline_targets, write_timeline
+    from torchfakes_cli.report import check_clip_target, check_is_csv, check_timeline_targets, write_timeline
     from torchfakes_cli.scan import Pages, failed
 
     if output.path and output.timelines:
         raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
+    if output.path:
+        check_is_csv(output.path)
     place = Path(output.path) if output.path else _places([path], [path], output).get(path)
     page = page_of_one(output.report, path, place)
     if place and os.path.lexists(path):
@@ -349,7 +352,7 @@ def _scan_many(
     paths: list[str], search: _Search, scanner: Scanner, model: str | None, screen: Screen, output: _Output
 ) -> Counter[str]:
     from torchfakes_cli.cli.reports import Folder, check_pages, command_line, pages_of_many
-    from torchfakes_cli.report import BatchCsv, check_batch_target, check_timeline_targets
+    from torchfakes_cli.report import BatchTable, check_batch_target, check_timeline_targets
     from torchfakes_cli.scan import Pages, settings_digest, stamp_of, unreadable_folder
 
     started = time.monotonic()
@@ -375,7 +378,7 @@ def _scan_many(
         stamps = {
             path: stamp_of(path, settings, places.get(path, ""), page_places.get(path, "")) for path in candidates
         }
-        table = BatchCsv(output.path, stamps, force=output.force)
+        table = BatchTable(output.path, stamps, force=output.force)
     tally: Counter[str] = Counter()
     try:
         with (
@@ -383,7 +386,7 @@ def _scan_many(
             Pages(scanner, model, command_line()) if output.report else nullcontext() as pages,
         ):
             kept = table.kept if table else {}
-            tally.update(cells["verdict"] for cells in kept.values())
+            tally.update(row.verdict for row in kept.values() if row.verdict)
             if table:
                 _tell_of_earlier(table, screen)
             folder.keep(kept)
@@ -429,7 +432,7 @@ def _places(videos: Iterable[str], paths: list[str], output: _Output) -> dict[st
     return {} if output.json else timeline_places(videos)
 
 
-def _tell_of_earlier(table: BatchCsv, screen: Screen) -> None:
+def _tell_of_earlier(table: BatchTable, screen: Screen) -> None:
     """Says what becomes of the rows of an earlier run."""
     if table.forgotten:
         screen.warning("nothing is left that tells what the earlier rows depend on: all files are scanned again")
@@ -456,7 +459,7 @@ def _scan_rest(videos: list[str], scanner: Scanner, screen: Screen) -> Iterator[
             yield result
 
 
-def _keep(result: VideoResult, table: BatchCsv | None, places: Mapping[str, Path]) -> None:
+def _keep(result: VideoResult, table: BatchTable | None, places: Mapping[str, Path]) -> None:
     """Writes what is to last of a result: its timeline, then its row, which vouches for the timeline."""
     from torchfakes_cli.report import write_timeline
 

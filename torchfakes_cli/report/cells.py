@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 #: Decimals of each kind of number, in CSV and JSON alike.
 TIME_DIGITS = 3
@@ -37,6 +37,22 @@ def _escape_surrogate(match: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
+def distinct_names(paths: Iterable[str]) -> dict[str, str]:
+    r"""The paths as text that can be encoded, by path, and no two of them alike.
+
+    Example:
+        >>> distinct_names(["caf\udce9.mp4", "caf\\xe9.mp4"])
+        {'caf\udce9.mp4': 'caf\\\\xe9.mp4', 'caf\\xe9.mp4': 'caf\\xe9.mp4'}
+    """
+    names = {path: escape_undecodable(path) for path in paths}
+    taken = {path for path, name in names.items() if path == name}
+    for path, name in names.items():
+        while path != name and name in taken:
+            name = names[path] = name.replace("\\", "\\\\", 1)
+        taken.add(name)
+    return names
+
+
 def text_cell(text: str) -> str:
     """The text, safe in a spreadsheet: what would start a formula gets a leading apostrophe.
 
@@ -59,6 +75,20 @@ def number_cell(value: float | None, digits: int = 0) -> str:
     """The number with exactly so many decimals; empty where it is missing."""
     number = rounded(value, digits)
     return "" if number is None else f"{number:.{digits}f}"
+
+
+def csv_cells(columns: Sequence[str], values: Sequence[str | float | None], digits: Mapping[str, int]) -> list[str]:
+    """The cells of one row, as ``text_cell`` and ``number_cell`` make them.
+
+    Args:
+        columns: their names.
+        values: one a column.
+        digits: by column; whole numbers have none.
+    """
+    return [
+        text_cell(value) if isinstance(value, str) else number_cell(value, digits.get(column, 0))
+        for column, value in zip(columns, values, strict=True)
+    ]
 
 
 def csv_line(cells: Iterable[str]) -> str:

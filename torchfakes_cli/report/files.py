@@ -120,6 +120,23 @@ def first_line(path: Path, advice: str = "Choose another path with -o.") -> str 
         raise unwritable(path, error, advice=advice) from error
 
 
+def existing(path: Path, size: int = -1) -> bytes | None:
+    """The content of a file that is to be written, or its first so many bytes; None where there is no file.
+
+    Raises:
+        OutputError: the path is a folder, or something is there that can't be read and written.
+    """
+    try:
+        with path.open("r+b") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError as error:
+        raise OutputError("is a folder", path=path, advice="Name a file.") from error
+    except OSError as error:
+        raise unwritable(path, error, advice="Choose another path with -o.") from error
+
+
 def append(file: FileIO, data: bytes, path: Path) -> None:
     """Adds to an open file, all or nothing, and waits for the disk; to a device or a pipe it just writes.
 

@@ -7,31 +7,9 @@ from os import PathLike
 from pathlib import Path
 
 from torchfakes_cli.records import FaceScore
-from torchfakes_cli.report.cells import (
-    PIXEL_DIGITS,
-    SCORE_DIGITS,
-    SHARPNESS_DIGITS,
-    TIME_DIGITS,
-    csv_line,
-    number_cell,
-    text_cell,
-)
+from torchfakes_cli.report.cells import csv_cells, csv_line
 from torchfakes_cli.report.files import check_targets, write_whole
-
-TIMELINE_COLUMNS = (
-    "time_s",
-    "frame",
-    "track",
-    "x1",
-    "y1",
-    "x2",
-    "y2",
-    "confidence",
-    "sharpness",
-    "logit",
-    "p_fake",
-    "note",
-)
+from torchfakes_cli.report.timeline_row import TIMELINE_COLUMNS, TIMELINE_DIGITS, timeline_row
 
 
 def check_timeline_targets(
@@ -65,20 +43,5 @@ def write_timeline(path: str | PathLike[str], timeline: Iterable[FaceScore]) -> 
     Raises:
         OutputError: it can't be written.
     """
-    lines = [csv_line(TIMELINE_COLUMNS), *(csv_line(_cells(row)) for row in timeline)]
-    write_whole(Path(path), "".join(lines))
-
-
-def _cells(row: FaceScore) -> list[str]:
-    corners = row.face.box if row.face else (None, None, None, None)
-    return [
-        number_cell(row.time_s, TIME_DIGITS),
-        number_cell(row.frame),
-        number_cell(row.track),
-        *(number_cell(corner, PIXEL_DIGITS) for corner in corners),
-        number_cell(row.face.confidence if row.face else None, SCORE_DIGITS),
-        number_cell(row.sharpness, SHARPNESS_DIGITS),
-        number_cell(row.logit, SCORE_DIGITS),
-        number_cell(row.p_fake, SCORE_DIGITS),
-        text_cell(row.note),
-    ]
+    rows = (csv_cells(TIMELINE_COLUMNS, timeline_row(score), TIMELINE_DIGITS) for score in timeline)
+    write_whole(Path(path), "".join(map(csv_line, [TIMELINE_COLUMNS, *rows])))

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.report.page.index import INDEX, IndexRow, row_of_cells, row_of_result, write_index
+    from torchfakes_cli.report.page.index import INDEX, IndexRow, row_of_earlier, row_of_result, write_index
     from torchfakes_cli.report.page.page import write_page
     from torchfakes_cli.report.page.rendering import is_ours
 
@@ -17,13 +17,13 @@ _HOME = {
     "INDEX": "index",
     "IndexRow": "index",
     "is_ours": "rendering",
-    "row_of_cells": "index",
+    "row_of_earlier": "index",
     "row_of_result": "index",
     "write_index": "index",
     "write_page": "page",
 }
 
-__all__ = ["INDEX", "IndexRow", "is_ours", "row_of_cells", "row_of_result", "write_index", "write_page"]
+__all__ = ["INDEX", "IndexRow", "is_ours", "row_of_earlier", "row_of_result", "write_index", "write_page"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fsencode
 from pathlib import Path
 from urllib.parse import quote
 
 from torchfakes_cli.records import Circumstances, Status, Verdict, VideoResult
+from torchfakes_cli.report.batch.row import BatchRow
 from torchfakes_cli.report.files import write_whole
 from torchfakes_cli.report.page.doubts import LIMITS
 from torchfakes_cli.report.page.page import again
@@ -82,24 +83,23 @@ def row_of_result(result: VideoResult, page: Path | None, folder: Path) -> Index
     )
 
 
-def row_of_cells(path: str, cells: Mapping[str, str], page: Path, folder: Path) -> IndexRow:
+def row_of_earlier(row: BatchRow, page: Path, folder: Path) -> IndexRow:
     """The row of a file that an earlier run scanned.
 
     Args:
-        path: as the user gave it.
-        cells: of its row in the batch's CSV, by column.
+        row: that the batch's table has of it; its status is ``ok``.
         page: its report.
         folder: of the index.
     """
     return IndexRow(
-        path=path,
+        path=row.path,
         page=address(page, folder),
-        verdict=cells["verdict"],
-        p_fake=_number(cells["p_fake"]),
-        people=int(cells["tracks"]),
-        peak_s=_number(cells["peak_time_s"]),
-        duration_s=_number(cells["duration_s"]),
-        note=cells["reason"].replace("_", " "),
+        verdict=row.verdict or Status.ERROR.value,
+        p_fake=row.p_fake,
+        people=row.tracks,
+        peak_s=row.peak_time_s,
+        duration_s=row.duration_s,
+        note=(row.reason or "").replace("_", " "),
     )
 
 
@@ -143,7 +143,3 @@ def write_index(
         again=again(circumstances, model),
     )
     write_whole(Path(path), page)
-
-
-def _number(cell: str) -> float | None:
-    return float(cell) if cell else None
