@@ -39,9 +39,9 @@ WORKERS = os.cpu_count() or 1
 #: Alternated, so that whatever else the machine does meets both.
 ROUNDS = 4
 #: Batches that are timed in each round.
-LOADED, LEARNT = 60, 8
+LOADED, LEARNT = 60, 20
 #: Updates before those that are timed: the first ones fetch memory from the system.
-WARM = 3
+WARM = 5
 
 
 @pytest.fixture(scope="module")
