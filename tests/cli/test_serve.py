@@ -86,5 +86,5 @@ def test_a_missing_library_is_told_with_the_way_to_get_it(monkeypatch: pytest.Mo
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = CliRunner().invoke(app, ["serve"])
-    assert result.exit_code == 1
-    assert result.output == "error: the HTTP service needs uvicorn. Install it by: pip install 'torchfakes[serve]'\n"
+    assert result.exit_code == 2
+    assert result.output == "error: the HTTP service needs uvicorn. Install it: pip install 'torchfakes[serve]'.\n"

@@ -11,7 +11,7 @@ import typer
 from torchfakes_cli.cli.options import DEFAULT_SCAN, DebugOption, DeviceOption, ModelOption
 from torchfakes_cli.cli.outcome import ExitCode, guarded
 from torchfakes_cli.config import ScanConfig, ServeConfig
-from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.errors import UsageError
 
 _LIMITS = "Limits"
 _ACCESS = "Access"
@@ -105,8 +105,8 @@ def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _LIBRARIES:
             raise
-        raise TorchfakesError(
-            f"the HTTP service needs {error.name}", advice="Install it by: pip install 'torchfakes[serve]'"
+        raise UsageError(
+            f"the HTTP service needs {error.name}", advice="Install it: pip install 'torchfakes[serve]'."
         ) from error
     from torchfakes_cli.cli.console import Screen
 
