@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -243,48 +241,6 @@ def test_an_empty_file_is_free(path: Path) -> None:
     path.touch()
     fill(path)
     assert paths(path) == NAMES
-
-
-HOLD = """
-import sys, time
-from torchfakes_cli.report import BatchTable
-with BatchTable(sys.argv[1], {}):
-    print("open", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.mark.slow
-def test_two_runs_cannot_share_an_output_and_a_dead_one_blocks_nobody(path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with pytest.raises(OutputError, match="another scan"):
-            check_batch_target(path, NAMES)
-        with pytest.raises(OutputError, match="another scan"), BatchTable(path, stamps(), force=True):
-            pass
-        other.kill()
-        other.wait()
-    fill(path)
-    assert paths(path) == NAMES
-
-
-def test_a_link_stays_one_and_shares_the_lock(path: Path, tmp_path: Path) -> None:
-    link = tmp_path / f"link{path.suffix}"
-    try:
-        link.symlink_to(path)
-    except OSError:
-        pytest.skip("this system lets us make no links")
-    with BatchTable(link, stamps()), pytest.raises(OutputError, match="another scan"):
-        check_batch_target(path, NAMES)
-    fill(link)
-    assert link.is_symlink()
-    assert paths(path) == NAMES
-
-
-def test_checking_leaves_nothing_behind(path: Path, tmp_path: Path) -> None:
-    check_batch_target(path, NAMES)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
