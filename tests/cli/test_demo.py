@@ -122,7 +122,9 @@ def test_what_can_not_be_scanned_costs_one_line(page: Page, served: Served, clip
     alert.get_by_text("broken.mp4: text, not a video").wait_for()
     long = write_clip(clips / "long.mp4", barcode_frames(40), fps=1)
     give(page, long)
-    alert.get_by_text("long.mp4: it lasts 0:40, and 0:30 may be given here. Cut it first.").wait_for()
+    alert.get_by_text(
+        "long.mp4: the video is 40.0 s long, and 30 s are allowed. Cut it to the part that matters."
+    ).wait_for()
     assert page.locator("iframe.report").count() == 0
     assert not list(served.uploads.rglob("*.mp4"))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.config import DemoConfig, ScanConfig
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.records import Reason, Verdict, VideoResult
-from torchfakes_cli.report.words import clock, meaning
+from torchfakes_cli.report.words import meaning
 from torchfakes_cli.scan.evidence import gather_evidence
 from torchfakes_cli.scan.pages import Pages, chosen_rows
 from torchfakes_cli.scan.pipeline import Scanner
@@ -71,7 +71,7 @@ class Examiner:
     ) -> None:
         self._limits = limits
         self._model = model
-        self._scanner = Scanner(config, model=model)
+        self._scanner = Scanner(replace(config or ScanConfig(), max_length_s=60 * limits.most_minutes), model=model)
         self._pages = Pages(self._scanner, model)
         self._busy = Lock()
 
@@ -102,8 +102,9 @@ class Examiner:
             tell: called as the work goes on.
 
         Raises:
-            UsageError: it is larger or longer than it may be.
-            TorchfakesError: what a scan raises.
+            UsageError: it is larger than it may be.
+            TooLongError: it is a longer video than it may be.
+            TorchfakesError: what else a scan raises.
         """
         tell = tell or (lambda what, done, wanted: None)
         with self._busy:
@@ -121,11 +122,6 @@ class Examiner:
         size_mb = Path(path).stat().st_size / 1e6
         if size_mb > self._limits.most_mb:
             raise UsageError(f"it has {size_mb:.1f} MB, and {self._limits.most_mb} may be given here")
-        with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder, decoder.open(path) as video:
-            seconds = video.info.duration_s or 0
-        if seconds > 60 * self._limits.most_minutes:
-            allowed = clock(60 * self._limits.most_minutes)
-            raise UsageError(f"it lasts {clock(seconds)}, and {allowed} may be given here", advice="Cut it first.")
 
     def _decoder(self, spare: IsolatedDecoder | None) -> IsolatedDecoder | nullcontext[IsolatedDecoder]:
         """The scanner's own if it is idle, to be left open; else a new one."""
