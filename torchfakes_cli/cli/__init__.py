@@ -20,6 +20,7 @@ from torchfakes_cli.cli.demo import demo_command
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.explain import explain_command
+from torchfakes_cli.cli.man import man_command
 from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
@@ -68,6 +69,7 @@ _add("evaluate", evaluate_command)
 _add("demo", demo_command)
 _add("serve", serve_command)
 _add("doctor", doctor_command)
+_add("man", man_command)
 
 _models = typer.Typer(help="List, inspect, check, fetch, import and export detectors.", no_args_is_help=True)
 for _name, _command in MODELS_COMMANDS.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torchfakes_cli.cli.completion import DAMAGES, damages, detector_names, devices
 from torchfakes_cli.cli.options import parse_levels, refuse_urls
 from torchfakes_cli.cli.outcome import guarded
 from torchfakes_cli.config import EvaluateConfig, PrepareConfig
@@ -63,6 +64,7 @@ def evaluate_command(
             rich_help_panel=_DATA,
             help="A detector; may be given again to compare several.",
             show_default="the one that ships",
+            autocompletion=detector_names,
         ),
     ] = None,
     split: Annotated[
@@ -76,9 +78,9 @@ def evaluate_command(
         typer.Option(
             metavar="KIND",
             rich_help_panel=_ROBUSTNESS,
-            help="Also measure on damaged crops: h264, jpeg, blur, noise, resize, blocks, saturation, contrast, or "
-            "all; may be given again.",
+            help=f"Also measure on damaged crops: {', '.join(DAMAGES)}, or all; may be given again.",
             show_default="none",
+            autocompletion=damages,
         ),
     ] = None,
     levels: Annotated[
@@ -146,7 +148,8 @@ def evaluate_command(
         ),
     ] = _DEFAULT.jobs,
     device: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=_RUN, help="auto, cpu, cuda or cuda:N.")
+        str,
+        typer.Option(metavar="NAME", rich_help_panel=_RUN, help="auto, cpu, cuda or cuda:N.", autocompletion=devices),
     ] = _DEFAULT.device,
     force: Annotated[
         bool, typer.Option("--force", rich_help_panel=_RUN, help="Replace files that are not an evaluation's.")

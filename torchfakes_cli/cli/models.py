@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torchfakes_cli.cli.completion import detector_names, fetchable_names
 from torchfakes_cli.cli.outcome import ExitCode, guarded
 from torchfakes_cli.errors import ModelError
 
@@ -110,7 +111,13 @@ def list_command(json: _Json = False, debug: _Debug = False) -> None:
 
 def show_command(
     model: Annotated[
-        str, typer.Argument(metavar="[NAME|FILE]", help="A detector.", show_default="the one that ships")
+        str,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="A detector.",
+            show_default="the one that ships",
+            autocompletion=detector_names,
+        ),
     ] = "torchfakes",
     json: _Json = False,
     debug: _Debug = False,
@@ -149,7 +156,13 @@ def show_command(
 
 def verify_command(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Detectors.", show_default="all that are here")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME|FILE]...",
+            help="Detectors.",
+            show_default="all that are here",
+            autocompletion=detector_names,
+        ),
     ] = None,
     json: _Json = False,
     debug: _Debug = False,
@@ -212,6 +225,7 @@ def fetch_command(
             metavar="NAME|URL|hf:REPO",
             help="A name that models list shows, a URL, or a repository on Hugging Face: hf:OWNER/NAME, with @REVISION "
             "and /FILE where they matter (a space: hf:spaces/OWNER/NAME/FILE).",
+            autocompletion=fetchable_names,
         ),
     ],
     name: _Name = "",
@@ -257,7 +271,7 @@ def fetch_command(
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A detector.")],
+    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A detector.", autocompletion=detector_names)],
     out: Annotated[str, typer.Argument(metavar="OUT.onnx", help="Where to.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a file.")] = False,
     json: _Json = False,

@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from torchfakes_cli.cli.completion import detector_names, devices
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
 from torchfakes_cli.errors import UsageError
 
@@ -153,10 +154,17 @@ ModelOption = Annotated[
         rich_help_panel=JUDGING_PANEL,
         help="Detector to use, a .safetensors checkpoint.",
         show_default="the one that ships",
+        autocompletion=detector_names,
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option(metavar="NAME", rich_help_panel=JUDGING_PANEL, help="auto, cpu, cuda or cuda:N.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=JUDGING_PANEL,
+        help="auto, cpu, cuda or cuda:N.",
+        autocompletion=devices,
+    ),
 ]
 TimeoutOption = Annotated[
     float,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torchfakes_cli.cli.completion import compressions, splits
 from torchfakes_cli.cli.options import refuse_urls
 from torchfakes_cli.cli.outcome import guarded
 from torchfakes_cli.config import FaceConfig, PrepareConfig
@@ -72,6 +73,7 @@ def prepare_command(
             rich_help_panel=_CORPUS,
             help="Only this compression of FaceForensics++: raw, c23 or c40.",
             show_default="all found",
+            autocompletion=compressions,
         ),
     ] = _DEFAULT.compression,
     limit: Annotated[
@@ -141,6 +143,7 @@ def prepare_command(
             rich_help_panel=_SPLITS,
             help="groups: by people and footage. official, or official:DIR: by the lists that come with the corpus. "
             "Or a CSV: video (or path), split, and if known group.",
+            autocompletion=splits,
         ),
     ] = _DEFAULT.split,
     groups: Annotated[

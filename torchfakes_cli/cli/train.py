@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from torchfakes_cli.cli.completion import devices, starts
 from torchfakes_cli.cli.outcome import ExitCode, guarded, show_error
 from torchfakes_cli.config import PrepareConfig, TrainConfig, train_recipe
 
@@ -107,6 +108,7 @@ def train_command(
             metavar="START",
             rich_help_panel=_START,
             help="vggface2 (face recognition weights, fetched once), scratch, or a checkpoint to go on from.",
+            autocompletion=starts,
         ),
     ] = _DEFAULT.start,
     epochs: Annotated[
@@ -262,7 +264,10 @@ def train_command(
         ),
     ] = _DEFAULT.stop_on_collapse,
     device: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=_MACHINE, help="auto, cpu, cuda or cuda:N.")
+        str,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_MACHINE, help="auto, cpu, cuda or cuda:N.", autocompletion=devices
+        ),
     ] = _DEFAULT.device,
     precision: Annotated[
         Precision,

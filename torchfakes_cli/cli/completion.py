@@ -1,0 +1,57 @@
+"""Values that the shell offers beside the choices that an option has by itself.
+
+Where none of them begins with what was typed, the shell offers files, which all of these options take as well (but for
+devices and kinds of damage). Nothing heavy is imported: a person waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torchfakes_cli.config import PrepareConfig
+
+#: What ``evaluate --robustness`` takes, as ``training.evaluation.perturb`` names it; importing that needs OpenCV.
+DAMAGES = ("h264", "jpeg", "blur", "noise", "resize", "blocks", "saturation", "contrast")
+
+
+def detector_names(incomplete: str) -> list[str]:
+    """The detectors on this machine."""
+    from torchfakes_cli.detector.registry import SHIPPED_NAME, installed
+
+    return _beginning([SHIPPED_NAME, *installed()], incomplete)
+
+
+def fetchable_names(incomplete: str) -> list[str]:
+    """The detectors that can be fetched by name."""
+    from torchfakes_cli.detector.registry import PUBLISHED
+
+    return _beginning(PUBLISHED, incomplete)
+
+
+def starts(incomplete: str) -> list[str]:
+    """What a training can start from."""
+    return _beginning(["vggface2", "scratch", *detector_names("")], incomplete)
+
+
+def devices(incomplete: str) -> list[str]:
+    """Where networks can run; whether this machine has a card is not asked."""
+    return _beginning(["auto", "cpu", "cuda"], incomplete)
+
+
+def damages(incomplete: str) -> list[str]:
+    """Kinds of damage to crops."""
+    return _beginning([*DAMAGES, "all"], incomplete)
+
+
+def compressions(incomplete: str) -> list[str]:
+    """Those of FaceForensics++."""
+    return _beginning(["raw", "c23", "c40"], incomplete)
+
+
+def splits(incomplete: str) -> list[str]:
+    """Ways to divide a corpus."""
+    return _beginning([PrepareConfig().split, "official"], incomplete)
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
