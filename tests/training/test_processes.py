@@ -1,16 +1,20 @@
-"""Two processes that torchrun starts learn what one learns from the same batch in two halves."""
+"""Processes that torchrun starts, on one machine or on two, learn from a batch what one process learns."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.training.crop_folders import write_crops
+from tests.training.gradients import BATCH, gradients
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import load_checkpoint
 from torchfakes_cli.errors import UsageError
@@ -38,6 +42,45 @@ def test_processes_share_every_batch(tmp_path: Path) -> None:
         assert torch.equal(batch.labels, torch.cat([part.labels for part in parts]))
     with pytest.raises(UsageError, match="can't be shared among 3 processes"):
         TrainingCrops(table, folder, config, Processes(0, 3), torch.device("cpu"))
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def launches(machines: int) -> list[list[str]]:
+    """The documented command line of torchrun for two processes, on each machine."""
+    start = [sys.executable, "-m", "torch.distributed.run"]
+    if machines == 1:
+        return [[*start, "--standalone", "--nproc-per-node", "2"]]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "7"]
+    return [[*start, "--nnodes", "2", "--nproc-per-node", "1", *meeting]] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machines", [1, 2])
+def test_the_gradients_of_two_processes_are_those_of_one(machines: int, tmp_path: Path) -> None:
+    """Of one process, that is, which sees the whole batch at once."""
+    command = ["-m", "tests.training.gradients", str(tmp_path)]
+    started = [subprocess.Popen([*launch, *command], stderr=subprocess.PIPE) for launch in launches(machines)]
+    for process in started:
+        _, told = process.communicate()
+        assert process.returncode == 0, told.decode()
+    one = gradients(Processes())
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert first.keys() == second.keys() == one.keys()
+    assert all(torch.equal(first[name], second[name]) for name in one)
+    assert distance(first, one) < 1e-5
+    # What it would be if each process kept to its own half.
+    assert distance(gradients(Processes(), slice(BATCH // 2)), one) > 0.1
+
+
+def distance(some: dict[str, Tensor], others: dict[str, Tensor]) -> float:
+    """Between two gradients, as a share of the second one's length."""
+    apart = sum(float((some[name] - other).square().sum()) for name, other in others.items())
+    return (apart / sum(float(other.square().sum()) for other in others.values())) ** 0.5
 
 
 @pytest.mark.slow
