@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Header]:
+def load_checkpoint(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Header]:
     """Read a checkpoint without running anything in it.
+
+    Args:
+        path: of the file.
 
     Returns:
         The tensors by name, as stored, and the header.
@@ -147,6 +151,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Header]:
         ModelNotFoundError: there is no such file.
         CheckpointError: it isn't a checkpoint of ours, or it is damaged.
     """
+    path = Path(path)
     with _opened(path) as handle:
         header = _read_header(path, handle.metadata() or {})
         # Copies: the file may be replaced while the weights live, which Windows forbids for one that is mapped.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.training.crops.prepare import prepare_corpus
     from torchfakes_cli.training.crops.summary import PrepareSummary
     from torchfakes_cli.training.evaluation.evaluate import EvaluateSummary, evaluate_detector
+    from torchfakes_cli.training.fitting.outcome import TrainSummary
     from torchfakes_cli.training.fitting.state import STATE, saved_config
     from torchfakes_cli.training.fitting.train import train_detector
 
@@ -19,6 +20,7 @@ _HOME = {
     "EvaluateSummary": "evaluation.evaluate",
     "PrepareSummary": "crops.summary",
     "STATE": "fitting.state",
+    "TrainSummary": "fitting.outcome",
     "evaluate_detector": "evaluation.evaluate",
     "prepare_corpus": "crops.prepare",
     "saved_config": "fitting.state",
@@ -29,6 +31,7 @@ __all__ = [
     "STATE",
     "EvaluateSummary",
     "PrepareSummary",
+    "TrainSummary",
     "evaluate_detector",
     "prepare_corpus",
     "saved_config",
