@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import load_checkpoint
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.fitting.loading import TrainingCrops
+from torchfakes_cli.training.fitting.loading import TrainingCrops, usual_workers
 from torchfakes_cli.training.fitting.processes import Processes
+from torchfakes_cli.training.fitting.state import STATE, load_state
 
 OPTIONS = ("--from", "scratch", "--epochs", 1, "--samples-per-epoch", 24, "--batch", 8, "--input-size", 75,
            "--workers", 0, "--device", "cpu", "--dropout", 0, "--precision", "fp32", "--ema", 0, "--optimizer", "sgd",
@@ -42,6 +44,14 @@ def test_processes_share_every_batch(tmp_path: Path) -> None:
         assert torch.equal(batch.labels, torch.cat([part.labels for part in parts]))
     with pytest.raises(UsageError, match="can't be shared among 3 processes"):
         TrainingCrops(table, folder, config, Processes(0, 3), torch.device("cpu"))
+
+
+def test_reading_processes_share_the_cores_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 33)
+    monkeypatch.setenv("WORLD_SIZE", "32")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert usual_workers(torch.device("cuda")) == 4
+    assert usual_workers(torch.device("cpu")) == 0
 
 
 def free_port() -> int:
@@ -111,3 +121,31 @@ def test_two_processes_learn_what_one_learns_in_two_halves(tmp_path: Path) -> No
         if "running" not in name:
             assert torch.allclose(tensor, two[name], rtol=1e-3, atol=1e-5), name
     assert len((tmp_path / "two" / "log.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_what_is_left_of_a_training_that_lost_a_process_can_go_on(tmp_path: Path) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 2, "val": 1}, frames=2)
+    out = tmp_path / "out"
+    options = [*map(str, OPTIONS), "--epochs", "1000", "--samples-per-epoch", "8", "--out", str(out)]
+    # What torchrun tells its processes. As on two machines, neither is ended for the other's sake.
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-m", "torchfakes_cli", "train", str(folder), *options],
+            env={**os.environ, **shared, "RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    try:
+        while not (out / STATE).exists() and first.poll() is None:
+            time.sleep(0.2)
+    finally:
+        second.kill()
+        second.communicate()
+    _, told = first.communicate()
+    assert first.returncode == 1
+    assert "another process of this training has ended or doesn't answer" in told.splitlines()[-1]
+    assert load_state(out).standing.step >= 1

@@ -338,7 +338,7 @@ def train_command(
 
     Each epoch is validated on people the network doesn't train on. The best and the last checkpoint are kept; the best
     is calibrated, measured on the test groups and ready for 'torchfakes scan --model'. Several GPUs: torchrun
-    --nproc-per-node N -m torchfakes_cli train CROPS.
+    --standalone --nproc-per-node N -m torchfakes_cli train CROPS.
     """
     with guarded(debug=debug):
         config = _settled(recipe.value, out, _given(context), resume=resume)

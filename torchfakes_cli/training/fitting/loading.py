@@ -23,7 +23,7 @@ from torchfakes_cli.errors import UsageError
 from torchfakes_cli.training.fitting.couples import CoupleDataset
 from torchfakes_cli.training.fitting.data import Batch, Drawn, collate
 from torchfakes_cli.training.fitting.plain import PlainDataset
-from torchfakes_cli.training.fitting.processes import Processes
+from torchfakes_cli.training.fitting.processes import Processes, processes_here
 
 #: More reading processes than this only help where there are more cards than one.
 MAX_WORKERS = 8
@@ -64,7 +64,7 @@ class TrainingCrops:
         else:
             dataset, per_batch = CoupleDataset(table, folder, config, crops // 2), config.batch // 2
         self._sampler = _Numbers(per_batch, processes)
-        workers = config.workers if config.workers is not None else _usual_workers(processes, device)
+        workers = config.workers if config.workers is not None else usual_workers(device)
         self._loader: DataLoader[Any] = DataLoader(
             dataset if workers else _Threaded(dataset),
             batch_size=per_batch // processes.count,
@@ -120,10 +120,11 @@ class _Threaded(Dataset[Drawn]):
         return list(self._threads.map(self._dataset.__getitem__, numbers))
 
 
-def _usual_workers(processes: Processes, device: torch.device) -> int:
+def usual_workers(device: torch.device) -> int:
+    """How many processes read crops for one that learns: none where the CPU learns, else the cores shared out."""
     if device.type == "cpu":
         return 0
-    return min(MAX_WORKERS, max(1, ((os.cpu_count() or 1) - 1) // processes.count))
+    return min(MAX_WORKERS, max(1, ((os.cpu_count() or 1) - 1) // processes_here()))
 
 
 def _init_worker(_: int) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    torchrun --nproc-per-node 4 -m torchfakes_cli train crops
+    torchrun --standalone --nproc-per-node 4 -m torchfakes_cli train crops
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from torchfakes_cli.errors import UsageError
+from torchfakes_cli.errors import TorchfakesError, UsageError
 
 #: The first process validates alone while the others wait for it: longer than that takes on any validation set.
 PATIENCE = timedelta(hours=12)
+#: Within an update they answer one another by then, or never: a machine that lost its power says no goodbye.
+ANSWER = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,12 @@ class Processes:
     Attributes:
         rank: from 0; the first one validates, writes and tells.
         count: of all machines.
+        answering: the processes as a group that gives up after ``ANSWER``; None where there is but one.
     """
 
     rank: int = 0
     count: int = 1
+    answering: distributed.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -57,7 +61,7 @@ class Processes:
             return network
         cards = [device] if device.type == "cuda" else None
         # The figures of batch norm are averaged before they are used instead: see ``average_figures``.
-        return DistributedDataParallel(network, device_ids=cards, broadcast_buffers=False)
+        return DistributedDataParallel(network, device_ids=cards, broadcast_buffers=False, process_group=self.answering)
 
     def average_figures(self, network: nn.Module) -> None:
         """Give every process the mean of all processes' batch-norm figures."""
@@ -67,6 +71,11 @@ class Processes:
             if buffer.is_floating_point():
                 distributed.all_reduce(buffer)
                 buffer /= self.count
+
+
+def processes_here() -> int:
+    """How many processes of a training torchrun started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def local_device(device: torch.device) -> torch.device:
@@ -84,6 +93,7 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
 
     Raises:
         UsageError: this build of torch has no distributed package, or a machine has fewer cards than processes.
+        TorchfakesError: another process ended before its time, or doesn't answer.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -97,6 +107,18 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Processes(distributed.get_rank(), count)
+        answering = distributed.new_group(timeout=ANSWER)
+        assert isinstance(answering, distributed.ProcessGroup)  # something else only where this process isn't in it
+        yield Processes(distributed.get_rank(), count, answering)
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        advice = "Its own message tells why; then start all of them again with --resume."
+        raise TorchfakesError("another process of this training has ended or doesn't answer", advice=advice) from error
     finally:
         distributed.destroy_process_group()
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error means that another process could not be reached; Gloo's have no class of their own."""
+    return distributed.is_available() and (isinstance(error, distributed.DistError) or "gloo/" in str(error))

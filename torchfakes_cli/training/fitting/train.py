@@ -37,7 +37,7 @@ from torchfakes_cli.training.fitting.loading import TrainingCrops
 from torchfakes_cli.training.fitting.localise import detector_state
 from torchfakes_cli.training.fitting.memory import keeping_freed_memory, peak_memory_mb
 from torchfakes_cli.training.fitting.outcome import BEST, LAST, TrainProgress, TrainSummary, conclude
-from torchfakes_cli.training.fitting.processes import Processes, joined_processes, local_device
+from torchfakes_cli.training.fitting.processes import Processes, is_lost_process, joined_processes, local_device
 from torchfakes_cli.training.fitting.start import starting_point, training_network
 from torchfakes_cli.training.fitting.state import STATE, Standing, Tally, check_same, load_state, save_state
 from torchfakes_cli.training.fitting.tracking import TRACK_EVERY, StepRecord, Tracker, check_trackers, open_trackers
@@ -73,6 +73,7 @@ def train_detector(
         ModelError: the start can't be loaded, the loss is no number any more, or memory doesn't suffice.
         OutputError: the output folder holds another training, or none to resume; or a file can't be written.
         UsageError: the machine can't do what is asked for, or a resumed training was begun with other settings.
+        TorchfakesError: of several processes another one ended before its time, or doesn't answer.
     """
     config = config or TrainConfig()
     folder = Path(crops)
@@ -160,7 +161,13 @@ class _Training:
     def _epochs(self) -> None:
         validation = thinned(self.held_out, self.config.frames_per_video)
         while self.standing.epoch <= self.config.epochs:
-            self._train_epoch()
+            try:
+                self._train_epoch()
+            except RuntimeError as error:
+                # The update that failed has moved no weights.
+                if is_lost_process(error):
+                    self._save_state()
+                raise
             self.processes.average_figures(self.average.network)
             tally = self.standing.tally
             # The other figures are the same in every process.

@@ -104,7 +104,9 @@ class Updater:
         self._frozen = -1
         self._shared = self.network
         if self.device.type == "cuda" and self.processes.count > 1:
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
+                self.network, self.processes.answering
+            )
         if self.device.type == "cpu" and self._dtype == torch.bfloat16:
             quicken_convolutions(self.network)
 
