@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.training.crops.reading import read_crop, recorded_size
+from torchfakes_cli.training.fitting.processes import processes_here
 
 logger = logging.getLogger(__name__)
 
@@ -105,4 +106,4 @@ def _nameless_file() -> int | None:
 def _room() -> int:
     """Bytes that the file of this process may take; those of one machine share."""
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    return int(min(MAX_ROOM, FREE_SHARE * free)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(min(MAX_ROOM, FREE_SHARE * free)) // processes_here()
