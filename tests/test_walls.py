@@ -21,10 +21,12 @@ MAY_IMPORT = {
     "scan": BASE | {"video", "faces", "detector", "report"},
     # The video scores of a training run are those of a scan: the policy is shared, the pipeline is not.
     "training": BASE | {"video", "faces", "detector", "report", "scan.verdict"},
+    # What an export is calibrated with and compared on are the crops that ``prepare`` wrote.
+    "export": BASE | {"faces", "detector", "training.crops", "training.corpora"},
     "demo": BASE | {"video", "faces", "detector", "report", "scan"},
     # The service is the scan behind HTTP: it puts nothing together itself, so it sees no stage.
     "serve": BASE | {"report", "scan"},
-    "cli": BASE | {"video", "faces", "detector", "report", "scan", "training", "demo", "serve"},
+    "cli": BASE | {"video", "faces", "detector", "report", "scan", "training", "export", "demo", "serve"},
 }
 ONLY_IN = {
     "av": "video",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchfakes_cli.cli.completion import detector_names, fetchable_names
+from torchfakes_cli.cli.export import export_command
 from torchfakes_cli.cli.outcome import ExitCode, guarded
 from torchfakes_cli.errors import ModelError
 
@@ -268,31 +269,6 @@ def fetch_command(
                 progress=lambda done, wanted: advance(done >> 20, wanted and wanted >> 20),
             )
         _tell(screen, made, json=json)
-
-
-def export_command(
-    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A detector.", autocompletion=detector_names)],
-    out: Annotated[str, typer.Argument(metavar="OUT.onnx", help="Where to.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace a file.")] = False,
-    json: _Json = False,
-    debug: _Debug = False,
-) -> None:
-    """Write a detector as an ONNX file and compare it with torch; needs the extra onnx.
-
-    The file takes RGB crops from 0 to 255 and gives their logits and probabilities: normalisation and calibration are
-    part of it.
-    """
-    with guarded(debug=debug):
-        from torchfakes_cli.cli.console import Screen
-        from torchfakes_cli.detector.export import export_onnx
-
-        screen = Screen()
-        made = export_onnx(model, Path(out), force=force)
-        if json:
-            screen.line(json_format.dumps({**asdict(made), "path": str(made.path)}, indent=2))
-            return
-        screen.line(f"{made.path}: crops {made.input_shape}, RGB from 0 to 255, to logit and p_fake")
-        screen.note(f"on {made.compared} crops its logits differ from torch's by at most {made.largest_difference:.2g}")
 
 
 MODELS_COMMANDS: dict[str, Callable[..., None]] = {

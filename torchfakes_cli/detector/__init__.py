@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
-    from torchfakes_cli.detector.export import export_onnx
     from torchfakes_cli.detector.heat import HeatMaps, load_heat_maps
     from torchfakes_cli.detector.imports import import_weights
     from torchfakes_cli.detector.scoring import Detector, choose_device, load_detector
@@ -22,7 +21,6 @@ _HOME = {
     "Header": "checkpoint",
     "HeatMaps": "heat",
     "choose_device": "scoring",
-    "export_onnx": "export",
     "fetch_detector": "sources",
     "import_weights": "imports",
     "load_checkpoint": "checkpoint",
@@ -37,7 +35,6 @@ __all__ = [
     "Header",
     "HeatMaps",
     "choose_device",
-    "export_onnx",
     "fetch_detector",
     "import_weights",
     "load_checkpoint",

@@ -31,6 +31,8 @@ from torchfakes_cli.records import Box, Face, Point
 
 #: The score each network must give: facenet-pytorch's defaults.
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
+#: The second and the third drop what overlaps a better candidate by more than this.
+STAGE_OVERLAP = 0.7
 #: A face that is expected somewhere is looked for in its box grown by this factor.
 GROWN = 1.1
 #: Candidates of a picture for which there is room at first after each network, on a graphics card.
@@ -43,15 +45,21 @@ class FaceDetector:
     Args:
         config: smallest face and lowest confidence.
         device: where the networks run.
+        dtype: to compute in; None for the fastest there.
 
     Raises:
         ModelNotFoundError: the networks' weights are missing.
     """
 
-    def __init__(self, config: FaceConfig | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        config: FaceConfig | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.config = config or FaceConfig()
         self.device = torch.device(device)
-        dtype = _fast_dtype(self.device)
+        dtype = dtype or _fast_dtype(self.device)
         self._proposal = ProposalNetwork(load_weights("pnet"), self.device, dtype)
         self._refine = CandidateNetwork(load_weights("rnet"), self.device, dtype)
         self._output = CandidateNetwork(load_weights("onet"), self.device, dtype)
@@ -160,7 +168,7 @@ class FaceDetector:
         judged = _verdicts(self._refine, pictures, candidates)
         scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
         boxes = at(candidates.boxes, places)
-        kept = suppressed(Candidates(boxes, scores), 0.7)
+        kept = suppressed(Candidates(boxes, scores), STAGE_OVERLAP)
         return Candidates(squared(shifted(boxes, at(judged[..., 1:5], places))), kept)
 
     def _outputs(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Tensor:
@@ -172,7 +180,7 @@ class FaceDetector:
         points = torch.stack([judged[..., 5:10], judged[..., 10:15]], 3)
         points = points * side[:, :, None] + boxes[:, :, None, :2] - 1
         boxes = shifted(boxes, judged[..., 1:5])
-        scores = suppressed(Candidates(boxes, scores), 0.7, contained=True)
+        scores = suppressed(Candidates(boxes, scores), STAGE_OVERLAP, contained=True)
         return torch.cat([boxes, scores[..., None], points.flatten(2)], 2)
 
 

@@ -1,0 +1,217 @@
+"""How far an exported file's answers are from torch's, and how far they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.export import example
+from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.records import Box
+
+#: Crops given to a file at once.
+BATCH = 16
+#: Boxes that share this much of both together show the same face.
+SAME_FACE = 0.5
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a precision may change.
+
+    Attributes:
+        largest: difference between logits of the detector.
+        mean: of these differences, and of those between outputs of the cascade's networks.
+        outputs: largest difference between two of the latter.
+        verdicts: share of crops that must lie on the same side of the detector's two thresholds.
+        faces: share of the cascade's faces that must be found again, and of the found that must have been there.
+        overlap: mean intersection over union that their boxes must have.
+    """
+
+    largest: float
+    mean: float
+    outputs: float
+    verdicts: float
+    faces: float
+    overlap: float
+
+
+#: Float32 differs by the order of additions alone. The others are judged by what they do to verdicts and boxes; the
+#: bounds on differences are for what lies far from any threshold, and for exports that nothing real was given for.
+BOUNDS = {
+    "fp32": Bound(largest=1e-3, mean=1e-4, outputs=1e-3, verdicts=0.99, faces=0.99, overlap=0.99),
+    "fp16": Bound(largest=0.1, mean=0.02, outputs=0.1, verdicts=0.98, faces=0.97, overlap=0.97),
+    "int8": Bound(largest=1.0, mean=0.1, outputs=3.0, verdicts=0.95, faces=0.95, overlap=0.9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The detector's file against torch.
+
+    Attributes:
+        on: what was compared.
+        count: crops.
+        largest: difference between two logits.
+        mean: of these differences.
+        verdicts: share of crops on the same side of the detector's two thresholds.
+        rank: Spearman's correlation of the logits; NaN for fewer than three.
+        auc: of the file; NaN without labels of both kinds.
+        auc_torch: likewise.
+    """
+
+    on: str
+    count: int
+    largest: float
+    mean: float
+    verdicts: float
+    rank: float
+    auc: float
+    auc_torch: float
+
+    def trouble(self, bound: Bound) -> str:
+        """What is beyond the bound; empty if nothing is."""
+        # Negated, so that what is no number counts as beyond.
+        if not self.largest <= bound.largest:
+            return f"logits on {self.on} differ from torch's by up to {self.largest:.2g}, more than {bound.largest:g}"
+        if not self.mean <= bound.mean:
+            return f"logits on {self.on} differ from torch's by {self.mean:.2g} on average, more than {bound.mean:g}"
+        # One crop may always lie on a threshold.
+        if (1 - self.verdicts) * self.count > max(1.0, (1 - bound.verdicts) * self.count) + 1e-6:
+            return f"{self.verdicts:.1%} of verdicts on {self.on} are torch's, fewer than {bound.verdicts:.0%}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """A network of the cascade against torch, on random pictures.
+
+    Attributes:
+        largest: difference between two outputs.
+        mean: of these differences.
+    """
+
+    largest: float
+    mean: float
+
+    def trouble(self, name: str, bound: Bound) -> str:
+        """What is beyond the bound; empty if nothing is."""
+        if not self.largest <= bound.outputs:
+            return f"{name}'s outputs differ from torch's by up to {self.largest:.2g}, more than {bound.outputs:g}"
+        if not self.mean <= bound.mean:
+            return f"{name}'s outputs differ from torch's by {self.mean:.2g} on average, more than {bound.mean:g}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """The cascade's files, driven as the example drives them, against the cascade in torch.
+
+    Attributes:
+        pictures: that were compared.
+        torch: faces found by torch.
+        files: faces found by the files.
+        both: found by both.
+        overlap: mean intersection over union of these; NaN where there are none.
+    """
+
+    pictures: int
+    torch: int
+    files: int
+    both: int
+    overlap: float
+
+    def trouble(self, bound: Bound) -> str:
+        """What is beyond the bound; empty if nothing is."""
+        found = f"{self.both} of torch's {self.torch} faces are found, and {self.files - self.both} others"
+        for faces in (self.torch, self.files):
+            if faces - self.both > max(1.0, (1 - bound.faces) * faces):
+                return f"{found}: more than {1 - bound.faces:.0%} differ"
+        if self.both and not self.overlap >= bound.overlap:
+            return f"boxes overlap torch's by {self.overlap:.3f} on average, less than {bound.overlap:g}"
+        return ""
+
+
+def compare_scores(
+    session: Any, detector: Detector, crops: Sequence[Pixels], on: str, fake: NDArray[np.bool_] | None = None
+) -> Scores:
+    """Score crops (S×S×3 RGB of the detector's size) with a file and with torch."""
+    expected = detector.score(crops)
+    found = np.concatenate([session.run(["logit"], {"crops": part})[0] for part in batches(crops)])
+    differences = np.abs(found - expected)
+    zones = [_zones(logits, detector.header) for logits in (found, expected)]
+    both_kinds = fake is not None and 0 < fake.sum() < len(fake)
+    aucs = [float(roc_auc_score(fake, logits)) if both_kinds else np.nan for logits in (found, expected)]
+    return Scores(
+        on=on,
+        count=len(crops),
+        largest=float(differences.max()),
+        mean=float(differences.mean()),
+        verdicts=float((zones[0] == zones[1]).mean()),
+        rank=float(spearmanr(found, expected)[0]) if len(crops) > 2 else np.nan,
+        auc=aucs[0],
+        auc_torch=aucs[1],
+    )
+
+
+def compare_outputs(session: Any, network: nn.Module, pictures: Sequence[Pixels]) -> Outputs:
+    """What a file and a module of torch give for the same pictures (of one size)."""
+    inputs = example.planes(pictures)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(inputs))
+    found = session.run(None, {"pictures": inputs})
+    differences = np.concatenate([np.abs(a - b.numpy()).ravel() for a, b in zip(found, expected, strict=True)])
+    return Outputs(float(differences.max()), float(differences.mean()))
+
+
+def compare_boxes(
+    sessions: Sequence[Any], facts: example.Facts, faces: FaceDetector, pictures: Sequence[Pixels]
+) -> Boxes:
+    """Faces found in pictures (H×W×3 RGB) by the files and by torch."""
+    counts, overlaps = [0, 0], []
+    for picture in pictures:
+        expected = [face.box for face in faces.detect([picture])[0]]
+        found = [tuple(face.box.tolist()) for face in example.find_faces(picture, sessions, facts)]
+        counts = [counts[0] + len(expected), counts[1] + len(found)]
+        for box in expected:
+            best = max(found, key=lambda other: _overlap(box, other), default=None)
+            if best is not None and _overlap(box, best) >= SAME_FACE:
+                found.remove(best)
+                overlaps.append(_overlap(box, best))
+    mean = float(np.mean(overlaps)) if overlaps else np.nan
+    return Boxes(len(pictures), counts[0], counts[1], len(overlaps), mean)
+
+
+def batches(crops: Sequence[Pixels]) -> Iterator[Floats]:
+    """Crops as the files take them. The first comes alone: a file must not depend on the size of its batch."""
+    yield example.planes(crops[:1])
+    for start in range(1, len(crops), BATCH):
+        yield example.planes(crops[start : start + BATCH])
+
+
+def _zones(logits: Floats, header: Header) -> NDArray[np.int64]:
+    """0 for real, 1 for neither, 2 for fake."""
+    p = 1 / (1 + np.exp(-(header.slope * logits.astype(np.float64) + header.intercept)))
+    return (p >= header.real_below).astype(np.int64) + (p >= header.fake_above)
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
