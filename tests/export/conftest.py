@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ def small_model(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures of a face, large and small, some near the border."""
+    """A folder with pictures of a face, large and small, some near the border, dark and bright."""
     folder = tmp_path_factory.mktemp("pictures")
     places = [
         ((320, 240), (160.0, 120.0), 110.0),
@@ -32,6 +33,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((256, 256), (70.0, 120.0), 130.0),
         ((500, 333), (333.0, 99.0), 75.0),
     ]
-    for number, (size, centre, height) in enumerate(places):
-        cv2.imwrite(str(folder / f"{number}.png"), cv2.cvtColor(scene(size, centre, height), cv2.COLOR_RGB2BGR))
+    # Calibration needs pictures that differ.
+    for light in (0.5, 0.8, 1.0, 1.4):
+        for number, (size, centre, height) in enumerate(places):
+            picture = (scene(size, centre, height) * light).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / f"{light}-{number}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return folder

@@ -87,7 +87,7 @@ def proposed(halvings: list[Pixels], network: Any, facts: Facts) -> Floats:
         logits, offsets = network.run(None, {"pictures": planes([level])})
         peaks = (logits[0] >= threshold) & (logits[0] >= cv2.dilate(logits[0], np.ones((3, 3), np.uint8)))
         rows, columns = np.nonzero(peaks)
-        first = np.stack([columns, rows], 1) * stride
+        first = np.stack([columns, rows], 1).astype(np.float32) * stride
         ratio = np.array([width / w, height / h] * 2, np.float32)
         windows = np.floor(np.concatenate([first + 1, first + cell], 1) * ratio)
         boxes.append(shifted(windows, offsets[0][:, rows, columns].T, inclusive=False))
