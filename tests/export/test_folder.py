@@ -126,11 +126,12 @@ def test_without_its_libraries_it_says_which_to_install(tmp_path: Path, monkeypa
         export_model(shipped_checkpoint(), tmp_path / "out.onnx")
 
 
-def test_a_folder_without_what_it_needs_is_refused(tmp_path: Path, small_model: Path) -> None:
+def test_a_folder_without_pictures_or_a_detector_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(DataError, match="no pictures"):
-        export_model(small_model, tmp_path / "out", pictures=tmp_path)
-    with pytest.raises(DataError, match=r"no manifest\.csv"):
-        export_model(small_model, tmp_path / "out", crops=tmp_path)
+        export_model("torchfakes", tmp_path / "out", pictures=tmp_path)
     with pytest.raises(ModelError, match="no such"):
         export_model(tmp_path / "missing.safetensors", tmp_path / "out")
+    (tmp_path / "file").write_text("here first")
+    with pytest.raises(OutputError, match="is a file"):
+        export_model("torchfakes", tmp_path / "file")

@@ -147,9 +147,9 @@ def export_model(
     whole = out.suffix != ".onnx"
     facts_path = out / FACTS_FILE if whole else out.with_suffix(".json")
     _check_free(out, [out / name for name in _names()] if whole else [out, facts_path], force=force)
+    seen = read_pictures(pictures) if pictures is not None else []
     module, detector = load_both(model)
     header = detector.header
-    seen = read_pictures(pictures) if pictures is not None else []
     faces = FaceDetector(device="cpu", dtype=torch.float32)
     samples = _samples(crops, seen, header, faces)
     file, scores = _detector(module, detector, samples, precision)
@@ -214,7 +214,9 @@ def _detector(
     side = header.picture_size
     free = {name: {0: "batch"} for name in ("crops", *names)}
     plain = to_onnx(module, torch.zeros(2, 3, side, side), "crops", names, free)
-    data = _converted(plain, precision, batches(samples.calibrating) if samples else None)
+    # Random crops as well, others than those that are compared: a few faces alike would leave the ranges too narrow.
+    calibrating = [*random_crops(side, side, seed=1), *samples.calibrating] if samples else []
+    data = _converted(plain, precision, batches(calibrating) if calibrating else None)
     data = with_property(data, HEADER_KEY, json.dumps(asdict(header), sort_keys=True))
     run = session(data, torch.get_num_threads())
     random = random_crops(side, side)

@@ -111,9 +111,9 @@ def read_pictures(folder: Path) -> list[Pixels]:
     return pictures
 
 
-def random_crops(width: int, height: int) -> list[Pixels]:
+def random_crops(width: int, height: int, seed: int = 0) -> list[Pixels]:
     """Smooth random pictures, from dark to bright: noise alone would lie far from all that a network was made for."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0, 255, (RANDOM, 3, 6, 6)).astype(np.float32))
     smooth = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False).numpy()
     noisy = smooth * np.linspace(0.4, 1.3, RANDOM)[:, None, None, None] + rng.normal(0, 6, smooth.shape)
