@@ -20,6 +20,7 @@ from torchfakes_cli.cli.demo import demo_command
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.explain import explain_command
+from torchfakes_cli.cli.libraries import set_up_libraries
 from torchfakes_cli.cli.man import man_command
 from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.outcome import ExitCode, install_handlers
@@ -82,13 +83,7 @@ def main() -> None:
     install_handlers()
     # Importing torch makes half a million objects that stay: looking among them for garbage took a tenth of that time.
     gc.set_threshold(100_000, 20, 100)
-    # Torch's threads otherwise spin while they wait; where decoding or another program needs the same cores, a scan
-    # then takes many times as long. It counts only if it is set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # oneDNN prepares each layer for each size of its input and remembers up to 1024 of them, which adds up to hundreds
-    # of MiB over videos of many sizes. Those of the last few videos are enough.
-    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(variable, "128")
+    set_up_libraries(next(iter(sys.argv[1:]), None))
     try:
         # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
         typer.main.get_command(app)(prog_name="torchfakes")
