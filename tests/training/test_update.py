@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from torchfakes_cli.config import NETWORK_BLOCKS, TrainConfig, train_recipe
 from torchfakes_cli.detector import Header
+from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
 from torchfakes_cli.detector.network import build_network
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.fitting import fast_convolution
 from torchfakes_cli.training.fitting.average import RunningAverage
 from torchfakes_cli.training.fitting.blocks import BLOCKS, block_parameters, gradient_norms, set_training
 from torchfakes_cli.training.fitting.fast_convolution import FastConvolution, quicken_convolutions
 from torchfakes_cli.training.fitting.losses import couple_loss
+from torchfakes_cli.training.fitting.merged_heads import MergedBranches, MergedResidualBlock, merge_heads
 from torchfakes_cli.training.fitting.optimise import build_optimizer, rate_factor, set_rate
 from torchfakes_cli.training.fitting.processes import Processes
 from torchfakes_cli.training.fitting.sam import at_the_worst_nearby
@@ -153,7 +156,9 @@ def test_an_average_follows_the_weights_more_slowly(initial: nn.Module) -> None:
     assert RunningAverage(network, 0.0).network is network
 
 
-def test_quick_convolutions_give_the_gradients_of_plain_ones() -> None:
+@pytest.mark.parametrize("copied", [0, 1 << 22])
+def test_quick_convolutions_give_the_gradients_of_plain_ones(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_convolution, "MOST_COPIED", copied)
     torch.manual_seed(0)
     for shape in (
         {"kernel_size": 3, "stride": 2},
@@ -175,6 +180,28 @@ def test_quick_convolutions_give_the_gradients_of_plain_ones() -> None:
             found.append((outputs.detach().float(), inputs.grad, network[0].weight.grad))
         for one, other in zip(*found, strict=True):
             assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.9999
+
+
+def test_branches_that_begin_together_learn_as_they_would_by_themselves() -> None:
+    torch.manual_seed(0)
+    network = InceptionResnetV1()
+    apart = nn.Sequential(network.repeat_2[0], network.mixed_7a).train()
+    together = copy.deepcopy(apart)
+    merge_heads(together)
+    assert [type(module) for module in together] == [MergedResidualBlock, MergedBranches]
+    # That the input's gradient is right, the first block's weights tell, which learn through the second's.
+    features, found = torch.randn(2, 896, 8, 8), []
+    for blocks in (apart, together):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(blocks(features).float())
+        (found[-1] ** 2).sum().backward()
+    assert torch.allclose(*found, atol=0.02)
+    for (name, one), other in zip(apart.named_buffers(), together.buffers(), strict=True):
+        assert torch.allclose(one, other, rtol=0.02, atol=0.02), name
+    for (name, weights), same in zip(apart.named_parameters(), together.parameters(), strict=True):
+        assert weights.grad is not None
+        assert same.grad is not None, name
+        assert torch.nn.functional.cosine_similarity(weights.grad.flatten(), same.grad.flatten(), dim=0) > 0.99, name
 
 
 def test_half_precision_is_refused_on_the_cpu(initial: nn.Module) -> None:

@@ -23,6 +23,7 @@ from torchfakes_cli.training.fitting.fast_convolution import quicken_convolution
 from torchfakes_cli.training.fitting.localise import mask_loss
 from torchfakes_cli.training.fitting.losses import couple_loss
 from torchfakes_cli.training.fitting.memory import is_out_of_memory, release_memory
+from torchfakes_cli.training.fitting.merged_heads import merge_heads
 from torchfakes_cli.training.fitting.optimise import build_optimizer, rate_factor, set_rate
 from torchfakes_cli.training.fitting.processes import Processes
 from torchfakes_cli.training.fitting.sam import at_the_worst_nearby
@@ -109,6 +110,7 @@ class Updater:
             )
         if self.device.type == "cpu" and self._dtype == torch.bfloat16:
             quicken_convolutions(self.network)
+            merge_heads(self.network)
 
     @property
     def learning_rate(self) -> float:
