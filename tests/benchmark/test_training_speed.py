@@ -8,40 +8,27 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import time
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from tests.benchmark.plain_training import PlainCrops, plain_loader, plain_steps
+from tests.benchmark.learning import BATCH, WORKERS, crops_per_second, own, plain
+from tests.benchmark.plain_training import plain_loader
 from tests.portraits import scene
 from tests.training.crop_folders import row
-from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import Header
-from torchfakes_cli.detector.network import build_network
-from torchfakes_cli.training.crops.manifest import COLUMNS, read_manifest
-from torchfakes_cli.training.fitting.average import RunningAverage
-from torchfakes_cli.training.fitting.loading import TrainingCrops
-from torchfakes_cli.training.fitting.memory import keeping_freed_memory
-from torchfakes_cli.training.fitting.processes import Processes
-from torchfakes_cli.training.fitting.update import Updater
+from torchfakes_cli.cli.libraries import library_settings
+from torchfakes_cli.training.crops.manifest import COLUMNS
 
 pytestmark = pytest.mark.benchmark
-CPU = torch.device("cpu")
-BATCH = 16
-#: Of the plain loop: one a core, as PyTorch suggests. In the training it was as fast with one, and slower with none.
-WORKERS = os.cpu_count() or 1
 #: Alternated, so that whatever else the machine does meets both.
 ROUNDS = 4
-#: Batches that are timed in each round.
-LOADED, LEARNT = 60, 20
-#: Updates before those that are timed: the first ones fetch memory from the system.
-WARM = 5
+#: Batches whose loading is timed in each round.
+LOADED = 60
 
 
 @pytest.fixture(scope="module")
@@ -60,46 +47,6 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "manifest.csv", index=False)
     (folder / "prepare.json").write_text(json.dumps({"settings": {"margin": 1.3}}))
     return folder
-
-
-def own(folder: Path, augment: str, batches: int) -> TrainingCrops:
-    """Two epochs: crops are decoded in the first, and remembered from then on."""
-    config = TrainConfig(
-        batch=BATCH, samples_per_epoch=BATCH * batches, epochs=2, augment=augment, ramp=0.0, self_blend=0.0,
-        input_size=160,
-    )  # fmt: skip
-    return TrainingCrops(read_manifest(folder), folder, config, Processes(), CPU)
-
-
-def plain(folder: Path, augment: str, batches: int) -> PlainCrops:
-    files = [(path, float("fake" in path.parts)) for path in sorted(folder.rglob("*.png"))]
-    return PlainCrops(files, augment, BATCH * batches)
-
-
-def crops_per_second(steps: Iterator[object], warm: int = 1) -> float:
-    """Of all steps but the first ones, which start processes and warm up."""
-    for _ in range(warm):
-        next(steps)
-    started, done = time.perf_counter(), 0
-    for _ in steps:
-        done += 1
-    return done * BATCH / (time.perf_counter() - started)
-
-
-def own_steps(folder: Path, augment: str) -> Iterator[None]:
-    config = TrainConfig(start="scratch", batch=BATCH, augment=augment, device="cpu")
-    network = build_network().to(memory_format=torch.channels_last)
-    average = RunningAverage(network, config.ema)
-    updater = Updater(network, config, Header(name="x"), CPU, 1000, Processes(), pytest.fail)
-    updater.begin_epoch(1)
-    loader = own(folder, augment, LEARNT + WARM)
-    for _ in loader.epoch(1, 0):
-        pass
-    with keeping_freed_memory():
-        for step, batch in enumerate(loader.epoch(2, LEARNT + WARM)):
-            updater.update(step, batch.pictures, batch.labels)
-            average.follow(step)
-            yield
 
 
 def report(what: str, own_rates: list[float], plain_rates: list[float]) -> None:
@@ -131,8 +78,15 @@ def test_loading(crops: Path, augment: str) -> None:
 
 def test_training(crops: Path) -> None:
     own_rates, plain_rates = [], []
+    # Each with the threads of its user's process: not with those of the tests.
+    bare = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     for _ in range(ROUNDS):
-        own_rates.append(crops_per_second(own_steps(crops, "strong"), WARM))
-        loader = plain_loader(plain(crops, "strong", LEARNT + WARM), BATCH, WORKERS)
-        plain_rates.append(crops_per_second(plain_steps(iter(loader)), WARM))
+        own_rates.append(crops_learnt_per_second("torchfakes", crops, bare | library_settings("train")))
+        plain_rates.append(crops_learnt_per_second("plain", crops, bare))
     report("training at 160 px with --augment strong, batch 16", own_rates, plain_rates)
+
+
+def crops_learnt_per_second(side: str, crops: Path, environment: dict[str, str]) -> float:
+    """Crops a second of one side of the training, in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmark.learning", side, str(crops)]
+    return float(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
