@@ -31,8 +31,10 @@ MAY_IMPORT = {
 ONLY_IN = {
     "av": "video",
     "facenet_pytorch": "detector training",
+    "fsspec": "scan",
     "gradio": "demo",
     "jinja2": "report",
+    "ray": "scan",
     "rich": "cli",
     "torchcam": "detector",
     "torchvision": "none",

@@ -138,6 +138,7 @@ class ScanConfig:
         max_length_s: longer videos are refused; None for no limit.
         hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, a warning says so and
             software decodes. None for software.
+        copy_mb: MiB that a video in a store elsewhere may have, for each is copied to this machine while it is scanned.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -151,8 +152,11 @@ class ScanConfig:
     memory_mb: int = 2048
     max_length_s: float | None = None
     hwaccel: str | None = None
+    copy_mb: int = 4096
 
     def __post_init__(self) -> None:
+        if self.copy_mb < 1:
+            raise UsageError("copies of at least one MiB must be allowed")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError("at least one video must be decoded at a time")
         if not self.timeout_s > 0:

@@ -19,6 +19,7 @@
     │   └── DownloadError         weights couldn't be fetched or have the wrong checksum
     ├── DataError                 a corpus or a folder of crops can't be used
     ├── OutputError               a result can't be written
+    ├── WorkerLostError           a process that scanned, here or elsewhere, has ended
     └── StoppedError              whoever asked for it wants it no more
 
 A message names the file, the cause and what to do next, in one line: it is shown as it stands.
@@ -115,6 +116,10 @@ class DataError(TorchfakesError):
 
 class OutputError(TorchfakesError):
     """A result can't be written."""
+
+
+class WorkerLostError(TorchfakesError):
+    """A process that scanned, on this machine or another, has ended unexpectedly."""
 
 
 class StoppedError(TorchfakesError):

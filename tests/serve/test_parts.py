@@ -1,10 +1,8 @@
-"""Parts of the service that need no server: names, who is let in, and the folder for clips."""
+"""Parts of the service that need no server: names, who is let in, and the queue."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from torchfakes_cli.config import ServeConfig
 from torchfakes_cli.serve.access import is_loopback
 from torchfakes_cli.serve.jobs import Jobs, QueueFullError, State
-from torchfakes_cli.serve.spool import Spool
 from torchfakes_cli.serve.upload import shown_name
 
 
@@ -42,22 +39,6 @@ def test_loopback(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "localhost.example.org", "2130706433", ""])
 def test_not_loopback(host: str) -> None:
     assert not is_loopback(host)
-
-
-def test_what_killed_servers_left_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in ("torchfakes-serve-killed", "torchfakes-serve-strange", "elsewhere"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "clip.mp4").write_bytes(b"x")
-    FileIO(tmp_path / "torchfakes-serve-killed" / "lock", "w").close()
-    (tmp_path / "torchfakes-serve-link").symlink_to(tmp_path / "elsewhere")
-    with Spool() as first, Spool() as second:
-        assert first.folder.is_dir()
-        left = {path.name for path in tmp_path.iterdir()}
-    expected = {"torchfakes-serve-strange", "torchfakes-serve-link", "elsewhere"}
-    assert left == expected | {first.folder.name, second.folder.name}
-    assert {path.name for path in tmp_path.iterdir()} == expected
-    assert (tmp_path / "elsewhere" / "clip.mp4").exists()
 
 
 def test_the_queue_is_bounded_and_old_results_go(tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ def scan_config(
     memory_limit: int,
     hwaccel: str | None,
     jobs: int | None = None,
+    copy_limit: int = DEFAULT_SCAN.copy_mb,
 ) -> ScanConfig:
     """What the options above ask for.
 
@@ -234,4 +235,5 @@ def scan_config(
         timeout_s=timeout,
         memory_mb=memory_limit,
         hwaccel=hwaccel,
+        copy_mb=copy_limit,
     )

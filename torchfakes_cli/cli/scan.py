@@ -23,7 +23,6 @@ from torchfakes_cli.cli.options import (
     OUTPUT_PANEL,
     BlurThresholdOption,
     DebugOption,
-    DeviceOption,
     EndOption,
     FpsOption,
     FramesOption,
@@ -36,10 +35,18 @@ from torchfakes_cli.cli.options import (
     ThresholdOption,
     TimeoutOption,
     paths_from,
-    refuse_urls,
     scan_config,
 )
 from torchfakes_cli.cli.outcome import ExitCode, guarded
+from torchfakes_cli.cli.spreading import (
+    CopyLimitOption,
+    DevicesOption,
+    RayOption,
+    Spreading,
+    WorkersOption,
+    are_urls,
+    is_single,
+)
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import MediaError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.report import BatchTable
     from torchfakes_cli.scan import Finds, Scanner
+    from torchfakes_cli.scan.spread.executor import Executor
 
 _FILES = "Which files"
 _LIMITS = LIMITS_PANEL
@@ -69,6 +77,7 @@ class _Output:
     force: bool
     profile: bool
     annotate: str | None = None
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +94,8 @@ def scan_command(
         list[str],
         typer.Argument(
             metavar="PATH",
-            help="A video or a picture, or several, or folders of them; - reads a list of paths, one a line or "
-            "separated by NUL.",
+            help="A video or a picture, or several, or folders of them; s3://, gs:// and other URLs of stores that "
+            "fsspec reads; - reads a list of paths, one a line or separated by NUL.",
             show_default=False,
         ),
     ],
@@ -122,7 +131,7 @@ def scan_command(
     blur_threshold: BlurThresholdOption = DEFAULT_FACES.blur_threshold,
     threshold: ThresholdOption = None,
     model: ModelOption = None,
-    device: DeviceOption = DEFAULT_SCAN.device,
+    device: DevicesOption = DEFAULT_SCAN.device,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -130,13 +139,16 @@ def scan_command(
             "-j",
             metavar="N",
             rich_help_panel=_LIMITS,
-            help="Decode so many videos of a folder at once.",
+            help="Decode so many videos of a folder at once, in each process that scans.",
             show_default="half of the cores, from 2 to 8",
         ),
     ] = None,
     timeout: TimeoutOption = DEFAULT_SCAN.timeout_s,
     hwaccel: HwaccelOption = DEFAULT_SCAN.hwaccel,
     memory_limit: MemoryLimitOption = DEFAULT_SCAN.memory_mb,
+    copy_limit: CopyLimitOption = DEFAULT_SCAN.copy_mb,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -226,7 +238,10 @@ def scan_command(
         listed = "-" in paths
         if listed:
             paths = [each for path in paths for each in (paths_from(sys.stdin.buffer) if path == "-" else [path])]
-        refuse_urls(paths)
+        remote = are_urls(paths, local_outputs={"--timelines": timelines, "--report": report, "--annotate": annotate})
+        single = not listed and is_single(paths)
+        spreading = Spreading(device, ray, workers)
+        spreading.check(single=single, report=report is not None, profile=profile)
         config = scan_config(
             fps=fps,
             frames=frames,
@@ -236,18 +251,18 @@ def scan_command(
             min_face=min_face,
             blur_threshold=blur_threshold,
             threshold=threshold,
-            device=device,
+            device=spreading.device_here,
             jobs=jobs,
             timeout=timeout,
             memory_limit=memory_limit,
             hwaccel=hwaccel,
+            copy_limit=copy_limit,
         )
-        results = _Output(json, quiet, output, timelines, report, force, profile, annotate)
+        results = _Output(json, quiet, output, timelines, report, force, profile, annotate, remote)
         search = _Search(recursive, include or [], exclude or [])
-        single = len(paths) == 1 and not listed and not Path(paths[0]).is_dir()
         if annotate and not single:
             raise UsageError("--annotate draws over one video: give the path of a single file")
-        code = _scan(paths, None if single else search, config, model, results, fail_on_fake=fail_on_fake)
+        code = _scan(paths, None if single else search, config, model, results, spreading, fail_on_fake=fail_on_fake)
     raise typer.Exit(code)
 
 
@@ -257,11 +272,13 @@ def _scan(
     config: ScanConfig,
     model: str | None,
     output: _Output,
+    spreading: Spreading,
     *,
     fail_on_fake: bool,
 ) -> ExitCode:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.scan import Scanner
+    from torchfakes_cli.scan.spread.executor import Here
 
     screen = Screen(quiet=output.quiet)
     with screen.progress("starting"):
@@ -270,7 +287,10 @@ def _scan(
         if search is None:
             tally = _scan_one(paths[0], scanner, model, screen, output)
         else:
-            tally = _scan_many(paths, search, scanner, model, screen, output)
+            with screen.progress("starting workers"):
+                executor = spreading.executor(config, model) or Here(scanner)
+            with closing(executor):
+                tally = _scan_many(paths, search, executor, scanner, model, screen, output)
     if output.profile:
         from torchfakes_cli.cli.console import profile_table
 
@@ -294,6 +314,7 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     from torchfakes_cli.cli.reports import check_pages, command_line, page_of_one
     from torchfakes_cli.report import check_clip_target, check_is_csv, check_timeline_targets, write_timeline
     from torchfakes_cli.scan import Pages, failed
+    from torchfakes_cli.scan.remote import is_url
 
     if output.path and output.timelines:
         raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
@@ -301,13 +322,14 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
         check_is_csv(output.path)
     place = Path(output.path) if output.path else _places([path], [path], output).get(path)
     page = page_of_one(output.report, path, place)
-    if place and os.path.lexists(path):
+    there = os.path.lexists(path) or is_url(path)
+    if place and there:
         check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
     if output.annotate:
         if place and os.path.realpath(output.annotate) == os.path.realpath(place):
             raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
         check_clip_target(output.annotate, path, force=output.force)
-    if page and os.path.lexists(path):
+    if page and there:
         check_pages([page], force=output.force)
     try:
         with screen.progress(Path(path).name) as advance:
@@ -349,7 +371,13 @@ def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *
 
 
 def _scan_many(
-    paths: list[str], search: _Search, scanner: Scanner, model: str | None, screen: Screen, output: _Output
+    paths: list[str],
+    search: _Search,
+    executor: Executor,
+    scanner: Scanner,
+    model: str | None,
+    screen: Screen,
+    output: _Output,
 ) -> Counter[str]:
     from torchfakes_cli.cli.reports import Folder, check_pages, command_line, pages_of_many
     from torchfakes_cli.report import BatchTable, check_batch_target, check_timeline_targets
@@ -372,11 +400,14 @@ def _scan_many(
     check_pages(folder.targets, force=output.force)
     with screen.progress("loading the detector"):
         settings = settings_digest(scanner.config, model)
-        scanner.load()
+        executor.load()
     table = None
     if output.path:
         stamps = {
-            path: stamp_of(path, settings, places.get(path, ""), page_places.get(path, "")) for path in candidates
+            path: stamp_of(
+                path, settings, places.get(path, ""), page_places.get(path, ""), state=found.states.get(path)
+            )
+            for path in candidates
         }
         table = BatchTable(output.path, stamps, force=output.force)
     tally: Counter[str] = Counter()
@@ -393,7 +424,7 @@ def _scan_many(
             try:
                 for result in chain(
                     (unreadable_folder(path, reason) for path, reason in unreadable.items()),
-                    _scan_rest([video for video in found.videos if video not in kept], scanner, screen),
+                    _scan_rest([video for video in found.videos if video not in kept], executor, screen),
                 ):
                     folder.add(result, pages)
                     _keep(result, table, places)
@@ -426,10 +457,11 @@ def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
 def _places(videos: Iterable[str], paths: list[str], output: _Output) -> dict[str, Path]:
     """Where the timelines go; none where nobody wants them."""
     from torchfakes_cli.scan import mirrored_places, timeline_places
+    from torchfakes_cli.scan.remote import is_url
 
     if output.timelines:
         return mirrored_places(videos, paths, output.timelines)
-    return {} if output.json else timeline_places(videos)
+    return {} if output.json else timeline_places(video for video in videos if not is_url(video))
 
 
 def _tell_of_earlier(table: BatchTable, screen: Screen) -> None:
@@ -448,13 +480,11 @@ def _tell_of_earlier(table: BatchTable, screen: Screen) -> None:
             screen.note(f"{count} row{'s' if count > 1 else ''} {fate}")
 
 
-def _scan_rest(videos: list[str], scanner: Scanner, screen: Screen) -> Iterator[VideoResult]:
-    from torchfakes_cli.scan import scan_files
-
+def _scan_rest(videos: list[str], executor: Executor, screen: Screen) -> Iterator[VideoResult]:
     progress = screen.batch(len(videos))
-    with closing(scan_files(scanner, videos, progress.advance)) as results:
+    with closing(executor.scan(videos, progress.advance)) as results:
         for video in videos:
-            with progress.waiting(video):
+            with progress.waiting(video if executor.in_order else executor.place):
                 result = next(results)
             yield result
 
@@ -519,6 +549,6 @@ def _summarise(tally: Counter[str], kept: int, found: Finds, elapsed_s: float, o
         screen.note(f"reports: {Path(output.report) / 'index.html'}")
     if output.timelines:
         screen.note(f"timelines: in {output.timelines}")
-    elif not output.path and not output.json:
+    elif not output.path and not output.json and not output.remote:
         screen.note("timelines: beside the videos, as .timeline.csv")
     screen.note("A low score is no proof of authenticity.")

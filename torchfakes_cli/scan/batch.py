@@ -24,6 +24,8 @@ from torchfakes_cli.scan.search import find_videos
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector import Detector
+    from torchfakes_cli.scan.remote import State
+    from torchfakes_cli.scan.spread.executor import Executor
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ def scan_folder(
     *,
     detector: Detector | None = None,
     progress: FolderProgress | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[VideoResult]:
     """Scans every video below some folders, and every file that is named.
 
@@ -42,10 +45,12 @@ def scan_folder(
         config: None for the defaults.
         detector: None loads the one that ships, once.
         progress: called with (path, frames done, frames wanted if known); several files are scanned at once.
+        executor: scans them in place of this process, with its own settings; see ``on_devices`` and ``on_ray``. It is
+            closed at the end.
 
     Yields:
-        One result a file, as soon as it is known. A file that can't be scanned, or a folder that can't be listed, has
-        status ``error``.
+        One result a file, as soon as it is known; in the order of the files, if this process scans them. A file that
+        can't be scanned, or a folder that can't be listed, has status ``error``.
 
     Raises:
         ModelError: the detector can't be loaded (before the first file).
@@ -58,6 +63,12 @@ def scan_folder(
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
     found = find_videos(several)
+    if executor is not None:
+        with closing(executor):
+            for folder, reason in found.unreadable:
+                yield unreadable_folder(folder, reason)
+            yield from executor.scan(found.videos, progress)
+        return
     with Scanner(config, detector=detector) as scanner:
         if found.videos:
             scanner.load()
@@ -85,10 +96,13 @@ def scan_files(
     """
     with closing(scanner.scan_each(paths, progress)) as outcomes:
         for outcome in outcomes:
-            yield outcome.result or _failed(outcome)
+            yield result_of(outcome)
 
 
-def _failed(outcome: Outcome) -> VideoResult:
+def result_of(outcome: Outcome) -> VideoResult:
+    """The result of a scan, whether or not it came to an end."""
+    if outcome.result is not None:
+        return outcome.result
     error = outcome.error
     assert error is not None
     logger.debug("%s", outcome.path, exc_info=error)
@@ -135,14 +149,27 @@ def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None
 
 
 def stamp_of(
-    path: str | PathLike[str], settings: str, timeline: str | PathLike[str] = "", page: str | PathLike[str] = ""
+    path: str | PathLike[str],
+    settings: str,
+    timeline: str | PathLike[str] = "",
+    page: str | PathLike[str] = "",
+    *,
+    state: State | None = None,
 ) -> Stamp:
-    """What the row of a file depends on, as the file is now; take it before the scan."""
-    size: int | None = None
-    mtime_ns: int | None = None
+    """What the row of a file depends on, as the file is now; take it before the scan.
+
+    Args:
+        path: of the file.
+        settings: see ``settings_digest``.
+        timeline: where its timeline goes; empty where none is wanted.
+        page: where its page goes; empty likewise.
+        state: what the search has learnt of a file elsewhere.
+    """
+    size, mtime_ns = state or (None, None)
     try:
-        status = Path(path).stat()
-        size, mtime_ns = status.st_size, status.st_mtime_ns
+        if state is None:
+            status = Path(path).stat()
+            size, mtime_ns = status.st_size, status.st_mtime_ns
     except (OSError, ValueError):
         logger.debug("%s can't be asked", path, exc_info=True)
     return Stamp(size, mtime_ns, settings, fspath(timeline), fspath(page))

@@ -34,6 +34,11 @@ class Decoders:
             self._free.append(self._new())
             self._free[0].start()
 
+    @property
+    def some_free(self) -> bool:
+        """Whether ``take`` would give one."""
+        return bool(self._free) or len(self._used) < self._count
+
     def take(self) -> IsolatedDecoder | None:
         """One that is free, to be given back; None while all are in use."""
         if self._free:

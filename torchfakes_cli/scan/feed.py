@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike, fspath
 from threading import Condition, Thread
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import TooLongError
 from torchfakes_cli.records import Frame
+from torchfakes_cli.scan.remote import is_url, local_copy
 
 if TYPE_CHECKING:
     from torchfakes_cli.config import SamplingConfig
@@ -51,6 +53,7 @@ class Feed:
         max_frames: in one batch.
         max_pixels: of all frames alive at once; a single larger frame is still let through.
         max_length_s: a longer video ends at once, with a ``TooLongError``; None for no limit.
+        copy_bytes: that a video from a store may have, for it is copied first.
         news: notified of each batch and of the end; feeds share it so that one wait serves several.
 
     Attributes:
@@ -74,6 +77,7 @@ class Feed:
         max_frames: int,
         max_pixels: int,
         max_length_s: float | None,
+        copy_bytes: int,
         news: Condition,
     ) -> None:
         self.path = fspath(path)
@@ -89,6 +93,7 @@ class Feed:
         self._max_frames = max_frames
         self._max_pixels = max_pixels // _BATCHES_ALIVE
         self._max_length_s = max_length_s
+        self._copy_bytes = copy_bytes
         self._news = news
         self._waiting: deque[Batch] = deque()
         self._stopped = False
@@ -118,7 +123,12 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            with self.decoder.open(self.path, threads=self._threads) as reader:
+            here = (
+                local_copy(self.path, self._copy_bytes, lambda: self._stopped)
+                if is_url(self.path)
+                else nullcontext(self.path)
+            )
+            with here as path, self.decoder.open(path, threads=self._threads) as reader:
                 self._check_length(reader.info.duration_s)
                 frames = reader.frames(self._sampling)
                 with self._news:

@@ -3,7 +3,7 @@
 Each video is decoded in a process and a thread of its own (``Feed``). What they bring is looked at here, in one thread:
 frames of several videos in one call of the face detector, crops of several videos in one batch of the classifier.
 Frames live for one batch and crops until the network has seen them, so memory doesn't grow with a video's length; only
-the rows of its timeline do. Results come in the order of the videos, whichever is done first.
+the rows of its timeline do. Results come in the order of the videos, whichever is done first, unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ class Flow:
         threads: that may decode one video; None for one a core.
         progress: called after each batch of frames.
         stop: asked ten times a second or before each batch of frames; once it says True, the scans end.
+        arrived: asked as often, where videos are given while others are scanned: whether there is one to begin with.
+        in_order: outcomes come in the order of the videos; else as they are known.
     """
 
     def __init__(
@@ -102,6 +104,9 @@ class Flow:
         threads: int | None = None,
         progress: FolderProgress | None = None,
         stop: Callable[[], bool] | None = None,
+        *,
+        arrived: Callable[[], bool] | None = None,
+        in_order: bool = True,
     ) -> None:
         self._threads = threads
         self._config = config
@@ -110,18 +115,20 @@ class Flow:
         self._profile = profile
         self._progress = progress
         self._stop = stop or (lambda: False)
+        self._arrived = arrived or (lambda: False)
+        self._in_order = in_order
         self._news = Condition()
         self._scans: deque[_Scan] = deque()
         self._loaded: tuple[Networks, Scoring] | None = None
 
-    def run(self, paths: Iterable[str | PathLike[str]]) -> Generator[Outcome, None, None]:
+    def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[Outcome, None, None]:
         """Scans videos; close the generator to stop early.
 
         Args:
-            paths: of the files; the next one is asked for when a decoder is free.
+            paths: of the files; the next one is asked for when a decoder is free. None stands for none at the moment.
 
         Yields:
-            One outcome a path, in their order.
+            One outcome a path.
 
         Raises:
             TorchfakesError: the networks can't be loaded.
@@ -135,16 +142,22 @@ class Flow:
                 self._begin(upcoming)
                 if not self._scans:
                     return
-                if (outcome := self._scans[0].outcome) is not None:
-                    self._scans.popleft()
-                    yield outcome
+                if (done := self._done()) is not None:
+                    self._scans.remove(done)
+                    assert done.outcome is not None
+                    yield done.outcome
                     continue
                 self._step()
         finally:
             for scan in self._scans:
                 self._release(scan)
 
-    def _begin(self, upcoming: Iterator[str | PathLike[str]]) -> None:
+    def _done(self) -> _Scan | None:
+        """The scan whose outcome is to be told next; None where it isn't known yet."""
+        candidates = [self._scans[0]] if self._in_order else self._scans
+        return next((scan for scan in candidates if scan.outcome is not None), None)
+
+    def _begin(self, upcoming: Iterator[str | PathLike[str] | None]) -> None:
         """Gives the next videos to decoders that are free."""
         while len(self._scans) < WINDOW and (decoder := self._decoders.take()) is not None:
             path = next(upcoming, None)
@@ -159,6 +172,7 @@ class Flow:
                 max_frames=self._config.batch_frames,
                 max_pixels=self._config.batch_pixels,
                 max_length_s=self._config.max_length_s,
+                copy_bytes=self._config.copy_mb << 20,
                 news=self._news,
             )
             self._scans.append(_Scan(feed))
@@ -195,7 +209,11 @@ class Flow:
                 or (scan.feed.ended and not scan.decoded)
                 or (scan.feed.opened and not self._loaded)
                 for scan in self._scans
-            ) and not (any(scan.unscored for scan in self._scans if scan.decoded) or self._stop()):
+            ) and not (
+                any(scan.unscored for scan in self._scans if scan.decoded)
+                or (self._decoders.some_free and self._arrived())
+                or self._stop()
+            ):
                 self._news.wait(LOOK_UP_S)
 
     def _load_networks(self) -> None:

@@ -33,6 +33,11 @@ Progress = Callable[[int, int | None], None]
 MOST_JOBS = 8
 
 
+def jobs_for(config: ScanConfig, cores: int) -> int:
+    """How many videos are decoded at once where there are so many cores."""
+    return config.jobs or max(2, min(MOST_JOBS, cores // 2))
+
+
 def scan_video(
     path: str | PathLike[str],
     config: ScanConfig | None = None,
@@ -82,9 +87,11 @@ class Scanner:
         config: None for the defaults.
         model: path of a checkpoint; None for the detector that ships.
         detector: one that is loaded already, instead of ``model``.
+        cores: that it may count on, where others work beside it; None for all that this process may use.
 
     Attributes:
         config: as given.
+        jobs: videos that it decodes at once.
         profile: where the time went until now.
 
     Raises:
@@ -97,13 +104,15 @@ class Scanner:
         *,
         model: str | PathLike[str] | None = None,
         detector: Detector | None = None,
+        cores: int | None = None,
     ) -> None:
         self.config = config or ScanConfig()
         self._model = model
         self._given = detector
         self.profile = Profile()
-        self._jobs = self.config.jobs or max(2, min(MOST_JOBS, usable_cores() // 2))
-        self._decoders = Decoders(self.config, self._jobs)
+        self._cores = cores or usable_cores()
+        self.jobs = jobs_for(self.config, self._cores)
+        self._decoders = Decoders(self.config, self.jobs)
         self._decoders.start()
 
     def __enter__(self) -> Scanner:
@@ -172,7 +181,34 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        return self._flow(max(1, usable_cores() // self._jobs), progress).run(paths)
+        return self._flow(self._threads, progress).run(paths)
+
+    def scan_arriving(
+        self, paths: Iterable[str | PathLike[str] | None], arrived: Callable[[], bool]
+    ) -> Generator[Outcome, None, None]:
+        """Scans videos that are given while others are scanned; close the generator to stop early.
+
+        Args:
+            paths: of the files; None where there is none at the moment.
+            arrived: asked now and then, whether there is one again.
+
+        Yields:
+            One outcome a path, as soon as it is known.
+
+        Raises:
+            ModelError: the detector can't be loaded.
+            UsageError: there is no such device, or the thresholds contradict each other.
+        """
+        flow = Flow(
+            self.config,
+            self._decoders,
+            lambda: self._networks,
+            self.profile,
+            self._threads,
+            arrived=arrived,
+            in_order=False,
+        )
+        return flow.run(paths)
 
     @contextmanager
     def spare_decoder(self) -> Iterator[IsolatedDecoder | None]:
@@ -183,6 +219,11 @@ class Scanner:
         finally:
             if decoder is not None:
                 self._decoders.give_back(decoder)
+
+    @property
+    def _threads(self) -> int:
+        """That decode one of several videos."""
+        return max(1, self._cores // self.jobs)
 
     def _flow(
         self, threads: int | None, progress: FolderProgress | None, stop: Callable[[], bool] | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from os import PathLike, fspath
 from pathlib import Path
 
+from torchfakes_cli.errors import UnreadableFileError
+from torchfakes_cli.scan import remote
 from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 
@@ -20,11 +22,13 @@ class Finds:
         videos: paths as given, or below a folder as given; each once, in order.
         skipped: other files met in folders; those in folders that were passed over are not known.
         unreadable: folders that couldn't be listed, each with the reason.
+        states: size and time of change of what was found in stores elsewhere.
     """
 
     videos: tuple[str, ...]
     skipped: int
     unreadable: tuple[tuple[str, str], ...]
+    states: dict[str, remote.State] = field(default_factory=dict)
 
 
 def find_videos(
@@ -43,6 +47,8 @@ def find_videos(
     for themselves (``.Trash``, ``.git``). Links to folders are followed, each folder once, but not upwards to a folder
     that holds the link: so loops end, and don't draw in what lies outside.
 
+    URLs of stores elsewhere are files and folders as well, see ``remote``; links there are not followed.
+
     Args:
         paths: files and folders.
         recursive: look into the folders in a folder, too.
@@ -50,11 +56,14 @@ def find_videos(
             is matched with the path below the folder that was given (``day1/*.mp4``; ``*`` matches slashes as well),
             any other with the name.
         exclude: globs likewise; what matches one is not taken, and a folder that does is not entered.
+
+    Raises:
+        UsageError: a URL needs a package that is missing.
     """
     search = _Search(recursive, include, exclude)
     for path in paths:
         search.take(fspath(path))
-    return Finds(tuple(search.videos), search.skipped, tuple(search.unreadable))
+    return Finds(tuple(search.videos), search.skipped, tuple(search.unreadable), search.states)
 
 
 class _Search:
@@ -65,9 +74,13 @@ class _Search:
         self.videos: dict[str, None] = {}
         self.skipped = 0
         self.unreadable: list[tuple[str, str]] = []
+        self.states: dict[str, remote.State] = {}
         self._visited: set[Path] = set()
 
     def take(self, given: str) -> None:
+        if remote.is_url(given):
+            self._take_url(given)
+            return
         if not _is_folder(Path(given)):
             self.videos[given] = None
             return
@@ -86,6 +99,39 @@ class _Search:
             else:
                 self.skipped += 1
 
+    def _take_url(self, given: str) -> None:
+        try:
+            folder = remote.is_folder(given)
+        except UnreadableFileError as error:
+            self.unreadable.append((given, error.cause))
+            return
+        if not folder:
+            self.videos[given] = None
+            self.states[given] = remote.state_of(given)
+            return
+        top = given.rstrip("/")
+        stack: list[tuple[Path, remote.Entry | None]] = [(Path(), None)]
+        while stack:
+            below, entry = stack.pop()
+            hidden = entry is not None and _is_for_programs(entry.name, is_folder=entry.is_folder)
+            excluded = hidden or (entry is not None and _matches(below, self._exclude))
+            url = f"{top}/{below.as_posix()}" if entry else given
+            if entry is None or entry.is_folder:
+                if not excluded and (entry is None or self._recursive):
+                    stack += [(below / each.name, each) for each in reversed(self._listed(url))]
+            elif self._included(below) and not excluded:
+                self.videos[url] = None
+                self.states[url] = entry.state
+            else:
+                self.skipped += 1
+
+    def _listed(self, url: str) -> list[remote.Entry]:
+        try:
+            return remote.entries(url)
+        except UnreadableFileError as error:
+            self.unreadable.append((url, error.cause))
+            return []
+
     def _included(self, below: Path) -> bool:
         suffix = below.suffix.lower()
         if suffix in PICTURE_SUFFIXES:
@@ -103,7 +149,7 @@ class _Search:
             self.unreadable.append((str(folder), error.strerror or str(error)))
             return []
         upwards = {real, *real.parents}
-        left_out = {entry for entry in entries if _is_for_programs(entry)}
+        left_out = {entry for entry in entries if _is_for_programs(entry.name, is_folder=_is_folder(entry))}
         self.skipped += sum(not _is_folder(entry) for entry in left_out)
         return [entry for entry in entries if entry not in left_out and not _leads_to(entry, upwards)]
 
@@ -112,8 +158,8 @@ def _matches(below: Path, globs: Iterable[str]) -> bool:
     return any(fnmatch(below.as_posix() if "/" in glob else below.name, glob) for glob in globs)
 
 
-def _is_for_programs(entry: Path) -> bool:
-    return entry.name.startswith("._") or (entry.name.startswith(".") and _is_folder(entry))
+def _is_for_programs(name: str, *, is_folder: bool) -> bool:
+    return name.startswith("._") or (name.startswith(".") and is_folder)
 
 
 def _leads_to(entry: Path, folders: set[Path]) -> bool:

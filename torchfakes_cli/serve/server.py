@@ -13,13 +13,15 @@ from fastapi import FastAPI
 
 from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.scan.spool import Spool
 from torchfakes_cli.serve.app import create_app
 from torchfakes_cli.serve.envelope import Envelope
 from torchfakes_cli.serve.service import Service
-from torchfakes_cli.serve.spool import Spool
 
 #: Seconds that requests under way have to end once the server is told to.
 _GRACE_S = 5
+
+_SPOOL = "torchfakes-serve-"
 
 
 def run_service(
@@ -46,7 +48,7 @@ def run_service(
         UsageError: the configuration doesn't fit the detector or this machine.
         TorchfakesError: the address can't be listened on, or there is no room for clips.
     """
-    with _listener(config) as listener, Spool() as spool:
+    with _listener(config) as listener, Spool(_SPOOL) as spool:
         service = Service(config, scan_config or ScanConfig(), spool.folder, model)
         app = create_app(service, token=token, local_only=local_only and token is None)
         server = _Server(Envelope(app, service.metrics), service)

@@ -137,7 +137,7 @@ class BatchProgress:
 
     @contextmanager
     def waiting(self, path: str) -> Iterator[None]:
-        """Shows the bar while the result of a file is waited for, the next one in order."""
+        """Shows the bar while the result of a file is waited for, the next one in order, or of any at a place."""
         self._bar.update(self._task, description=_shortened(safe(path), self._room))
         self._show()
         with self._bar:

@@ -1,4 +1,4 @@
-"""A private folder for clips on their way through the scanner. Nothing of it outlives its server for long."""
+"""A private folder for clips on their way through the scanner. Nothing of it outlives its process for long."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PREFIX = "torchfakes-serve-"
 _LOCK = "lock"
 
 
 class Spool:
-    """A folder that only its owner can enter; a context manager that removes it, and what a killed server left.
+    """A folder that only its owner can enter; a context manager that removes it, and what killed processes left.
 
-    A living server holds a lock in its folder, which goes away with its process, however that ends.
+    A living process holds a lock in its folder, which goes away with it, however it ends.
+
+    Args:
+        prefix: of the folder's name; by it those of the same use are found.
 
     Attributes:
         folder: for the clips.
@@ -35,10 +37,10 @@ class Spool:
         OutputError: there is no place for temporary files.
     """
 
-    def __init__(self) -> None:
-        remove_abandoned()
+    def __init__(self, prefix: str) -> None:
+        remove_abandoned(prefix)
         try:
-            self.folder, self._lock = _locked_folder()
+            self.folder, self._lock = _locked_folder(prefix)
         except OSError as error:
             raise OutputError(
                 f"no folder for clips can be made: {error.strerror or error}",
@@ -56,13 +58,13 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _locked_folder() -> tuple[Path, FileIO]:
+def _locked_folder(prefix: str) -> tuple[Path, FileIO]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
         lock = FileIO(folder / _LOCK, "w")
-        if try_lock(lock):
+        if try_lock(lock) and folder.exists():
             return folder, lock
-        lock.close()  # another server has just taken it for an abandoned one
+        lock.close()  # another process has just taken it for an abandoned one
 
 
 def _empty(folder: Path) -> None:
@@ -72,9 +74,9 @@ def _empty(folder: Path) -> None:
             clip.unlink(missing_ok=True)
 
 
-def remove_abandoned() -> None:
-    """Removes the folders of servers of this user that live no more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+def remove_abandoned(prefix: str) -> None:
+    """Removes the folders of this prefix whose processes, of this user, live no more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
@@ -83,6 +85,8 @@ def remove_abandoned() -> None:
                 abandoned = try_lock(lock)
                 if abandoned:
                     _empty(folder)
+                    if os.name != "nt":  # which removes no file that is open
+                        shutil.rmtree(folder, ignore_errors=True)
             if abandoned:
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:

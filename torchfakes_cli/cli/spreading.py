@@ -1,0 +1,158 @@
+"""Options that say where a batch is scanned, and what doesn't go together with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchfakes_cli.cli.options import JUDGING_PANEL, LIMITS_PANEL, refuse_urls
+from torchfakes_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torchfakes_cli.config import ScanConfig
+    from torchfakes_cli.scan.spread.executor import Executor
+
+_MACHINES = "Many devices and machines"
+
+DevicesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=JUDGING_PANEL,
+        help="auto, cpu, cuda or cuda:N; for several videos also several, a process each: cuda:0,cuda:1, or all for "
+        "every CUDA device.",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        rich_help_panel=_MACHINES,
+        help="Scan on this Ray cluster, whose machines see the videos under the same paths: its address, auto for the "
+        "one of this machine, or local for a new one.",
+        show_default=False,
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        rich_help_panel=_MACHINES,
+        help="Start so many workers on the Ray cluster.",
+        show_default="one a GPU or, without GPUs, one for four cores",
+    ),
+]
+CopyLimitOption = Annotated[
+    int,
+    typer.Option(
+        metavar="MIB",
+        rich_help_panel=LIMITS_PANEL,
+        help="Give a video of s3:// or another store up when it is larger: each is copied here while it is scanned.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Spreading:
+    """Where the user wants a batch to be scanned.
+
+    Attributes:
+        device: as it was given.
+        ray: address of a cluster; None for this machine.
+        workers: on the cluster; None for as many as fit.
+    """
+
+    device: str
+    ray: str | None
+    workers: int | None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether more than this process is to scan."""
+        from torchfakes_cli.scan.spread.devices import are_several
+
+        return self.ray is not None or are_several(self.device)
+
+    @property
+    def device_here(self) -> str:
+        """What this process computes on, where it has to."""
+        from torchfakes_cli.scan.spread.devices import are_several, named_devices
+
+        return named_devices(self.device)[0] if are_several(self.device) and self.ray is None else self.device
+
+    def check(self, *, single: bool, report: bool, profile: bool) -> None:
+        """Finds out whether the rest of what was asked for goes together with it.
+
+        Raises:
+            UsageError: it doesn't.
+        """
+        if self.workers is not None and self.ray is None:
+            raise UsageError("--workers are those of a Ray cluster", advice="Give its address with --ray.")
+        if not self.wanted:
+            return
+        option = "--ray" if self.ray is not None else "several devices"
+        if single:
+            raise UsageError(
+                f"{option} would scan one video", advice="Give a folder or several videos, or leave it out."
+            )
+        if profile:
+            raise UsageError(f"--profile tells of one process, and {option} takes several")
+        if report and self.ray is not None:
+            raise UsageError(
+                "--report is not written on a Ray cluster",
+                advice="Scan without it; then report on the videos that matter.",
+            )
+
+    def executor(self, config: ScanConfig, model: str | None) -> Executor | None:
+        """Scans the batch; None for this process.
+
+        Raises:
+            UsageError: a device or package is missing, or the cluster can't be used.
+            ModelError: there is no such detector.
+        """
+        from torchfakes_cli.scan.spread import on_devices, on_ray
+
+        if self.ray is not None:
+            return on_ray(self.ray, config, model=model, workers=self.workers)
+        return on_devices(config, devices=self.device, model=model) if self.wanted else None
+
+
+def are_urls(paths: list[str], *, local_outputs: dict[str, str | None]) -> bool:
+    """Whether some of the paths are URLs of stores that are opened.
+
+    Args:
+        paths: as given.
+        local_outputs: values of the options that want the files themselves, by name.
+
+    Raises:
+        UsageError: one is a URL that isn't opened, or there are URLs and such options.
+    """
+    from torchfakes_cli.scan.remote import is_url
+
+    urls = {path for path in paths if is_url(path)}
+    refuse_urls([path for path in paths if path not in urls])
+    given = [name for name, value in local_outputs.items() if value]
+    if urls and given:
+        raise UsageError(
+            f"{given[0]} is for files of this machine, not for URLs",
+            advice="Results of URLs go to the table of -o (its timelines too, as .sqlite) or to --json.",
+        )
+    return bool(urls)
+
+
+def is_single(paths: list[str]) -> bool:
+    """Whether the paths are one video rather than a folder or several.
+
+    Raises:
+        UnreadableFileError: a store can't be asked.
+    """
+    from torchfakes_cli.scan.remote import is_folder, is_url
+
+    if len(paths) != 1:
+        return False
+    return not (is_folder(paths[0]) if is_url(paths[0]) else Path(paths[0]).is_dir())

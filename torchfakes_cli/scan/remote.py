@@ -1,0 +1,213 @@
+"""Videos in stores elsewhere, by fsspec URL (``s3://bucket/folder``): listed there, and copied here to be looked at.
+
+A store is asked only where the user names it by a URL. Each video is copied into a private folder while it is scanned:
+a decoder jumps about in a file, and it works in a process that is kept from the network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from os import PathLike, fspath
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from torchfakes_cli.errors import OutputError, StoppedError, TorchfakesError, UnreadableFileError, UsageError
+from torchfakes_cli.scan.spool import Spool
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+#: What fsspec reads, too, but what is no store: the web, which is left to a browser, and what wraps other URLs.
+_WEB = ("http", "https", "ftp", "data", "jupyter", "jlab", "git", "github", "gist", "dask", "pyscript")
+_WRAPPERS = ("zip", "tar", "libarchive", "reference", "generic", "dir", "async_wrapper", "asyncwrapper")
+_CACHES = ("cached", "blockcache", "filecache", "simplecache")
+_SPOOL = "torchfakes-copy-"
+_CHUNK_BYTES = 8 << 20
+#: Where stores keep the time of the last change.
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+#: Size in bytes and time of change in ns; None where the store doesn't tell.
+State = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something in a folder of a store.
+
+    Attributes:
+        name: its last part.
+        is_folder: whether it holds others.
+        state: of a file.
+    """
+
+    name: str
+    is_folder: bool
+    state: State
+
+
+def is_url(path: str | PathLike[str]) -> bool:
+    """Whether a path is the URL of something in a store, and of no file of this machine."""
+    match = _SCHEME.match(fspath(path))
+    return match is not None and match[1] in _stores() and not Path(path).exists()
+
+
+def is_folder(url: str) -> bool:
+    """Whether others are below a URL.
+
+    Raises:
+        UsageError: a package is missing.
+        UnreadableFileError: the store can't be asked.
+    """
+    store, place = _opened(url)
+    with _told(url):
+        return bool(store.isdir(place))
+
+
+def entries(url: str) -> list[Entry]:
+    """What lies in a folder, by name; links are left out, for they could go in circles.
+
+    Raises:
+        UsageError: a package is missing.
+        UnreadableFileError: it can't be listed.
+    """
+    store, place = _opened(url)
+    with _told(url):
+        found = store.ls(place, detail=True)
+    return sorted(
+        (
+            Entry(PurePosixPath(each["name"]).name, each["type"] == "directory", _state(each))
+            for each in found
+            # Some stores list a folder in itself, as the empty object that stands for it.
+            if each["name"].strip("/") != place.strip("/") and not each.get("islink")
+        ),
+        key=lambda entry: entry.name,
+    )
+
+
+def state_of(url: str) -> State:
+    """Size and time of change of a file, as far as they are told."""
+    try:
+        store, place = _opened(url)
+        with _told(url):
+            return _state(store.info(place))
+    except TorchfakesError:
+        return None, None
+
+
+@contextmanager
+def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[str]:
+    """A copy of a file for as long as the block runs; errors in the block speak of the URL.
+
+    Args:
+        url: of the file.
+        most_bytes: that it may have.
+        stopped: asked between two parts; once it says True, the copy is given up.
+
+    Yields:
+        Its path.
+
+    Raises:
+        UnreadableFileError: it isn't there, can't be read or is too large.
+        OutputError: there is no room for it.
+        StoppedError: ``stopped`` said so.
+    """
+    with Spool(_SPOOL) as spool:
+        # The name counts for nothing but its ending, and a store may hold names that no file can have.
+        ending = PurePosixPath(url).suffix
+        target = spool.folder / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
+        _copy(url, target, most_bytes, stopped)
+        try:
+            yield str(target)
+        except TorchfakesError as error:
+            if error.path == str(target):
+                error.path = url
+            raise
+
+
+def _copy(url: str, target: Path, most_bytes: int, stopped: Callable[[], bool]) -> None:
+    store, place = _opened(url)
+    room = most_bytes
+    with _told(url), store.open(place, "rb", block_size=_CHUNK_BYTES) as source, target.open("wb") as file:
+        while part := source.read(_CHUNK_BYTES):
+            if stopped():
+                raise StoppedError("the copy was stopped", path=url)
+            room -= len(part)
+            if room < 0:
+                raise UnreadableFileError(
+                    f"it is larger than {most_bytes >> 20} MiB, to which copies are limited",
+                    path=url,
+                    advice="Raise --copy-limit.",
+                )
+            try:
+                file.write(part)
+            except OSError as error:
+                raise OutputError(
+                    f"it can't be copied to this machine: {error.strerror or error}",
+                    path=url,
+                    advice="Set TMPDIR to a folder with room.",
+                ) from error
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Turns whatever a store raises, which has a library's own errors, into one of ours."""
+    try:
+        yield
+    except TorchfakesError:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableFileError("there is no such file", path=url) from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableFileError(
+            f"its store can't be read: {reason}", path=url, advice="Check the address and the access to it."
+        ) from error
+
+
+def _opened(url: str) -> tuple[AbstractFileSystem, str]:
+    """The store that a URL names, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        # What a store has listed is asked once, and would be kept for a million files.
+        store, place = url_to_fs(url, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        scheme = url.partition("://")[0]
+        raise UsageError(
+            f"{scheme}:// can't be read: {' '.join(str(error).split())}",
+            path=url,
+            advice="For s3:// and gs://: pip install 'torchfakes[remote]'.",
+        ) from error
+    return store, str(place)
+
+
+def _state(facts: dict[str, object]) -> State:
+    size = facts.get("size")
+    time = next((facts[name] for name in _TIMES if facts.get(name) is not None), None)
+    return size if isinstance(size, int) else None, _nanoseconds(time)
+
+
+def _nanoseconds(time: object) -> int | None:
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError:
+            return None
+    if isinstance(time, datetime):
+        time = time.timestamp()
+    return round(time * 1e9) if isinstance(time, int | float) else None
+
+
+@cache
+def _stores() -> frozenset[str]:
+    try:
+        from fsspec import available_protocols
+    except ModuleNotFoundError:
+        return frozenset()
+    return frozenset(available_protocols()).difference(_WEB, _WRAPPERS, _CACHES)
