@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.pipeline import Progress, Scanner, scan_video
     from torchfakes_cli.scan.places import PAGE_ENDING, explanation_place, mirrored_places, timeline_places
     from torchfakes_cli.scan.search import Finds, find_videos
+    from torchfakes_cli.scan.spread import on_devices, on_ray
     from torchfakes_cli.scan.verdict import Policy
 
 _HOME = {
@@ -34,6 +35,8 @@ _HOME = {
     "find_videos": "search",
     "gather_evidence": "evidence",
     "mirrored_places": "places",
+    "on_devices": "spread",
+    "on_ray": "spread",
     "scan_files": "batch",
     "scan_folder": "batch",
     "scan_video": "pipeline",
@@ -60,6 +63,8 @@ __all__ = [
     "find_videos",
     "gather_evidence",
     "mirrored_places",
+    "on_devices",
+    "on_ray",
     "scan_files",
     "scan_folder",
     "scan_video",

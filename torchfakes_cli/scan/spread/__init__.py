@@ -19,6 +19,8 @@ def on_devices(
 ) -> Executor:
     """Scans in processes of this machine, one a device.
 
+    They import the program that starts them: a script keeps what it does below ``if __name__ == "__main__":``.
+
     Args:
         config: None for the defaults; its device doesn't count, and its jobs are those of each process.
         devices: such as ``cuda:0,cuda:1`` or ``cpu,cpu``; ``all`` for every CUDA device.

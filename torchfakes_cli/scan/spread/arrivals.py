@@ -6,14 +6,44 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from os import PathLike
 from threading import Condition, Thread
 
-from torchfakes_cli.errors import WorkerLostError
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import TorchfakesError, WorkerLostError
 from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.batch import result_of
 from torchfakes_cli.scan.pipeline import Scanner
 
 logger = logging.getLogger(__name__)
+
+
+def get_ready(config: ScanConfig, model: str | PathLike[str] | None, cores: int) -> Arrivals | TorchfakesError:
+    """Makes a worker of this process.
+
+    Args:
+        config: of the scans.
+        model: path or name of a checkpoint; None for the one that ships.
+        cores: that it may count on, and as many threads as it has.
+
+    Returns:
+        What takes videos, with its networks loaded; or why there is none, to be told elsewhere.
+    """
+    try:
+        import cv2
+        import torch
+
+        torch.set_num_threads(cores)
+        cv2.setNumThreads(cores)
+        scanner = Scanner(config, model=model, cores=cores)
+        scanner.load()
+    except TorchfakesError as error:
+        return error
+    except Exception as error:
+        logger.debug("no scanner", exc_info=True)
+        reason = " ".join(str(error).split()) or "no message"
+        return TorchfakesError(f"a worker can't compute on {config.device}: {type(error).__name__}: {reason}")
+    return Arrivals(scanner)
 
 
 class Arrivals:

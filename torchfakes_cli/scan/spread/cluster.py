@@ -19,8 +19,9 @@ from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.scan.remote import is_url
+from torchfakes_cli.scan.spread.arrivals import Arrivals, get_ready
 from torchfakes_cli.scan.spread.fleet import Done, Lost, News, Ready, Unfit
-from torchfakes_cli.scan.spread.processes import room_for, set_up
+from torchfakes_cli.scan.spread.processes import room_for, set_up_log
 from torchfakes_cli.scan.spread.shares import Node, divide
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import ray
 
     from torchfakes_cli.records import VideoResult
-    from torchfakes_cli.scan.spread.arrivals import Arrivals
 
 #: Starts a cluster of this machine, for the length of the scan.
 LOCAL = "local"
@@ -53,7 +53,7 @@ class RayWorker:
         self._cores = cores
         self._arrivals: Arrivals | None = None
 
-    def get_ready(self) -> TorchfakesError | None:
+    def load(self) -> TorchfakesError | None:
         """Loads the networks; what is wrong with them is returned, as Ray would wrap it if it were raised."""
         if self._version != __version__:
             return UsageError(
@@ -61,25 +61,20 @@ class RayWorker:
                 advice="Install one version everywhere.",
             )
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; torch isn't imported yet
-        set_up(self._cores)
-        from torchfakes_cli.scan.pipeline import Scanner
-        from torchfakes_cli.scan.spread.arrivals import Arrivals
-
+        set_up_log()
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder, "detector.safetensors")
             model.write_bytes(self._checkpoint)
             self._checkpoint = b""
-            try:
-                scanner = Scanner(self._config, model=model, cores=self._cores)
-                scanner.load()
-            except TorchfakesError as error:
-                return error
-        self._arrivals = Arrivals(scanner)
+            arrivals = get_ready(self._config, model, self._cores)
+        if isinstance(arrivals, TorchfakesError):
+            return arrivals
+        self._arrivals = arrivals
         return None
 
     def scan(self, path: bytes) -> VideoResult:
         """Scans a file of its machine; several threads call it at once."""
-        assert self._arrivals is not None, "get_ready was called"
+        assert self._arrivals is not None, "load was called"
         return self._arrivals.submit(os.fsdecode(path)).result()
 
 
@@ -133,7 +128,7 @@ class RayCluster:
         """See ``Fleet``."""
         actor = self._actor.remote(__version__, self._config, self._checkpoint, self._cores)
         self._workers[worker] = actor
-        self._awaited[actor.get_ready.remote()] = worker, None
+        self._awaited[actor.load.remote()] = worker, None
 
     def give(self, worker: int, task: int, path: str) -> None:
         """See ``Fleet``."""

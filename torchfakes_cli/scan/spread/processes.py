@@ -20,6 +20,7 @@ from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.pipeline import jobs_for
+from torchfakes_cli.scan.spread.arrivals import get_ready
 from torchfakes_cli.scan.spread.fleet import Done, Lost, News, Ready, Unfit
 from torchfakes_cli.video import usable_cores
 
@@ -136,10 +137,7 @@ def serve(connection: Connection[News, tuple[int, str]], duty: Duty) -> None:
     """Scans what comes through a connection, until that is closed; the life of a worker."""
     # An interrupt at the terminal reaches every process; the parent answers it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_up(duty.cores, debug=duty.debug)
-    from torchfakes_cli.scan.pipeline import Scanner
-    from torchfakes_cli.scan.spread.arrivals import Arrivals
-
+    set_up_log(debug=duty.debug)
     sending = threading.Lock()
 
     def tell(task: int, future: Future[VideoResult]) -> None:
@@ -150,13 +148,10 @@ def serve(connection: Connection[News, tuple[int, str]], duty: Duty) -> None:
         with suppress(OSError), sending:
             connection.send(Done(duty.number, task, future.result()))
 
-    try:
-        scanner = Scanner(duty.config, model=duty.model, cores=duty.cores)
-        scanner.load()
-    except TorchfakesError as error:
-        connection.send(Unfit(duty.number, error))
+    arrivals = get_ready(duty.config, duty.model, duty.cores)
+    if isinstance(arrivals, TorchfakesError):
+        connection.send(Unfit(duty.number, arrivals))
         os._exit(1)
-    arrivals = Arrivals(scanner)
     with sending:
         connection.send(Ready(duty.number))
     with suppress(EOFError, OSError):
@@ -166,13 +161,8 @@ def serve(connection: Connection[News, tuple[int, str]], duty: Duty) -> None:
     os._exit(0)  # nobody is left to wait for a result
 
 
-def set_up(cores: int, *, debug: bool = False) -> None:
-    """Gets a worker's process ready: as many threads as it may count on, and a quiet log."""
-    import cv2
-    import torch
-
-    torch.set_num_threads(cores)
-    cv2.setNumThreads(cores)
+def set_up_log(*, debug: bool = False) -> None:
+    """A worker's log, as quiet as the command's."""
     logging.captureWarnings(not debug)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     if debug:
