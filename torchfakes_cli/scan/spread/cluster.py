@@ -6,12 +6,10 @@ import importlib
 import logging
 import os
 import signal
-import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli import __version__
@@ -19,6 +17,7 @@ from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.scan.remote import is_url
+from torchfakes_cli.scan.spool import Spool
 from torchfakes_cli.scan.spread.arrivals import Arrivals, get_ready
 from torchfakes_cli.scan.spread.fleet import Done, Lost, News, Ready, Unfit
 from torchfakes_cli.scan.spread.processes import room_for, set_up_log
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Starts a cluster of this machine, for the length of the scan.
 LOCAL = "local"
+
+_SPOOL = "torchfakes-model-"
 
 
 class RayWorker:
@@ -62,8 +63,8 @@ class RayWorker:
             )
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; torch isn't imported yet
         set_up_log()
-        with tempfile.TemporaryDirectory() as folder:
-            model = Path(folder, "detector.safetensors")
+        with Spool(_SPOOL) as spool:
+            model = spool.folder / "detector.safetensors"
             model.write_bytes(self._checkpoint)
             self._checkpoint = b""
             arrivals = get_ready(self._config, model, self._cores)
