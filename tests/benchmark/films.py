@@ -43,10 +43,15 @@ def pictures(size: tuple[int, int], faces: int, count: int) -> Iterator[Pixels]:
 
 
 def write_film(
-    path: Path, seconds: int, size: tuple[int, int] = (1920, 1080), faces: int = 1, key_each: int = 250
+    path: Path,
+    seconds: int,
+    size: tuple[int, int] = (1920, 1080),
+    faces: int = 1,
+    key_each: int = 250,
+    crf: int = 26,
 ) -> Path:
     """An H.264 film at 30 frames a second with three B-frames and a key frame each 250, as encoders make by default."""
-    options = {"preset": "veryfast", "crf": "26", "bf": "3", "g": str(key_each)}
+    options = {"preset": "veryfast", "crf": str(crf), "bf": "3", "g": str(key_each)}
     loop = path.with_suffix(".loop.mp4")
     write_clip(loop, pictures(size, faces, min(seconds, LOOP_S) * FPS), fps=Fraction(FPS), options=options)
     if seconds <= LOOP_S:
