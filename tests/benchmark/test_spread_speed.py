@@ -8,12 +8,11 @@ pytest -m benchmark -s tests/benchmark/test_spread_speed.py
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
-import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,12 @@ import pytest
 from tests.benchmark.films import write_film
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.records import Status
-from torchfakes_cli.scan import Scanner, scan_files
+from torchfakes_cli.scan import Scanner, on_devices, on_ray, scan_files
+from torchfakes_cli.scan.spread.dispatch import Dispatch
 
 pytestmark = pytest.mark.benchmark
 
-#: Scanned in two runs; what the larger one takes longer is free of how long workers take to start.
-FEW, MANY = 4, 20
+CLIPS = 10
 #: Gives 1080p about 5 Mbit/s, as cameras and sites do.
 CRF = 19
 
@@ -37,48 +36,43 @@ with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="r
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("clips")
     first = write_film(folder / "00.mp4", 10, (1280, 720), crf=CRF)
-    return [str(first), *(shutil.copy(first, folder / f"{number:02}.mp4") for number in range(1, MANY))]
+    return [str(first), *(shutil.copy(first, folder / f"{number:02}.mp4") for number in range(1, CLIPS))]
 
 
-def a_minute(clips: list[str], *options: str, cores: set[int] | None = None) -> float:
-    """Videos a minute, once all workers are at work."""
-
-    def bind() -> None:
-        if cores:
-            os.sched_setaffinity(0, cores)
-
-    taken = []
-    for count in (FEW, MANY):
-        command = [sys.executable, "-m", "torchfakes_cli", "scan", *clips[:count], "--json", *options]
+def a_minute(clips: list[str], executor: Dispatch, workers: int) -> float:
+    """Videos a minute, with workers that are all at work."""
+    with closing(executor):
+        while len(list(executor.scan(clips[: 2 * workers]))) and executor.ready < workers:
+            pass
         started = time.monotonic()
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=bind, check=True)
-        taken.append(time.monotonic() - started)
-        assert [json.loads(line)["status"] for line in ended.stdout.splitlines()] == ["ok"] * count
-    return 60 * (MANY - FEW) / (taken[1] - taken[0])
+        results = list(executor.scan(clips))
+        taken = time.monotonic() - started
+    assert [result.status for result in results] == [Status.OK] * CLIPS
+    return 60 * CLIPS / taken
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processes that are bound to a core")
 def test_processes_of_one_core_each(clips: list[str]) -> None:
     cores = sorted(os.sched_getaffinity(0))
-    one = a_minute(clips, "--device", "cpu", cores={cores[0]})
-    print(f"\nclips of 10 s, 720p: 1 process on 1 core {one:.1f} a minute")
-    count = 2
-    while count <= len(cores):
-        rate = a_minute(clips, "--device", ",".join(["cpu"] * count), cores=set(cores[:count]))
-        print(f"  {count} processes on {count} cores {rate:.1f} a minute, {rate / one:.2f} times")
-        count *= 2
+    rates: dict[int, float] = {}
+    try:
+        while (count := 2 ** len(rates)) <= len(cores):
+            os.sched_setaffinity(0, cores[:count])
+            rates[count] = a_minute(clips, on_devices(devices=",".join(["cpu"] * count)), count)
+            print(f"\n10 s, 720p: {count} x 1 core {rates[count]:.1f} a minute, {rates[count] / rates[1]:.2f} times")
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
-def test_all_cores_as_one_worker_or_two(clips: list[str]) -> None:
-    here = a_minute(clips, "--device", "cpu")
-    two = a_minute(clips, "--device", "cpu,cpu")
-    print(f"\nclips of 10 s, 720p, all cores: 1 process {here:.1f} a minute, 2 {two:.1f}, {two / here:.2f} times")
+def test_all_cores_as_one_process_or_two(clips: list[str]) -> None:
+    one, two = (a_minute(clips, on_devices(devices=",".join(["cpu"] * count)), count) for count in (1, 2))
+    print(f"\n10 s, 720p, all cores: 1 process {one:.1f} a minute, 2 {two:.1f}, {two / one:.2f} times")
 
 
 @with_ray
 def test_ray_workers(clips: list[str]) -> None:
-    one, two = (a_minute(clips, "--ray", "local", "--workers", str(workers)) for workers in (1, 2))
-    print(f"\nclips of 10 s, 720p, all cores: 1 Ray worker {one:.1f} a minute, 2 {two:.1f}, {two / one:.2f} times")
+    one, two = (a_minute(clips, on_ray("local", workers=count), count) for count in (1, 2))
+    print(f"\n10 s, 720p, all cores: 1 Ray worker {one:.1f} a minute, 2 {two:.1f}, {two / one:.2f} times")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the processor time of other processes")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.config import ScanConfig
 
 if TYPE_CHECKING:
-    from torchfakes_cli.scan.spread.executor import Executor
+    from torchfakes_cli.scan.spread.dispatch import Dispatch
 
 
 def on_devices(
     config: ScanConfig | None = None, *, devices: str = "all", model: str | PathLike[str] | None = None
-) -> Executor:
+) -> Dispatch:
     """Scans in processes of this machine, one a device.
 
     They import the program that starts them: a script keeps what it does below ``if __name__ == "__main__":``.
@@ -47,7 +47,7 @@ def on_ray(
     *,
     model: str | PathLike[str] | None = None,
     workers: int | None = None,
-) -> Executor:
+) -> Dispatch:
     """Scans on a Ray cluster, whose machines see the files under the same paths, or by URL.
 
     Args:

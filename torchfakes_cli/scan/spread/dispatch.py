@@ -56,6 +56,11 @@ class Dispatch:
         self._false_starts: Counter[int] = Counter()
         self._numbers = 0
 
+    @property
+    def ready(self) -> int:
+        """Workers that take videos at the moment."""
+        return len(self._ready)
+
     def load(self) -> None:
         """See ``Executor``: starts all workers, and waits for the first."""
         if not self._given:
