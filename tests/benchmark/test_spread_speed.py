@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +20,8 @@ import pytest
 
 from tests.benchmark.films import write_film
 from torchfakes_cli.config import ScanConfig
-from torchfakes_cli.records import Status
+from torchfakes_cli.records import Status, Verdict, VideoResult
+from torchfakes_cli.report import BatchTable, Stamp
 from torchfakes_cli.scan import Scanner, on_devices, on_ray, scan_files
 from torchfakes_cli.scan.spread.dispatch import Dispatch
 
@@ -52,27 +54,30 @@ def a_minute(clips: list[str], executor: Dispatch, workers: int) -> float:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processes that are bound to a core")
-def test_processes_of_one_core_each(clips: list[str]) -> None:
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_processes_of_one_core_each(clips: list[str], count: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
-    rates: dict[int, float] = {}
+    if count > len(cores):
+        pytest.skip(f"{len(cores)} cores")
+    os.sched_setaffinity(0, cores[:count])
     try:
-        while (count := 2 ** len(rates)) <= len(cores):
-            os.sched_setaffinity(0, cores[:count])
-            rates[count] = a_minute(clips, on_devices(devices=",".join(["cpu"] * count)), count)
-            print(f"\n10 s, 720p: {count} x 1 core {rates[count]:.1f} a minute, {rates[count] / rates[1]:.2f} times")
+        rate = a_minute(clips, on_devices(devices=",".join(["cpu"] * count)), count)
     finally:
         os.sched_setaffinity(0, cores)
+    print(f"\n10 s, 720p: {count} processes on {count} cores {rate:.1f} a minute")
 
 
-def test_all_cores_as_one_process_or_two(clips: list[str]) -> None:
-    one, two = (a_minute(clips, on_devices(devices=",".join(["cpu"] * count)), count) for count in (1, 2))
-    print(f"\n10 s, 720p, all cores: 1 process {one:.1f} a minute, 2 {two:.1f}, {two / one:.2f} times")
+@pytest.mark.parametrize("count", [1, 2])
+def test_all_cores_among_processes(clips: list[str], count: int) -> None:
+    rate = a_minute(clips, on_devices(devices=",".join(["cpu"] * count)), count)
+    print(f"\n10 s, 720p, all cores: {count} processes {rate:.1f} a minute")
 
 
 @with_ray
-def test_ray_workers(clips: list[str]) -> None:
-    one, two = (a_minute(clips, on_ray("local", workers=count), count) for count in (1, 2))
-    print(f"\n10 s, 720p, all cores: 1 Ray worker {one:.1f} a minute, 2 {two:.1f}, {two / one:.2f} times")
+@pytest.mark.parametrize("count", [1, 2])
+def test_all_cores_among_ray_workers(clips: list[str], count: int) -> None:
+    rate = a_minute(clips, on_ray("local", workers=count), count)
+    print(f"\n10 s, 720p, all cores: {count} Ray workers {rate:.1f} a minute")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the processor time of other processes")
@@ -104,3 +109,24 @@ def processor_times(clips: list[str]) -> tuple[float, float]:
         children = used(resource.RUSAGE_CHILDREN)
     assert all(result.status is Status.OK for result in results)
     return used(resource.RUSAGE_CHILDREN) - children, here
+
+
+def test_what_a_million_rows_would_take_of_the_one_who_writes(tmp_path: Path) -> None:
+    count = 5_000
+    stamps = {f"s3://bucket/day{each // 1000:03}/{each:08}.mp4": Stamp(each, each, "0" * 64) for each in range(count)}
+    started = time.monotonic()
+    with BatchTable(tmp_path / "results.csv", stamps) as table:
+        for path in stamps:
+            table.write(VideoResult(path, Status.OK, Verdict.REAL, 0.25, frames_sampled=60, model="torchfakes-1"))
+    written = time.monotonic()
+    with BatchTable(tmp_path / "results.csv", stamps) as table:
+        assert len(table.kept) == count
+    again = time.monotonic()
+    tracemalloc.start()
+    with BatchTable(tmp_path / "results.csv", stamps):
+        peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print(
+        f"\n{count} rows: {count / (written - started):.0f} a second; going on takes"
+        f" {(again - written) / count * 1e6:.0f} s and {peak / count / 1e3:.1f} GB for a million"
+    )
