@@ -29,6 +29,15 @@ def below(pid: int, mark: bytes = b"") -> set[int]:
     return {child for child in found - {pid} if mark in commands.get(child, b"")}
 
 
+def processor_s(pids: set[int]) -> float:
+    """Seconds of processor time that these and the children that they waited for have taken until now."""
+    ticks = 0
+    for pid in pids:
+        with suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
     """Until it is so, while a command runs."""
     deadline = time.monotonic() + seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -29,6 +30,7 @@ def get_ready(config: ScanConfig, model: str | PathLike[str] | None, cores: int)
     Returns:
         What takes videos, with its networks loaded; or why there is none, to be told elsewhere.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; nothing has imported torch yet
     try:
         import cv2
         import torch

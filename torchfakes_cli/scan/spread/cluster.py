@@ -61,7 +61,6 @@ class RayWorker:
                 f"this is torchfakes {self._version}, and {__version__} is installed on the Ray cluster",
                 advice="Install one version everywhere.",
             )
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; torch isn't imported yet
         set_up_log()
         with Spool(_SPOOL) as spool:
             model = spool.folder / "detector.safetensors"
