@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
+from os import fspath
 
 from torchfakes_cli.errors import WorkerLostError
 from torchfakes_cli.records import VideoResult
@@ -78,7 +79,7 @@ class Dispatch:
 
     def scan(self, paths: Iterable[str], progress: FolderProgress | None = None) -> Generator[VideoResult, None, None]:
         """See ``Executor``; ``progress`` isn't called."""
-        upcoming = deque(paths)
+        upcoming = deque(map(fspath, paths))  # a result bears its path as text
         again: deque[_Task] = deque()
         if not upcoming:
             return
