@@ -421,7 +421,7 @@ def _show(summary: TrainSummary, screen: Screen, told: set[str]) -> None:
 
     screen.result(training_table(summary))
     if summary.test:
-        screen.result(test_verdicts(summary))
+        screen.result(test_verdicts(summary.test_verdicts))
     for warning in summary.warnings:
         if warning not in told:
             screen.warning(warning)

@@ -55,6 +55,8 @@ class Header:
         calibrated_on: what the calibration was fitted on; empty means not at all.
         fake_above: from this probability on a video is called fake.
         real_below: below this probability it is called real.
+        network_alone: calibration and thresholds of the network without the texture beside it, by the names above, for
+            programs that have the network only; empty where there is no texture.
         training: how it was trained, as plain JSON.
         metrics: what was measured on groups it never saw, as plain JSON.
         licence: of the weights; empty where nobody said.
@@ -75,6 +77,7 @@ class Header:
     calibrated_on: str = ""
     fake_above: float = 0.5
     real_below: float = 0.5
+    network_alone: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = ""

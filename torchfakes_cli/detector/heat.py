@@ -5,6 +5,9 @@ https://arxiv.org/abs/1610.02391, on the last block. What follows that block is 
 layers without activation), so here the map is no approximation: its cells, with their signs, add up to the logit but
 for a constant. "Real" is the class whose score is the negative logit; its map holds the cells of the other sign.
 
+A texture beside the network (see ``detector.texture``) adds to the logit what its places add, and so it does to the
+map, in the share that it has in the logit.
+
 The cells are few, 3×3 for crops of 160 pixels, and what a cell says is gathered from a good part of the face. So a map
 shows each cell's share spread as widely as what it sees, rather than a sharpness that isn't there.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from os import PathLike
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +28,7 @@ from torchfakes_cli.detector.network import blank_network, load_weights
 from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.detector.scoring import choose_device
+from torchfakes_cli.detector.texture import USUAL, Texture, split_texture
 
 _LAYER = "block8"
 # Where the cells of the last block lie in the input, in pixels: the centre of the first one's receptive field, and the
@@ -46,33 +51,56 @@ class HeatMaps:
         network: with float32 weights, not fused; owned from now on.
         header: of its checkpoint.
         device: where to compute.
+        texture: of the checkpoint; None where it has none.
     """
 
-    def __init__(self, network: nn.Module, header: Header, device: torch.device) -> None:
+    def __init__(
+        self, network: nn.Module, header: Header, device: torch.device, texture: Texture | None = None
+    ) -> None:
         self._network = network.eval().requires_grad_(False).to(device)
         # Gradients are wanted from the last block on, and nothing before it needs to be remembered.
         self._network.get_submodule(_LAYER).requires_grad_(True)
         self._header = header
+        self._texture = texture
         self._device = device
 
-    def __call__(self, crop: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(
+        self, crop: NDArray[np.uint8], landmarks: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Computes what speaks for "fake" and what for "real".
 
         Args:
             crop: H×W×3 uint8 RGB, cut with the detector's margin and shape.
+            landmarks: 5×2, (x, y) in pixels of the crop; None takes them to lie where they usually do.
 
         Returns:
             Two maps over the whole crop, S×S float32 with the network's input size; each sums to 1, or is 0 everywhere
             where nothing speaks for its class.
         """
         cells = self.cells(crop)
-        return self._laid_out(np.maximum(cells, 0)), self._laid_out(np.maximum(-cells, 0))
+        if self._texture is None:
+            return _normed(self._laid_out(np.maximum(cells, 0))), _normed(self._laid_out(np.maximum(-cells, 0)))
+        cells = cells * np.float32(self._texture.network_weight)
+        places = USUAL * crop.shape[1::-1] if landmarks is None else landmarks
+        shares = self._texture.shares(crop, places)
+        side = self._header.input_size
+        reduced = cv2.resize(shares, (side, side), interpolation=cv2.INTER_AREA)
+        # Fewer places, the same sum.
+        reduced = reduced * np.float32(shares.size / reduced.size)
+        fake, real = (
+            _normed(self._laid_out(np.maximum(sign * cells, 0)) + np.maximum(sign * reduced, 0)) for sign in (1, -1)
+        )
+        return fake, real
 
     @property
     def even(self) -> NDArray[np.float32]:
-        """The map of a network that finds the same in every cell: how far each place is seen at all."""
+        """The map of a detector that finds the same everywhere: how far each place is seen at all."""
+        if self._texture is not None:
+            # Its places cover the crop, and the network's cells, which count little beside it, nearly do.
+            places = np.ones((self._header.input_size, self._header.input_size), np.float32)
+            return _normed(places)
         side = (self._header.input_size - _SMALLEST_INPUT) // _CELLS_APART + 1
-        return self._laid_out(np.ones((side, side), np.float32))
+        return _normed(self._laid_out(np.ones((side, side), np.float32)))
 
     def cells(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The map as the network has it.
@@ -96,14 +124,19 @@ class HeatMaps:
         return to_input([crop], header.input_size, header.mean, header.scale, header.crop_size).to(self._device)
 
     def _laid_out(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Spreads each cell's value over the places that it sees, so that its share of the map is its own share."""
+        """Spreads each cell's value over the places that it sees, so that their sum is the cells'."""
         centres = _FIRST_CELL + _CELLS_APART * np.arange(len(cells), dtype=np.float32)
         places = np.arange(self._header.input_size, dtype=np.float32)
         weights = np.exp(-0.5 * ((places[:, None] - centres) / _SPREAD) ** 2)
         weights /= weights.sum(0)
         laid = weights @ cells @ weights.T
-        total = laid.sum()
-        return np.asarray(laid / total if total > 0 else laid, np.float32)
+        return np.asarray(laid * (cells.sum() / laid.sum() if laid.sum() > 0 else 1.0), np.float32)
+
+
+def _normed(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """With the sum 1, where there is anything."""
+    total = heat.sum()
+    return np.asarray(heat / total if total > 0 else heat, np.float32)
 
 
 def load_heat_maps(model: str | PathLike[str] | None = None, device: str | torch.device = "auto") -> HeatMaps:
@@ -111,6 +144,7 @@ def load_heat_maps(model: str | PathLike[str] | None = None, device: str | torch
     chosen = device if isinstance(device, torch.device) else choose_device(device)
     path = find_checkpoint(model) if model is not None else shipped_checkpoint()
     state, header = load_checkpoint(path)
+    weights, texture = split_texture(state, str(path))
     network = blank_network()
-    load_weights(network, state, str(path))
-    return HeatMaps(network, header, chosen)
+    load_weights(network, weights, str(path))
+    return HeatMaps(network, header, chosen, texture)

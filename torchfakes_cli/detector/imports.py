@@ -25,6 +25,7 @@ from torchfakes_cli.detector.network import blank_network, load_weights
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.detector.registry import place_of
 from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.detector.texture import Texture, split_texture
 from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
 
@@ -107,7 +108,8 @@ def import_weights(
         advice = "Choose another --name, or replace it with --force."
         raise OutputError("there is a detector of this name", path=place, advice=advice)
     state, key = read_tensors(source)
-    load_weights(network := blank_network(), state, str(source))
+    weights, texture = split_texture(state, str(source))
+    load_weights(network := blank_network(), weights, str(source))
     own = _own_header(source)
     notes: list[str] = []
     if own is not None:
@@ -129,7 +131,7 @@ def import_weights(
         check_header(source, header)
     except CheckpointError as error:
         raise UsageError(error.cause.replace("its header's ", "")) from error
-    if not gives_scores(network, header):
+    if not gives_scores(network, header, texture):
         raise CheckpointError("its scores are no numbers", path=source, advice="It is damaged: fetch it again.")
     if not header.calibrated_on:
         notes.append(
@@ -143,13 +145,14 @@ def import_weights(
     return Imported(place.stem, place, header, tuple(notes), _doubts(header, state))
 
 
-def gives_scores(network: nn.Module, header: Header) -> bool:
+def gives_scores(network: nn.Module, header: Header, texture: Texture | None = None) -> bool:
     """Whether a grey crop gets a score: weights can be finite and scores not, where sums of them are too large.
 
     The network is used up.
     """
     grey = np.full((header.picture_size, header.picture_size, 3), 128, np.uint8)
-    return bool(np.isfinite(Detector(network, header, torch.device("cpu"), torch.float32).score([grey])).all())
+    detector = Detector(network, header, torch.device("cpu"), torch.float32, texture)
+    return bool(np.isfinite(detector.score([grey])).all())
 
 
 def input_mean(state: Mapping[str, Tensor]) -> tuple[float, float]:

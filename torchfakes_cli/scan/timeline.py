@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.config import FaceConfig
-from torchfakes_cli.faces import Tracker, crop_face, sharpness
+from torchfakes_cli.faces import Tracker, crop_corner, crop_face, sharpness
 from torchfakes_cli.records import Face, FaceScore, Frame
 from torchfakes_cli.scan.second_look import SecondLook
 
@@ -29,6 +29,7 @@ class _Waiting:
     timeline: Timeline
     row: int
     crop: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
 
 
 class Scoring:
@@ -51,9 +52,9 @@ class Scoring:
         """Whether there are enough for a batch."""
         return len(self._waiting) >= CROPS_AT_ONCE or self._pixels >= CROP_PIXELS_AT_ONCE
 
-    def add(self, timeline: Timeline, row: int, crop: NDArray[np.uint8]) -> None:
-        """Takes the crop that belongs to a row of a timeline."""
-        self._waiting.append(_Waiting(timeline, row, crop))
+    def add(self, timeline: Timeline, row: int, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
+        """Takes the crop that belongs to a row of a timeline, with the landmarks of its face (5×2, in its pixels)."""
+        self._waiting.append(_Waiting(timeline, row, crop, landmarks))
         self._pixels += crop.shape[0] * crop.shape[1]
         timeline.unscored += 1
 
@@ -64,7 +65,7 @@ class Scoring:
             Exception: whatever the network raises, memory that is out for example.
         """
         waiting = [each for each in self._waiting if only in (None, each.timeline)]
-        logits = self.detector.score([each.crop for each in waiting])
+        logits = self.detector.score([each.crop for each in waiting], [each.landmarks for each in waiting])
         for each, logit in zip(waiting, logits.tolist(), strict=True):
             each.timeline.set_score(each.row, logit, self.detector.probability(logit))
         self._keep([each for each in self._waiting if only not in (None, each.timeline)])
@@ -143,4 +144,6 @@ class Timeline:
         note = "damaged" if frame.damaged else "blurry" if sharp < self._config.blur_threshold else ""
         self._rows.append(FaceScore(frame.time_s, frame.index, track, face, sharp, note=note))
         if not note:
-            self._scoring.add(self, len(self._rows) - 1, crop)
+            corner = crop_corner(frame.size, face.box, detector.margin, detector.crop_shape)
+            landmarks = np.array(face.landmarks, np.float32) - np.array(corner, np.float32)
+            self._scoring.add(self, len(self._rows) - 1, crop, landmarks)

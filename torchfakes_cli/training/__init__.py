@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.training.crops.prepare import prepare_corpus
     from torchfakes_cli.training.crops.summary import PrepareSummary
     from torchfakes_cli.training.evaluation.evaluate import EvaluateSummary, evaluate_detector
+    from torchfakes_cli.training.fitting.add_texture import TextureSummary, add_texture
     from torchfakes_cli.training.fitting.outcome import TrainSummary
     from torchfakes_cli.training.fitting.state import STATE, saved_config
     from torchfakes_cli.training.fitting.train import train_detector
@@ -20,6 +21,8 @@ _HOME = {
     "EvaluateSummary": "evaluation.evaluate",
     "PrepareSummary": "crops.summary",
     "STATE": "fitting.state",
+    "TextureSummary": "fitting.add_texture",
+    "add_texture": "fitting.add_texture",
     "TrainSummary": "fitting.outcome",
     "evaluate_detector": "evaluation.evaluate",
     "prepare_corpus": "crops.prepare",
@@ -31,7 +34,9 @@ __all__ = [
     "STATE",
     "EvaluateSummary",
     "PrepareSummary",
+    "TextureSummary",
     "TrainSummary",
+    "add_texture",
     "evaluate_detector",
     "prepare_corpus",
     "saved_config",

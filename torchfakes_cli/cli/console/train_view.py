@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -19,20 +20,26 @@ def training_table(summary: TrainSummary) -> Table:
         f"best epoch {summary.best_epoch}; a video is called fake from p_fake {header.fake_above:.2f} "
         f"and real below {header.real_below:.2f}"
     )
+    table = scores_table(caption)
+    add_scores(table, "validation", summary.validation)
+    if summary.test:
+        add_scores(table, "test", summary.test)
+    return table
+
+
+def scores_table(caption: str) -> Table:
+    """A table for ``add_scores``."""
     table = Table(caption=caption, caption_justify="left")
     table.add_column("groups")
     for name in ("videos", "crops", "frame AUC", "video AUC", "95 % interval"):
         table.add_column(name, justify="right")
-    _add_row(table, "validation", summary.validation)
-    if summary.test:
-        _add_row(table, "test", summary.test)
     return table
 
 
-def test_verdicts(summary: TrainSummary) -> Text:
-    """What the best checkpoint would say of the test videos."""
+def test_verdicts(verdicts: Mapping[str, Mapping[str, int]]) -> Text:
+    """What a checkpoint would say of the test videos, by their labels."""
     lines = []
-    for label, counts in summary.test_verdicts.items():
+    for label, counts in verdicts.items():
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         lines.append(f"of {sum(counts.values())} {label} test videos: {said}")
     return Text("\n".join(lines))
@@ -43,7 +50,8 @@ def figure(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
 
 
-def _add_row(table: Table, name: str, scores: Scores) -> None:
+def add_scores(table: Table, name: str, scores: Scores) -> None:
+    """A row of what was measured on some groups."""
     interval = scores.video_auc_interval
     table.add_row(
         name,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector
 from torchfakes_cli.errors import DataError, ModelError
+from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluation.measure import TRACK_KEYS
 from torchfakes_cli.training.evaluation.perturb import Perturbation, Picture, perturb
@@ -59,8 +60,9 @@ def score_conditions(
         ModelError: a logit is no number.
     """
     wanted = len(table) + int(to_damage.sum()) * len(perturbations)
+    landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float32).reshape(-1, 5, 2)
     boxes = table[["x2", "y2"]].to_numpy(float) - table[["x1", "y1"]].to_numpy(float)
-    queue = _Queue(detectors, boxes, [None, *perturbations], wanted, progress)
+    queue = _Queue(detectors, boxes, landmarks, [None, *perturbations], wanted, progress)
     unreadable = []
     crops = table["crop"].tolist()
     frames = table["frame"].to_numpy()
@@ -94,11 +96,13 @@ class _Queue:
         self,
         detectors: Sequence[Detector],
         boxes: NDArray[np.float64],
+        landmarks: NDArray[np.float32],
         conditions: Sequence[Perturbation | None],
         wanted: int,
         progress: Callable[[int, int], None],
     ) -> None:
-        self._detectors, self._boxes, self._wanted, self._progress = detectors, boxes, wanted, progress
+        self._detectors, self._boxes, self._landmarks = detectors, boxes, landmarks
+        self._wanted, self._progress = wanted, progress
         self._pictures: list[Picture] = []
         self._slots: list[tuple[Perturbation | None, int]] = []
         self._done = 0
@@ -115,10 +119,18 @@ class _Queue:
         """Score what is there."""
         for number, detector in enumerate(self._detectors):
             pictures = self._pictures
+            landmarks = [self._landmarks[place] for _, place in self._slots]
             if detector.crop_shape == "box":
                 boxes = [self._boxes[place] for _, place in self._slots]
-                pictures = [box_part(picture, *box) for picture, box in zip(pictures, boxes, strict=True)]
-            scores = detector.score(pictures)
+                whole = pictures
+                pictures = [box_part(picture, *box) for picture, box in zip(whole, boxes, strict=True)]
+                # The part lies in the middle of the square.
+                corners = [
+                    np.subtract(square.shape[1::-1], part.shape[1::-1]) // 2
+                    for square, part in zip(whole, pictures, strict=True)
+                ]
+                landmarks = [points - corner for points, corner in zip(landmarks, corners, strict=True)]
+            scores = detector.score(pictures, landmarks)
             if not np.isfinite(scores).all():
                 cause = f"the detector {detector.name} gives scores that are no numbers"
                 raise ModelError(cause, advice="The checkpoint is likely damaged: choose another one with --model.")

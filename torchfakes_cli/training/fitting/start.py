@@ -18,6 +18,7 @@ from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
 from torchfakes_cli.detector.pretrained import load_vggface2
 from torchfakes_cli.detector.registry import find_checkpoint
+from torchfakes_cli.detector.texture import split_texture
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluation.known import TRAINED_ON, group_marks
@@ -47,7 +48,8 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
         load_vggface2(network)
     elif config.start != "scratch":
         state, parent = load_checkpoint(find_checkpoint(config.start))
-        load_weights(network, state, config.start)
+        # A texture was fitted beside the weights as they were.
+        load_weights(network, split_texture(state, config.start)[0], config.start)
     if config.mask_loss:
         plain, network = network.state_dict(), training_network(config)
         network.load_state_dict(plain, strict=False)
