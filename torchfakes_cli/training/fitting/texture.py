@@ -108,8 +108,8 @@ def fit_texture(described: Described, network_weight: float = 0.0) -> tuple[Text
     """
     videos, means, stills = _by_video(described)
     kinds = _kinds(videos)
-    real = sorted({kind for kind, label in zip(kinds, videos["label"], strict=True) if label == REAL})
-    fake = sorted({kind for kind, label in zip(kinds, videos["label"], strict=True) if label == FAKE})
+    real = sorted({str(kind) for kind, label in zip(kinds, videos["label"], strict=True) if label == REAL})
+    fake = sorted({str(kind) for kind, label in zip(kinds, videos["label"], strict=True) if label == FAKE})
     if not real or not fake:
         raise DataError(
             f"a texture needs real and fake videos, and there are none that are {'fake' if real else 'real'}"

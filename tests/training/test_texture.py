@@ -1,0 +1,128 @@
+"""A texture from crops: it tells manipulated faces from real ones, and makes a detector that scans and evaluates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.training.crop_folders import write_crops
+from torchfakes_cli.config import EvaluateConfig, TextureConfig
+from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
+from torchfakes_cli.detector.network import build_network, portable_state
+from torchfakes_cli.errors import DataError, OutputError
+from torchfakes_cli.training import TextureSummary, add_texture, evaluate_detector
+from torchfakes_cli.training.crops.manifest import read_manifest
+from torchfakes_cli.training.fitting.texture import Described, describe_crops, fit_texture
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_crops(tmp_path_factory.mktemp("texture") / "crops", {"train": 6, "val": 4, "test": 4}, frames=2)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    save_checkpoint(path, portable_state(build_network()), Header(name="start"), torch.float16)
+    return path
+
+
+@pytest.fixture(scope="module")
+def summary(crops: Path, start: Path) -> TextureSummary:
+    config = TextureConfig(str(start), str(start.with_name("new.safetensors")), name="new", folds=3, device="cpu")
+    return add_texture(crops, config)
+
+
+def described(crops: Path, split: str, *, damage: bool = False) -> Described:
+    table = read_manifest(crops)
+    return describe_crops(table[table["split"] == split], crops, damage=damage)
+
+
+def test_people_it_never_saw_are_told_apart(crops: Path) -> None:
+    texture, kinds = fit_texture(described(crops, "train", damage=True))
+    assert kinds == ("real:other", "fake:other")
+    unseen = described(crops, "test")
+    logits, fake = texture.logits(unseen.values), (unseen.table["label"] == "fake").to_numpy()
+    assert logits[fake].min() > logits[~fake].max()
+
+
+def test_pairs_take_out_who_is_shown(crops: Path) -> None:
+    """Fakes of people quite unlike the other reals: only their originals tell what the manipulation did."""
+    found = described(crops, "train")
+    odd = np.random.default_rng(0).normal(0, 3, found.values.shape[1]).astype(np.float32)
+    shifted = found.table["group"].isin(sorted(set(found.table["group"]))[:3]).to_numpy()
+    values = found.values + shifted[:, None] * odd
+    paired, _ = fit_texture(replace(found, values=values))
+    alone = found.table.assign(source="")
+    # Without the odd people's originals, being odd itself looks like the manipulation.
+    kept = ~(shifted & (alone["label"] == "real").to_numpy()) & ~(~shifted & (alone["label"] == "fake").to_numpy())
+    unpaired, _ = fit_texture(Described(alone[kept], values[kept], found.changes))
+
+    def odd_people_gain(texture: object) -> float:
+        return float(np.mean(texture.logits(values[shifted]) - texture.logits(found.values[shifted])))  # type: ignore[attr-defined]
+
+    assert odd_people_gain(paired) < odd_people_gain(unpaired) / 2
+
+
+def test_a_class_must_not_be_missing(crops: Path) -> None:
+    found = described(crops, "val")
+    real = (found.table["label"] == "real").to_numpy()
+    with pytest.raises(DataError, match="none that are fake"):
+        fit_texture(Described(found.table[real], found.values[real], found.changes))
+
+
+def test_the_new_detector_is_whole(summary: TextureSummary, start: Path) -> None:
+    before, after = load_checkpoint(start)[0], load_checkpoint(Path(summary.path))[0]
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert load_detector(summary.path, "cpu").texture is not None
+    header = summary.header
+    assert (header.name, header.training["start"]["name"]) == ("new", "start")
+    assert header.calibrated_on == header.network_alone["calibrated_on"] == "8 validation videos of 4 groups"
+    assert header.slope != header.network_alone["slope"]
+    assert (summary.test.video_auc, summary.alone.videos, summary.left_out) == (1.0, 28, {})
+
+
+def test_evaluation_scores_with_the_texture_too(summary: TextureSummary, crops: Path, tmp_path: Path) -> None:
+    found = evaluate_detector(crops, EvaluateConfig(out=str(tmp_path / "e"), models=(summary.path,), device="cpu"))
+    assert [result.video.auc.value for result in found.evaluation.results] == [summary.test.video_auc]
+    frames = pd.read_csv(tmp_path / "e" / "frames.csv")
+    detector = load_detector(summary.path, "cpu")
+    unseen = described(crops, "test")
+    by_texture = dict(zip(unseen.table["crop"], detector.texture.logits(unseen.values), strict=True))
+    network = frames["logit"] - frames["crop"].map(by_texture)
+    # What is left is the weighted logit of a network with random weights, which hardly changes.
+    assert float(np.ptp(network)) < 0.2 < float(np.ptp(frames["logit"]))
+
+
+def test_the_same_again_is_the_same(summary: TextureSummary, crops: Path, start: Path, tmp_path: Path) -> None:
+    config = TextureConfig(str(start), str(tmp_path / "again.safetensors"), cross_validate=False, device="cpu")
+    again = load_checkpoint(Path(add_texture(crops, config).path))[0]
+    assert all(torch.equal(again[name], tensor) for name, tensor in load_checkpoint(Path(summary.path))[0].items())
+
+
+def test_what_is_there_stays(summary: TextureSummary, crops: Path, start: Path) -> None:
+    with pytest.raises(OutputError, match="there already"):
+        add_texture(crops, TextureConfig(str(start), summary.path))
+
+
+def test_crops_of_another_margin_are_refused(crops: Path, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "tight.safetensors", portable_state(build_network()), Header(name="tight", margin=1.0))
+    with pytest.raises(DataError, match="margin"):
+        add_texture(crops, TextureConfig(str(tmp_path / "tight.safetensors"), str(tmp_path / "out.safetensors")))
+
+
+def test_a_training_from_a_textured_detector_takes_its_network(summary: TextureSummary) -> None:
+    from torchfakes_cli.config import TrainConfig
+    from torchfakes_cli.training.fitting.start import starting_point
+
+    folder = Path(summary.path).parent
+    (folder / "prepare.json").write_text('{"settings": {"margin": 1.3}}')
+    network, header = starting_point(TrainConfig(start=summary.path), folder, ["a"])
+    assert not any(name.startswith("texture") for name in network.state_dict())
+    assert header.network_alone == {}
