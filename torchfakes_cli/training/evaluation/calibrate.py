@@ -148,10 +148,13 @@ def cross_validated(videos: pd.DataFrame, header: Header, config: EvaluateConfig
 def rejudged(videos: pd.DataFrame, header: Header) -> pd.DataFrame:
     """The videos with the probabilities and verdicts of another calibration."""
     policy = policy_of(header)
-    p = [probability(logit, header.slope, header.intercept) for logit in videos["logit"]]
+    p, low, high = (
+        [probability(logit, header.slope, header.intercept) for logit in videos[name]]
+        for name in ("logit", "logit_low", "logit_high")
+    )
     verdicts = [
-        judge(chance, policy)[0].value if lasting else verdict
-        for chance, lasting, verdict in zip(p, _lasting(videos), videos["verdict"], strict=True)
+        judge(chance, policy, low=least, high=most)[0].value if lasting else verdict
+        for chance, least, most, lasting, verdict in zip(p, low, high, _lasting(videos), videos["verdict"], strict=True)
     ]
     return videos.assign(p_fake=p, verdict=verdicts)
 
@@ -170,4 +173,4 @@ def worth(videos: pd.DataFrame, bins: int) -> Probabilities:
 
 def _lasting(videos: pd.DataFrame) -> pd.Series[bool]:
     """Videos whose verdict depends on the thresholds."""
-    return videos["reason"].isin(["", Reason.BETWEEN_THRESHOLDS.value])
+    return videos["reason"].isin(["", Reason.BETWEEN_THRESHOLDS.value, Reason.FRAMES_DISAGREE.value])

@@ -18,8 +18,7 @@ from torchfakes_cli.detector.calibration import fit_platt, probability, real_fak
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector
 from torchfakes_cli.errors import DataError, ModelError
-from torchfakes_cli.records import Verdict
-from torchfakes_cli.scan.verdict import judge, settle_policy, trimmed_mean
+from torchfakes_cli.scan.verdict import trimmed_mean
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluation.metrics import auc_interval, roc_auc
@@ -167,24 +166,6 @@ def video_scores(rows: pd.DataFrame) -> pd.DataFrame:
         worst = max(trimmed_mean(logits, policy.trim) for logits in lasting)
         videos.append((*key, worst))
     return pd.DataFrame(videos, columns=[*_VIDEO_KEYS, "logit"])
-
-
-def verdict_counts(videos: pd.DataFrame, header: Header) -> dict[str, dict[str, int]]:
-    """How many real and fake videos get which verdict at a checkpoint's thresholds.
-
-    Args:
-        videos: as ``video_scores`` gives them.
-        header: with the calibration and the thresholds.
-
-    Returns:
-        ``{"real": {"real": 7, "fake": 1, "inconclusive": 4}, "fake": …}``.
-    """
-    policy = settle_policy(VerdictConfig(), fake_above=header.fake_above, real_below=header.real_below)
-    counts = {label: {verdict.value: 0 for verdict in Verdict} for label in (REAL, FAKE)}
-    for label, logit in zip(videos["label"], videos["logit"], strict=True):
-        verdict, _ = judge(probability(logit, header.slope, header.intercept), policy)
-        counts[label][verdict.value] += 1
-    return counts
 
 
 def counterparts(videos: pd.DataFrame, fakes: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -13,7 +13,8 @@ from torchfakes_cli.config import VerdictConfig
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.records import FaceScore, Verdict
-from torchfakes_cli.scan.verdict import Policy, decide, most_suspicious, settle_policy
+from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, most_suspicious, settle_policy
+from torchfakes_cli.training.corpora import FAKE, REAL
 
 VIDEO_KEYS = ["video", "label", "method", "group", "source", "split", "compression"]
 _COMPRESSION = re.compile(r"raw|c\d+")
@@ -55,7 +56,8 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
 
     Returns:
         One row a video: the keys, ``faces`` and ``faces_scored``, the medians ``face_size`` and ``sharpness``,
-        ``logit`` and ``p_fake`` (NaN without a score), ``verdict`` and ``reason`` (empty with a firm verdict).
+        ``logit`` and ``p_fake`` (NaN without a score), ``logit_low`` and ``logit_high`` of the deciding track's faces
+        (see ``scan.verdict.agreed_bounds``; NaN likewise), ``verdict`` and ``reason`` (empty with a firm verdict).
     """
     policy = policy_of(header)
     videos = []
@@ -63,7 +65,12 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
         decision = decide(timeline_of(crops), policy, lambda x: probability(x, header.slope, header.intercept))
         scored = [track for track in decision.tracks if track.logit is not None]
         lasting = [track for track in scored if track.lasting] or scored
-        logit = most_suspicious(lasting).logit if lasting else None
+        best = most_suspicious(lasting) if lasting else None
+        low = high = math.nan
+        if best is not None:
+            low, high = agreed_bounds(
+                crops.loc[(crops["face"] == best.number) & crops["logit"].notna(), "logit"], policy.agreement
+            )
         videos.append(
             (
                 *cast(tuple[str, ...], key),
@@ -71,14 +78,42 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
                 int(crops["logit"].notna().sum()),
                 float(crops["face_size"].median()),
                 float(crops["sharpness"].median()),
-                math.nan if logit is None else logit,
+                math.nan if best is None or best.logit is None else best.logit,
                 math.nan if decision.p_fake is None else decision.p_fake,
+                low,
+                high,
                 decision.verdict.value,
                 decision.reason.value if decision.reason else "",
             )
         )
-    columns = ["faces", "faces_scored", "face_size", "sharpness", "logit", "p_fake", "verdict", "reason"]
+    columns = [
+        "faces",
+        "faces_scored",
+        "face_size",
+        "sharpness",
+        "logit",
+        "p_fake",
+        "logit_low",
+        "logit_high",
+        "verdict",
+        "reason",
+    ]
     return pd.DataFrame(videos, columns=[*VIDEO_KEYS, *columns])
+
+
+def verdict_counts(videos: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """How many real and fake videos get which verdict.
+
+    Args:
+        videos: as ``judge_videos`` gives them.
+
+    Returns:
+        ``{"real": {"real": 7, "fake": 1, "inconclusive": 4}, "fake": …}``.
+    """
+    counts = {label: {verdict.value: 0 for verdict in Verdict} for label in (REAL, FAKE)}
+    for label, verdict in zip(videos["label"], videos["verdict"], strict=True):
+        counts[label][verdict] += 1
+    return counts
 
 
 def judge_crops(rows: pd.DataFrame, header: Header) -> pd.DataFrame:

@@ -40,10 +40,10 @@ from torchfakes_cli.training.evaluation.measure import (
     moving_pictures,
     score_crops,
     thinned,
-    verdict_counts,
     video_scores,
 )
 from torchfakes_cli.training.evaluation.metrics import log_loss, roc_auc
+from torchfakes_cli.training.evaluation.verdicts import judge_videos, verdict_counts, with_compression
 from torchfakes_cli.training.fitting.guards import check_duplicates, check_splits, check_validation
 from torchfakes_cli.training.fitting.texture import Described, describe_crops, fit_texture
 
@@ -129,7 +129,7 @@ def add_texture(
     verdicts: dict[str, dict[str, int]] = {}
     if len(test):
         before, tested = measure(joined["test"], interval=True), measure(together["test"], interval=True)
-        verdicts = verdict_counts(video_scores(together["test"]), header)
+        verdicts = verdict_counts(judge_videos(with_compression(together["test"]), header))
         metrics |= {"test": asdict(tested), "test_verdicts": verdicts}
     left_out: dict[str, float] = {}
     if config.cross_validate:

@@ -13,7 +13,8 @@ from torch import nn
 
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
-from torchfakes_cli.training.evaluation.measure import Scores, calibrated, measure, verdict_counts, video_scores
+from torchfakes_cli.training.evaluation.measure import Scores, calibrated, measure
+from torchfakes_cli.training.evaluation.verdicts import judge_videos, verdict_counts, with_compression
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -94,7 +95,7 @@ def conclude(
     tested, verdicts = None, {}
     if len(test):
         rows = score(network, test)
-        tested, verdicts = measure(rows, interval=True), verdict_counts(video_scores(rows), header)
+        tested, verdicts = measure(rows, interval=True), verdict_counts(judge_videos(with_compression(rows), header))
         metrics |= {"test": asdict(tested), "test_verdicts": verdicts}
     header = replace(header, metrics=metrics)
     if write:
