@@ -19,7 +19,8 @@ from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, Out
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluation.known import trained_groups
-from torchfakes_cli.training.evaluation.measure import verdict_counts, video_scores
+from torchfakes_cli.training.evaluation.measure import video_scores
+from torchfakes_cli.training.evaluation.verdicts import verdict_counts
 from torchfakes_cli.training.fitting.couples import CoupleDataset
 from torchfakes_cli.training.fitting.losses import couple_loss
 from torchfakes_cli.training.fitting.optimise import rate_factor
