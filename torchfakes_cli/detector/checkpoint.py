@@ -13,7 +13,7 @@ import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ FORMAT = 1
 MAX_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 22
 CROP_SHAPES = ("square", "box")
+#: What ``Header.network_alone`` holds.
+CALIBRATION = ("slope", "intercept", "real_below", "fake_above", "calibrated_on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,10 @@ class Header:
     def picture_size(self) -> int:
         """Side in pixels that crops are brought to before anything else happens to them."""
         return self.crop_size or self.input_size
+
+    def of_network(self) -> Header:
+        """The header for the network alone, without a texture beside it."""
+        return replace(self, network_alone={}, **self.network_alone)
 
 
 def save_checkpoint(
@@ -249,7 +255,21 @@ def check_header(path: Path, header: Header) -> None:
         "scale": header.scale > 0,
         "slope": header.slope >= 0,
         "fake_above": 0 <= header.real_below <= header.fake_above <= 1,
+        "network_alone": _is_calibration(header.network_alone),
     }
     for name, fine in sane.items():
         if not fine:
             raise CheckpointError(f"its header's {name} is {getattr(header, name)!r}", path=path)
+
+
+def _is_calibration(values: Mapping[str, object]) -> bool:
+    """Whether these are a calibration and thresholds, or nothing."""
+    if not values:
+        return True
+    if values.keys() != set(CALIBRATION) or not isinstance(values["calibrated_on"], str):
+        return False
+    slope, intercept, real_below, fake_above = (values[name] for name in CALIBRATION[:4])
+    numbers = [number for number in (slope, intercept, real_below, fake_above) if isinstance(number, (int, float))]
+    if len(numbers) < 4 or not all(math.isfinite(number) for number in numbers):
+        return False
+    return numbers[0] >= 0 and 0 <= numbers[2] <= numbers[3] <= 1

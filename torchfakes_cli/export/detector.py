@@ -12,6 +12,7 @@ from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
 from torchfakes_cli.detector.network import blank_network, fold_batch_norm, load_weights
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.detector.texture import split_texture
 
 
 class WholeDetector(nn.Module):
@@ -33,8 +34,10 @@ class WholeDetector(nn.Module):
         return logits, torch.sigmoid(header.slope * logits + header.intercept)
 
 
-def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector]:
-    """A detector as it is converted, and as it scores here in float32.
+def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector, bool]:
+    """A detector as it is converted, as it scores here in float32, and whether it has a texture, which isn't converted.
+
+    Of one with a texture beside its network it is the network alone, with the calibration and thresholds of that.
 
     Raises:
         ModelNotFoundError: there is no such detector.
@@ -42,7 +45,10 @@ def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector]:
     """
     path = find_checkpoint(model)
     state, header = load_checkpoint(path)
-    load_weights(network := blank_network(), state, str(path))
-    load_weights(reference := blank_network(), state, str(path))
+    weights, texture = split_texture(state, str(path))
+    if texture is not None:
+        header = header.of_network()
+    load_weights(network := blank_network(), weights, str(path))
+    load_weights(reference := blank_network(), weights, str(path))
     whole = WholeDetector(fold_batch_norm(network.requires_grad_(False)), header).eval()
-    return whole, Detector(reference, header, torch.device("cpu"), torch.float32)
+    return whole, Detector(reference, header, torch.device("cpu"), torch.float32), texture is not None

@@ -43,6 +43,11 @@ ROUNDS = 15
 #: What the latency of a network is told for, as (height, width): a level of a pyramid, or one candidate.
 TIMED = {"pnet": (180, 320), "rnet": (24, 24), "onet": (48, 48)}
 
+_NETWORK_ONLY = (
+    "this is the network alone, calibrated by itself: the texture that judges beside it in a scan isn't part of the files, "
+    "so that verdicts differ from a scan's"
+)
+
 Pixels = NDArray[np.uint8]
 
 
@@ -148,7 +153,7 @@ def export_model(
     facts_path = out / FACTS_FILE if whole else out.with_suffix(".json")
     _check_free(out, [out / name for name in _names()] if whole else [out, facts_path], force=force)
     seen = read_pictures(pictures) if pictures is not None else []
-    module, detector = load_both(model)
+    module, detector, textured = load_both(model)
     header = detector.header
     faces = FaceDetector(device="cpu", dtype=torch.float32)
     samples = _samples(crops, seen, header, faces)
@@ -178,7 +183,8 @@ def export_model(
         write_atomically(out / EXAMPLE_FILE, Path(example.__file__).read_bytes())
     shape = f"N×3×{header.picture_size}×{header.picture_size}"
     threads = torch.get_num_threads()
-    return Exported(shape, threads, files, facts_path, tuple(scores), outputs, boxes, tuple(troubles))
+    doubts = [*troubles, _NETWORK_ONLY] if textured else troubles
+    return Exported(shape, threads, files, facts_path, tuple(scores), outputs, boxes, tuple(doubts))
 
 
 def _names() -> list[str]:

@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 from torchfakes_cli import __version__
 from torchfakes_cli.config import TextureConfig
 from torchfakes_cli.detector.calibration import fit_platt, probability
-from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.checkpoint import CALIBRATION, Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import blank_network, load_weights
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.detector.scoring import choose_device
@@ -123,7 +123,7 @@ def add_texture(
     together = {split: _joined(texture, joined[split], described[split]) for split in joined}
     alone_header = calibrated(parent, joined["val"])
     header = calibrated(_header(config, parent, texture, kinds, train), together["val"])
-    header = replace(header, network_alone={name: getattr(alone_header, name) for name in _CALIBRATION})
+    header = replace(header, network_alone={name: getattr(alone_header, name) for name in CALIBRATION})
     metrics: dict[str, Any] = {"validation": asdict(measure(together["val"], interval=True))}
     before = tested = alone = None
     verdicts: dict[str, dict[str, int]] = {}
@@ -148,9 +148,6 @@ def add_texture(
     return TextureSummary(
         str(out), kinds, texture.network_weight, before, tested, verdicts, alone, left_out, header, tuple(warnings)
     )
-
-
-_CALIBRATION = ("slope", "intercept", "real_below", "fake_above", "calibrated_on")
 
 
 def _readable_table(crops: Path, parent: Header) -> pd.DataFrame:
