@@ -46,7 +46,7 @@ def test_scoring_by_exported_files(tmp_path: Path) -> None:
         picture = (scene((320, 320), (160, 160), height) * np.linspace(0.4, 1.4, 24)[number]).clip(0, 255)
         cv2.imwrite(str(tmp_path / f"{number}.png"), cv2.cvtColor(picture.astype(np.uint8), cv2.COLOR_RGB2BGR))
     threads = torch.get_num_threads()
-    _, detector = load_both("torchfakes")
+    _, detector, _ = load_both("torchfakes")
     files = {}
     for precision in ("fp32", "fp16", "int8"):
         path = tmp_path / f"{precision}.onnx"

@@ -44,8 +44,8 @@ ROUNDS = 15
 TIMED = {"pnet": (180, 320), "rnet": (24, 24), "onet": (48, 48)}
 
 _NETWORK_ONLY = (
-    "this is the network alone, calibrated by itself: the texture that judges beside it in a scan isn't part of the files, "
-    "so that verdicts differ from a scan's"
+    "this is the network alone, calibrated by itself: the texture that judges beside it in a scan isn't part of the "
+    "files, so that verdicts differ from a scan's"
 )
 
 Pixels = NDArray[np.uint8]
