@@ -24,17 +24,16 @@ Picture = NDArray[np.uint8]
 
 WIDTH, HEIGHT = 1920, 1080
 FPS = 30
-SECONDS = 5
 #: The room is dimmer than the studio where the portrait was taken.
-EXPOSURE = 0.75
+EXPOSURE = 0.5
 #: Centre of the astronaut's face and the distance from it to the chin, in pixels of the portrait.
 FACE_CENTRE = (223.0, 116.0)
 FACE_RADII = (40.0, 57.0)
 
 
-def camera_path(frame: int, size: tuple[int, int], zoom: float) -> NDArray[np.float64]:
+def camera_path(frame: int, size: tuple[int, int], zoom: float, seconds: int) -> NDArray[np.float64]:
     """Where a hand-held camera puts a picture of (width, height) pixels: a slow drift, a slow turn, a small tremble."""
-    t = frame / (FPS * SECONDS)
+    t = frame / (FPS * seconds)
     scale = zoom * (1 + 0.06 * np.sin(2 * np.pi * t))
     angle = 3.0 * np.sin(2 * np.pi * t * 0.7)
     matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, scale)
@@ -43,23 +42,24 @@ def camera_path(frame: int, size: tuple[int, int], zoom: float) -> NDArray[np.fl
     return matrix
 
 
-def filmed(picture: Picture, frame: int, zoom: float, rng: np.random.Generator) -> Picture:
-    """One 1080p frame of a picture in front of its own blurred surroundings, with a little sensor noise."""
+def filmed(picture: Picture, frame: int, zoom: float, seconds: int, grain: float, rng: np.random.Generator) -> Picture:
+    """One 1080p frame of a picture in front of its own blurred surroundings, with sensor noise."""
     height, width = picture.shape[:2]
-    matrix = camera_path(frame, (width, height), zoom)
+    matrix = camera_path(frame, (width, height), zoom, seconds)
     backdrop = cv2.resize(cv2.GaussianBlur(picture, (0, 0), 25), (WIDTH, HEIGHT))
     scene = cv2.warpAffine(picture, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     inside = cv2.warpAffine(np.ones((height, width), np.float32), matrix, (WIDTH, HEIGHT))
     inside = cv2.GaussianBlur(inside, (0, 0), 6)[..., None]
     # Noise of half the resolution compresses well and still looks like a camera's.
-    noise = cv2.resize(rng.normal(0, 1.5, (HEIGHT // 2, WIDTH // 2)).astype(np.float32), (WIDTH, HEIGHT))[..., None]
+    noise = cv2.resize(rng.normal(0, grain, (HEIGHT // 2, WIDTH // 2)).astype(np.float32), (WIDTH, HEIGHT))[..., None]
     return np.clip(EXPOSURE * (scene * inside + backdrop * (1 - inside)) + noise, 0, 255).astype(np.uint8)
 
 
 def manipulated(portrait: Picture) -> Picture:
     """The portrait with another rendering of the face blended over it, as face swappers do.
 
-    The face is generated at a low resolution, a little larger and in other light, and a soft oval mask joins the two.
+    The face is generated at a low resolution, with even less detail in its colours, a little larger and in other light,
+    and a wide soft oval mask joins the two.
     """
     size = (portrait.shape[1], portrait.shape[0])
     x, y = FACE_CENTRE
@@ -68,18 +68,21 @@ def manipulated(portrait: Picture) -> Picture:
     )
     coarse = cv2.resize(moved, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA)
     face = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    face = (face - 128) * 0.92 + 128 + np.array([21.0, -6.0, -18.0])
+    colours = cv2.cvtColor((face / 255).clip(0, 1).astype(np.float32), cv2.COLOR_RGB2YCrCb)
+    colours[..., 1:] = cv2.GaussianBlur(colours[..., 1:], (0, 0), 8)
+    face = cv2.cvtColor(colours, cv2.COLOR_YCrCb2RGB) * 255 + np.array([21.0, -6.0, -18.0])
     mask = np.zeros(portrait.shape[:2], np.float32)
-    cv2.ellipse(mask, (round(x), round(y) + 4), (round(FACE_RADII[0]), round(FACE_RADII[1])), 0, 0, 360, 1.0, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), 2.0)[..., None]
+    radii = round(1.2 * FACE_RADII[0]), round(1.2 * FACE_RADII[1])
+    cv2.ellipse(mask, (round(x), round(y) + 4), radii, 0, 0, 360, 1.0, -1)
+    mask = cv2.GaussianBlur(mask, (0, 0), 8.0)[..., None]
     return np.clip(face * mask + portrait * (1 - mask), 0, 255).astype(np.uint8)
 
 
-def frames(picture: Picture, zoom: float) -> Iterator[Picture]:
+def frames(picture: Picture, zoom: float, seconds: int, grain: float) -> Iterator[Picture]:
     """All frames of one clip."""
     rng = np.random.default_rng(0)
-    for frame in range(FPS * SECONDS):
-        yield filmed(picture, frame, zoom, rng)
+    for frame in range(FPS * seconds):
+        yield filmed(picture, frame, zoom, seconds, grain, rng)
 
 
 def write_clip(path: Path, pictures: Iterator[Picture]) -> None:
@@ -99,9 +102,9 @@ def main() -> None:
     out: Path = parser.parse_args().out
     portrait = np.ascontiguousarray(data.astronaut())
     clips: dict[str, Callable[[], Iterator[Picture]]] = {
-        "astronaut_real.mp4": lambda: frames(portrait, 2.3),
-        "astronaut_fake.mp4": lambda: frames(manipulated(portrait), 2.3),
-        "launch_no_face.mp4": lambda: frames(np.ascontiguousarray(data.rocket()), 2.4),
+        "astronaut_real.mp4": lambda: frames(portrait, 2.3, 5, 4.0),
+        "astronaut_fake.mp4": lambda: frames(manipulated(portrait), 2.3, 4, 4.0),
+        "launch_no_face.mp4": lambda: frames(np.ascontiguousarray(data.rocket()), 2.4, 5, 1.5),
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, pictures in clips.items():

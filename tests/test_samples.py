@@ -32,14 +32,14 @@ def test_each_sample_gets_its_verdict(name: str, verdict: Verdict, reason: Reaso
 def test_the_samples_are_small() -> None:
     clips = list(SAMPLES.glob("*.mp4"))
     assert len(clips) == 3
-    assert sum(clip.stat().st_size for clip in clips) < 3e6
+    assert sum(clip.stat().st_size for clip in clips) < 4.2e6
 
 
 def test_the_detector_that_ships_says_what_it_is() -> None:
     header = load_detector(device="cpu").header
-    assert header.name == "torchfakes-1"
+    assert header.name == "torchfakes-2"
     assert header.licence == "Apache-2.0"
-    assert header.metrics["test"]["videos"] == 50
+    assert header.metrics["test"]["videos"] == 42
     assert header.calibrated_on
     assert shipped_checkpoint().stat().st_size < 50e6
     assert (shipped_checkpoint().parent / "MODEL_CARD.md").is_file()
