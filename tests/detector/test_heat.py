@@ -15,6 +15,7 @@ from torchfakes_cli.detector import Header, HeatMaps, load_checkpoint, load_dete
 from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
 from torchfakes_cli.detector.network import blank_network, load_weights
 from torchfakes_cli.detector.registry import shipped_checkpoint
+from torchfakes_cli.detector.texture import split_texture
 from torchfakes_cli.faces import crop_face
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ def face(shift: float = 0.0) -> np.ndarray:
 def network() -> nn.Module:
     """The one that ships."""
     network = blank_network()
-    load_weights(network, load_checkpoint(shipped_checkpoint())[0])
+    load_weights(network, split_texture(load_checkpoint(shipped_checkpoint())[0])[0])
     return network
 
 
@@ -112,6 +113,6 @@ def test_the_network_of_the_maps_is_the_one_that_scores() -> None:
     heat_maps, detector = load_heat_maps(device="cpu"), load_detector(device="cpu")
     crops = [face(shift) for shift in (-20, 0, 20)]
     logits = [heat_maps.cells(crop).sum() for crop in crops]
-    rest = detector.score(crops) - np.array(logits)
+    rest = detector.network_logits(crops) - np.array(logits)
     assert np.ptp(rest) < 0.1
     assert np.ptp(logits) > 0.3

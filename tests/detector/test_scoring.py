@@ -43,9 +43,10 @@ def plain_logits(path: Path, crops: list[np.ndarray]) -> np.ndarray:
     """The network as it was trained: float32, batch norm apart, one crop at a time."""
     from torchfakes_cli.detector.checkpoint import load_checkpoint
     from torchfakes_cli.detector.network import load_weights
+    from torchfakes_cli.detector.texture import split_texture
 
     network = build_network().eval()
-    load_weights(network, load_checkpoint(path)[0])
+    load_weights(network, split_texture(load_checkpoint(path)[0])[0])
     network.eval()
     with torch.inference_mode():
         return np.array([float(network(to_input([crop], 160))) for crop in crops])
@@ -64,7 +65,7 @@ def test_the_detector_that_ships_scores_the_same_in_its_fast_type() -> None:
     from torchfakes_cli.detector.registry import shipped_checkpoint
 
     expected = [detector.probability(x) for x in plain_logits(shipped_checkpoint(), crops)]
-    found = [detector.probability(float(x)) for x in detector.score(crops)]
+    found = [detector.probability(float(x)) for x in detector.network_logits(crops)]
     assert found == pytest.approx(expected, abs=0.01)
 
 
