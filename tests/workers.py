@@ -56,3 +56,13 @@ def alive(pids: set[int]) -> set[int]:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
                 found.add(pid)
     return found
+
+
+def gone(pids: set[int], within_s: float = 10.0) -> bool:
+    """Whether none of these processes is there any more; the last helpers end by themselves, just after their parent."""
+    deadline = time.monotonic() + within_s
+    while alive(pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.report.tables import rows, state_of
-from tests.workers import PROCESS_WORKER, RAY_WORKER, alive, below, wait_until
+from tests.workers import PROCESS_WORKER, RAY_WORKER, below, gone, wait_until
 from torchfakes_cli.cli import app
 from torchfakes_cli.report import BatchRow
 
@@ -175,7 +175,7 @@ def test_a_killed_worker_costs_no_row(many: Path, model: Path, tmp_path: Path, p
     assert len(rows(results)) == CLIPS + 3
     told = [json.loads(line)["path"] for line in output.splitlines()]
     assert sorted(told) == [row.path for row in rows(results)]
-    assert not alive(everyone)
+    assert gone(everyone)
 
 
 @pytest.mark.slow
@@ -195,7 +195,7 @@ def test_an_interrupted_batch_goes_on_anywhere(
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in errors
-    assert not alive(everyone)
+    assert gone(everyone)
     before = rows(results)
     assert 3 <= len(before) < CLIPS + 3
     ended = subprocess.run([*COMMAND, *map(str, settings)], capture_output=True, text=True, check=False)

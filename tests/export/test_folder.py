@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from tests.portraits import portrait
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import load_checkpoint
+from torchfakes_cli.detector import load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.detector.texture import split_texture
 from torchfakes_cli.errors import DataError, ModelError, OutputError, UsageError
 from torchfakes_cli.export import convert, parity
 from torchfakes_cli.export.folder import export_model
@@ -33,7 +34,10 @@ def test_onnx_and_torch_agree_on_a_face(tmp_path: Path, small_model: Path, model
     made = export_model(path, tmp_path / "new" / "out.onnx")
     assert made.scores[0].largest < 1e-3
     state, header = load_checkpoint(path)
-    load_weights(network := build_network(), state)
+    weights, texture = split_texture(state)
+    assert any("texture" in doubt for doubt in made.doubts) is (texture is not None)
+    header = header.of_network()
+    load_weights(network := build_network(), weights)
     detector = Detector(network, header, torch.device("cpu"), torch.float32)
     side = header.picture_size
     crop = np.ascontiguousarray(portrait()[:side, :side])
@@ -57,7 +61,7 @@ def test_a_smaller_folder_finds_and_scores_faces_as_here(
     pytest.importorskip("onnxruntime")
     out = tmp_path / "app"
     made = export_model("torchfakes", out, precision=precision, cascade_precision=precision, pictures=pictures)
-    assert made.doubts == ()
+    assert [doubt for doubt in made.doubts if "texture" not in doubt] == []
     assert made.boxes is not None
     assert made.boxes.both == made.boxes.torch == 12
     assert made.boxes.files <= 13
@@ -73,7 +77,10 @@ def test_a_smaller_folder_finds_and_scores_faces_as_here(
     shown = [sys.executable, "-c", command, str(out / "example.py"), str(pictures / "1.0-3.png")]
     told = subprocess.run(shown, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert told.count("face at") == 1
-    scanned = CliRunner().invoke(app, ["scan", str(pictures / "1.0-3.png"), "--json"]).stdout
+    state, header = load_checkpoint(shipped_checkpoint())
+    save_checkpoint(tmp_path / "network.safetensors", split_texture(state)[0], header.of_network())
+    scan = ["scan", str(pictures / "1.0-3.png"), "--json", "--model", str(tmp_path / "network.safetensors")]
+    scanned = CliRunner().invoke(app, scan).stdout
     assert float(told.split("p_fake ")[1].split(",")[0]) == pytest.approx(json.loads(scanned)["p_fake"], abs=0.05)
 
 
