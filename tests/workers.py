@@ -59,7 +59,7 @@ def alive(pids: set[int]) -> set[int]:
 
 
 def gone(pids: set[int], within_s: float = 10.0) -> bool:
-    """Whether none of these processes is there any more; the last helpers end by themselves, just after their parent."""
+    """Whether these processes end in time: the last helpers do so by themselves, just after their parent."""
     deadline = time.monotonic() + within_s
     while alive(pids):
         if time.monotonic() > deadline:
