@@ -81,7 +81,7 @@ def test_each_video_has_one_result_whoever_is_lost(
     results = list(Dispatch(fleet).scan(paths))
     assert sorted(result.path for result in results) == sorted(paths)
     failed = {result.path for result in results if result.status is Status.ERROR}
-    # A worker's first loss counts for all videos that it had, for nobody knows whose fault it was; then each goes alone.
+    # A first loss counts for all videos that the worker had, for nobody knows whose fault it was; then each goes alone.
     must, may = (
         {f"{each}.mp4" for each, times in deadly.items() if times >= least} & set(paths)
         for least in (MOST_LOSSES, MOST_LOSSES - 1)
