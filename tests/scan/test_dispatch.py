@@ -82,11 +82,10 @@ def test_each_video_has_one_result_whoever_is_lost(
     assert sorted(result.path for result in results) == sorted(paths)
     failed = {result.path for result in results if result.status is Status.ERROR}
     # A first loss counts for all videos that the worker had, for nobody knows whose fault it was; then each goes alone.
-    must, may = (
-        {f"{each}.mp4" for each, times in deadly.items() if times >= least} & set(paths)
-        for least in (MOST_LOSSES, MOST_LOSSES - 1)
-    )
-    assert must <= failed <= may
+    losses = Counter(path for together in fleet.together_when_lost for path in together)
+    assert failed == {path for path, times in losses.items() if times >= MOST_LOSSES}
+    assert failed >= {f"{each}.mp4" for each, times in deadly.items() if times >= MOST_LOSSES} & set(paths)
+    assert failed <= {f"{each}.mp4" for each, times in deadly.items() if times >= MOST_LOSSES - 1}
     assert fleet.most <= room
 
 
