@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 import torchfakes_cli
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import choose_device, facts, registry
-from torchfakes_cli.detector.scoring import fast_dtype
+from torchfakes_cli.detector import choose_device, facts, load_detector, registry
+from torchfakes_cli.detector.eight_bit import eight_bit_instructions
 
 
 def doctor(*arguments: str) -> Result:
@@ -34,7 +34,7 @@ def test_this_machine_can_scan_and_each_choice_has_its_reason() -> None:
     assert found["torchfakes"]["value"] == torchfakes_cli.__version__
     assert found["PyTorch"]["value"] == torch.__version__
     assert found["device"]["value"].startswith(choose_device().type)
-    assert found["precision"]["value"] == str(fast_dtype(choose_device())).removeprefix("torch.")
+    assert found["precision"]["value"] == load_detector().precision
     assert found["threads"]["value"] == str(torch.get_num_threads())
     assert all(found[name]["why"] for name in ("device", "precision", "threads", "memory limit", "thresholds"))
     assert {"H.264", "AV1"} <= set(found["decoders"]["value"].split(", "))
@@ -52,9 +52,11 @@ def test_a_person_reads_the_same_as_a_table() -> None:
 
 def test_without_bfloat16_it_says_why_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    eight_bit_instructions.cache_clear()
     if choose_device().type != "cpu" or not torch.backends.mkldnn.is_available():
         pytest.skip("about processors with oneDNN")
     (precision,) = [fact for fact in facts.computing_facts() if fact.name == "precision"]
+    eight_bit_instructions.cache_clear()
     assert precision.value == "float32"
     assert precision.why.startswith("this processor has no bfloat16 instructions")
 

@@ -159,6 +159,8 @@ def test_someone_elses_safetensors_is_refused(tmp_path: Path) -> None:
         ({"fake_above": 0.2, "real_below": 0.8}, "fake_above"),
         ({"fake_above": float("nan")}, "fake_above"),
         ({"slope": 10**400}, "damaged"),
+        ({"eight_bit": {"highest": {"conv2d_1a": -1.0}, "change": 0.1}}, "eight_bit"),
+        ({"eight_bit": {"change": 0.1}}, "eight_bit"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

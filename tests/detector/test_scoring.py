@@ -12,7 +12,9 @@ from tests.portraits import scene
 from torchfakes_cli.detector import Header, choose_device, load_detector, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.preprocess import to_input
+from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.detector.texture import USUAL, describe
 from torchfakes_cli.errors import UsageError
 
 
@@ -62,10 +64,11 @@ def test_fast_scores_stay_within_a_hundredth_of_plain_ones(checkpoint: Path) -> 
 
 def test_the_detector_that_ships_scores_the_same_in_its_fast_type() -> None:
     detector, crops = load_detector(device="cpu"), faces(6)
-    from torchfakes_cli.detector.registry import shipped_checkpoint
-
-    expected = [detector.probability(x) for x in plain_logits(shipped_checkpoint(), crops)]
-    found = [detector.probability(float(x)) for x in detector.network_logits(crops)]
+    assert detector.texture is not None
+    described = np.stack([describe(crop, USUAL * crop.shape[1]) for crop in crops])
+    plain = plain_logits(shipped_checkpoint(), crops).astype(np.float32)
+    expected = [detector.probability(x) for x in detector.texture.joined(plain, described).tolist()]
+    found = [detector.probability(x) for x in detector.score(crops).tolist()]
     assert found == pytest.approx(expected, abs=0.01)
 
 

@@ -87,6 +87,13 @@ def test_a_lost_face_is_searched_for(detector: CountingDetector) -> None:
     assert detector.searched == 2
 
 
+def test_a_face_that_moved_aside_is_found_without_a_search(detector: CountingDetector) -> None:
+    pictures = [scene(SIZE, (200.0 + 45 * n, 180.0), 110.0) for n in range(4)]
+    found = FaceFollower(detector, interval=8).find(timed(pictures, gap_s=0.5))
+    assert [len(faces) for faces in found] == [1] * 4
+    assert detector.searched == 1
+
+
 def test_nothing_in_nothing_out(detector: CountingDetector) -> None:
     assert FaceFollower(detector).find([]) == []
     blank = np.full((360, 640, 3), 90, np.uint8)

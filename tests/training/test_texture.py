@@ -85,6 +85,8 @@ def test_the_new_detector_is_whole(summary: TextureSummary, start: Path) -> None
     assert (header.name, header.training["start"]["name"]) == ("new", "start")
     assert header.calibrated_on == header.network_alone["calibrated_on"] == "8 validation videos of 4 groups"
     assert header.slope != header.network_alone["slope"]
+    assert len(header.eight_bit["highest"]) == 135
+    assert 0 < header.eight_bit["change"] < 0.1
     assert (summary.test.video_auc, summary.alone.videos, summary.left_out) == (1.0, 28, {})
 
 
@@ -127,4 +129,4 @@ def test_a_training_from_a_textured_detector_takes_its_network(summary: TextureS
     (folder / "prepare.json").write_text('{"settings": {"margin": 1.3}}')
     network, header = starting_point(TrainConfig(start=summary.path), folder, ["a"])
     assert not any(name.startswith("texture") for name in network.state_dict())
-    assert header.network_alone == {}
+    assert header.network_alone == header.eight_bit == {}

@@ -59,6 +59,9 @@ class Header:
         real_below: below this probability it is called real.
         network_alone: calibration and thresholds of the network without the texture beside it, by the names above, for
             programs that have the network only; empty where there is no texture.
+        eight_bit: what it takes to compute the network in 8 bits, see ``eight_bit``: ``highest``, each layer's highest
+            activation on validation crops, and ``change``, by how much its logits changed there at most; empty where
+            nobody measured it.
         training: how it was trained, as plain JSON.
         metrics: what was measured on groups it never saw, as plain JSON.
         licence: of the weights; empty where nobody said.
@@ -80,6 +83,7 @@ class Header:
     fake_above: float = 0.5
     real_below: float = 0.5
     network_alone: dict[str, Any] = field(default_factory=dict)
+    eight_bit: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
@@ -93,7 +97,7 @@ class Header:
 
     def of_network(self) -> Header:
         """The header for the network alone, without a texture beside it."""
-        return replace(self, network_alone={}, **self.network_alone)
+        return replace(self, network_alone={}, eight_bit={}, **self.network_alone)
 
 
 def save_checkpoint(
@@ -256,6 +260,7 @@ def check_header(path: Path, header: Header) -> None:
         "slope": header.slope >= 0,
         "fake_above": 0 <= header.real_below <= header.fake_above <= 1,
         "network_alone": _is_calibration(header.network_alone),
+        "eight_bit": _is_eight_bit(header.eight_bit),
     }
     for name, fine in sane.items():
         if not fine:
@@ -273,3 +278,16 @@ def _is_calibration(values: Mapping[str, object]) -> bool:
     if len(numbers) < 4 or not all(math.isfinite(number) for number in numbers):
         return False
     return numbers[0] >= 0 and 0 <= numbers[2] <= numbers[3] <= 1
+
+
+def _is_eight_bit(values: Mapping[str, object]) -> bool:
+    """Whether these are activations and a change, or nothing."""
+    if not values:
+        return True
+    if values.keys() != {"highest", "change"} or not isinstance(highest := values["highest"], dict):
+        return False
+    numbers = [values["change"], *highest.values()]
+    return all(
+        isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number) and number >= 0
+        for number in numbers
+    )

@@ -7,10 +7,17 @@ import os
 import torch
 
 from torchfakes_cli.detector.checkpoint import load_checkpoint
+from torchfakes_cli.detector.eight_bit import eight_bit_instructions
 from torchfakes_cli.detector.fetch import cache_folder, recorded_checksum, sha256_of
 from torchfakes_cli.detector.fused import fused_available
 from torchfakes_cli.detector.registry import shipped_checkpoint
-from torchfakes_cli.detector.scoring import choose_device, cpu_bf16_instructions, fast_dtype
+from torchfakes_cli.detector.scoring import (
+    TOLERANCE,
+    choose_device,
+    cpu_bf16_instructions,
+    fast_dtype,
+    load_detector,
+)
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError
 from torchfakes_cli.records import Fact, Standing
 
@@ -18,8 +25,7 @@ from torchfakes_cli.records import Fact, Standing
 def computing_facts() -> list[Fact]:
     """Device, precision and threads that a scan takes by default, with the reasons."""
     device = choose_device()
-    dtype = str(fast_dtype(device)).removeprefix("torch.")
-    facts = [_device(device), Fact("precision", dtype, _why_precision(device))]
+    facts = [_device(device), _precision(device)]
     if device.type == "cpu":
         fused = fused_available()
         facts.append(
@@ -83,6 +89,18 @@ def _device(device: torch.device) -> Fact:
 
 def _built_for() -> str:
     return f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+
+
+def _precision(device: torch.device) -> Fact:
+    """What the detector that ships computes in."""
+    try:
+        chosen = load_detector(device=device).precision
+    except (ModelNotFoundError, CheckpointError):  # told with the detector
+        chosen = str(fast_dtype(device)).removeprefix("torch.")
+    if chosen != "int8":
+        return Fact("precision", chosen, _why_precision(device))
+    why = f"this processor has {eight_bit_instructions()}, and 8 bits change no probability by more than {TOLERANCE:g}"
+    return Fact("precision", chosen, why)
 
 
 def _why_precision(device: torch.device) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 CUT_OVERLAP = 0.55
 #: … and the pictures' coarse layouts differ by at least this, in grey levels.
 CUT_DIFFERENCE = 20.0
+#: Of the histogram, along each colour.
+BINS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,8 +33,11 @@ class Scene:
     def of(cls, pixels: NDArray[np.uint8]) -> Scene:
         """Looks at an H×W×3 RGB picture."""
         # Every so manieth pixel of a large one says enough.
-        step = max(1, min(pixels.shape[0] // 144, pixels.shape[1] // 256))
-        small = shrunk(np.ascontiguousarray(pixels[::step, ::step]), (64, 36))
+        height, width = pixels.shape[:2]
+        if (step := min(height // 144, width // 256)) > 1:
+            size = (width // step, height // step)
+            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        small = shrunk(pixels, (64, 36))
         return cls(colours(small), shrunk(small, (16, 9)).astype(np.float32))
 
     def is_cut_from(self, before: Scene) -> bool:
@@ -47,11 +53,9 @@ def shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 
 def colours(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours of a picture, as a normalised 6×6×6 histogram."""
-    histogram = cv2.calcHist([pixels], [0, 1, 2], None, [6, 6, 6], [0, 256, 0, 256, 0, 256])
+    histogram: NDArray[Any] = cv2.calcHist([pixels], [0, 1, 2], None, [BINS] * 3, [0, 256] * 3)
     # Blurring over neighbouring bins keeps a small change of light from emptying a full bin.
-    smooth: NDArray[np.float32] = histogram.astype(np.float32)
-    for axis in range(3):
-        smooth = np.asarray((2 * smooth + _neighbours(smooth, axis)) / 4, np.float32)
+    smooth = (_BLUR @ histogram.ravel()).reshape(histogram.shape)
     return np.asarray(smooth / max(1e-6, float(smooth.sum())), np.float32)
 
 
@@ -60,10 +64,16 @@ def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(np.minimum(a, b).sum())
 
 
-def _neighbours(histogram: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Sum of the two neighbouring bins along one axis; the edge is its own neighbour."""
-    pad = [(1, 1) if a == axis else (0, 0) for a in range(3)]
-    padded = np.pad(histogram, pad, mode="edge")
-    return np.take(padded, range(histogram.shape[axis]), axis) + np.take(
-        padded, range(2, histogram.shape[axis] + 2), axis
-    )
+def _blur() -> NDArray[np.float32]:
+    """What each bin takes from each: a half stays, a quarter goes to either neighbour along each colour.
+
+    At the edge a quarter stays as well.
+    """
+    places = np.arange(BINS)
+    along = np.eye(BINS) / 2
+    for step in (-1, 1):
+        along[places, np.clip(places + step, 0, BINS - 1)] += 0.25
+    return np.kron(along, np.kron(along, along)).astype(np.float32)
+
+
+_BLUR = _blur()

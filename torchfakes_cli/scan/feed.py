@@ -105,6 +105,11 @@ class Feed:
         """How many frames the batch holds that could be taken now; 0 where none waits."""
         return len(self._waiting[0].frames) if self._waiting else 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether it decodes, rather than having ended or waiting for room."""
+        return not self.ended and len(self._waiting) < _BATCHES_WAITING
+
     def take(self) -> Batch:
         """The batch that waits."""
         with self._news:

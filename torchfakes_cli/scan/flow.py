@@ -1,7 +1,8 @@
 """Several videos at once, from files to verdicts: decoders feed one face detector and one classifier.
 
-Each video is decoded in a process and a thread of its own (``Feed``). What they bring is looked at here, in one thread:
-frames of several videos in one call of the face detector, crops of several videos in one batch of the classifier.
+Each video is decoded in a process and a thread of its own (``Feed``). What they bring is looked at here: frames of
+several videos in one call of the face detector, crops of several videos in one batch of the classifier, which works in
+a thread of its own.
 Frames live for one batch and crops until the network has seen them, so memory doesn't grow with a video's length; only
 the rows of its timeline do. Results come in the order of the videos, whichever is done first, unless asked otherwise.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from threading import Condition
@@ -23,6 +25,7 @@ from torchfakes_cli.records import Face, Frame, Status, VideoResult
 from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.feed import LOOK_UP_S, Batch, Feed
 from torchfakes_cli.scan.profile import Profile
+from torchfakes_cli.scan.threads import computing_threads
 from torchfakes_cli.scan.timeline import Scoring, Timeline
 from torchfakes_cli.scan.verdict import Policy, decide
 
@@ -151,6 +154,8 @@ class Flow:
         finally:
             for scan in self._scans:
                 self._release(scan)
+            if self._loaded is not None:
+                self._loaded[1].close()
 
     def _done(self) -> _Scan | None:
         """The scan whose outcome is to be told next; None where it isn't known yet."""
@@ -199,10 +204,13 @@ class Flow:
                 if scan.feed.error is not None:
                     self._fail(scan, scan.feed.error)
         if self._loaded is not None:
-            self._finish_videos(self._loaded[1], idle=not group)
+            self._score(self._loaded[1])
+            for scan in self._scans:
+                if scan.decoded and scan.outcome is None and not scan.unscored:
+                    self._conclude(scan)
 
     def _wait(self) -> None:
-        """Until a video is open for which networks are needed, or there are frames, or the end of some."""
+        """Until a video is open for which networks are needed, or there are frames or scores, or the end of some."""
         with self._news:
             while not any(
                 scan.feed.next_frames
@@ -210,17 +218,21 @@ class Flow:
                 or (scan.feed.opened and not self._loaded)
                 for scan in self._scans
             ) and not (
-                any(scan.unscored for scan in self._scans if scan.decoded)
+                (self._loaded and (self._loaded[1].done or self._due(self._loaded[1])))
                 or (self._decoders.some_free and self._arrived())
                 or self._stop()
             ):
                 self._news.wait(LOOK_UP_S)
 
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
     def _load_networks(self) -> None:
         started = time.monotonic()
         with self._profile.stage("loading the networks"):
             networks = self._load()
-        self._loaded = networks, Scoring(networks.detector)
+        self._loaded = networks, Scoring(networks.detector, self._profile, self._tell)
         for scan in self._scans:
             scan.feed.started += time.monotonic() - started
 
@@ -270,7 +282,7 @@ class Flow:
                 searched.append(number)
         pictures = [frame.pixels for number in searched for frame in group[number][1].frames]
         try:
-            with self._profile.stage("detecting faces", len(pictures)):
+            with self._profile.stage("detecting faces", len(pictures)), self._computing():
                 faces = iter(detector.detect(pictures, any_size=True))
             found.update({number: [next(faces) for _ in group[number][1].frames] for number in searched})
         except Exception:  # noqa: BLE001 - told of the video that fails alone, too
@@ -281,38 +293,44 @@ class Flow:
             found.update({number: self._guarded(*group[number], search) for number in searched})
         return [found[number] for number in range(len(group))]
 
+    def _computing(self) -> AbstractContextManager[None]:
+        """The face detector shares the cores with what is scored and decoded beside it."""
+        scoring = self._loaded is not None and self._loaded[1].busy
+        return computing_threads(shared=scoring or any(scan.feed.busy for scan in self._scans))
+
     def _guarded(
         self, scan: _Scan, batch: Batch, find: Callable[[Sequence[Frame]], list[list[Face]]]
     ) -> list[list[Face]] | None:
         """The faces in one batch; None where that fails, and so does its video."""
         try:
-            with self._profile.stage("detecting faces", len(batch.frames)):
+            with self._profile.stage("detecting faces", len(batch.frames)), self._computing():
                 return find(batch.frames)
         except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self._fail(scan, error)
             return None
 
-    def _finish_videos(self, scoring: Scoring, *, idle: bool) -> None:
-        """Scores what waits if that is due, and concludes the videos that are complete."""
-        first = self._scans[0]
-        while len(scoring) and (scoring.full or idle or (first.decoded and first.unscored)):
-            self._score(scoring)
-        for scan in self._scans:
-            if scan.decoded and scan.outcome is None and not scan.unscored:
-                self._conclude(scan)
+    def _due(self, scoring: Scoring) -> bool:
+        """Whether what waits is to be scored next: a full batch, or the rest of a video that others wait for."""
+        if scoring.busy:
+            return False
+        rests = [scan for scan in self._scans if scan.decoded and scan.timeline and scoring.holds(scan.timeline)]
+        more = any(scan.feed.next_frames for scan in self._scans)
+        return scoring.full or (bool(rests) and (rests[0] is self._scans[0] or not more))
 
     def _score(self, scoring: Scoring) -> None:
-        """Scores what waits; where that fails, for each video alone."""
-        try:
-            with self._profile.stage("scoring faces", len(scoring)):
-                scoring.score()
-        except Exception:  # noqa: BLE001 - told below, of the video whose faces fail
-            for scan in [scan for scan in self._scans if scan.unscored]:
-                try:
-                    with self._profile.stage("scoring faces", scan.unscored):
-                        scoring.score(scan.timeline)
-                except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
-                    self._fail(scan, error)
+        """Enters scores that are there, and begins with the next batch if it is due."""
+        if scoring.full and scoring.busy:
+            with self._profile.stage("waiting for scores"):
+                self._enter(scoring)
+        elif scoring.done:
+            self._enter(scoring)
+        if self._due(scoring):
+            scoring.begin(shared=any(scan.feed.next_frames or scan.feed.busy for scan in self._scans))
+
+    def _enter(self, scoring: Scoring) -> None:
+        for timeline, error in scoring.enter():
+            for scan in [scan for scan in self._scans if scan.timeline is timeline]:
+                self._fail(scan, error)
 
     def _fail(self, scan: _Scan, error: Exception) -> None:
         self._release(scan)

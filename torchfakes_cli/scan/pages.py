@@ -212,8 +212,7 @@ def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:
     for part in ("sampling", "faces", "verdict"):
         values = asdict(getattr(config, part)).items()
         settings.append((part, "; ".join(f"{name} {_in_words(value)}" for name, value in values)))
-    precision = str(detector.dtype).removeprefix("torch.")
-    settings.append(("computed on", f"{detector.device}, in {precision}"))
+    settings.append(("computed on", f"{detector.device}, in {detector.precision}"))
     return [*settings, ("by", ", ".join([f"Python {platform.python_version()}", *_versions()]))]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.faces import Tracker, crop_corner, crop_face, sharpness
 from torchfakes_cli.records import Face, FaceScore, Frame
+from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.second_look import SecondLook
+from torchfakes_cli.scan.threads import computing_threads
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector import Detector
@@ -33,24 +36,44 @@ class _Waiting:
 
 
 class Scoring:
-    """Crops of several videos that wait until they make a full batch.
+    """Crops of several videos that wait until they make a full batch, and the batch that is being scored.
+
+    The detector works in a thread of its own, so that faces are found meanwhile.
 
     Args:
         detector: that scores them.
+        profile: told how long that takes.
+        finished: called, in that thread, after each batch.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, profile: Profile, finished: Callable[[], None]) -> None:
         self.detector = detector
+        self._profile = profile
+        self._finished = finished
         self._waiting: list[_Waiting] = []
         self._pixels = 0
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self._thread = ThreadPoolExecutor(1, "score")
+        self._scored: list[_Waiting] = []
+        self._logits: Future[NDArray[np.float32]] | None = None
 
     @property
     def full(self) -> bool:
-        """Whether there are enough for a batch."""
+        """Whether enough wait for a batch."""
         return len(self._waiting) >= CROPS_AT_ONCE or self._pixels >= CROP_PIXELS_AT_ONCE
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is being scored."""
+        return self._logits is not None and not self._logits.done()
+
+    @property
+    def done(self) -> bool:
+        """Whether a batch has been scored, and not been entered yet."""
+        return self._logits is not None and self._logits.done()
+
+    def holds(self, timeline: Timeline | None) -> bool:
+        """Whether crops of a video wait, beside those that are being scored."""
+        return any(each.timeline is timeline for each in self._waiting)
 
     def add(self, timeline: Timeline, row: int, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
         """Takes the crop that belongs to a row of a timeline, with the landmarks of its face (5×2, in its pixels)."""
@@ -58,26 +81,61 @@ class Scoring:
         self._pixels += crop.shape[0] * crop.shape[1]
         timeline.unscored += 1
 
-    def score(self, only: Timeline | None = None) -> None:
-        """Scores what waits, of one video or of all; what fails still waits.
+    def begin(self, *, shared: bool) -> None:
+        """Begins to score what waits, once the batch before has been entered.
 
-        Raises:
-            Exception: whatever the network raises, memory that is out for example.
+        Args:
+            shared: whether something else is computed beside it.
         """
-        waiting = [each for each in self._waiting if only in (None, each.timeline)]
-        logits = self.detector.score([each.crop for each in waiting], [each.landmarks for each in waiting])
-        for each, logit in zip(waiting, logits.tolist(), strict=True):
-            each.timeline.set_score(each.row, logit, self.detector.probability(logit))
-        self._keep([each for each in self._waiting if only not in (None, each.timeline)])
+        assert self._logits is None, "the batch before has been entered"
+        self._scored, self._waiting, self._pixels = self._waiting, [], 0
+        crops, landmarks = [each.crop for each in self._scored], [each.landmarks for each in self._scored]
+
+        def score() -> NDArray[np.float32]:
+            with self._profile.stage("scoring faces", len(crops), beside=True), computing_threads(shared=shared):
+                return self.detector.score(crops, landmarks)
+
+        self._logits = self._thread.submit(score)
+        self._logits.add_done_callback(lambda _: self._finished())
+
+    def enter(self) -> list[tuple[Timeline, Exception]]:
+        """Waits for the batch that is being scored, if there is one, and fills in its scores.
+
+        Where that failed, its videos' crops are scored once more, each video's alone.
+
+        Returns:
+            The videos whose crops can't be scored, and why.
+        """
+        if self._logits is None:
+            return []
+        scored, logits = self._scored, self._logits
+        self._scored, self._logits = [], None
+        if logits.exception() is None:
+            self._fill_in(scored, logits.result())
+            return []
+        failed = []
+        for timeline in {each.timeline for each in scored if each.timeline.unscored}:
+            own = [each for each in scored if each.timeline is timeline]
+            try:
+                self._fill_in(own, self.detector.score([each.crop for each in own], [each.landmarks for each in own]))
+            except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
+                failed.append((timeline, error))
+        return failed
 
     def drop(self, timeline: Timeline) -> None:
         """Forgets the crops of a video that failed."""
         timeline.unscored = 0
-        self._keep([each for each in self._waiting if each.timeline is not timeline])
+        self._waiting = [each for each in self._waiting if each.timeline is not timeline]
+        self._pixels = sum(each.crop.shape[0] * each.crop.shape[1] for each in self._waiting)
 
-    def _keep(self, waiting: list[_Waiting]) -> None:
-        self._waiting = waiting
-        self._pixels = sum(each.crop.shape[0] * each.crop.shape[1] for each in waiting)
+    def _fill_in(self, scored: Sequence[_Waiting], logits: NDArray[np.float32]) -> None:
+        for each, logit in zip(scored, logits.tolist(), strict=True):
+            if each.timeline.unscored:  # else it has been dropped meanwhile
+                each.timeline.set_score(each.row, logit, self.detector.probability(logit))
+
+    def close(self) -> None:
+        """Ends the thread, after the batch that is being scored."""
+        self._thread.shutdown()
 
 
 class Timeline:

@@ -31,6 +31,7 @@ from torchfakes_cli.training.corpora import FAKE
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluation.calibrate import check_target
+from torchfakes_cli.training.evaluation.eight_bits import measure_eight_bits
 from torchfakes_cli.training.evaluation.known import TRAINED_ON, group_marks
 from torchfakes_cli.training.evaluation.measure import (
     Scores,
@@ -123,7 +124,11 @@ def add_texture(
     together = {split: _joined(texture, joined[split], described[split]) for split in joined}
     alone_header = calibrated(parent, joined["val"])
     header = calibrated(_header(config, parent, texture, kinds, train), together["val"])
-    header = replace(header, network_alone={name: getattr(alone_header, name) for name in CALIBRATION})
+    header = replace(
+        header,
+        network_alone={name: getattr(alone_header, name) for name in CALIBRATION},
+        eight_bit=measure_eight_bits(network, parent, crops, list(joined["val"]["crop"]), config.seed),
+    )
     metrics: dict[str, Any] = {"validation": asdict(measure(together["val"], interval=True))}
     before = tested = alone = None
     verdicts: dict[str, dict[str, int]] = {}
