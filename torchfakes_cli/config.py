@@ -155,7 +155,7 @@ class ScanConfig:
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     device: str = "auto"
     jobs: int | None = None
-    batch_pixels: int = 64 * 1920 * 1080
+    batch_pixels: int = 80 * 1920 * 1080
     batch_frames: int = 16
     timeout_s: float = 60.0
     memory_mb: int = 2048

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # A blocked thread looks up this often, to see whether it should stop (and, on Windows, to notice Ctrl-C at all).
 LOOK_UP_S = 0.1
 
-# Alive at any time: the batch being filled, those waiting, and the one being looked at. Two wait while the networks are
+# Alive at any time: the batch being filled, those waiting, and the one being looked at. All wait while the networks are
 # loaded, or while frames of other videos are looked at.
-_BATCHES_WAITING = 2
+_BATCHES_WAITING = 3
 _BATCHES_ALIVE = _BATCHES_WAITING + 2
 
 
