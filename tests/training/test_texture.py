@@ -14,9 +14,12 @@ from tests.training.crop_folders import write_crops
 from torchfakes_cli.config import EvaluateConfig, TextureConfig
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
+from torchfakes_cli.detector.texture import Texture, describe
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.training import TextureSummary, add_texture, evaluate_detector
-from torchfakes_cli.training.crops.manifest import read_manifest
+from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS, read_manifest
+from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.fitting.self_blend import coarsened, sharpened
 from torchfakes_cli.training.fitting.texture import Described, describe_crops, fit_texture
 
 
@@ -39,14 +42,15 @@ def summary(crops: Path, start: Path) -> TextureSummary:
     return add_texture(crops, config)
 
 
-def described(crops: Path, split: str, *, damage: bool = False) -> Described:
+def described(crops: Path, split: str, *, alter: bool = False) -> Described:
     table = read_manifest(crops)
-    return describe_crops(table[table["split"] == split], crops, damage=damage)
+    return describe_crops(table[table["split"] == split], crops, alter=alter)
 
 
 def test_people_it_never_saw_are_told_apart(crops: Path) -> None:
-    texture, kinds = fit_texture(described(crops, "train", damage=True))
-    assert kinds == ("real:other", "fake:other")
+    texture, kinds = fit_texture(described(crops, "train", alter=True))
+    made_up = ("fake:made up, whole, of real:other", "fake:made up, face, of real:other")
+    assert kinds == ("real:other", "fake:other", *made_up)
     unseen = described(crops, "test")
     logits, fake = texture.logits(unseen.values), (unseen.table["label"] == "fake").to_numpy()
     assert logits[fake].min() > logits[~fake].max()
@@ -68,6 +72,61 @@ def test_pairs_take_out_who_is_shown(crops: Path) -> None:
         return float(np.mean(texture.logits(values[shifted]) - texture.logits(found.values[shifted])))  # type: ignore[attr-defined]
 
     assert odd_people_gain(paired) < odd_people_gain(unpaired) / 2
+
+
+def test_a_kind_that_no_crop_is_of_is_suspicious(crops: Path) -> None:
+    """The fakes among the crops are smeared; enlarged and sharpened ones are known from what is made up alone."""
+    found = described(crops, "train", alter=True)
+    knowing, _ = fit_texture(found)
+    ignorant, _ = fit_texture(Described(found.table, found.values, found.changes))
+    table = read_manifest(crops)
+    real = table[(table["split"] == "test") & (table["label"] == "real")]
+    faces = [read_crop(crops / crop) for crop in real["crop"]]
+    rng = np.random.default_rng(0)
+    generated = [sharpened(coarsened(face, rng, (1.5, 2.5)), rng, 1.3) for face in faces]
+    landmarks = real[list(LANDMARK_COLUMNS)].to_numpy(np.float32).reshape(-1, 5, 2)
+    before, after = (
+        np.stack([describe(face, points) for face, points in zip(pictures, landmarks, strict=True)])
+        for pictures in (faces, generated)
+    )
+
+    def rises(texture: Texture) -> float:
+        return float(np.mean(texture.logits(after) - texture.logits(before)))
+
+    assert rises(knowing) > max(0.0, rises(ignorant)) + 1
+
+
+def test_what_was_made_up_stays_with_its_crop(crops: Path) -> None:
+    found = described(crops, "train", alter=True)
+    assert set(found.table["label"].iloc[found.made_up_of]) == {"real"}
+
+    def by_crop(some: Described) -> dict[str, list[float]]:
+        names = some.table["crop"].iloc[some.made_up_of]
+        return {name: made_up[:, 0].tolist() for name, made_up in zip(names, some.made_up, strict=True)}
+
+    chosen = (found.table["group"].isin(sorted(set(found.table["group"]))[::2])).to_numpy()
+    some, others = found.only(chosen), found.only(~chosen)
+    assert set(by_crop(some)) | set(by_crop(others)) == set(by_crop(found))
+    assert by_crop(Described.together([some, others])) == by_crop(found)
+    assert by_crop(some).items() <= by_crop(found).items()
+
+
+def test_a_second_person_in_the_original_changes_nothing(crops: Path) -> None:
+    """Where only one of two people was swapped, the other isn't part of what the manipulation changed."""
+    found = described(crops, "train")
+    odd = np.random.default_rng(0).normal(0, 1, found.values.shape[1]).astype(np.float32)
+    real = (found.table["label"] == "real").to_numpy()
+    beside = found.table[real].assign(face=2, crop=found.table["crop"][real] + "2")
+    both = Described(
+        pd.concat([found.table, beside]), np.concatenate([found.values, found.values[real] + odd]), found.changes
+    )
+    apart = replace(both, table=both.table.assign(frame=both.table["frame"] + (both.table["label"] == "fake") * 100))
+
+    def odd_gain(some: Described) -> float:
+        texture, _ = fit_texture(some)
+        return float(abs(np.mean(texture.logits(found.values + odd) - texture.logits(found.values))))
+
+    assert odd_gain(both) < odd_gain(apart) / 10
 
 
 def test_a_class_must_not_be_missing(crops: Path) -> None:

@@ -110,12 +110,12 @@ def add_texture(
     held_out, test = (moving_pictures(table[table["split"] == split]) for split in ("val", "test"))
     doubt = check_validation(held_out, crops)
 
-    found = _described(train, crops, config, progress, "describing training crops", damage=True)
+    found = _described(train, crops, config, progress, "describing training crops", alter=True)
     joined: dict[str, pd.DataFrame] = {}
     described: dict[str, Described] = {}
     for split, rows in (("val", held_out), ("test", test)):
         described[split] = _described(
-            rows, crops, config, progress, f"describing {split} crops", damage=config.cross_validate
+            rows, crops, config, progress, f"describing {split} crops", alter=config.cross_validate
         )
         joined[split] = _network_scores(network, described[split].table, crops, parent, device, progress)
     texture, kinds = fit_texture(found)
@@ -138,7 +138,7 @@ def add_texture(
         metrics |= {"test": asdict(tested), "test_verdicts": verdicts}
     left_out: dict[str, float] = {}
     if config.cross_validate:
-        whole = _together(found, *described.values())
+        whole = Described.together([found, *described.values()])
         alone = measure(_cross_validated(whole, config.folds, progress), interval=True)
         left_out = _each_left_out(whole, config.folds, progress)
         metrics |= {"texture alone, cross-validated": asdict(alone), "texture alone, never saw": left_out}
@@ -169,11 +169,11 @@ def _readable_table(crops: Path, parent: Header) -> pd.DataFrame:
 
 def _described(
     rows: pd.DataFrame, crops: Path, config: TextureConfig, progress: Callable[[str, int, int], None], what: str, *,
-    damage: bool,
+    alter: bool,
 ) -> Described:  # fmt: skip
     few = thinned(rows, config.frames_per_video)
     return describe_crops(
-        few, crops, damage=damage, seed=config.seed, progress=lambda done, wanted: progress(what, done, wanted)
+        few, crops, alter=alter, seed=config.seed, progress=lambda done, wanted: progress(what, done, wanted)
     )
 
 
@@ -229,14 +229,6 @@ def _header(
     )
 
 
-def _together(*several: Described) -> Described:
-    return Described(
-        pd.concat([each.table for each in several], ignore_index=True),
-        np.concatenate([each.values for each in several]),
-        np.concatenate([each.changes for each in several]),
-    )
-
-
 def _folds(table: pd.DataFrame, folds: int) -> NDArray[np.int64]:
     """The fold of each row; groups stay whole, and rows of single pictures are always fitted on (-1)."""
     moving = table.index.isin(moving_pictures(table).index)
@@ -257,9 +249,7 @@ def _cross_validated(
     parts = []
     for number in range(fold.max() + 1):
         judged = fold == number
-        fitted = ~judged & known
-        # What damage changes doesn't depend on who is shown.
-        texture, _ = fit_texture(Described(described.table[fitted], described.values[fitted], described.changes))
+        texture, _ = fit_texture(described.only(~judged & known))
         logits = texture.logits(described.values[judged]).astype(float)
         parts.append(described.table[judged].assign(logit=logits))
         progress("cross-validating", number + 1, int(fold.max()) + 1)

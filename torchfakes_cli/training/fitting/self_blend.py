@@ -149,20 +149,21 @@ def _refined(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Picture
     """Change the fineness of detail, the other thing: coarser, sharper, or (three times in ten) as it is."""
     chance = rng.random()
     if chance < 0.35:
-        return _coarsened(pixels, rng)
-    return _sharpened(pixels, rng, 0.5 if subtle else 1.0) if chance < 0.7 else pixels
+        return coarsened(pixels, rng)
+    return sharpened(pixels, rng, 0.5 if subtle else 1.0) if chance < 0.7 else pixels
 
 
-def _sharpened(pixels: Picture, rng: np.random.Generator, gain: float) -> Picture:
+def sharpened(pixels: Picture, rng: np.random.Generator, gain: float) -> Picture:
+    """Exaggerate fine detail, the more the higher the gain (unsharp masking)."""
     blurred = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.8, 2.0))
     amount = rng.uniform(0.3, 1.2) * gain
     return np.asarray(cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0), np.uint8)
 
 
-def _coarsened(pixels: Picture, rng: np.random.Generator) -> Picture:
-    """Shrink by 2 to 4 and enlarge again: generators work at a size of their own."""
+def coarsened(pixels: Picture, rng: np.random.Generator, shrinks: tuple[float, float] = (2.0, 4.0)) -> Picture:
+    """Shrink, by something between two factors, and enlarge again: generators work at a size of their own."""
     side = pixels.shape[0]
-    small = max(24, round(side / rng.uniform(2, 4)))
+    small = max(24, round(side / rng.uniform(*shrinks)))
     reduced = cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA)
     back = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(reduced, (side, side), interpolation=back), np.uint8)
