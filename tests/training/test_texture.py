@@ -19,6 +19,7 @@ from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.training import TextureSummary, add_texture, evaluate_detector
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS, read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.evaluation.known import trained_groups
 from torchfakes_cli.training.fitting.self_blend import coarsened, sharpened
 from torchfakes_cli.training.fitting.texture import Described, describe_crops, fit_texture
 
@@ -136,16 +137,19 @@ def test_a_class_must_not_be_missing(crops: Path) -> None:
         fit_texture(Described(found.table[real], found.values[real], found.changes))
 
 
-def test_the_new_detector_is_whole(summary: TextureSummary, start: Path) -> None:
+def test_the_new_detector_is_whole(summary: TextureSummary, crops: Path, start: Path) -> None:
     before, after = load_checkpoint(start)[0], load_checkpoint(Path(summary.path))[0]
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert load_detector(summary.path, "cpu").texture is not None
     header = summary.header
     assert (header.name, header.training["start"]["name"]) == ("new", "start")
-    assert header.calibrated_on == header.network_alone["calibrated_on"] == "8 validation videos of 4 groups"
+    assert header.calibrated_on == "20 training and validation videos of 10 groups"
+    assert header.network_alone["calibrated_on"] == "8 validation videos of 4 groups"
     assert header.slope != header.network_alone["slope"]
     assert len(header.eight_bit["highest"]) == 135
     assert 0 < header.eight_bit["change"] < 0.1
+    groups = read_manifest(crops).groupby("split")["group"].unique()
+    assert [trained_groups(header, groups[split]) for split in ("train", "val", "test")] == [6, 4, 0]
     assert (summary.test.video_auc, summary.alone.videos, summary.left_out) == (1.0, 28, {})
 
 

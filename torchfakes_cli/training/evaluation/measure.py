@@ -118,8 +118,14 @@ def measure(rows: pd.DataFrame, *, interval: bool = False) -> Scores:
     )
 
 
-def calibrated(header: Header, rows: pd.DataFrame) -> Header:
-    """The header with calibration and thresholds fitted on scored rows of people the network doesn't train on."""
+def calibrated(header: Header, rows: pd.DataFrame, splits: str = "validation") -> Header:
+    """The header with calibration and thresholds fitted on scored rows of people that the scoring wasn't fitted on.
+
+    Args:
+        header: keeps all else.
+        rows: with a column ``logit``.
+        splits: that they are of, in words.
+    """
     videos = video_scores(rows)
     labels = _is_fake(videos)
     slope, intercept = fit_platt(videos["logit"].to_numpy(float), labels)
@@ -129,7 +135,7 @@ def calibrated(header: Header, rows: pd.DataFrame) -> Header:
         header,
         slope=slope,
         intercept=intercept,
-        calibrated_on=f"{len(videos)} validation videos of {videos['group'].nunique()} groups",
+        calibrated_on=f"{len(videos)} {splits} videos of {videos['group'].nunique()} groups",
         real_below=real_below,
         fake_above=fake_above,
     )

@@ -1,4 +1,8 @@
-"""Gives a trained detector a texture: fitted on the training crops, joined and calibrated on validation videos.
+"""Gives a trained detector a texture: fitted on training and validation crops, joined with its network, calibrated.
+
+Few videos suffice to fit it, but few don't suffice to set a bound to false alarms. So the calibration and the
+thresholds come from all videos but the test ones, each judged by a texture that was fitted without its group. The
+network knows the training videos by heart: there it is stood for by what it says of validation videos.
 
 What it is worth is measured twice: the whole detector on the test groups, and the texture alone by cross-validation
 over all groups, and on each kind of fake in turn after being fitted without it.
@@ -49,7 +53,7 @@ from torchfakes_cli.training.fitting.guards import check_duplicates, check_split
 from torchfakes_cli.training.fitting.texture import Described, describe_crops, fit_texture
 
 #: Tried as the weight of the network's logit. Neither judge is ever left out.
-NETWORK_WEIGHTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+NETWORK_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,50 +110,51 @@ def add_texture(
     load_weights(network := blank_network(), weights, str(source))
     device = choose_device(config.device)
     table = _readable_table(crops, parent)
-    train = table[table["split"] == "train"]
-    held_out, test = (moving_pictures(table[table["split"] == split]) for split in ("val", "test"))
-    doubt = check_validation(held_out, crops)
+    learned = table[table["split"].isin(("train", "val"))]
+    test = moving_pictures(table[table["split"] == "test"])
+    doubt = check_validation(moving_pictures(table[table["split"] == "val"]), crops)
 
-    found = _described(train, crops, config, progress, "describing training crops", alter=True)
-    joined: dict[str, pd.DataFrame] = {}
-    described: dict[str, Described] = {}
-    for split, rows in (("val", held_out), ("test", test)):
-        described[split] = _described(
-            rows, crops, config, progress, f"describing {split} crops", alter=config.cross_validate
-        )
-        joined[split] = _network_scores(network, described[split].table, crops, parent, device, progress)
+    found = _described(learned, crops, config, progress, "describing crops", alter=True)
     texture, kinds = fit_texture(found)
-    texture = replace(texture, network_weight=_network_weight(texture, joined["val"], described["val"]))
-
-    together = {split: _joined(texture, joined[split], described[split]) for split in joined}
-    alone_header = calibrated(parent, joined["val"])
-    header = calibrated(_header(config, parent, texture, kinds, train), together["val"])
+    judged = _cross_validated(found, config.folds, progress).rename(columns={"logit": "texture"})
+    held_out = _network_scores(network, judged[judged["split"] == "val"], crops, parent, device, progress)
+    weight = _network_weight(held_out)
+    texture = replace(texture, network_weight=weight)
+    alone_header = calibrated(parent, _weighed(held_out, texture=0.0))
+    known = _with_stand_ins(judged[judged["split"] == "train"], held_out)
+    header = _header(config, parent, texture, kinds, learned)
+    header = calibrated(header, _weighed(pd.concat([known, held_out]), weight), "training and validation")
     header = replace(
         header,
         network_alone={name: getattr(alone_header, name) for name in CALIBRATION},
-        eight_bit=measure_eight_bits(network, parent, crops, list(joined["val"]["crop"]), config.seed),
+        eight_bit=measure_eight_bits(network, parent, crops, list(held_out["crop"]), config.seed),
     )
-    metrics: dict[str, Any] = {"validation": asdict(measure(together["val"], interval=True))}
+    metrics: dict[str, Any] = {"validation": asdict(measure(_weighed(held_out, weight), interval=True))}
+    tested_crops = _described(test, crops, config, progress, "describing test crops", alter=config.cross_validate)
     before = tested = alone = None
     verdicts: dict[str, dict[str, int]] = {}
     if len(test):
-        before, tested = measure(joined["test"], interval=True), measure(together["test"], interval=True)
-        verdicts = verdict_counts(judge_videos(with_compression(together["test"]), header))
+        rows = tested_crops.table.assign(texture=texture.logits(tested_crops.values).astype(float))
+        rows = _network_scores(network, rows, crops, parent, device, progress)
+        before, tested = (
+            measure(each, interval=True) for each in (_weighed(rows, texture=0.0), _weighed(rows, weight))
+        )
+        verdicts = verdict_counts(judge_videos(with_compression(_weighed(rows, weight)), header))
         metrics |= {"test": asdict(tested), "test_verdicts": verdicts}
     left_out: dict[str, float] = {}
     if config.cross_validate:
-        whole = Described.together([found, *described.values()])
+        whole = Described.together([found, tested_crops])
         alone = measure(_cross_validated(whole, config.folds, progress), interval=True)
         left_out = _each_left_out(whole, config.folds, progress)
         metrics |= {"texture alone, cross-validated": asdict(alone), "texture alone, never saw": left_out}
     header = replace(header, metrics=metrics)
     save_checkpoint(out, {**weights, **texture.tensors()}, header, next(iter(weights.values())).dtype)
-    unreadable = [*found.unreadable, *(line for each in described.values() for line in each.unreadable)]
+    unreadable = [*found.unreadable, *tested_crops.unreadable]
     warnings = [doubt] if doubt else []
     if unreadable:
         warnings.append(f"{len(unreadable)} crops could not be read, such as {min(unreadable)}")
     if not header.slope:
-        warnings.append("scores don't tell real from fake on the validation videos: every verdict will be open")
+        warnings.append("scores don't tell real from fake on those videos: every verdict will be open")
     return TextureSummary(
         str(out), kinds, texture.network_weight, before, tested, verdicts, alone, left_out, header, tuple(warnings)
     )
@@ -181,28 +186,27 @@ def _network_scores(
     network: torch.nn.Module, rows: pd.DataFrame, crops: Path, header: Header, device: torch.device,
     progress: Callable[[str, int, int], None],
 ) -> pd.DataFrame:  # fmt: skip
-    """The described rows with the network's own logits; what could be described can be read."""
+    """The described rows with a column ``network``, its logits; what could be described can be read."""
 
     def lost(error: DataError) -> None:
         raise error
 
     progress("scoring", 0, len(rows))
-    scored = score_crops(network, rows, crops, header, device, lost) if len(rows) else rows.assign(logit=[])
+    scored = score_crops(network, rows, crops, header, device, lost)
     progress("scoring", len(rows), len(rows))
-    return scored
+    return scored.rename(columns={"logit": "network"})
 
 
-def _joined(texture: Texture, network: pd.DataFrame, described: Described) -> pd.DataFrame:
-    if not len(network):
-        return network
-    return network.assign(logit=texture.joined(network["logit"].to_numpy(np.float32), described.values).astype(float))
+def _weighed(rows: pd.DataFrame, network: float = 1.0, texture: float = 1.0) -> pd.DataFrame:
+    """Rows with the columns ``network`` and ``texture``, and the ``logit`` that they make with these weights."""
+    return rows.assign(logit=network * rows["network"] + texture * rows["texture"])
 
 
-def _network_weight(texture: Texture, network: pd.DataFrame, described: Described) -> float:
+def _network_weight(rows: pd.DataFrame) -> float:
     """The weight that suits the validation videos best: the one of the lowest log loss after calibration."""
 
     def loss(weight: float) -> float:
-        videos = video_scores(_joined(replace(texture, network_weight=weight), network, described))
+        videos = video_scores(_weighed(rows, weight))
         fake = (videos["label"] == FAKE).to_numpy()
         slope, intercept = fit_platt(videos["logit"].to_numpy(float), fake.astype(np.int64))
         chances = np.array([probability(logit, slope, intercept) for logit in videos["logit"]])
@@ -212,8 +216,22 @@ def _network_weight(texture: Texture, network: pd.DataFrame, described: Describe
     return min(NETWORK_WEIGHTS, key=loss)
 
 
+def _with_stand_ins(known: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
+    """Videos that the network was trained on, each with the network's logit of a validation video of its label.
+
+    The two judges of a video are taken to be independent, its label given.
+    """
+    network = pd.Series(0.0, known.index)
+    others = video_scores(_weighed(held_out, texture=0.0))
+    for label, own in known.groupby("label"):
+        logits = others.loc[others["label"] == label, "logit"].to_numpy()
+        for number, (_, video) in enumerate(own.groupby(["method", "video"], sort=True)):
+            network[video.index] = logits[number % len(logits)]
+    return known.assign(network=network)
+
+
 def _header(
-    config: TextureConfig, parent: Header, texture: Texture, kinds: tuple[str, ...], train: pd.DataFrame
+    config: TextureConfig, parent: Header, texture: Texture, kinds: tuple[str, ...], learned: pd.DataFrame
 ) -> Header:
     settings = {"frames_per_video": config.frames_per_video, "seed": config.seed}
     return replace(
@@ -221,7 +239,7 @@ def _header(
         name=config.name or parent.name,
         training={
             "texture": {"kinds": list(kinds), "network_weight": texture.network_weight, "config": settings},
-            TRAINED_ON: sorted(group_marks(train["group"])),
+            TRAINED_ON: sorted(group_marks(learned["group"])),
             "start": {"name": parent.name, "training": parent.training},
         },
         created=datetime.now(UTC).date().isoformat(),
@@ -253,7 +271,7 @@ def _cross_validated(
         logits = texture.logits(described.values[judged]).astype(float)
         parts.append(described.table[judged].assign(logit=logits))
         progress("cross-validating", number + 1, int(fold.max()) + 1)
-    return pd.DataFrame(pd.concat(parts))
+    return pd.DataFrame(pd.concat(parts)).sort_index()
 
 
 def _each_left_out(described: Described, folds: int, progress: Callable[[str, int, int], None]) -> dict[str, float]:
