@@ -486,8 +486,8 @@ class TextureConfig:
         name: of the new detector; None keeps the old one's.
         frames_per_video: at most so many crops of each person in each video, spread evenly.
         cross_validate: measure the texture alone by cross-validation, and on each kind of fake without having seen it.
-        folds: of the cross-validation.
-        seed: decides the damage that some crops are measured with.
+        folds: of the cross-validation, and of the calibration.
+        seed: decides the damage that some crops are measured with, and the fakes made up of some.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         force: replace a checkpoint that is there.
     """
@@ -528,7 +528,7 @@ class EvaluateConfig:
         bins: of the reliability plot and of the calibration error, equally wide.
         calibrate: write the one detector, calibrated on this split, to this path; None for no new calibration.
         calibration: ``platt`` (slope and intercept) or ``temperature`` (slope only).
-        false_alarms: the new thresholds call at most this share of the reals fake.
+        false_alarms: the new thresholds call at most this share of further reals fake.
         missed_fakes: they call at most this share of the fakes real.
         folds: of the cross-validation that says what a new calibration is worth.
         seed: decides the draws of the bootstrap, the folds and the noise.

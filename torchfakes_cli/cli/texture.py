@@ -35,7 +35,9 @@ def texture_command(
             help="Measure the texture alone on groups, and on kinds of fakes, that it was fitted without.",
         ),
     ] = _DEFAULT.cross_validate,
-    folds: Annotated[int, typer.Option(metavar="N", help="Of the cross-validation.")] = _DEFAULT.folds,
+    folds: Annotated[
+        int, typer.Option(metavar="N", help="Of the calibration and the cross-validation.")
+    ] = _DEFAULT.folds,
     seed: Annotated[int, typer.Option(metavar="N", help="Decides everything random.")] = _DEFAULT.seed,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = _DEFAULT.device,
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is there.")] = _DEFAULT.force,
@@ -44,8 +46,8 @@ def texture_command(
     """Add a judge of texture to a trained detector.
 
     It compares the detail of a face, place by place, with that of real faces and of each kind of fake among the
-    training crops, and is joined with the network and calibrated on the validation videos. It needs few videos and
-    minutes.
+    crops, and with real faces that are enlarged and sharpened as generators do. It is fitted and calibrated on the
+    training and validation crops and joined with the network by the validation ones. It needs few videos and minutes.
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
