@@ -53,7 +53,7 @@ from torchfakes_cli.training.fitting.guards import check_duplicates, check_split
 from torchfakes_cli.training.fitting.texture import Described, describe_crops, fit_texture
 
 #: Tried as the weight of the network's logit. Neither judge is ever left out.
-NETWORK_WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+NETWORK_WEIGHTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
