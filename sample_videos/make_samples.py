@@ -24,8 +24,8 @@ Picture = NDArray[np.uint8]
 
 WIDTH, HEIGHT = 1920, 1080
 FPS = 30
-#: The room is dimmer than the studio where the portrait was taken.
-EXPOSURE = 0.5
+#: Rooms are dimmer than the studio where the portrait was taken, this one by half, that one by a tenth.
+DIM, BRIGHT = 0.5, 0.9
 #: Centre of the astronaut's face and the distance from it to the chin, in pixels of the portrait.
 FACE_CENTRE = (223.0, 116.0)
 FACE_RADII = (40.0, 57.0)
@@ -42,7 +42,9 @@ def camera_path(frame: int, size: tuple[int, int], zoom: float, seconds: int) ->
     return matrix
 
 
-def filmed(picture: Picture, frame: int, zoom: float, seconds: int, grain: float, rng: np.random.Generator) -> Picture:
+def filmed(
+    picture: Picture, frame: int, zoom: float, seconds: int, grain: float, exposure: float, rng: np.random.Generator
+) -> Picture:
     """One 1080p frame of a picture in front of its own blurred surroundings, with sensor noise."""
     height, width = picture.shape[:2]
     matrix = camera_path(frame, (width, height), zoom, seconds)
@@ -52,14 +54,14 @@ def filmed(picture: Picture, frame: int, zoom: float, seconds: int, grain: float
     inside = cv2.GaussianBlur(inside, (0, 0), 6)[..., None]
     # Noise of half the resolution compresses well and still looks like a camera's.
     noise = cv2.resize(rng.normal(0, grain, (HEIGHT // 2, WIDTH // 2)).astype(np.float32), (WIDTH, HEIGHT))[..., None]
-    return np.clip(EXPOSURE * (scene * inside + backdrop * (1 - inside)) + noise, 0, 255).astype(np.uint8)
+    return np.clip(exposure * (scene * inside + backdrop * (1 - inside)) + noise, 0, 255).astype(np.uint8)
 
 
 def manipulated(portrait: Picture) -> Picture:
     """The portrait with another rendering of the face blended over it, as face swappers do.
 
-    The face is generated at a low resolution, with even less detail in its colours, a little larger and in other light,
-    and a wide soft oval mask joins the two.
+    The face is generated at a low resolution, with even less detail in its colours, enlarged and sharpened, a little
+    larger and in other light, and a wide soft oval mask joins the two.
     """
     size = (portrait.shape[1], portrait.shape[0])
     x, y = FACE_CENTRE
@@ -68,6 +70,7 @@ def manipulated(portrait: Picture) -> Picture:
     )
     coarse = cv2.resize(moved, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA)
     face = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    face = np.clip(2 * face - cv2.GaussianBlur(face, (0, 0), 2.0), 0, 255)
     colours = cv2.cvtColor((face / 255).clip(0, 1).astype(np.float32), cv2.COLOR_RGB2YCrCb)
     colours[..., 1:] = cv2.GaussianBlur(colours[..., 1:], (0, 0), 8)
     face = cv2.cvtColor(colours, cv2.COLOR_YCrCb2RGB) * 255 + np.array([21.0, -6.0, -18.0])
@@ -78,11 +81,11 @@ def manipulated(portrait: Picture) -> Picture:
     return np.clip(face * mask + portrait * (1 - mask), 0, 255).astype(np.uint8)
 
 
-def frames(picture: Picture, zoom: float, seconds: int, grain: float) -> Iterator[Picture]:
+def frames(picture: Picture, zoom: float, seconds: int, grain: float, exposure: float = DIM) -> Iterator[Picture]:
     """All frames of one clip."""
     rng = np.random.default_rng(0)
     for frame in range(FPS * seconds):
-        yield filmed(picture, frame, zoom, seconds, grain, rng)
+        yield filmed(picture, frame, zoom, seconds, grain, exposure, rng)
 
 
 def write_clip(path: Path, pictures: Iterator[Picture]) -> None:
@@ -103,7 +106,7 @@ def main() -> None:
     portrait = np.ascontiguousarray(data.astronaut())
     clips: dict[str, Callable[[], Iterator[Picture]]] = {
         "astronaut_real.mp4": lambda: frames(portrait, 2.3, 5, 4.0),
-        "astronaut_fake.mp4": lambda: frames(manipulated(portrait), 2.3, 4, 4.0),
+        "astronaut_fake.mp4": lambda: frames(manipulated(portrait), 2.3, 4, 4.0, BRIGHT),
         "launch_no_face.mp4": lambda: frames(np.ascontiguousarray(data.rocket()), 2.4, 5, 1.5),
     }
     out.mkdir(parents=True, exist_ok=True)
