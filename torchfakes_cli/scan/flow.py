@@ -311,8 +311,8 @@ class Flow:
 
     def _due(self, scoring: Scoring) -> bool:
         """Whether what waits is to be scored next: a full batch, or the rest of a video that others wait for."""
-        if scoring.busy:
-            return False
+        if scoring.busy or scoring.done:
+            return False  # one batch at a time, and its scores are entered first
         rests = [scan for scan in self._scans if scan.decoded and scan.timeline and scoring.holds(scan.timeline)]
         more = any(scan.feed.next_frames for scan in self._scans)
         return scoring.full or (bool(rests) and (rests[0] is self._scans[0] or not more))
