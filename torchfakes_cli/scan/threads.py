@@ -1,13 +1,11 @@
-"""How many threads compute what is computed at the moment."""
+"""How the cores are shared among what is computed at the same time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 
-@contextmanager
-def computing_threads(*, shared: bool) -> Iterator[None]:
+def computing_threads(*, shared: bool) -> AbstractContextManager[None]:
     """PyTorch computes with half of its threads in the block, or with all.
 
     Threads that share one operation wait for the slowest of them. Where something else needs the cores, that one is
@@ -18,12 +16,6 @@ def computing_threads(*, shared: bool) -> Iterator[None]:
     """
     import torch
 
-    usual = torch.get_num_threads()
-    if not shared or usual == 1:
-        yield
-        return
-    torch.set_num_threads(usual // 2)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)
+    from torchfakes_cli.detector.threads import threads_at_most
+
+    return threads_at_most(max(1, torch.get_num_threads() // 2)) if shared else nullcontext()
