@@ -86,17 +86,18 @@ def _operators_work() -> bool:
     """Whether the operators are there and do what they should: they are no part of PyTorch's public interface."""
     activations = (torch.arange(2 * 32 * 9) % 256).reshape(2, 32, 3, 3).to(torch.uint8)
     activations = activations.contiguous(memory_format=torch.channels_last)
-    convolution = nn.Conv2d(32, 32, 1).requires_grad_(False)
-    convolution.weight.copy_(torch.linspace(-0.1, 0.1, convolution.weight.numel()).view_as(convolution.weight))
-    nn.init.constant_(convolution.bias, 0.5)  # type: ignore[arg-type]
+    values = activations.float()
+    convolution = nn.Conv2d(32, 32, 1, device="meta")  # draws no random numbers
+    convolution.weight = nn.Parameter(torch.linspace(-0.1, 0.1, 1024).view(32, 32, 1, 1), requires_grad=False)
+    convolution.bias = nn.Parameter(torch.full((32,), 0.5), requires_grad=False)
+    pairs = []
     try:
         with torch.inference_mode():
             single, simulated = (_Activated(convolution, 0.01, 0.02, 3, real=real) for real in (True, False))
-            added, simply_added = (_Added(convolution, 0.01, 0.02, 0.03, 3, real=real) for real in (True, False))
-            pairs = [
-                (single(activations), simulated(activations.float())),
-                (added(activations.clone(), activations), simply_added(activations.float(), activations.float())),
-            ]
+            pairs.append((single(activations), simulated(values)))
+            for scale in (0.03, None):
+                added, simply_added = (_Added(convolution, 0.01, 0.02, scale, 3, real=real) for real in (True, False))
+                pairs.append((added(activations.clone(), activations), simply_added(values, values)))
     except (AttributeError, RuntimeError, TypeError):  # gone, not for this processor, or asking for something else
         logger.debug("8-bit convolutions can't be used", exc_info=True)
         return False

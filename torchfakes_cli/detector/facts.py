@@ -12,7 +12,6 @@ from torchfakes_cli.detector.fetch import cache_folder, recorded_checksum, sha25
 from torchfakes_cli.detector.fused import fused_available
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.detector.scoring import (
-    TOLERANCE,
     choose_device,
     cpu_bf16_instructions,
     fast_dtype,
@@ -99,7 +98,7 @@ def _precision(device: torch.device) -> Fact:
         chosen = str(fast_dtype(device)).removeprefix("torch.")
     if chosen != "int8":
         return Fact("precision", chosen, _why_precision(device))
-    why = f"this processor has {eight_bit_instructions()}, and 8 bits change no probability by more than {TOLERANCE:g}"
+    why = f"this processor has {eight_bit_instructions()}, and 8 bits hardly change probabilities"
     return Fact("precision", chosen, why)
 
 

@@ -115,6 +115,8 @@ def import_weights(
     if own is not None:
         header = replace(own, **asdict(PRESETS[preset])) if preset else own
         header = replace(header, name=place.stem if name else own.name, **dict(changes or {}))
+        if any(getattr(header, part) != getattr(own, part) for part in ("input_size", "crop_size", "mean", "scale")):
+            header = replace(header, eight_bit={})  # activations of another input say nothing
         notes.append("its own header was kept")
     else:
         chosen, why = _chosen(preset, key, state)

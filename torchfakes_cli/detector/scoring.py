@@ -28,7 +28,7 @@ SCORE_BATCH = 32
 #: Threads that share a crop or two wait for each other longer than they compute: on two cores one thread scored a crop
 #: in 8 bits in 15 ms, and two in 40.
 CROPS_A_THREAD = 2
-#: Lower precision may change a face's probability by so much.
+#: 8 bits may change the probability of a validation crop by so much.
 TOLERANCE = 0.01
 
 
@@ -74,7 +74,7 @@ def cpu_bf16_instructions() -> str:
 
 
 def eight_bits_suffice(header: Header, texture: Texture | None) -> bool:
-    """Whether computing the network in 8 bits changes no face's probability by more than ``TOLERANCE``.
+    """Whether computing the network in 8 bits changed no probability of a validation crop by more than ``TOLERANCE``.
 
     False also where nobody measured it. A probability changes at most a quarter as much as its logit.
     """
@@ -89,8 +89,7 @@ class Detector:
         network: in evaluation mode; it is changed (batch norm folded, moved, converted) and then owned.
         header: of its checkpoint.
         device: where to compute.
-        dtype: to compute in; None for the fastest that gives the same probabilities within ``TOLERANCE``, 8 bits
-            included.
+        dtype: to compute in; None for 8 bits where ``eight_bits_suffice``, else for what ``fast_dtype`` says.
         texture: judges the detail of faces beside the network; None for the network alone.
 
     Attributes:

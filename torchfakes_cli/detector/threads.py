@@ -12,6 +12,8 @@ import torch
 def threads_at_most(count: int) -> Iterator[None]:
     """PyTorch computes with so many threads at most in the block, as far as this thread asks it to.
 
+    A thread that first uses PyTorch meanwhile begins with this number as well, and keeps it.
+
     Args:
         count: of threads; one or more.
     """

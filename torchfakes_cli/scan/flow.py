@@ -191,7 +191,8 @@ class Flow:
 
     def _step(self) -> None:
         """Waits for something to do, and does it."""
-        with self._profile.stage("waiting for frames"):
+        scores_alone = self._loaded and self._loaded[1].busy and not any(scan.feed.busy for scan in self._scans)
+        with self._profile.stage("waiting for scores" if scores_alone else "waiting for frames"):
             self._wait()
         if self._loaded is None and any(scan.feed.opened for scan in self._scans):
             self._load_networks()

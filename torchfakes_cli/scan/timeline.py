@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,11 @@ class Scoring:
         self._finished = finished
         self._waiting: list[_Waiting] = []
         self._pixels = 0
-        self._thread = ThreadPoolExecutor(1, "score")
+        import torch
+
+        # Said once here, or the thread would begin with whatever another one computes with at that moment.
+        threads = (torch.get_num_threads(),)
+        self._thread = ThreadPoolExecutor(1, "score", initializer=torch.set_num_threads, initargs=threads)
         self._scored: list[_Waiting] = []
         self._logits: Future[NDArray[np.float32]] | None = None
 
@@ -110,7 +115,7 @@ class Scoring:
             return []
         scored, logits = self._scored, self._logits
         self._scored, self._logits = [], None
-        if logits.exception() is None:
+        with suppress(Exception):
             self._fill_in(scored, logits.result())
             return []
         failed = []

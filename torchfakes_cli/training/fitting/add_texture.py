@@ -105,14 +105,16 @@ def add_texture(
     out = Path(config.out)
     check_target(out, force=config.force)
     source = find_checkpoint(config.start)
-    state, parent = load_checkpoint(source)
+    state, joined = load_checkpoint(source)
+    parent = joined.of_network()
     weights, _ = split_texture(state, str(source))
     load_weights(network := blank_network(), weights, str(source))
     device = choose_device(config.device)
     table = _readable_table(crops, parent)
     learned = table[table["split"].isin(("train", "val"))]
     test = moving_pictures(table[table["split"] == "test"])
-    doubt = check_validation(moving_pictures(table[table["split"] == "val"]), crops)
+    moving = moving_pictures(learned)
+    doubt = check_validation(moving[moving["split"] == "val"], crops)
 
     found = _described(learned, crops, config, progress, "describing crops", alter=True)
     texture, kinds = fit_texture(found)
@@ -267,7 +269,11 @@ def _cross_validated(
     parts = []
     for number in range(fold.max() + 1):
         judged = fold == number
-        texture, _ = fit_texture(described.only(~judged & known))
+        try:
+            texture, _ = fit_texture(described.only(~judged & known))
+        except DataError as error:
+            cause = f"cross-validation in {int(fold.max()) + 1} folds by group is not possible: {error.cause}"
+            raise DataError(cause, advice="Prepare more groups of each label, or use more --folds.") from error
         logits = texture.logits(described.values[judged]).astype(float)
         parts.append(described.table[judged].assign(logit=logits))
         progress("cross-validating", number + 1, int(fold.max()) + 1)

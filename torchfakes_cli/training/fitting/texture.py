@@ -235,7 +235,8 @@ def _moving(table: pd.DataFrame) -> NDArray[np.bool_]:
 def _exact_differences(described: Described) -> dict[tuple[Hashable, ...], Values]:
     """By how much a fake differs from its original in the same faces of the same frames, for those that share some."""
     table = described.table.assign(place=np.arange(len(described.table)))
-    fakes = table[table["label"] == FAKE]
+    # A fake cut by boxes of its own need not show the same faces at the same times.
+    fakes = table[(table["label"] == FAKE) & (table["boxes_from"] == "original")]
     reals = table[table["label"] == REAL].drop(columns="source").rename(columns={"video": "source"})
     pairs = fakes.merge(reals[[*_FACE_KEYS, "place"]], on=_FACE_KEYS, suffixes=("", "_original"))
     values = described.values
