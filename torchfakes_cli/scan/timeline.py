@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
-#: Crops given to the detector at once …
+#: Crops given to the detector at once, half as many where faces are searched in the meantime, which takes memory too …
 CROPS_AT_ONCE = 32
 #: … or fewer, once they hold this many pixels: close-ups in 8K are large.
 CROP_PIXELS_AT_ONCE = 1 << 24
@@ -96,9 +96,13 @@ class Scoring:
         self._scored, self._waiting, self._pixels = self._waiting, [], 0
         crops, landmarks = [each.crop for each in self._scored], [each.landmarks for each in self._scored]
 
+        at_once = CROPS_AT_ONCE // 2 if shared else CROPS_AT_ONCE
+        starts = range(0, len(crops), at_once)
+
         def score() -> NDArray[np.float32]:
             with self._profile.stage("scoring faces", len(crops), beside=True), computing_threads(shared=shared):
-                return self.detector.score(crops, landmarks)
+                parts = [(crops[start : start + at_once], landmarks[start : start + at_once]) for start in starts]
+                return np.concatenate([self.detector.score(*part) for part in parts])
 
         self._logits = self._thread.submit(score)
         self._logits.add_done_callback(lambda _: self._finished())
