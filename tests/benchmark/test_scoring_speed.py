@@ -45,7 +45,7 @@ def test_scoring_against_float32(batch: int) -> None:
 
     own, reference = faces_a_second(lambda: detector.score(crops), batch), faces_a_second(plainly, batch)
     print(
-        f"\n{batch:2} faces at once, {torch.get_num_threads()} threads: {own:6.1f} a second in {detector.dtype}, "
+        f"\n{batch:2} faces at once, {torch.get_num_threads()} threads: {own:6.1f} a second in {detector.precision}, "
         f"reference in float32 {reference:6.1f}: {own / reference:.2f} times as fast"
     )
     assert len(detector.score(crops)) == batch
