@@ -41,8 +41,6 @@ _TRUNK = (
 )  # fmt: skip
 _FIRST = "conv2d_1a"
 
-_Convolution = Callable[[Tensor], Tensor]
-
 
 @torch.inference_mode()
 def highest_activations(network: nn.Module, inputs: Iterable[Tensor]) -> dict[str, float]:
