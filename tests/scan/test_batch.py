@@ -4,11 +4,14 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
@@ -71,17 +74,28 @@ def test_stopping_early_leaves_no_thread_and_no_process(clips: Path, detector: D
     assert [thread.name for thread in threading.enumerate() if thread.name == "decode"] == []
 
 
-class Hungry(nn.Module):
-    """Fails on large batches."""
+class Hungry(Detector):
+    """Fails on more crops than one of its videos has."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        if len(pictures) > 30:
+    def __init__(self, crops: int) -> None:
+        super().__init__(Mean(), Header(name="hungry"), torch.device("cpu"), torch.float32)
+        self._crops = crops
+
+    def score(
+        self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]] | None = None
+    ) -> NDArray[np.float32]:
+        if len(crops) > self._crops:
             raise RuntimeError("out of memory:\n 3 GiB wanted")
+        return super().score(crops, landmarks)
+
+
+class Mean(nn.Module):
+    def forward(self, pictures: Tensor) -> Tensor:
         return pictures.mean((1, 2, 3))
 
 
 def test_an_unexpected_error_is_one_result(clips: Path) -> None:
-    hungry = Detector(Hungry(), Header(name="hungry"), torch.device("cpu"), torch.float32)
+    hungry = Hungry(12)
     quick = [clips / "both.mp4", clips / "empty.mp4"]
     failed, other = scan_folder(quick, detector=hungry)
     assert failed.status is Status.ERROR
@@ -90,7 +104,7 @@ def test_an_unexpected_error_is_one_result(clips: Path) -> None:
 
 
 def test_videos_that_fail_together_are_tried_alone(clips: Path) -> None:
-    hungry = Detector(Hungry(), Header(name="hungry"), torch.device("cpu"), torch.float32)
+    hungry = Hungry(12)
     config = ScanConfig(sampling=SamplingConfig(frames=8, frames_fixed=True), jobs=4)
     with Scanner(config, detector=hungry) as scanner:
         results = list(scan_files(scanner, [clips / "both.mp4"] * 4))

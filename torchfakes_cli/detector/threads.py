@@ -1,11 +1,17 @@
-"""How many threads PyTorch computes with, for a while."""
+"""How many threads PyTorch computes with, for a while, and whether they share one thing or do several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -26,3 +32,37 @@ def threads_at_most(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(usual)
+
+
+class SideBySide:
+    """Threads that compute parts of one thing at once, each with its share of PyTorch's threads.
+
+    Threads that share one operation wait for each other after every one, and those of a network are short.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(os.cpu_count(), "part")  # begun as they are needed
+
+    def each(self, compute: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+        """What is computed of each part, in their order; at most as many as PyTorch has threads here.
+
+        Raises:
+            Exception: what ``compute`` raises of the first part that fails.
+        """
+        if len(parts) < 2:
+            return [compute(part) for part in parts]
+        usual = torch.get_num_threads()
+        share = max(1, usual // len(parts))
+
+        def work(part: Part) -> Result:
+            torch.set_num_threads(share)
+            return compute(part)
+
+        found = [self._threads.submit(work, part) for part in parts[1:]]
+        try:
+            with threads_at_most(share):
+                first = compute(parts[0])
+            return [first, *(each.result() for each in found)]
+        finally:
+            # For threads that first use PyTorch from now on.
+            torch.set_num_threads(usual)

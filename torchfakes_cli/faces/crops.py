@@ -95,4 +95,4 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
     shrinks = min(grey.shape) > SHARPNESS_SIZE
     size = (SHARPNESS_SIZE, SHARPNESS_SIZE)
     grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return float(cv2.Laplacian(grey, cv2.CV_64F, ksize=1).var())
+    return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S, ksize=1))[1][0, 0] ** 2)

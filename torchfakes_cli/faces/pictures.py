@@ -57,8 +57,7 @@ class PicturesOnCpu:
         self._halvings = [list(frames)]
         while min(self._halvings[-1][0].shape[:2]) >= 2 * REFINE_SIDE:
             height, width = self._halvings[-1][0].shape[:2]
-            # The average of four pixels, where sides are even.
-            self._halvings.append([_area(picture, (width // 2, height // 2)) for picture in self._halvings[-1]])
+            self._halvings.append([_halved(picture, (width // 2, height // 2)) for picture in self._halvings[-1]])
         self._sizes = torch.tensor([pictures[0].shape[1::-1] for pictures in self._halvings])
 
     def canvases(self, layout: Layout) -> list[Tensor]:
@@ -149,9 +148,13 @@ def _side_by_side(halvings: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) 
     return together.view(1, 3, count * whole, width), corners
 
 
-def _area(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    """The picture at (width, height), area-averaged."""
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+def _halved(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """The picture at (width, height), which are half of its own or a little less.
+
+    Interpolating gives the average of four pixels where sides are even, and nearly so where they are odd, for which
+    OpenCV's area average takes six times as long.
+    """
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _source(halvings: Sequence[Halving], sizes: Sequence[tuple[int, int]], level: Level) -> Halving:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from threading import Condition
@@ -42,11 +43,25 @@ WINDOW = 64
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What looks at frames and faces, and how scores become verdicts."""
+    """What looks at frames and faces, and how scores become verdicts.
+
+    Attributes:
+        face_detector: ready.
+        judging: the detector, which may still be loading while faces are found, and the policy.
+    """
 
     face_detector: FaceDetector
-    detector: Detector
-    policy: Policy
+    judging: Future[tuple[Detector, Policy]]
+
+    @property
+    def detector(self) -> Detector:
+        """The detector, once it is loaded; raises why it can't be."""
+        return self.judging.result()[0]
+
+    @property
+    def policy(self) -> Policy:
+        """The policy, once the detector is loaded; raises why there is none."""
+        return self.judging.result()[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +137,8 @@ class Flow:
         self._in_order = in_order
         self._news = Condition()
         self._scans: deque[_Scan] = deque()
-        self._loaded: tuple[Networks, Scoring] | None = None
+        self._networks: Networks | None = None
+        self._scoring: Scoring | None = None
 
     def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[Outcome, None, None]:
         """Scans videos; close the generator to stop early.
@@ -154,8 +170,8 @@ class Flow:
         finally:
             for scan in self._scans:
                 self._release(scan)
-            if self._loaded is not None:
-                self._loaded[1].close()
+            if self._scoring is not None:
+                self._scoring.close()
 
     def _done(self) -> _Scan | None:
         """The scan whose outcome is to be told next; None where it isn't known yet."""
@@ -191,11 +207,12 @@ class Flow:
 
     def _step(self) -> None:
         """Waits for something to do, and does it."""
-        scores_alone = self._loaded and self._loaded[1].busy and not any(scan.feed.busy for scan in self._scans)
+        scores_alone = self._scoring and self._scoring.busy and not any(scan.feed.busy for scan in self._scans)
         with self._profile.stage("waiting for scores" if scores_alone else "waiting for frames"):
             self._wait()
-        if self._loaded is None and any(scan.feed.opened for scan in self._scans):
-            self._load_networks()
+        if self._networks is None and any(scan.feed.opened for scan in self._scans):
+            with self._loading():
+                self._networks = self._load()
         group = self._take()
         if group:
             self._look(group)
@@ -204,11 +221,12 @@ class Flow:
                 self._release(scan)
                 if scan.feed.error is not None:
                     self._fail(scan, scan.feed.error)
-        if self._loaded is not None:
-            self._score(self._loaded[1])
+        if self._scoring is not None:
+            self._score(self._scoring)
+        if self._networks is not None:
             for scan in self._scans:
                 if scan.decoded and scan.outcome is None and not scan.unscored:
-                    self._conclude(scan)
+                    self._conclude(scan, self._networks)
 
     def _wait(self) -> None:
         """Until a video is open for which networks are needed, or there are frames or scores, or the end of some."""
@@ -216,10 +234,10 @@ class Flow:
             while not any(
                 scan.feed.next_frames
                 or (scan.feed.ended and not scan.decoded)
-                or (scan.feed.opened and not self._loaded)
+                or (scan.feed.opened and not self._networks)
                 for scan in self._scans
             ) and not (
-                (self._loaded and (self._loaded[1].done or self._due(self._loaded[1])))
+                (self._scoring and (self._scoring.done or self._due(self._scoring)))
                 or (self._decoders.some_free and self._arrived())
                 or self._stop()
             ):
@@ -229,13 +247,21 @@ class Flow:
         with self._news:
             self._news.notify_all()
 
-    def _load_networks(self) -> None:
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """The block loads networks, or waits for them: no video takes longer for it."""
         started = time.monotonic()
         with self._profile.stage("loading the networks"):
-            networks = self._load()
-        self._loaded = networks, Scoring(networks.detector, self._profile, self._tell)
+            yield
         for scan in self._scans:
             scan.feed.started += time.monotonic() - started
+
+    def _scores(self, networks: Networks) -> Scoring:
+        """What scores crops, once the detector is loaded."""
+        if self._scoring is None:
+            with self._loading():
+                self._scoring = Scoring(networks.detector, self._profile, self._tell)
+        return self._scoring
 
     def _take(self) -> list[tuple[_Scan, Batch]]:
         """Batches that wait, the first videos' first, as many as go into one call of the face detector."""
@@ -251,13 +277,12 @@ class Flow:
 
     def _look(self, group: list[tuple[_Scan, Batch]]) -> None:
         """Finds the faces in some batches, and adds them to the timelines of their videos."""
-        assert self._loaded is not None, "loaded when the first video was open"
-        networks, scoring = self._loaded
-        for (scan, batch), found in zip(group, self._found(networks.face_detector, group), strict=True):
+        assert self._networks is not None, "loaded when the first video was open"
+        for (scan, batch), found in zip(group, self._found(self._networks.face_detector, group), strict=True):
             if found is None:
                 continue
             if scan.timeline is None:
-                scan.timeline = Timeline(scoring, self._config.faces)
+                scan.timeline = Timeline(self._scores(self._networks), self._config.faces)
             try:
                 with self._profile.stage("following and cropping faces", sum(map(len, found))):
                     scan.timeline.add(batch.frames, found, batch.wanted)
@@ -295,8 +320,8 @@ class Flow:
         return [found[number] for number in range(len(group))]
 
     def _computing(self) -> AbstractContextManager[None]:
-        """The face detector shares the cores with what is scored and decoded beside it."""
-        scoring = self._loaded is not None and self._loaded[1].busy
+        """The face detector shares the cores with what is scored, decoded and loaded beside it."""
+        scoring = self._scoring is None or self._scoring.busy
         return computing_threads(shared=scoring or any(scan.feed.busy for scan in self._scans))
 
     def _guarded(
@@ -316,17 +341,22 @@ class Flow:
             return False  # one batch at a time, and its scores are entered first
         rests = [scan for scan in self._scans if scan.decoded and scan.timeline and scoring.holds(scan.timeline)]
         more = any(scan.feed.next_frames for scan in self._scans)
-        return scoring.full or (bool(rests) and (rests[0] is self._scans[0] or not more))
+        return scoring.full(shared=self._searching) or (bool(rests) and (rests[0] is self._scans[0] or not more))
+
+    @property
+    def _searching(self) -> bool:
+        """Whether frames are there or on their way, so that faces are looked for in the meantime."""
+        return any(scan.feed.next_frames or scan.feed.busy for scan in self._scans)
 
     def _score(self, scoring: Scoring) -> None:
         """Enters scores that are there, and begins with the next batch if it is due."""
-        if scoring.full and scoring.busy:
+        if scoring.full() and scoring.busy:
             with self._profile.stage("waiting for scores"):
                 self._enter(scoring)
         elif scoring.done:
             self._enter(scoring)
         if self._due(scoring):
-            scoring.begin(shared=any(scan.feed.next_frames or scan.feed.busy for scan in self._scans))
+            scoring.begin(shared=self._searching)
 
     def _enter(self, scoring: Scoring) -> None:
         for timeline, error in scoring.enter():
@@ -335,16 +365,15 @@ class Flow:
 
     def _fail(self, scan: _Scan, error: Exception) -> None:
         self._release(scan)
-        if self._loaded and scan.timeline:
-            self._loaded[1].drop(scan.timeline)
+        if self._scoring and scan.timeline:
+            self._scoring.drop(scan.timeline)
         scan.outcome = Outcome(scan.feed.path, time.monotonic() - scan.feed.started, error=error)
 
-    def _conclude(self, scan: _Scan) -> None:
-        assert self._loaded is not None, "no video is complete without the networks"
-        networks, scoring = self._loaded
+    def _conclude(self, scan: _Scan, networks: Networks) -> None:
+        timeline = scan.timeline or Timeline(self._scores(networks), self._config.faces)
         try:
             with self._profile.stage("judging"):
-                result = _result(scan.feed, scan.timeline or Timeline(scoring, self._config.faces), networks)
+                result = _result(scan.feed, timeline, networks)
         except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self._fail(scan, error)
             return

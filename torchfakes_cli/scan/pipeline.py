@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from os import PathLike
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from torchfakes_cli.detector import Detector
-    from torchfakes_cli.faces.cascade import FaceDetector
 
 #: Told how far a scan is: frames done, and frames wanted in all where that is known.
 Progress = Callable[[int, int | None], None]
@@ -142,7 +142,7 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        _ = self._networks  # named for its effect: what is loaded once stays
+        self._networks.judging.result()
 
     def scan(
         self,
@@ -262,7 +262,14 @@ class Scanner:
 
     @cached_property
     def _networks(self) -> Networks:
+        """The face detector; the detector is loaded in the meantime, and faces may be looked for already."""
+        if self._given is None:
+            _import_networks()
+        from torchfakes_cli.detector import choose_device
         from torchfakes_cli.faces.cascade import FaceDetector
 
-        face_detector: FaceDetector = FaceDetector(self.config.faces, self.detector.device)
-        return Networks(face_detector, self.detector, self.policy)
+        device = choose_device(self.config.device) if self._given is None else self._given.device
+        beside = ThreadPoolExecutor(1, "load")
+        judging = beside.submit(lambda: (self.detector, self.policy))
+        beside.shutdown(wait=False)
+        return Networks(FaceDetector(self.config.faces, device), judging)

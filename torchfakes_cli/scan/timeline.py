@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torchfakes_cli.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
-#: Crops given to the detector at once, half as many where faces are searched in the meantime, which takes memory too …
+#: Crops given to the detector at once, half as many where faces are searched in the meantime: that takes memory too,
+#: and fewer are left for when all faces are found …
 CROPS_AT_ONCE = 32
 #: … or fewer, once they hold this many pixels: close-ups in 8K are large.
 CROP_PIXELS_AT_ONCE = 1 << 24
@@ -61,10 +62,9 @@ class Scoring:
         self._scored: list[_Waiting] = []
         self._logits: Future[NDArray[np.float32]] | None = None
 
-    @property
-    def full(self) -> bool:
-        """Whether enough wait for a batch."""
-        return len(self._waiting) >= CROPS_AT_ONCE or self._pixels >= CROP_PIXELS_AT_ONCE
+    def full(self, *, shared: bool = False) -> bool:
+        """Whether enough wait for a batch; ``shared`` as for ``begin``."""
+        return len(self._waiting) >= _at_once(shared) or self._pixels >= CROP_PIXELS_AT_ONCE
 
     @property
     def busy(self) -> bool:
@@ -95,8 +95,7 @@ class Scoring:
         assert self._logits is None, "the batch before has been entered"
         self._scored, self._waiting, self._pixels = self._waiting, [], 0
         crops, landmarks = [each.crop for each in self._scored], [each.landmarks for each in self._scored]
-
-        at_once = CROPS_AT_ONCE // 2 if shared else CROPS_AT_ONCE
+        at_once = _at_once(shared)
         starts = range(0, len(crops), at_once)
 
         def score() -> NDArray[np.float32]:
@@ -145,6 +144,10 @@ class Scoring:
     def close(self) -> None:
         """Ends the thread, after the batch that is being scored."""
         self._thread.shutdown()
+
+
+def _at_once(shared: bool) -> int:
+    return CROPS_AT_ONCE // 2 if shared else CROPS_AT_ONCE
 
 
 class Timeline:
