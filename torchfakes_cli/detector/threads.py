@@ -14,6 +14,17 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
+def set_threads(count: int) -> None:
+    """PyTorch computes with so many threads in this thread from now on.
+
+    Args:
+        count: of threads; one or more.
+    """
+    # A thread takes over another one's number when it first uses PyTorch, which setting the number isn't.
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
 @contextmanager
 def threads_at_most(count: int) -> Iterator[None]:
     """PyTorch computes with so many threads at most in the block, as far as this thread asks it to.
@@ -55,7 +66,7 @@ class SideBySide:
         share = max(1, usual // len(parts))
 
         def work(part: Part) -> Result:
-            torch.set_num_threads(share)
+            set_threads(share)
             return compute(part)
 
         found = [self._threads.submit(work, part) for part in parts[1:]]

@@ -56,9 +56,11 @@ class Scoring:
         self._pixels = 0
         import torch
 
+        from torchfakes_cli.detector.threads import set_threads
+
         # Said once here, or the thread would begin with whatever another one computes with at that moment.
         threads = (torch.get_num_threads(),)
-        self._thread = ThreadPoolExecutor(1, "score", initializer=torch.set_num_threads, initargs=threads)
+        self._thread = ThreadPoolExecutor(1, "score", initializer=set_threads, initargs=threads)
         self._scored: list[_Waiting] = []
         self._logits: Future[NDArray[np.float32]] | None = None
 
