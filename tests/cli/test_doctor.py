@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 import sys
@@ -74,6 +75,16 @@ def test_a_missing_library_is_told_of_and_the_rest_as_well(
     assert (found[name]["value"], found[name]["standing"]) == ("missing", "broken")
     assert f"no scan can work: {name}: missing" in ended.stderr
     assert found["detector"]["standing"] == "good"
+
+
+def test_modules_that_are_compiled_at_each_start_are_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    for place, value in ((tmp_path / "missing.pyc", "not kept"), (Path(__file__), "kept")):
+        monkeypatch.setattr(spec, "cached", str(place))
+        found = told(doctor("--json"))["compiled modules"]
+        assert found["value"] == value
+        assert ("python -m compileall" in found["why"]) == (found["standing"] == "limited") == (value == "not kept")
 
 
 def test_a_detector_that_is_not_whole_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
