@@ -34,6 +34,8 @@ class Reason(StrEnum):
     NO_FACE = "no_face"
     ALL_BLURRY = "all_blurry"
     TOO_FEW_FACES = "too_few_faces"
+    TINY_FACES = "tiny_faces"
+    UNLIKE_TRAINING = "unlike_training"
     BETWEEN_THRESHOLDS = "between_thresholds"
     FRAMES_DISAGREE = "frames_disagree"
     DAMAGED = "damaged"
@@ -154,6 +156,8 @@ class FaceScore:
         p_fake: calibrated probability that the face is synthetic; None with the logit.
         note: why there is no score: ``no_face``, ``blurry``, or ``damaged`` (the picture: what its decoder made up may
             look like a manipulation, or hide a face); else empty.
+        strangeness: how unlike the faces that the detector was fitted on its detail is, above 1 too unlike; None where
+            that wasn't measured.
     """
 
     time_s: float
@@ -164,6 +168,7 @@ class FaceScore:
     logit: float | None = None
     p_fake: float | None = None
     note: str = ""
+    strangeness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,7 @@ class Track:
         p_fake: calibrated from the logit; None with it.
         peak_time_s: time of its most suspicious face; None with the logit.
         lasting: whether it has enough scored faces to decide a verdict.
+        doubt: why its score says too little for a firm verdict, ``tiny_faces`` or ``unlike_training``; else None.
     """
 
     number: int
@@ -191,6 +197,7 @@ class Track:
     p_fake: float | None
     peak_time_s: float | None
     lasting: bool
+    doubt: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from torchfakes_cli.records import Face, FaceScore, Reason, Verdict
 from torchfakes_cli.scan.verdict import Decision, Policy, decide, settle_policy, trimmed_mean
 
 POLICY = Policy(fake_above=0.7, real_below=0.3, min_faces=3, trim=0.1)
-FACE = Face((0.0, 0.0, 50.0, 60.0), 0.99, ((0.0, 0.0),) * 5)
+FACE = Face((0.0, 0.0, 60.0, 70.0), 0.99, ((0.0, 0.0),) * 5)
 BLURRY = None
 
 

@@ -37,6 +37,7 @@ _WHY_INCONCLUSIVE = {
     Reason.NO_FACE: "No face was found. Faces under 40 pixels, or turned away, aren't.",
     Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score.",
     Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict.",
+    Reason.TINY_FACES: "The most suspicious person's faces are too small for a firm verdict.",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
 from torchfakes_cli.detector.eight_bit import EightBitNetwork, eight_bit_instructions
+from torchfakes_cli.detector.familiar import strangeness
 from torchfakes_cli.detector.fused import fuse
 from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
 from torchfakes_cli.detector.network import blank_network, fold_batch_norm, load_weights
@@ -80,6 +82,19 @@ def eight_bits_suffice(header: Header, texture: Texture | None) -> bool:
     """
     weight = texture.network_weight if texture else 1.0
     return bool(header.eight_bit) and header.eight_bit["change"] * weight * header.slope / 4 <= TOLERANCE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """What a detector says of crops.
+
+    Attributes:
+        logits: N float32; positive means fake.
+        strangeness: N float32, see ``familiar.strangeness``; NaN where the detector has no texture.
+    """
+
+    logits: NDArray[np.float32]
+    strangeness: NDArray[np.float32]
 
 
 class Detector:
@@ -153,18 +168,21 @@ class Detector:
     def score(
         self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]] | None = None
     ) -> NDArray[np.float32]:
-        """Score crops.
+        """The logits that ``examine`` gives, shape (N,) float32, of the same crops."""
+        return self.examine(crops, landmarks).logits
+
+    def examine(
+        self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]] | None = None
+    ) -> Examined:
+        """Score crops, and tell which ones are unlike what the detector knows.
 
         Args:
             crops: H×W×3 uint8 RGB each, cut with this detector's margin and shape; sizes may differ.
             landmarks: 5×2 each, (x, y) in pixels of the crop: eyes, nose, corners of the mouth. None takes them to lie
                 where they usually do.
-
-        Returns:
-            Logits, shape (N,) float32; positive means fake.
         """
         if self.texture is None or not len(crops):
-            return self.network_logits(crops)
+            return Examined(self.network_logits(crops), np.full(len(crops), np.nan, np.float32))
         places = landmarks or [USUAL * crop.shape[1::-1] for crop in crops]
         # While the network computes: it doesn't fill the cores throughout, and with CUDA hardly any.
         with ThreadPoolExecutor(1) as beside:
@@ -172,7 +190,8 @@ class Detector:
                 lambda: np.stack([describe(crop, points) for crop, points in zip(crops, places, strict=True)])
             )
             logits = self.network_logits(crops)
-            return self.texture.joined(logits, described.result())
+            found = described.result()
+            return Examined(self.texture.joined(logits, found), strangeness(found))
 
     def network_logits(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """What the network alone says of crops, as ``score`` takes and gives them."""

@@ -82,6 +82,7 @@ def _track(track: Track) -> dict[str, Any]:
         "p_fake": rounded(track.p_fake, SCORE_DIGITS),
         "peak_time_s": rounded(track.peak_time_s, TIME_DIGITS),
         "lasting": track.lasting,
+        "doubt": track.doubt.value if track.doubt else None,
     }
 
 
@@ -95,6 +96,7 @@ def _timeline_row(row: FaceScore) -> dict[str, Any]:
         "logit": rounded(row.logit, SCORE_DIGITS),
         "p_fake": rounded(row.p_fake, SCORE_DIGITS),
         "note": row.note or None,
+        "strangeness": rounded(row.strangeness, SCORE_DIGITS),
     }
 
 

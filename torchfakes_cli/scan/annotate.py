@@ -30,7 +30,7 @@ from torchfakes_cli.report import check_clip_target
 from torchfakes_cli.report.clip_file import COMMENT, container_of
 from torchfakes_cli.report.files import temporary_beside, unwritable
 from torchfakes_cli.report.overlay import Headline, Overlay, Person, Word
-from torchfakes_cli.scan.verdict import Policy, judge, most_suspicious, settle_policy
+from torchfakes_cli.scan.verdict import Policy, deciding_track, judge, settle_policy
 from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ _WHY = {
     Reason.NO_FACE: "no face found",
     Reason.ALL_BLURRY: "all faces too blurry",
     Reason.TOO_FEW_FACES: "too few sharp faces",
+    Reason.TINY_FACES: "faces too small",
+    Reason.UNLIKE_TRAINING: "unlike known footage",
     Reason.BETWEEN_THRESHOLDS: "between the thresholds",
     Reason.FRAMES_DISAGREE: "the frames disagree",
     Reason.DAMAGED: "the video is damaged",
@@ -126,9 +128,8 @@ def _policy_of(result: VideoResult, config: ScanConfig) -> Policy:
 
 
 def _overlay(result: VideoResult, info: VideoInfo, policy: Policy) -> Overlay:
-    scored = [track for track in result.tracks if track.logit is not None]
-    lasting = [track for track in scored if track.lasting]
-    deciding = most_suspicious(lasting or scored).number if scored else None
+    track = deciding_track(result.tracks, policy)
+    deciding = track.number if track else None
     return Overlay(
         (info.width, info.height),
         _headline(result, deciding),
@@ -154,6 +155,8 @@ def _word(track: Track, policy: Policy) -> Word:
         return Word.UNSCORED
     if not track.lasting:
         return Word.TOO_FEW
+    if track.doubt:
+        return Word.BETWEEN
     words = {Verdict.FAKE: Word.FAKE, Verdict.REAL: Word.REAL, Verdict.INCONCLUSIVE: Word.BETWEEN}
     return words[judge(track.p_fake, policy)[0]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -20,6 +21,7 @@ from torchfakes_cli.scan.threads import computing_threads
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.scoring import Examined
     from torchfakes_cli.faces.cascade import FaceDetector
 
 #: Crops given to the detector at once, half as many where faces are searched in the meantime: that takes memory too,
@@ -62,7 +64,7 @@ class Scoring:
         threads = (torch.get_num_threads(),)
         self._thread = ThreadPoolExecutor(1, "score", initializer=set_threads, initargs=threads)
         self._scored: list[_Waiting] = []
-        self._logits: Future[NDArray[np.float32]] | None = None
+        self._examined: Future[list[Examined]] | None = None
 
     def full(self, *, shared: bool = False) -> bool:
         """Whether enough wait for a batch; ``shared`` as for ``begin``."""
@@ -71,12 +73,12 @@ class Scoring:
     @property
     def busy(self) -> bool:
         """Whether a batch is being scored."""
-        return self._logits is not None and not self._logits.done()
+        return self._examined is not None and not self._examined.done()
 
     @property
     def done(self) -> bool:
         """Whether a batch has been scored, and not been entered yet."""
-        return self._logits is not None and self._logits.done()
+        return self._examined is not None and self._examined.done()
 
     def holds(self, timeline: Timeline | None) -> bool:
         """Whether crops of a video wait, beside those that are being scored."""
@@ -94,19 +96,19 @@ class Scoring:
         Args:
             shared: whether something else is computed beside it.
         """
-        assert self._logits is None, "the batch before has been entered"
+        assert self._examined is None, "the batch before has been entered"
         self._scored, self._waiting, self._pixels = self._waiting, [], 0
         crops, landmarks = [each.crop for each in self._scored], [each.landmarks for each in self._scored]
         at_once = _at_once(shared)
         starts = range(0, len(crops), at_once)
 
-        def score() -> NDArray[np.float32]:
+        def score() -> list[Examined]:
             with self._profile.stage("scoring faces", len(crops), beside=True), computing_threads(shared=shared):
                 parts = [(crops[start : start + at_once], landmarks[start : start + at_once]) for start in starts]
-                return np.concatenate([self.detector.score(*part) for part in parts])
+                return [self.detector.examine(*part) for part in parts]
 
-        self._logits = self._thread.submit(score)
-        self._logits.add_done_callback(lambda _: self._finished())
+        self._examined = self._thread.submit(score)
+        self._examined.add_done_callback(lambda _: self._finished())
 
     def enter(self) -> list[tuple[Timeline, Exception]]:
         """Waits for the batch that is being scored, if there is one, and fills in its scores.
@@ -116,18 +118,19 @@ class Scoring:
         Returns:
             The videos whose crops can't be scored, and why.
         """
-        if self._logits is None:
+        if self._examined is None:
             return []
-        scored, logits = self._scored, self._logits
-        self._scored, self._logits = [], None
+        scored, examined = self._scored, self._examined
+        self._scored, self._examined = [], None
         with suppress(Exception):
-            self._fill_in(scored, logits.result())
+            self._fill_in(scored, examined.result())
             return []
         failed = []
         for timeline in {each.timeline for each in scored if each.timeline.unscored}:
             own = [each for each in scored if each.timeline is timeline]
             try:
-                self._fill_in(own, self.detector.score([each.crop for each in own], [each.landmarks for each in own]))
+                crops, landmarks = [each.crop for each in own], [each.landmarks for each in own]
+                self._fill_in(own, [self.detector.examine(crops, landmarks)])
             except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
                 failed.append((timeline, error))
         return failed
@@ -138,10 +141,12 @@ class Scoring:
         self._waiting = [each for each in self._waiting if each.timeline is not timeline]
         self._pixels = sum(each.crop.shape[0] * each.crop.shape[1] for each in self._waiting)
 
-    def _fill_in(self, scored: Sequence[_Waiting], logits: NDArray[np.float32]) -> None:
-        for each, logit in zip(scored, logits.tolist(), strict=True):
+    def _fill_in(self, scored: Sequence[_Waiting], examined: Sequence[Examined]) -> None:
+        logits = [logit for part in examined for logit in part.logits.tolist()]
+        strange = [None if math.isnan(value) else value for part in examined for value in part.strangeness.tolist()]
+        for each, logit, strangeness in zip(scored, logits, strange, strict=True):
             if each.timeline.unscored:  # else it has been dropped meanwhile
-                each.timeline.set_score(each.row, logit, self.detector.probability(logit))
+                each.timeline.set_score(each.row, logit, self.detector.probability(logit), strangeness)
 
     def close(self) -> None:
         """Ends the thread, after the batch that is being scored."""
@@ -196,9 +201,9 @@ class Timeline:
             for face, track in zip(faces, tracks, strict=True):
                 self._add_face(frame, face, track)
 
-    def set_score(self, row: int, logit: float, p_fake: float) -> None:
+    def set_score(self, row: int, logit: float, p_fake: float, strangeness: float | None = None) -> None:
         """Fills in the score of a row."""
-        self._rows[row] = replace(self._rows[row], logit=logit, p_fake=p_fake)
+        self._rows[row] = replace(self._rows[row], logit=logit, p_fake=p_fake, strangeness=strangeness)
         self.unscored -= 1
 
     def explanations(self, detector: FaceDetector) -> tuple[str, ...]:

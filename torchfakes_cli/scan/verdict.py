@@ -10,7 +10,10 @@ The rules, in the order they apply:
    all there is of its people, so a single face is enough in it, and its result says that it rests on one picture.
 3. Faces in damaged pictures are not scored. Where more than half of the sampled frames are damaged, the verdict is
    inconclusive, ``damaged``: what is left says too little of the video.
-4. A video is as fake as its most suspicious lasting track:
+4. A lasting track's score is *doubted*, and makes no firm verdict, where its scored faces are mostly tiny (the median
+   of their shorter sides is under ``tiny_below`` pixels of the frame) or more than half of them are unlike those that
+   the detector knows (``strangeness`` above 1).
+5. A video is as fake as its most suspicious lasting track:
 
    ==========================================  ============  ======================
    that track's ``p_fake``                     verdict       reason
@@ -21,9 +24,11 @@ The rules, in the order they apply:
    ==========================================  ============  ======================
 
    ... unless less than two thirds (``agreement``) of that track's scored faces would by themselves give the same
-   verdict: then it is inconclusive, ``frames_disagree``.
+   verdict: then it is inconclusive, ``frames_disagree``. Where that track is doubted, the verdict is inconclusive,
+   ``tiny_faces`` or ``unlike_training``, unless an undoubted lasting track scores at least ``fake_above`` too: then the
+   most suspicious of these decides.
 
-5. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
+6. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
    was sharp enough to score, else ``too_few_faces``.
 
 Where a track has a score, ``p_fake`` is told with every reason, for information: that of the most suspicious track,
@@ -33,10 +38,11 @@ lasting ones first.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from torchfakes_cli.config import AGREEMENT, VerdictConfig
+from torchfakes_cli.config import AGREEMENT, TINY_BELOW, VerdictConfig
 from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.records import FaceScore, Reason, Track, Verdict
 
@@ -51,6 +57,7 @@ class Policy:
         min_faces: scored faces that make a track lasting.
         trim: share of a track's highest and of its lowest logits left out of its mean.
         agreement: share of the deciding track's faces that must say the same by themselves.
+        tiny_below: a track whose scored faces are mostly smaller than so many pixels is doubted.
     """
 
     fake_above: float
@@ -58,6 +65,7 @@ class Policy:
     min_faces: int
     trim: float
     agreement: float = AGREEMENT
+    tiny_below: float = TINY_BELOW
 
     def __post_init__(self) -> None:
         if self.real_below > self.fake_above:
@@ -103,6 +111,7 @@ def settle_policy(config: VerdictConfig, *, fake_above: float, real_below: float
         min_faces=config.min_faces,
         trim=config.trim,
         agreement=config.agreement,
+        tiny_below=config.tiny_below,
     )
 
 
@@ -125,10 +134,8 @@ def decide(
         ModelError: a score is not a finite number; a verdict from it would be made up.
     """
     tracks = build_tracks(timeline, policy, probability, picture=picture)
-    lasting = [track for track in tracks if track.lasting]
-    scored = lasting or [track for track in tracks if track.logit is not None]
-    best = most_suspicious(scored) if scored else None
-    verdict, reason = Verdict.INCONCLUSIVE, _excuse(timeline, tracks)
+    best = deciding_track(tracks, policy)
+    verdict, reason = Verdict.INCONCLUSIVE, _excuse(timeline, tracks) or (best.doubt if best else None)
     if reason is None and best is not None:
         low, high = agreed_bounds([row.logit for row in timeline if row.track == best.number], policy.agreement)
         verdict, reason = judge(best.p_fake, policy, low=probability(low), high=probability(high))
@@ -136,7 +143,7 @@ def decide(
 
 
 def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | None:
-    """Rules 3 and 5: why there can't be a firm verdict; None where there can."""
+    """Rules 3 and 6: why there can't be a firm verdict; None where there can."""
     frames = {(row.time_s, row.frame) for row in timeline}
     damaged = {(row.time_s, row.frame) for row in timeline if row.note == "damaged"}
     if 2 * len(damaged) > len(frames):
@@ -153,7 +160,7 @@ def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | 
 def judge(
     p_fake: float | None, policy: Policy, *, low: float | None = None, high: float | None = None
 ) -> tuple[Verdict, Reason | None]:
-    """Rule 4: the verdict on a lasting track.
+    """Rule 5: the verdict on a lasting track that isn't doubted.
 
     Args:
         p_fake: of the track.
@@ -193,6 +200,21 @@ def agreed_bounds(logits: Iterable[float | None], agreement: float) -> tuple[flo
     return ordered[len(ordered) - enough], ordered[enough - 1]
 
 
+def deciding_track(tracks: Iterable[Track], policy: Policy) -> Track | None:
+    """The track that a verdict rests on, or would with more faces; None where nothing was scored."""
+    scored = [track for track in tracks if track.logit is not None]
+    candidates = [track for track in scored if track.lasting] or scored
+    if not candidates:
+        return None
+    best = most_suspicious(candidates)
+    clearly_fake = [
+        track
+        for track in candidates
+        if not track.doubt and track.p_fake is not None and track.p_fake >= policy.fake_above
+    ]
+    return most_suspicious(clearly_fake) if best.lasting and best.doubt and clearly_fake else best
+
+
 def most_suspicious(tracks: Iterable[Track]) -> Track:
     """The track with the highest logit; the first of equals."""
     return max(tracks, key=lambda track: -math.inf if track.logit is None else track.logit)
@@ -205,7 +227,7 @@ def build_tracks(
     *,
     picture: bool = False,
 ) -> tuple[Track, ...]:
-    """Rules 1 and 2: gathers rows by track number and scores each track.
+    """Rules 1, 2 and 4: gathers rows by track number and scores each track.
 
     Raises:
         ModelError: a score is not a finite number.
@@ -216,16 +238,14 @@ def build_tracks(
             rows_of.setdefault(row.track, []).append(row)
     frames_sampled = len({(row.time_s, row.frame) for row in timeline})
     needed = 1 if picture else min(policy.min_faces, max(2, frames_sampled))
-    return tuple(
-        _score_track(number, rows, needed, policy.trim, probability) for number, rows in sorted(rows_of.items())
-    )
+    return tuple(_score_track(number, rows, needed, policy, probability) for number, rows in sorted(rows_of.items()))
 
 
 def _score_track(
-    number: int, rows: Sequence[FaceScore], needed: int, trim: float, probability: Callable[[float], float]
+    number: int, rows: Sequence[FaceScore], needed: int, policy: Policy, probability: Callable[[float], float]
 ) -> Track:
     scored = [(row.logit, row.time_s) for row in rows if row.logit is not None]
-    logit = trimmed_mean([value for value, _ in scored], trim) if scored else None
+    logit = trimmed_mean([value for value, _ in scored], policy.trim) if scored else None
     return Track(
         number=number,
         start_s=min(row.time_s for row in rows),
@@ -237,7 +257,17 @@ def _score_track(
         # Of faces equally suspicious, the first one.
         peak_time_s=max(scored, key=lambda face: (face[0], -face[1]))[1] if scored else None,
         lasting=len(scored) >= needed,
+        doubt=_doubt([row for row in rows if row.logit is not None], policy) if len(scored) >= needed else None,
     )
+
+
+def _doubt(scored: Sequence[FaceScore], policy: Policy) -> Reason | None:
+    """Rule 4, of a track's scored faces."""
+    sizes = [row.face.size for row in scored if row.face]
+    if sizes and statistics.median(sizes) < policy.tiny_below:
+        return Reason.TINY_FACES
+    strange = sum(row.strangeness is not None and row.strangeness > 1 for row in scored)
+    return Reason.UNLIKE_TRAINING if 2 * strange > len(scored) else None
 
 
 def trimmed_mean(logits: Sequence[float], trim: float) -> float:

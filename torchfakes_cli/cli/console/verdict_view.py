@@ -98,7 +98,7 @@ def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
             seen = f"{clock(track.start_s)}–{clock(track.end_s)}" if unicode else _ascii_span(track)
             cells[1:1] = [seen, f"{track.faces_scored}/{track.faces}"]
             cells.append(_sparkline(result.timeline, track.number, policy, unicode=unicode))
-        table.add_row(*cells, style="" if track.lasting else "dim")
+        table.add_row(*cells, style="" if track.lasting and not track.doubt else "dim")
     return table
 
 

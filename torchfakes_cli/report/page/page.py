@@ -29,7 +29,7 @@ from torchfakes_cli.report.page.pictures import Shown, draw_faces
 from torchfakes_cli.report.page.plot import draw_timeline
 from torchfakes_cli.report.page.rendering import render
 from torchfakes_cli.report.page.table import table_rows
-from torchfakes_cli.report.words import by_suspicion, deciding, meaning
+from torchfakes_cli.report.words import DOUBTED, by_suspicion, deciding, meaning
 
 #: People shown with their faces; …
 CARDS = 24
@@ -114,6 +114,7 @@ def page_of(
         circumstances=circumstances,
         doubts=doubts(result, circumstances),
         limits=LIMITS[1:],
+        doubted=DOUBTED,
         # Of our own making, labels included.
         plot=Markup("" if result.is_picture else draw_timeline(result, circumstances)),
         rows=rows,
@@ -169,6 +170,8 @@ def _standing(track: Track, circumstances: Circumstances) -> tuple[str, str]:
     """What a person's score means, and the tone that goes with it."""
     if not track.lasting or track.p_fake is None:
         return "seen too briefly to decide", "inconclusive"
+    if track.doubt:
+        return DOUBTED[track.doubt], "inconclusive"
     if track.p_fake >= circumstances.fake_above:
         return "looks synthetic", "fake"
     if track.p_fake < circumstances.real_below:

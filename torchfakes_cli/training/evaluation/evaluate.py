@@ -38,7 +38,7 @@ from torchfakes_cli.training.evaluation.perturb import chosen_perturbations
 from torchfakes_cli.training.evaluation.report import CROPS, DOCUMENT, REPORT, Tables, check_out, make_out, write_report
 from torchfakes_cli.training.evaluation.robustness import measure_damage
 from torchfakes_cli.training.evaluation.rules import compare_rules
-from torchfakes_cli.training.evaluation.scored import CropScores, score_conditions
+from torchfakes_cli.training.evaluation.scored import CropScores, Found, score_conditions
 from torchfakes_cli.training.evaluation.slices import slice_videos
 from torchfakes_cli.training.evaluation.verdicts import judge_crops, judge_videos, with_compression
 
@@ -284,7 +284,7 @@ class _Evaluation:
     ) -> tuple[Result, Tables]:
         """Everything about one detector on one input, and the tables behind it."""
         config, header = self.config, self.detectors[number].header
-        rows = _with_logits(crops, scores.undamaged[number])
+        rows = _with_scores(crops, scores.undamaged, number)
         videos, frames = judge_videos(rows, header), judge_crops(rows, header)
         self.progress(f"measuring on {given.name}", 0, None)
         frame, video = (
@@ -308,18 +308,21 @@ class _Evaluation:
 
     def _robustness(self, number: int, crops: _Crops, scores: CropScores) -> tuple[Damage, ...]:
         header = self.detectors[number].header
-        whole = np.where(crops.to_damage, scores.undamaged[number], np.nan)
-        before = judge_videos(_with_logits(crops, whole), header)
+        whole = _with_scores(crops, scores.undamaged, number, only=crops.to_damage)
+        before = judge_videos(whole, header)
         found = [measure_damage(None, before, before, rounds=self.config.rounds, seed=self.config.seed)]
         for perturbation in self.perturbations:
-            after = judge_videos(_with_logits(crops, scores.damaged[perturbation][number]), header)
+            after = judge_videos(_with_scores(crops, scores.damaged[perturbation], number), header)
             found.append(measure_damage(perturbation, before, after, rounds=self.config.rounds, seed=self.config.seed))
         return tuple(found)
 
 
-def _with_logits(crops: _Crops, logits: NDArray[np.float32]) -> pd.DataFrame:
-    """The crops with a logit, and the blurry ones without; crops that couldn't be read are left out."""
-    scored = crops.scored.assign(logit=logits.astype(np.float64))
+def _with_scores(crops: _Crops, found: Found, number: int, only: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+    """The crops with a detector's scores, and the blurry ones without; crops that couldn't be read are left out."""
+    logits, strangeness = found.logits[number].astype(np.float64), found.strangeness[number].astype(np.float64)
+    scored = crops.scored.assign(logit=logits, strangeness=strangeness)
+    if only is not None:
+        scored = scored[only]
     scored = scored[scored["logit"].notna()]
     return pd.concat([scored, crops.blurry.assign(logit=math.nan)]) if len(crops.blurry) else scored
 

@@ -20,18 +20,36 @@ from torchfakes_cli.training.evaluation.measure import TRACK_KEYS
 from torchfakes_cli.training.evaluation.perturb import Perturbation, Picture, perturb
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What detectors say of crops in one condition, in arrays of the shape (detectors, crops).
+
+    Attributes:
+        logits: NaN for a crop that couldn't be read.
+        strangeness: see ``detector.familiar``; NaN also where a detector doesn't measure it.
+    """
+
+    logits: NDArray[np.float32]
+    strangeness: NDArray[np.float32]
+
+    @staticmethod
+    def nothing(detectors: int, crops: int) -> Found:
+        """To be filled in."""
+        return Found(*(np.full((detectors, crops), np.nan, np.float32) for _ in range(2)))
+
+
 @dataclass(frozen=True, slots=True)
 class CropScores:
     """What detectors say of crops.
 
     Attributes:
-        undamaged: logits of the shape (detectors, crops); NaN for a crop that couldn't be read.
+        undamaged: of the crops as they are.
         damaged: for each perturbation the same; NaN too for crops that were not to be damaged.
         unreadable: why, a line for each crop that couldn't be read.
     """
 
-    undamaged: NDArray[np.float32]
-    damaged: dict[Perturbation, NDArray[np.float32]]
+    undamaged: Found
+    damaged: dict[Perturbation, Found]
     unreadable: tuple[str, ...]
 
 
@@ -85,8 +103,8 @@ def score_conditions(
     if crops and len(unreadable) == len(crops):
         cause = f"none of {len(crops)} crops could be read"
         raise DataError(cause, path=folder, advice="Run 'torchfakes prepare' again.")
-    of_damaged = {perturbation: queue.logits[perturbation] for perturbation in perturbations}
-    return CropScores(queue.logits[None], of_damaged, tuple(unreadable))
+    of_damaged = {perturbation: queue.found[perturbation] for perturbation in perturbations}
+    return CropScores(queue.found[None], of_damaged, tuple(unreadable))
 
 
 class _Queue:
@@ -106,7 +124,7 @@ class _Queue:
         self._pictures: list[Picture] = []
         self._slots: list[tuple[Perturbation | None, int]] = []
         self._done = 0
-        self.logits = {condition: np.full((len(detectors), len(boxes)), np.nan, np.float32) for condition in conditions}
+        self.found = {condition: Found.nothing(len(detectors), len(boxes)) for condition in conditions}
 
     def add(self, condition: Perturbation | None, place: int, picture: Picture) -> None:
         """Take in a picture."""
@@ -130,12 +148,15 @@ class _Queue:
                     for square, part in zip(whole, pictures, strict=True)
                 ]
                 landmarks = [points - corner for points, corner in zip(landmarks, corners, strict=True)]
-            scores = detector.score(pictures, landmarks)
-            if not np.isfinite(scores).all():
+            examined = detector.examine(pictures, landmarks)
+            if not np.isfinite(examined.logits).all():
                 cause = f"the detector {detector.name} gives scores that are no numbers"
                 raise ModelError(cause, advice="The checkpoint is likely damaged: choose another one with --model.")
-            for (condition, place), score in zip(self._slots, scores, strict=True):
-                self.logits[condition][number, place] = score
+            for (condition, place), logit, strangeness in zip(
+                self._slots, examined.logits, examined.strangeness, strict=True
+            ):
+                self.found[condition].logits[number, place] = logit
+                self.found[condition].strangeness[number, place] = strangeness
         self._done += len(self._pictures)
         self._progress(self._done, self._wanted)
         self._pictures, self._slots = [], []

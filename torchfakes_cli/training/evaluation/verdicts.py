@@ -12,8 +12,8 @@ import pandas as pd
 from torchfakes_cli.config import VerdictConfig
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.detector.checkpoint import Header
-from torchfakes_cli.records import FaceScore, Verdict
-from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, most_suspicious, settle_policy
+from torchfakes_cli.records import Face, FaceScore, Verdict
+from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, deciding_track, settle_policy
 from torchfakes_cli.training.corpora import FAKE, REAL
 
 VIDEO_KEYS = ["video", "label", "method", "group", "source", "split", "compression"]
@@ -51,7 +51,8 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     Videos of the same name but of another method, label or source stay apart.
 
     Args:
-        rows: of a manifest with ``compression`` and ``logit``; NaN for a face too blurry to score.
+        rows: of a manifest with ``compression`` and ``logit``, NaN for a face too blurry to score; and with
+            ``strangeness`` where that was measured.
         header: with calibration and thresholds.
 
     Returns:
@@ -63,9 +64,7 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     videos = []
     for key, crops in rows.groupby(VIDEO_KEYS, sort=True):
         decision = decide(timeline_of(crops), policy, lambda x: probability(x, header.slope, header.intercept))
-        scored = [track for track in decision.tracks if track.logit is not None]
-        lasting = [track for track in scored if track.lasting] or scored
-        best = most_suspicious(lasting) if lasting else None
+        best = deciding_track(decision.tracks, policy)
         low = high = math.nan
         if best is not None:
             low, high = agreed_bounds(
@@ -127,12 +126,26 @@ def judge_crops(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
 
 
 def timeline_of(crops: pd.DataFrame) -> list[FaceScore]:
-    """The timeline that a scan would have of a video's crops; a face's number is its track's."""
+    """The timeline that a scan would have of a video's crops; a face's number is its track's.
+
+    Of each face's box it has the size alone.
+    """
     ordered = crops.sort_values(["time_s", "frame", "face"])
-    cells = zip(*(ordered[name].tolist() for name in ("time_s", "frame", "face", "sharpness", "logit")), strict=True)
+    if "strangeness" not in ordered:
+        ordered = ordered.assign(strangeness=math.nan)
+    names = ("time_s", "frame", "face", "face_size", "sharpness", "logit", "strangeness")
     return [
-        FaceScore(float(time_s), int(frame), int(face), sharpness=float(sharpness), note="blurry")
-        if math.isnan(logit)
-        else FaceScore(float(time_s), int(frame), int(face), sharpness=float(sharpness), logit=logit)
-        for time_s, frame, face, sharpness, logit in cells
+        FaceScore(
+            float(time_s),
+            int(frame),
+            int(track),
+            Face((0.0, 0.0, float(size), float(size)), 1.0, ((0.0, 0.0),) * 5),
+            float(sharpness),
+            None if math.isnan(logit) else logit,
+            note="blurry" if math.isnan(logit) else "",
+            strangeness=None if math.isnan(strangeness) else strangeness,
+        )
+        for time_s, frame, track, size, sharpness, logit, strangeness in zip(
+            *(ordered[name].tolist() for name in names), strict=True
+        )
     ]

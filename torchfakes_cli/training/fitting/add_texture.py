@@ -26,6 +26,7 @@ from torchfakes_cli import __version__
 from torchfakes_cli.config import TextureConfig
 from torchfakes_cli.detector.calibration import fit_platt, probability
 from torchfakes_cli.detector.checkpoint import CALIBRATION, Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.familiar import strangeness
 from torchfakes_cli.detector.network import blank_network, load_weights
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.detector.scoring import choose_device
@@ -136,7 +137,9 @@ def add_texture(
     before = tested = alone = None
     verdicts: dict[str, dict[str, int]] = {}
     if len(test):
-        rows = tested_crops.table.assign(texture=texture.logits(tested_crops.values).astype(float))
+        rows = tested_crops.table.assign(
+            texture=texture.logits(tested_crops.values).astype(float), strangeness=strangeness(tested_crops.values)
+        )
         rows = _network_scores(network, rows, crops, parent, device, progress)
         before, tested = (
             measure(each, interval=True) for each in (_weighed(rows, texture=0.0), _weighed(rows, weight))
