@@ -27,6 +27,7 @@ def test_a_document_holds_the_verdict_the_people_and_the_timeline() -> None:
         "logit": None,
         "p_fake": None,
         "note": "no_face",
+        "strangeness": None,
     }
 
 
