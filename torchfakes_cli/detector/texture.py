@@ -94,10 +94,11 @@ def describe(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray
         matrix = matrix @ np.array([(back_x, 0, (back_x - 1) / 2), (0, back_y, (back_y - 1) / 2), (0, 0, 1)])
     face = cv2.warpAffine(crop, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     rest: NDArray[Any] = cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb).astype(np.float32)
-    bands, pixel = [], 1
+    bands: list[NDArray[np.float32]] = []
+    pixel = 1
     for sigma in SIGMAS:
         smooth = cv2.GaussianBlur(rest, (0, 0), sigma / pixel)
-        bands.append(rest - smooth)
+        bands.append(np.asarray(rest - smooth, np.float32))
         rest = smooth
         if sigma / pixel > 1:
             # Nothing is left that half as many pixels wouldn't hold.
