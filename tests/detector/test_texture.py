@@ -12,7 +12,16 @@ import torch
 from tests.portraits import scene
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, load_heat_maps, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
-from torchfakes_cli.detector.texture import LENGTH, SHAPE, USUAL, Texture, describe, split_texture
+from torchfakes_cli.detector.texture import (
+    LENGTH,
+    SHAPE,
+    STRENGTHS,
+    TIED_SHAPE,
+    USUAL,
+    Texture,
+    describe,
+    split_texture,
+)
 from torchfakes_cli.errors import CheckpointError
 
 SIDE = 200
@@ -26,12 +35,12 @@ def portrait(grain: float = 4.0) -> np.ndarray:
     return np.clip(face + noise, 0, 255).astype(np.uint8)
 
 
-def texture(seed: int = 0, network_weight: float = 0.5) -> Texture:
+def texture(seed: int = 0, network_weight: float = 0.5, length: int = LENGTH) -> Texture:
     rng = np.random.default_rng(seed)
     return Texture(
-        directions=rng.normal(0, 0.05, (3, LENGTH)).astype(np.float32),
+        directions=rng.normal(0, 0.05, (3, length)).astype(np.float32),
         offsets=rng.normal(0, 1, 3).astype(np.float32),
-        typical=np.full(LENGTH, -1.0, np.float32),
+        typical=np.full(length, -1.0, np.float32),
         fakes=1,
         network_weight=network_weight,
     )
@@ -47,7 +56,7 @@ def textured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bands(described: np.ndarray) -> np.ndarray:
     """The mean of each band of detail in brightness."""
-    return described.reshape(SHAPE)[..., 0].mean((1, 2))
+    return described[:STRENGTHS].reshape(SHAPE)[..., 0].mean((1, 2))
 
 
 def test_a_mirror_image_is_the_same_face() -> None:
@@ -63,7 +72,7 @@ def test_a_face_is_measured_upright(turn: float, scale: float, apart: float) -> 
     size = round(SIDE * scale)
     resized = cv2.resize(turned, (size, size), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     points = (np.c_[LANDMARKS, np.ones(5)] @ matrix.T * scale).astype(np.float32)
-    rest = slice(LENGTH // 4, None)  # resampling itself takes from the finest band
+    rest = slice(STRENGTHS // 4, STRENGTHS)  # resampling itself takes from the finest band
     seen, moved = describe(portrait(0), LANDMARKS)[rest], describe(resized, points)[rest]
     assert np.abs(seen - moved).mean() < apart
     assert np.corrcoef(seen, moved)[0, 1] > 0.9
@@ -80,12 +89,24 @@ def test_grain_on_one_cheek_is_found_there() -> None:
     grainy = portrait(0).astype(np.float32)
     cheek = (slice(115, 130), slice(70, 85))
     grainy[cheek] += np.random.default_rng(1).normal(0, 12, grainy[cheek].shape)
-    more = (describe(grainy.clip(0, 255).astype(np.uint8), LANDMARKS) - describe(portrait(0), LANDMARKS)).reshape(SHAPE)
-    finest = more[0, ..., 0]
+    more = describe(grainy.clip(0, 255).astype(np.uint8), LANDMARKS) - describe(portrait(0), LANDMARKS)
+    finest = more[:STRENGTHS].reshape(SHAPE)[0, ..., 0]
     row, column = np.unravel_index(finest.argmax(), finest.shape)
     # Left of the nose, between the eyes and the mouth.
     assert (row, column) in {(row, column) for row in range(8, 11) for column in range(5, 8)}
     assert finest.max() > 0.1 > 5 * np.abs(finest).mean()
+
+
+def beside(picture: np.ndarray) -> float:
+    """How much the finest detail in brightness depends on the pixels beside and diagonal, over all places."""
+    return float(describe(picture, LANDMARKS)[STRENGTHS:].reshape(TIED_SHAPE)[:3, ..., 0].mean())
+
+
+def test_enlarged_detail_depends_on_its_neighbours_whatever_the_contrast() -> None:
+    half = cv2.resize(portrait(12), (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
+    enlarged = cv2.resize(half, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    faint = (portrait(12) // 2 + 64).astype(np.uint8)
+    assert abs(beside(faint) - beside(portrait(12))) < abs(beside(enlarged) - beside(portrait(12))) / 4
 
 
 @pytest.mark.parametrize(
@@ -122,11 +143,19 @@ def test_likelier_fake_kinds_make_the_logit_positive() -> None:
     assert judge.logits(np.zeros((2, LENGTH), np.float32)) == pytest.approx([ratio, ratio], abs=1e-6)
 
 
-def test_what_places_add_sums_to_the_step_from_a_typical_face() -> None:
-    judge = texture()
+def test_strengths_alone_are_judged_by_checkpoints_that_know_no_more() -> None:
+    older = split_texture(texture(length=STRENGTHS).tensors())[1]
+    assert older is not None
+    described = describe(portrait(), LANDMARKS)
+    assert older.logits(described[None]) == pytest.approx(older.logits(described[None, :STRENGTHS]))
+
+
+@pytest.mark.parametrize("length", [STRENGTHS, LENGTH])
+def test_what_places_add_sums_to_the_step_from_a_typical_face(length: int) -> None:
+    judge = texture(length=length)
     # Margins around the crop, so that every place of the upright face lies in it.
     wide = cv2.copyMakeBorder(portrait(), 100, 100, 100, 100, cv2.BORDER_REFLECT)
-    described = describe(wide, LANDMARKS + 100)
+    described = describe(wide, LANDMARKS + 100)[:length]
     near = Texture(judge.directions, judge.offsets, described - np.float32(0.01), judge.fakes, judge.network_weight)
     step = float(judge.logits(described[None])[0] - judge.logits(near.typical[None])[0])
     shares = near.shares(wide, LANDMARKS + 100)
@@ -148,7 +177,8 @@ def test_heat_shows_the_network_and_the_texture(textured: Path) -> None:
     ("name", "value", "message"),
     [
         ("directions", np.zeros((2, LENGTH)), "don't fit one another"),
-        ("typical", np.zeros(5), "don't fit one another"),
+        ("typical", np.zeros(5), "describes a face with 5 values"),
+        ("typical", np.zeros(STRENGTHS), "don't fit one another"),
         ("offsets", np.array([0, np.nan, 0]), "not finite"),
         ("joining", np.array([3, 1.0]), "no real or no fake kinds"),
         ("joining", np.array([0, 1.0]), "no real or no fake kinds"),

@@ -3,9 +3,10 @@
 A picture of a face holds detail of every size: grain, pores, hair, edges, shading. A face that was made by a network
 and blended into a frame has more or less of some of it than a camera would have left there, for it was scaled,
 smoothed, sharpened and encoded differently from what surrounds it. So the strength of each band of detail, in
-brightness and in both colours, is measured at fixed places of the upright face, and compared with the same places of
-other faces: those of real footage and those of each known kind of fake (linear discriminant analysis, Fisher 1936, with
-one covariance for all kinds). That needs few examples, where a network needs many; the two complement each other.
+brightness and in both colours, is measured at fixed places of the upright face, and for the finest bands how much
+neighbouring pixels depend on each other (see ``neighbours``). They are compared with the same places of other faces:
+those of real footage and those of each known kind of fake (linear discriminant analysis, Fisher 1936, with one
+covariance for all kinds). That needs few examples, where a network needs many; the two complement each other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchfakes_cli.detector import neighbours
 from torchfakes_cli.errors import CheckpointError
 
 #: Side in pixels of the upright face that is measured.
@@ -28,10 +30,16 @@ SIDE = 160
 GRID = 16
 #: Standard deviations, in pixels of the upright face, of the Gaussians that part the bands of detail.
 SIGMAS = (0.6, 1.2, 2.4, 4.8)
-#: Bands, rows and columns of places, colours (Y, Cr and Cb of ITU-R BT.601).
+#: Of the strengths: bands, rows and columns of places, colours (Y, Cr and Cb of ITU-R BT.601).
 SHAPE = (len(SIGMAS), GRID, GRID // 2, 3)
+#: How many they are. They come first: checkpoints made before there were correlations judge by them alone.
+STRENGTHS = SHAPE[0] * SHAPE[1] * SHAPE[2] * SHAPE[3]
+#: So many of the finest bands are compared with their neighbours too.
+FINE = 2
+#: Of the correlations: band by band each neighbour, rows and columns of places, colours.
+TIED_SHAPE = (FINE * len(neighbours.NEIGHBOURS), neighbours.GRID, neighbours.GRID // 2, 3)
 #: Values that describe a face.
-LENGTH = SHAPE[0] * SHAPE[1] * SHAPE[2] * SHAPE[3]
+LENGTH = STRENGTHS + TIED_SHAPE[0] * TIED_SHAPE[1] * TIED_SHAPE[2] * TIED_SHAPE[3]
 #: Where MTCNN's five landmarks (eyes, nose, corners of the mouth) lie in the upright face: an average face, its
 #: surroundings as wide as it is.
 UPRIGHT = np.array([(60, 66), (100, 66), (80, 89), (64, 110), (96, 110)], np.float32)
@@ -72,7 +80,8 @@ def describe(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray
         landmarks: 5×2, (x, y) in pixels of the crop: eyes, nose, corners of the mouth.
 
     Returns:
-        ``LENGTH`` float32: logarithms of the mean absolute value of each band, in grey levels, of the shape ``SHAPE``.
+        ``LENGTH`` float32: logarithms of the mean absolute value of each band, in grey levels, of the shape ``SHAPE``;
+        then the fine bands' correlations with their neighbours, of the shape ``TIED_SHAPE``.
     """
     height, width = crop.shape[:2]
     matrix = upright_map(landmarks, max(height, width))
@@ -85,17 +94,20 @@ def describe(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray
         matrix = matrix @ np.array([(back_x, 0, (back_x - 1) / 2), (0, back_y, (back_y - 1) / 2), (0, 0, 1)])
     face = cv2.warpAffine(crop, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     rest: NDArray[Any] = cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb).astype(np.float32)
-    bands, pixel = [], 1
+    bands: list[NDArray[np.float32]] = []
+    pixel = 1
     for sigma in SIGMAS:
         smooth = cv2.GaussianBlur(rest, (0, 0), sigma / pixel)
-        bands.append(cv2.resize(np.abs(rest - smooth), (GRID, GRID), interpolation=cv2.INTER_AREA))
+        bands.append(np.asarray(rest - smooth, np.float32))
         rest = smooth
         if sigma / pixel > 1:
             # Nothing is left that half as many pixels wouldn't hold.
             rest = cv2.resize(rest, (rest.shape[1] // 2, rest.shape[0] // 2), interpolation=cv2.INTER_AREA)
             pixel *= 2
-    strength = np.log(np.stack(bands) + np.float32(FLOOR))
-    return np.asarray((strength + strength[:, :, ::-1])[:, :, : GRID // 2].ravel() / 2, np.float32)
+    means = [cv2.resize(np.abs(band), (GRID, GRID), interpolation=cv2.INTER_AREA) for band in bands]
+    strength = np.log(np.stack(means) + np.float32(FLOOR))
+    halves = (strength + strength[:, :, ::-1])[:, :, : GRID // 2] / 2
+    return np.concatenate([halves.ravel(), neighbours.correlations(bands[:FINE]).ravel()]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,9 +115,9 @@ class Texture:
     """What the detail of real faces and of kinds of fakes is like.
 
     Attributes:
-        directions: K×``LENGTH`` float32, one a kind; the real kinds first.
+        directions: K×``LENGTH`` (or K×``STRENGTHS``) float32, one a kind; the real kinds first.
         offsets: K float32.
-        typical: ``LENGTH`` float32, the mean real face, against which a face's own detail is explained.
+        typical: as many float32, the mean real face, against which a face's own detail is explained.
         fakes: how many of the last kinds are fake.
         network_weight: the network's logit counts so much beside the texture's.
     """
@@ -125,7 +137,7 @@ class Texture:
         Returns:
             N float32, logarithms of the ratio; positive means fake.
         """
-        likely = described @ self.directions.T + self.offsets
+        likely = described[:, : self.typical.size] @ self.directions.T + self.offsets
         real, fake = likely[:, : -self.fakes], likely[:, -self.fakes :]
         return np.asarray(np.logaddexp.reduce(fake, 1) - np.logaddexp.reduce(real, 1), np.float32)
 
@@ -146,12 +158,12 @@ class Texture:
             H×W float32 over the crop: positive where the detail speaks for a fake. They sum to the step, but for places
             of the upright face that the crop doesn't show.
         """
-        described = describe(crop, landmarks)
+        described = describe(crop, landmarks)[: self.typical.size]
         likely = self.directions @ described + self.offsets
         real, fake = likely[: -self.fakes], likely[-self.fakes :]
         weights = np.concatenate([-np.exp(real - np.logaddexp.reduce(real)), np.exp(fake - np.logaddexp.reduce(fake))])
         step = (weights @ self.directions) * (described - self.typical)
-        half = step.reshape(SHAPE).sum((0, 3)) / 2
+        half = _over_places(step) / 2
         places = cv2.resize(np.hstack([half, half[:, ::-1]]), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         height, width = crop.shape[:2]
         matrix = upright_map(landmarks, max(height, width))
@@ -165,6 +177,17 @@ class Texture:
         found = {"directions": self.directions, "offsets": self.offsets, "typical": self.typical,
                  "joining": np.array([self.fakes, self.network_weight], np.float32)}  # fmt: skip
         return {PREFIX + name: torch.from_numpy(values.copy()) for name, values in found.items()}
+
+
+def _over_places(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum over bands and colours at each place, ``GRID`` × ``GRID`` / 2, of values like a description's."""
+    found = values[:STRENGTHS].reshape(SHAPE).sum((0, 3))
+    if values.size > STRENGTHS:
+        within = GRID // neighbours.GRID
+        found = found + np.kron(
+            values[STRENGTHS:].reshape(TIED_SHAPE).sum((0, 3)), np.full((within, within), within**-2, np.float32)
+        )
+    return np.asarray(found, np.float32)
 
 
 def split_texture(state: Mapping[str, Tensor], path: str | None = None) -> tuple[dict[str, Tensor], Texture | None]:
@@ -188,7 +211,11 @@ def split_texture(state: Mapping[str, Tensor], path: str | None = None) -> tuple
         raise CheckpointError(f"its texture has the parts {', '.join(sorted(own))}", path=path)
     values = {name: np.asarray(tensor.float().numpy(), np.float32) for name, tensor in own.items()}
     kinds = values["offsets"].size
-    shapes = {"directions": (kinds, LENGTH), "offsets": (kinds,), "typical": (LENGTH,), "joining": (2,)}
+    length = values["typical"].size
+    if length not in (STRENGTHS, LENGTH):
+        cause = f"its texture describes a face with {length} values, and this version with {LENGTH} (or {STRENGTHS})"
+        raise CheckpointError(cause, path=path, advice="Make it again with 'torchfakes texture'.")
+    shapes = {"directions": (kinds, length), "offsets": (kinds,), "typical": (length,), "joining": (2,)}
     if any(values[name].shape != shape for name, shape in shapes.items()):
         raise CheckpointError("its texture's parts don't fit one another", path=path)
     if not all(np.isfinite(value).all() for value in values.values()):

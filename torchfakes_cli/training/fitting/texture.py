@@ -1,7 +1,8 @@
 """Fits a texture (see ``detector.texture``) to training crops: a linear discriminant of all kinds of fakes and reals.
 
 Means come from few videos, but what differs from face to face without any meaning (people, light, cameras) is learnt
-from every real face at hand, single pictures among them, and from what damage does to a crop. Where a fake's original
+from every real face at hand, single pictures among them, from the frames of one person, and from what damage does to a
+crop. Where a fake's original
 is there, the two are compared with each other, so that neither people nor footage blur what the manipulation changed.
 Kinds of fakes that no crop is of are stood for by ones made up from the real faces (see ``made_up``).
 """
@@ -27,13 +28,15 @@ from torchfakes_cli.training.fitting.self_blend import Portrait
 
 Values = NDArray[np.float64]
 
-#: Added to every direction's variance: with a few hundred videos the covariance of 1,536 values is poorly known.
-#: Chosen, like the three below, by cross-validation over the groups of 195 public clips: see docs/experiments.md.
+#: Added to every direction's variance: with a few hundred videos the covariance of 2,496 values is poorly known.
+#: Chosen, like the four below, by cross-validation over the groups of 195 public clips: see docs/experiments.md.
 RIDGE = 0.1
 #: The kinds' log-likelihoods are divided by this: with such a covariance they are far too sure of themselves.
 TEMPERATURE = 10.0
 #: Weight of what damage changes beside what differs from face to face.
-DAMAGE = 0.7
+DAMAGE = 1.4
+#: Weight of what differs from frame to frame of one real person in one clip.
+FRAMES = 3.0
 #: Where a manipulation's changes are known from exact pairs, its kind lies so many times as far from the real ones:
 #: they are small, and other kinds of fakes would outvote them.
 REACH = 2.0
@@ -42,6 +45,7 @@ KIND_VIDEOS = 8
 #: One crop in so many is damaged too and, if it is real, made up into fakes.
 ALTERED_EVERY = 2
 _VIDEO_KEYS = ["label", "method", "video"]
+_PERSON_KEYS = [*_VIDEO_KEYS, "face"]
 #: A real crop and a fake one that show the same face of the same frame.
 _FACE_KEYS = ["source", "frame", "face"]
 
@@ -192,6 +196,9 @@ def fit_texture(described: Described, network_weight: float = 0.0) -> tuple[Text
     if len(described.changes):
         changes = described.changes.astype(np.float64)
         covariance += DAMAGE * (changes.T @ changes) / len(changes)
+    within = _within_people(described, moving)
+    if len(within):
+        covariance += FRAMES * (within.T @ within) / len(within)
     covariance[np.diag_indices(LENGTH)] += RIDGE
     # Made of each real kind, so that they differ from it by the manipulation alone; together they count as one kind.
     made_up = {
@@ -224,6 +231,16 @@ def _by_video(described: Described, moving: NDArray[np.bool_]) -> tuple[pd.DataF
     videos = groups[["source"]].first().reset_index()
     means = np.stack([values[rows.to_numpy()].mean(0) for rows in groups.groups.values()])
     return videos, means, values[~moving & (table["label"] == REAL).to_numpy()]
+
+
+def _within_people(described: Described, moving: NDArray[np.bool_]) -> Values:
+    """By how much each real face of a clip differs from the mean of that person's faces in that clip."""
+    chosen = moving & (described.table["label"] == REAL).to_numpy()
+    values = described.values[chosen].astype(np.float64)
+    people = described.table[chosen].reset_index(drop=True).groupby(_PERSON_KEYS)
+    for rows in people.groups.values():
+        values[rows] -= values[rows].mean(0)
+    return values
 
 
 def _moving(table: pd.DataFrame) -> NDArray[np.bool_]:
