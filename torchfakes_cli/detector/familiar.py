@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.detector.texture import SHAPE
+from torchfakes_cli.detector.texture import SHAPE, STRENGTHS
 
 Values = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def strangeness(described: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         N float32: 1 is the limit, above which a score says little.
     """
-    bands = described.reshape(-1, SHAPE[0], SHAPE[1] * SHAPE[2], SHAPE[3]).mean(2, dtype=np.float64)
+    bands = described[:, :STRENGTHS].reshape(-1, SHAPE[0], SHAPE[1] * SHAPE[2], SHAPE[3]).mean(2, dtype=np.float64)
     luma, chroma = bands[..., 0], bands[..., 1:].mean(2)
     of_luma = _distance(luma - LUMA, LUMA_PRECISION) / LUMA_LIMIT
     of_chroma = np.where(chroma[:, -1] < GREY, 0, _distance(chroma - CHROMA, CHROMA_PRECISION) / CHROMA_LIMIT)
