@@ -16,7 +16,7 @@ from torchfakes_cli.detector.texture import SHAPE, STRENGTHS
 Values = NDArray[np.float64]
 
 #: Logarithms of the bands' strengths, fine to coarse, as ``texture.describe`` gives them, averaged over the face and
-#: over 4,800 crops of 153 videos, real and fake: those that torchfakes-3 was fitted and calibrated on. Brightness …
+#: over 4,800 crops of 153 videos, real and fake: those that the shipped texture is fitted on. Brightness …
 LUMA = np.array([-0.135, 0.499, 1.03, 1.548])
 #: … and the inverse of their covariance, its diagonal raised by .002;
 LUMA_PRECISION = np.array(
