@@ -17,7 +17,7 @@ def test_parts_are_computed_at_once_each_with_its_share_of_threads() -> None:
 
     try:
         torch.set_num_threads(6)
-        found = SideBySide().each(compute, [3, 1, 2])
+        found = SideBySide(3).each(compute, [3, 1, 2])
         assert torch.get_num_threads() == 6
     finally:
         torch.set_num_threads(usual)
@@ -33,4 +33,4 @@ def test_the_error_of_a_part_is_raised(bad: int) -> None:
         return part
 
     with threads_at_most(1), pytest.raises(RuntimeError, match=f"part {bad}"):
-        SideBySide().each(compute, [0, 1])
+        SideBySide(2).each(compute, [0, 1])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
 from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.scoring import Examined
 from torchfakes_cli.errors import ModelNotFoundError
 from torchfakes_cli.records import Reason, Status
 from torchfakes_cli.scan import Scanner, scan_files, scan_folder, scan_video, settings_digest, stamp_of
@@ -81,12 +82,12 @@ class Hungry(Detector):
         super().__init__(Mean(), Header(name="hungry"), torch.device("cpu"), torch.float32)
         self._crops = crops
 
-    def score(
+    def examine(
         self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]] | None = None
-    ) -> NDArray[np.float32]:
+    ) -> Examined:
         if len(crops) > self._crops:
             raise RuntimeError("out of memory:\n 3 GiB wanted")
-        return super().score(crops, landmarks)
+        return super().examine(crops, landmarks)
 
 
 class Mean(nn.Module):

@@ -15,13 +15,14 @@ from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
 from torchfakes_cli.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError, UsageError
 from torchfakes_cli.faces.cascade import FaceDetector
-from torchfakes_cli.records import Face, FaceScore, Status, VideoResult
+from torchfakes_cli.records import Face, FaceScore, Status, Verdict, VideoResult
 from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import scan_video
 from torchfakes_cli.scan.verdict import Policy, decide
 from torchfakes_cli.video import IsolatedDecoder
 
-FACE = Face((0.0, 0.0, 50.0, 60.0), 0.99, ((0.0, 0.0),) * 5)
+FACE = Face((0.0, 0.0, 80.0, 90.0), 0.99, ((0.0, 0.0),) * 5)
+SMALL = Face((0.0, 0.0, 44.0, 50.0), 0.99, ((0.0, 0.0),) * 5)
 CONFIG = ScanConfig(sampling=SamplingConfig(frames=12, frames_fixed=True))
 
 
@@ -29,16 +30,31 @@ def probability(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
-def result_of(people: dict[int, Sequence[float | None]]) -> VideoResult:
-    """Faces one a second (track number → logits, None where there is no score)."""
+def result_of(people: dict[int, Sequence[float | None]], *, tiny: int = 0) -> VideoResult:
+    """Faces one a second (track number → logits, None where there is no score), those of the first tracks tiny."""
     rows = [
-        FaceScore(float(second), second, track, FACE, 50.0, logit, None if logit is None else probability(logit))
+        FaceScore(
+            float(second),
+            second,
+            track,
+            SMALL if track <= tiny else FACE,
+            50.0,
+            logit,
+            None if logit is None else probability(logit),
+        )
         for track, logits in people.items()
         for second, logit in enumerate(logits)
     ]
     timeline = tuple(sorted(rows, key=lambda row: row.time_s))
     decision = decide(timeline, Policy(0.7, 0.3, 3, 0.1), probability)
-    return VideoResult("clip.mp4", Status.OK, timeline=timeline, tracks=decision.tracks)
+    return VideoResult(
+        "clip.mp4",
+        Status.OK,
+        timeline=timeline,
+        tracks=decision.tracks,
+        verdict=decision.verdict,
+        reason=decision.reason,
+    )
 
 
 def chosen(people: dict[int, Sequence[float | None]], faces_a_track: int = 3, most_tracks: int = 4) -> list[float]:
@@ -67,6 +83,12 @@ def test_neighbours_of_a_telling_face_are_passed_over() -> None:
 def test_neighbours_are_better_than_none() -> None:
     assert chosen({1: [1.0, 3.0]}) == [3.0, 1.0]
     assert chosen({1: [2.0]}) == [2.0]
+
+
+def test_the_person_a_verdict_rests_on_is_shown_before_more_suspicious_ones_who_are_doubted() -> None:
+    result = result_of({1: [6.0] * 5, 2: [6.5] * 5, 3: [3.0] * 5}, tiny=2)
+    assert result.verdict is Verdict.FAKE
+    assert [row.track for row in telling_rows(result, faces_a_track=1, most_tracks=2)] == [3, 2]
 
 
 def test_people_who_decide_come_first_and_are_limited() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
 from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import (
     ModelError,
     ModelNotFoundError,
@@ -18,6 +20,8 @@ from torchfakes_cli.errors import (
 )
 from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
 from torchfakes_cli.scan import Scanner, scan_files, scan_video
+
+QUICK = ScanConfig(sampling=SamplingConfig(frames=2, frames_fixed=True))
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +98,14 @@ def test_a_missing_file_is_told_before_any_model_is_loaded(tmp_path: Path) -> No
         Scanner(model=tmp_path / "missing.safetensors").scan(tmp_path / "missing.mp4")
 
 
-def test_a_missing_model_is_told(clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError):
-        Scanner(model=tmp_path / "missing.safetensors").scan(clips / "empty.mp4")
+def test_a_missing_model_is_told_and_looked_for_again(clips: Path, tmp_path: Path) -> None:
+    place = tmp_path / "late.safetensors"
+    with Scanner(QUICK, model=place) as scanner:
+        for _ in range(2):
+            with pytest.raises(ModelNotFoundError):
+                scanner.scan(clips / "empty.mp4")
+        shutil.copy(shipped_checkpoint(), place)
+        assert scanner.scan(clips / "empty.mp4").reason is Reason.NO_FACE
 
 
 def test_a_span_without_frames_is_a_usage_error(clips: Path, detector: Detector) -> None:

@@ -38,7 +38,7 @@ CHROMA_PRECISION = np.array(
     ]
 )
 #: Distances (root of the mean square, 1 being usual) beyond which a face is unlike those. Together with ``FAINT`` they
-#: take the firm verdicts of 5 of the 109 undamaged videos that had one, each judged by limits found without it.
+#: take the firm verdicts of 4 of the 109 undamaged videos that had one, each judged by limits found without it.
 LUMA_LIMIT = 1.65
 CHROMA_LIMIT = 2.0
 #: Logarithm of the coarsest band's strength in brightness under which the picture has too little contrast.

@@ -27,9 +27,11 @@ from torchfakes_cli.errors import CheckpointError, UsageError
 
 #: Crops given to the network at once.
 SCORE_BATCH = 32
-#: Crops that a thread has to itself at least, on the CPU. Threads that share a few wait for each other longer than they
-#: compute: on two cores one thread scored a crop in 8 bits in 15 ms, and two in 40.
-CROPS_A_THREAD = 4
+#: Crops that make a part of their own at least, on the CPU …
+CROPS_A_PART = 4
+#: … and crops a thread within one, in 8 bits: threads that share a few wait for each other longer than they compute. On
+#: two cores, where all this was measured, one thread scored a single crop in 15 ms, and two in 40.
+CROPS_A_THREAD = 2
 #: 8 bits may change the probability of a validation crop by so much, a small part of what a box a few pixels off does.
 TOLERANCE = 0.015
 
@@ -122,7 +124,7 @@ class Detector:
         self.header = header
         self.device = device
         self.texture = texture
-        self._side_by_side = SideBySide()
+        self._side_by_side = SideBySide(SCORE_BATCH // CROPS_A_PART)
         folded = fold_batch_norm(network.eval().requires_grad_(False))
         if dtype is None and device.type == "cpu" and eight_bits_suffice(header, texture) and eight_bit_instructions():
             self.dtype, self.precision = torch.float32, "int8"
@@ -206,7 +208,7 @@ class Detector:
         """The crops, parted for the CPU's threads."""
         count = 1
         if self.device.type == "cpu":
-            count = max(1, min(torch.get_num_threads(), len(crops) // CROPS_A_THREAD))
+            count = max(1, min(torch.get_num_threads(), len(crops) // CROPS_A_PART))
         size = -(-len(crops) // count)
         return [crops[start : start + size] for start in range(0, len(crops), size)]
 
@@ -215,8 +217,8 @@ class Detector:
         header = self.header
         batch = to_input(crops, header.input_size, header.mean, header.scale, header.crop_size)
         batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
-        few = self.precision == "int8" and len(crops) < 2 * CROPS_A_THREAD
-        with threads_at_most(1 if few else torch.get_num_threads()):
+        threads = max(1, len(crops) // CROPS_A_THREAD) if self.precision == "int8" else torch.get_num_threads()
+        with threads_at_most(threads):
             return np.asarray(self.network(batch).float().flatten().cpu().numpy(), np.float32)
 
     def probability(self, logit: float) -> float:

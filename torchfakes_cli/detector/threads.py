@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -49,10 +48,13 @@ class SideBySide:
     """Threads that compute parts of one thing at once, each with its share of PyTorch's threads.
 
     Threads that share one operation wait for each other after every one, and those of a network are short.
+
+    Args:
+        most: parts that there may be.
     """
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(os.cpu_count(), "part")  # begun as they are needed
+    def __init__(self, most: int) -> None:
+        self._threads = ThreadPoolExecutor(max(1, most - 1), "part")  # begun as they are needed
 
     def each(self, compute: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
         """What is computed of each part, in their order; at most as many as PyTorch has threads here.
@@ -75,5 +77,6 @@ class SideBySide:
                 first = compute(parts[0])
             return [first, *(each.result() for each in found)]
         finally:
+            wait(found)
             # For threads that first use PyTorch from now on.
             torch.set_num_threads(usual)

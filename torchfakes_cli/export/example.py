@@ -69,7 +69,7 @@ def halved(picture: Pixels, smallest: int) -> list[Pixels]:
     halvings = [picture]
     while min(halvings[-1].shape[:2]) >= 2 * smallest:
         height, width = halvings[-1].shape[:2]
-        halvings.append(resized(halvings[-1], width // 2, height // 2, cv2.INTER_AREA))
+        halvings.append(resized(halvings[-1], width // 2, height // 2, cv2.INTER_LINEAR))
     return halvings
 
 

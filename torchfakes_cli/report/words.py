@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from torchfakes_cli.records import Reason, Track, Verdict, VideoInfo, VideoResult
@@ -20,8 +19,8 @@ _WHY_INCONCLUSIVE = {
     Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict. Try --fps to look at more frames.",
     Reason.TINY_FACES: "The most suspicious person's faces are too small: most are smaller than any that the detector "
     "is known to judge. Look for a larger version of the video.",
-    Reason.UNLIKE_TRAINING: "Most of the most suspicious person's faces are unlike those that the detector knows "
-    "(noise, filters, faint contrast, a filmed screen or a drawing): its score says little of them.",
+    Reason.UNLIKE_TRAINING: "The most suspicious person's faces are mostly unlike those that the detector "
+    "knows (noise, filters, faint contrast, a filmed screen or a drawing): its score says little of them.",
     Reason.DAMAGED: "Too much of the video is damaged for a firm verdict. Copy or download it again.",
     Reason.BETWEEN_THRESHOLDS: "The most suspicious face scores between what is called real (below {real:.2f}) and "
     "what is called fake (from {fake:.2f}).",
@@ -37,7 +36,7 @@ _WHY_OF_A_PICTURE = {
     Reason.TINY_FACES: "The most suspicious face is smaller than any that the detector is known to judge. Look for a "
     "larger version of the picture.",
     Reason.UNLIKE_TRAINING: "The most suspicious face is unlike those that the detector knows (noise, filters, faint "
-    "contrast, a filmed screen or a drawing): its score says little of it.",
+    "contrast, a picture that was never compressed, a filmed screen or a drawing): its score says little of it.",
     Reason.DAMAGED: "The picture is damaged. Copy or download it again.",
 }
 
@@ -75,7 +74,7 @@ def meaning(result: VideoResult, thresholds: Thresholds) -> str:
         return f"Person {deciding(result)} looks synthetic ({percent} likely){when}."
     if result.is_picture:
         return f"No clear sign of a synthetic face in this one picture ({percent} likely for the most suspicious one)."
-    if sum(track.lasting for track in result.tracks) > 1:
+    if sum(track.lasting and not track.doubt for track in result.tracks) > 1:
         return f"Nobody seen for long looks synthetic ({percent} likely for the most suspicious person)."
     return f"No clear sign of a synthetic face ({percent} likely to be one)."
 
@@ -86,9 +85,12 @@ def deciding(result: VideoResult) -> int:
     return max(lasting, key=lambda track: track.logit or 0.0).number
 
 
-def by_suspicion(tracks: Iterable[Track]) -> list[Track]:
-    """Tracks that can decide a verdict first, the most suspicious of them, which does, on top."""
-    return sorted(tracks, key=lambda t: (not t.lasting, t.logit is None, -(t.logit or 0.0), t.number))
+def by_suspicion(result: VideoResult) -> list[Track]:
+    """Tracks of a result: the one that a firm verdict rests on, those that last, the most suspicious first."""
+    first = deciding(result) if result.verdict in (Verdict.FAKE, Verdict.REAL) else None
+    return sorted(
+        result.tracks, key=lambda t: (t.number != first, not t.lasting, t.logit is None, -(t.logit or 0.0), t.number)
+    )
 
 
 def clock(seconds: float) -> str:

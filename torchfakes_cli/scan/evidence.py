@@ -61,7 +61,7 @@ def telling_rows(
     if min(faces_a_track, most_tracks) < 1:
         raise UsageError("at least one face of one person must be shown")
     rows: list[FaceScore] = []
-    for track in [track for track in by_suspicion(result.tracks) if track.logit is not None][:most_tracks]:
+    for track in [track for track in by_suspicion(result) if track.logit is not None][:most_tracks]:
         scored = [row for row in result.timeline if row.track == track.number and row.logit is not None]
         rows += sorted(_spread(scored, track.logit or 0.0, faces_a_track), key=_suspicion, reverse=True)
     return tuple(rows)

@@ -249,7 +249,7 @@ class Flow:
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
-        """The block loads networks, or waits for them: no video takes longer for it."""
+        """The block loads networks, or waits for them, which isn't counted as any video's time."""
         started = time.monotonic()
         with self._profile.stage("loading the networks"):
             yield
@@ -321,8 +321,9 @@ class Flow:
 
     def _computing(self) -> AbstractContextManager[None]:
         """The face detector shares the cores with what is scored, decoded and loaded beside it."""
-        scoring = self._scoring is None or self._scoring.busy
-        return computing_threads(shared=scoring or any(scan.feed.busy for scan in self._scans))
+        loading = self._networks is None or not self._networks.judging.done()
+        scoring = self._scoring is not None and self._scoring.busy
+        return computing_threads(shared=loading or scoring or any(scan.feed.busy for scan in self._scans))
 
     def _guarded(
         self, scan: _Scan, batch: Batch, find: Callable[[Sequence[Frame]], list[list[Face]]]

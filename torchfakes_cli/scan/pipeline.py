@@ -142,7 +142,7 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        self._networks.judging.result()
+        self._get_networks().judging.result()
 
     def scan(
         self,
@@ -210,7 +210,7 @@ class Scanner:
         flow = Flow(
             self.config,
             self._decoders,
-            lambda: self._networks,
+            self._get_networks,
             self.profile,
             self._threads,
             arrived=arrived,
@@ -236,7 +236,7 @@ class Scanner:
     def _flow(
         self, threads: int | None, progress: FolderProgress | None, stop: Callable[[], bool] | None = None
     ) -> Flow:
-        return Flow(self.config, self._decoders, lambda: self._networks, self.profile, threads, progress, stop)
+        return Flow(self.config, self._decoders, self._get_networks, self.profile, threads, progress, stop)
 
     @property
     def given(self) -> bool:
@@ -259,6 +259,13 @@ class Scanner:
         return settle_policy(
             self.config.verdict, fake_above=self.detector.fake_above, real_below=self.detector.real_below
         )
+
+    def _get_networks(self) -> Networks:
+        """The networks; what couldn't be loaded before is tried again."""
+        known: Networks | None = self.__dict__.get("_networks")
+        if known is not None and known.judging.done() and known.judging.exception() is not None:
+            del self._networks
+        return self._networks
 
     @cached_property
     def _networks(self) -> Networks:

@@ -89,7 +89,7 @@ def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
     table.add_column("p_fake", justify="right")
     if not result.is_picture:
         table.add_column("over time", no_wrap=True)
-    for track in by_suspicion(result.tracks)[:_PEOPLE_SHOWN]:
+    for track in by_suspicion(result)[:_PEOPLE_SHOWN]:
         score = Text("—" if unicode else "-")
         if track.p_fake is not None:
             score = _coloured(f"{track.p_fake:.2f}", track.p_fake, policy)

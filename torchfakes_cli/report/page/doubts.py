@@ -29,9 +29,13 @@ def doubts(result: VideoResult, circumstances: Circumstances) -> list[str]:
     found = [_calibration(result, circumstances), circumstances.measured, _coverage(result)]
     if result.is_picture:
         found.append(ONE_VIEW)
-    ranked = by_suspicion(result.tracks)
+    ranked = by_suspicion(result)
     if ranked and ranked[0].logit is not None and not result.is_picture:
         found.append(_spread(result, ranked[0]))
+    doubted = sum(track.lasting and track.doubt is not None for track in result.tracks)
+    if doubted and not result.reason:
+        whose = "one person's faces" if doubted == 1 else f"{doubted} people's faces"
+        found.append(f"The scores of {whose} say too little to count: they are too small, or unlike what it knows.")
     brief = sum(not track.lasting for track in result.tracks)
     if brief and not result.is_picture:
         who = "One person was" if brief == 1 else f"{brief} people were"

@@ -102,7 +102,7 @@ def page_of(
 ) -> str:
     """The same as text."""
     people = _people(result, circumstances, faces)
-    others = [track for track in by_suspicion(result.tracks) if track not in [person.track for person in people]]
+    others = [track for track in by_suspicion(result) if track not in [person.track for person in people]]
     stretch, rows = table_rows(result.timeline)
     credentials = file.credentials if file else None
     return render(
@@ -153,7 +153,7 @@ def _people(result: VideoResult, circumstances: Circumstances, faces: Sequence[T
     by_track: dict[int | None, list[TellingFace]] = {}
     for face in faces:
         by_track.setdefault(face.row.track, []).append(face)
-    shown_tracks = [track for track in by_suspicion(result.tracks) if track.number in by_track][:CARDS]
+    shown_tracks = [track for track in by_suspicion(result) if track.number in by_track][:CARDS]
     # Everybody's first face comes before anybody's second: room for pictures may run out.
     order = chain.from_iterable(zip_longest(*(by_track[track.number] for track in shown_tracks)))
     pictures: dict[int | None, list[Shown]] = {}

@@ -97,7 +97,7 @@ def draw_timeline(result: VideoResult, thresholds: Thresholds) -> str:
     moments = moments_of(result.timeline)
     if not len(moments.times_s):
         return ""
-    ranked = [track.number for track in by_suspicion(result.tracks) if track.number in moments.scores]
+    ranked = [track.number for track in by_suspicion(result) if track.number in moments.scores]
     rest = ranked[LINES:]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "torchfakes", "path.simplify_threshold": 0.5}):
         figure = Figure(figsize=(9, 3.7), layout="constrained")

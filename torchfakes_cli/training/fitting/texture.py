@@ -2,8 +2,8 @@
 
 Means come from few videos, but what differs from face to face without any meaning (people, light, cameras) is learnt
 from every real face at hand, single pictures among them, from the frames of one person, and from what damage does to a
-crop. Where a fake's original
-is there, the two are compared with each other, so that neither people nor footage blur what the manipulation changed.
+crop. Where a fake's original is there, the two are compared with each other, so that neither people nor footage blur
+what the manipulation changed.
 Kinds of fakes that no crop is of are stood for by ones made up from the real faces (see ``made_up``).
 """
 
