@@ -1,4 +1,4 @@
-"""How far the detail of a face lies outside of what the detector was fitted and calibrated on.
+"""How far the detail of a face lies outside of what the shipped detector was fitted and calibrated on.
 
 Compression, resizing and mild softness are among what it has seen. Noise, patterns of screens, drawings, strong filters
 and faint contrast aren't: there the logit says little. What tells them is coarser than what tells a fake: how strong

@@ -31,7 +31,7 @@ class TimelineRow(BaseModel):
     p_fake: float | None = Field(description="Calibrated probability that the face is synthetic; never made up.")
     note: str | None = Field(description="Why there is no score: no_face, blurry or damaged.")
     strangeness: float | None = Field(
-        description="How unlike the faces that the detector was fitted on its detail is; above 1 too unlike."
+        description="How unlike the faces that the shipped detector was fitted on its detail is; above 1 too unlike."
     )
 
 
