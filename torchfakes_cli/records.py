@@ -156,8 +156,8 @@ class FaceScore:
         p_fake: calibrated probability that the face is synthetic; None with the logit.
         note: why there is no score: ``no_face``, ``blurry``, or ``damaged`` (the picture: what its decoder made up may
             look like a manipulation, or hide a face); else empty.
-        strangeness: how unlike the faces that the shipped detector was fitted on its detail is, above 1 too unlike; None
-            where the detector has no texture.
+        strangeness: how unlike the faces that the shipped detector was fitted on its detail is, above 1 too unlike;
+            None where the detector has no texture.
     """
 
     time_s: float
