@@ -41,8 +41,8 @@ def library_settings(command: str | None) -> dict[str, str]:
 def set_up_libraries(command: str | None) -> None:
     """Set a command's variables where the user has set nothing, and what its memory is taken from."""
     if sys.platform == "linux" and command != "train" and "MALLOC_ARENA_MAX" not in os.environ:
-        # Glibc has a heap for each thread otherwise, and what one has freed the others don't get: over two hours of video
-        # a scan grew by a tenth. One heap for all took no more time. Other C libraries have no such function.
+        # Glibc has a heap for each thread otherwise, and what one has freed the others don't get: over two hours of
+        # video a scan grew by a tenth. One heap for all took no more time. Other C libraries have no such function.
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     waiting_set = any(variable in os.environ for variable in _WAITING)
