@@ -92,7 +92,7 @@ def _programs() -> list[Fact]:
         Fact("Python", platform.python_version(), sys.executable),
         Fact("system", f"{platform.system()} {platform.release()}", platform.machine()),
         *(_library(name, module) for name, module in _LIBRARIES.items()),
-        _compiled("torch"),
+        *_compiled("torch"),
     ]
 
 
@@ -105,14 +105,16 @@ def _library(name: str, module: str) -> Fact:
         return Fact(name, "can't be loaded", _in_one_line(error), Standing.BROKEN)
 
 
-def _compiled(module: str) -> Fact:
-    """Whether a module, which is imported by now, is kept in the form that Python runs, as pip leaves it."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or spec.cached is None or Path(spec.cached).is_file():
-        return Fact("compiled modules", "kept")
+def _compiled(module: str) -> list[Fact]:
+    """Whether a module, if it is imported by now, is kept in the form that Python runs, as pip leaves it."""
+    spec = importlib.util.find_spec(module) if module in sys.modules else None
+    if spec is None or spec.origin is None or spec.cached is None:
+        return []
+    if Path(spec.cached).is_file():
+        return [Fact("compiled modules", "kept")]
     folder = Path(spec.origin).parent
-    why = f"each start compiles PyTorch's anew, for 2 seconds; once and for all: python -m compileall -q {folder}"
-    return Fact("compiled modules", "not kept", why, Standing.LIMITED)
+    why = f'each start compiles PyTorch\'s anew, for 2 seconds; once and for all: python -m compileall -q "{folder}"'
+    return [Fact("compiled modules", "not kept", why, Standing.LIMITED)]
 
 
 def _computing() -> list[Fact]:
