@@ -163,7 +163,7 @@ class ScanConfig:
     device: str = "auto"
     jobs: int | None = None
     batch_pixels: int = 80 * 1920 * 1080
-    batch_frames: int = 16
+    batch_frames: int = 32
     timeout_s: float = 60.0
     memory_mb: int = 2048
     max_length_s: float | None = None

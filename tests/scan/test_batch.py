@@ -83,11 +83,14 @@ class Hungry(Detector):
         self._crops = crops
 
     def examine(
-        self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]] | None = None
+        self,
+        crops: Sequence[NDArray[np.uint8]],
+        landmarks: Sequence[NDArray[np.float32]] | None = None,
+        network_of: Sequence[int] | None = None,
     ) -> Examined:
         if len(crops) > self._crops:
             raise RuntimeError("out of memory:\n 3 GiB wanted")
-        return super().examine(crops, landmarks)
+        return super().examine(crops, landmarks, network_of)
 
 
 class Mean(nn.Module):

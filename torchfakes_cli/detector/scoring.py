@@ -32,6 +32,8 @@ CROPS_A_PART = 4
 #: … and crops a thread within one, in 8 bits: threads that share a few wait for each other longer than they compute. On
 #: two cores, where all this was measured, one thread scored a single crop in 15 ms, and two in 40.
 CROPS_A_THREAD = 2
+#: A network that weighs so much beside the texture, or less, counts little.
+LITTLE = 0.125
 #: 8 bits may change the probability of a validation crop by so much, a small part of what a box a few pixels off does.
 TOLERANCE = 0.012
 
@@ -158,6 +160,11 @@ class Detector:
         return self.header.crop_shape
 
     @property
+    def network_counts_little(self) -> bool:
+        """Whether the texture decides nearly alone, as in the detector that ships."""
+        return self.texture is not None and self.texture.network_weight <= LITTLE
+
+    @property
     def fake_above(self) -> float:
         """From this probability on a video is called fake."""
         return self.header.fake_above
@@ -174,7 +181,10 @@ class Detector:
         return self.examine(crops, landmarks).logits
 
     def examine(
-        self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]] | None = None
+        self,
+        crops: Sequence[NDArray[np.uint8]],
+        landmarks: Sequence[NDArray[np.float32]] | None = None,
+        network_of: Sequence[int] | None = None,
     ) -> Examined:
         """Score crops, and tell which ones are unlike what the detector knows.
 
@@ -182,16 +192,17 @@ class Detector:
             crops: H×W×3 uint8 RGB each, cut with this detector's margin and shape; sizes may differ.
             landmarks: 5×2 each, (x, y) in pixels of the crop: eyes, nose, corners of the mouth. None takes them to lie
                 where they usually do.
+            network_of: for each crop the place of the one that the network judges in its stead; None: each itself.
         """
         if self.texture is None or not len(crops):
-            return Examined(self.network_logits(crops), np.full(len(crops), np.nan, np.float32))
+            return Examined(self._network_logits_of(crops, network_of), np.full(len(crops), np.nan, np.float32))
         places = landmarks or [USUAL * crop.shape[1::-1] for crop in crops]
         # While the network computes: it doesn't fill the cores throughout, and with CUDA hardly any.
         with ThreadPoolExecutor(1) as beside:
             described = beside.submit(
                 lambda: np.stack([describe(crop, points) for crop, points in zip(crops, places, strict=True)])
             )
-            logits = self.network_logits(crops)
+            logits = self._network_logits_of(crops, network_of)
             found = described.result()
             return Examined(self.texture.joined(logits, found), strangeness(found))
 
@@ -203,6 +214,14 @@ class Detector:
             for part in self._side_by_side.each(self._batch_logits, self._parts(crops[start : start + SCORE_BATCH]))
         ]
         return np.concatenate(logits) if logits else np.zeros(0, np.float32)
+
+    def _network_logits_of(
+        self, crops: Sequence[NDArray[np.uint8]], network_of: Sequence[int] | None
+    ) -> NDArray[np.float32]:
+        if network_of is None:
+            return self.network_logits(crops)
+        judged, places = np.unique(np.array(network_of, np.int64), return_inverse=True)
+        return self.network_logits([crops[place] for place in judged])[places]
 
     def _parts(self, crops: Sequence[NDArray[np.uint8]]) -> list[Sequence[NDArray[np.uint8]]]:
         """The crops, parted for the CPU's threads."""

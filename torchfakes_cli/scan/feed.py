@@ -27,6 +27,8 @@ LOOK_UP_S = 0.1
 # loaded, or while frames of other videos are looked at.
 _BATCHES_WAITING = 3
 _BATCHES_ALIVE = _BATCHES_WAITING + 2
+# Batches of small frames hold more of them, so that fewer need to wait.
+_FRAMES_WAITING = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,13 @@ class Feed:
     @property
     def busy(self) -> bool:
         """Whether it decodes, rather than having ended or waiting for room."""
-        return not self.ended and len(self._waiting) < _BATCHES_WAITING
+        return not self.ended and self._room
+
+    @property
+    def _room(self) -> bool:
+        """Whether another batch may wait, as large as the largest that does."""
+        sizes = [len(batch.frames) for batch in self._waiting]
+        return not sizes or (len(sizes) < _BATCHES_WAITING and sum(sizes) + max(sizes) <= _FRAMES_WAITING)
 
     def take(self) -> Batch:
         """The batch that waits."""
@@ -159,7 +167,7 @@ class Feed:
     def _put(self, batch: Batch) -> bool:
         """Leaves a batch once there is room; False where none is wanted any more."""
         with self._news:
-            while len(self._waiting) >= _BATCHES_WAITING and not self._stopped:
+            while not self._room and not self._stopped:
                 self._news.wait(LOOK_UP_S)
             if self._stopped:
                 return False

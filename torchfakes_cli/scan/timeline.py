@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -29,14 +30,31 @@ if TYPE_CHECKING:
 CROPS_AT_ONCE = 32
 #: … or fewer, once they hold this many pixels: close-ups in 8K are large.
 CROP_PIXELS_AT_ONCE = 1 << 24
+#: Where the network counts little beside the texture, it judges so many faces of a person's shot …
+NETWORK_FIRST = 64
+#: … and every so manieth of those that come after them, for itself and for those up to the next.
+NETWORK_EACH = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
+    """A crop to be scored.
+
+    Attributes:
+        timeline: whose it is.
+        row: of the timeline.
+        crop: see ``Detector.examine``.
+        landmarks: of its face, 5×2, (x, y) in its pixels.
+        track: of the timeline.
+        number: of crops of this track that came before.
+    """
+
     timeline: Timeline
     row: int
     crop: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
+    track: int
+    number: int
 
 
 class Scoring:
@@ -84,11 +102,11 @@ class Scoring:
         """Whether crops of a video wait, beside those that are being scored."""
         return any(each.timeline is timeline for each in self._waiting)
 
-    def add(self, timeline: Timeline, row: int, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> None:
-        """Takes the crop that belongs to a row of a timeline, with the landmarks of its face (5×2, in its pixels)."""
-        self._waiting.append(_Waiting(timeline, row, crop, landmarks))
-        self._pixels += crop.shape[0] * crop.shape[1]
-        timeline.unscored += 1
+    def add(self, waiting: _Waiting) -> None:
+        """Takes a crop that belongs to a row of a timeline."""
+        self._waiting.append(waiting)
+        self._pixels += waiting.crop.shape[0] * waiting.crop.shape[1]
+        waiting.timeline.unscored += 1
 
     def begin(self, *, shared: bool) -> None:
         """Begins to score what waits, once the batch before has been entered.
@@ -98,14 +116,12 @@ class Scoring:
         """
         assert self._examined is None, "the batch before has been entered"
         self._scored, self._waiting, self._pixels = self._waiting, [], 0
-        crops, landmarks = [each.crop for each in self._scored], [each.landmarks for each in self._scored]
-        at_once = _at_once(shared)
-        starts = range(0, len(crops), at_once)
+        scored, at_once = self._scored, _at_once(shared)
+        parts = [scored[start : start + at_once] for start in range(0, len(scored), at_once)]
 
         def score() -> list[Examined]:
-            with self._profile.stage("scoring faces", len(crops), beside=True), computing_threads(shared=shared):
-                parts = [(crops[start : start + at_once], landmarks[start : start + at_once]) for start in starts]
-                return [self.detector.examine(*part) for part in parts]
+            with self._profile.stage("scoring faces", len(scored), beside=True), computing_threads(shared=shared):
+                return [self._examine(part) for part in parts]
 
         self._examined = self._thread.submit(score)
         self._examined.add_done_callback(lambda _: self._finished())
@@ -129,8 +145,7 @@ class Scoring:
         for timeline in {each.timeline for each in scored if each.timeline.unscored}:
             own = [each for each in scored if each.timeline is timeline]
             try:
-                crops, landmarks = [each.crop for each in own], [each.landmarks for each in own]
-                self._fill_in(own, [self.detector.examine(crops, landmarks)])
+                self._fill_in(own, [self._examine(own)])
             except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
                 failed.append((timeline, error))
         return failed
@@ -140,6 +155,10 @@ class Scoring:
         timeline.unscored = 0
         self._waiting = [each for each in self._waiting if each.timeline is not timeline]
         self._pixels = sum(each.crop.shape[0] * each.crop.shape[1] for each in self._waiting)
+
+    def _examine(self, crops: Sequence[_Waiting]) -> Examined:
+        network_of = _network_of(crops) if self.detector.network_counts_little else None
+        return self.detector.examine([each.crop for each in crops], [each.landmarks for each in crops], network_of)
 
     def _fill_in(self, scored: Sequence[_Waiting], examined: Sequence[Examined]) -> None:
         logits = [logit for part in examined for logit in part.logits.tolist()]
@@ -155,6 +174,18 @@ class Scoring:
 
 def _at_once(shared: bool) -> int:
     return CROPS_AT_ONCE // 2 if shared else CROPS_AT_ONCE
+
+
+def _network_of(crops: Sequence[_Waiting]) -> list[int]:
+    """For each crop the place of the one that the network judges in its stead, its own or an earlier one's."""
+    judged: dict[tuple[Timeline, int], int] = {}
+    places = []
+    for place, each in enumerate(crops):
+        person = each.timeline, each.track
+        if each.number < NETWORK_FIRST or each.number % NETWORK_EACH == 0 or person not in judged:
+            judged[person] = place
+        places.append(judged[person])
+    return places
 
 
 class Timeline:
@@ -178,6 +209,7 @@ class Timeline:
         self._second_look = SecondLook(config)
         self._tracker = Tracker()
         self._rows: list[FaceScore] = []
+        self._to_score: Counter[int] = Counter()  # by track
 
     @property
     def rows(self) -> tuple[FaceScore, ...]:
@@ -223,4 +255,6 @@ class Timeline:
         if not note:
             corner = crop_corner(frame.size, face.box, detector.margin, detector.crop_shape)
             landmarks = np.array(face.landmarks, np.float32) - np.array(corner, np.float32)
-            self._scoring.add(self, len(self._rows) - 1, crop, landmarks)
+            number = self._to_score[track]
+            self._to_score[track] += 1
+            self._scoring.add(_Waiting(self, len(self._rows) - 1, crop, landmarks, track, number))
