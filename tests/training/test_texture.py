@@ -155,6 +155,9 @@ def test_the_new_detector_is_whole(summary: TextureSummary, crops: Path, start: 
     groups = read_manifest(crops).groupby("split")["group"].unique()
     assert [trained_groups(header, groups[split]) for split in ("train", "val", "test")] == [6, 4, 0]
     assert (summary.test.video_auc, summary.alone.videos, summary.left_out) == (1.0, 28, {})
+    # Easy to tell apart, so each fold's calibration serves the others.
+    assert summary.alone_judged.ece < 0.2
+    assert sum(sum(counts.values()) for counts in summary.alone_judged.verdicts.values()) == 28
 
 
 def test_evaluation_scores_with_the_texture_too(summary: TextureSummary, crops: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def texture_command(
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
-        from torchfakes_cli.cli.console.texture_view import left_out_table, texture_table
+        from torchfakes_cli.cli.console.texture_view import judged_text, left_out_table, texture_table
         from torchfakes_cli.cli.console.train_view import test_verdicts
         from torchfakes_cli.training import add_texture
 
@@ -63,6 +63,8 @@ def texture_command(
         with screen.progress("fitting a texture") as advance:
             summary = add_texture(Path(crops), config, lambda _what, done, wanted: advance(done, wanted))
         screen.result(texture_table(summary))
+        if summary.alone_judged:
+            screen.result(judged_text(summary.alone_judged))
         if summary.left_out:
             screen.result(left_out_table(summary))
         if summary.test:

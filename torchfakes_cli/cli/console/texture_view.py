@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
-from torchfakes_cli.cli.console.train_view import add_scores, figure, scores_table
+from torchfakes_cli.cli.console.train_view import add_scores, figure, scores_table, verdict_lines
 
 if TYPE_CHECKING:
+    from torchfakes_cli.training.evaluation.findings import Probabilities
     from torchfakes_cli.training.fitting.add_texture import TextureSummary
 
 
@@ -27,6 +29,12 @@ def texture_table(summary: TextureSummary) -> Table:
         if scores is not None:
             add_scores(table, name, scores)
     return table
+
+
+def judged_text(judged: Probabilities) -> Text:
+    """What the texture's probabilities and verdicts are worth on groups that neither was fitted on."""
+    lines = [f"all, texture alone, fitted and calibrated on other groups: calibration error {figure(judged.ece)}"]
+    return Text("\n".join([*lines, *verdict_lines(judged.verdicts, "videos")]))
 
 
 def left_out_table(summary: TextureSummary) -> Table:

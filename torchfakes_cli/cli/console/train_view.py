@@ -38,11 +38,16 @@ def scores_table(caption: str) -> Table:
 
 def test_verdicts(verdicts: Mapping[str, Mapping[str, int]]) -> Text:
     """What a checkpoint would say of the test videos, by their labels."""
+    return Text("\n".join(verdict_lines(verdicts, "test videos")))
+
+
+def verdict_lines(verdicts: Mapping[str, Mapping[str, int]], videos: str) -> list[str]:
+    """How many real and fake videos get which verdict, a line each."""
     lines = []
     for label, counts in verdicts.items():
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        lines.append(f"of {sum(counts.values())} {label} test videos: {said}")
-    return Text("\n".join(lines))
+        lines.append(f"of {sum(counts.values())} {label} {videos}: {said}")
+    return lines
 
 
 def figure(value: float | None) -> str:

@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
 
 from torchfakes_cli import __version__
 from torchfakes_cli.config import TextureConfig
@@ -37,19 +35,24 @@ from torchfakes_cli.training.crops.manifest import read_manifest, usable
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluation.calibrate import check_target
 from torchfakes_cli.training.evaluation.eight_bits import measure_eight_bits
+from torchfakes_cli.training.evaluation.findings import Probabilities
 from torchfakes_cli.training.evaluation.known import TRAINED_ON, group_marks
 from torchfakes_cli.training.evaluation.measure import (
     Scores,
     calibrated,
-    counterparts,
     measure,
     moving_pictures,
     score_crops,
     thinned,
     video_scores,
 )
-from torchfakes_cli.training.evaluation.metrics import log_loss, roc_auc
+from torchfakes_cli.training.evaluation.metrics import log_loss
 from torchfakes_cli.training.evaluation.verdicts import judge_videos, verdict_counts, with_compression
+from torchfakes_cli.training.fitting.cross_validation import (
+    calibrated_by_others,
+    cross_validated_scores,
+    each_left_out,
+)
 from torchfakes_cli.training.fitting.guards import check_duplicates, check_splits, check_validation
 from torchfakes_cli.training.fitting.texture import Described, describe_crops, fit_texture
 
@@ -69,6 +72,8 @@ class TextureSummary:
         test: the detector with it, on them.
         test_verdicts: how many real and fake test videos get which verdict, see ``verdict_counts``.
         alone: the texture alone on all groups, each judged by one fitted without it; None unless asked for.
+        alone_judged: what the probabilities and verdicts of these scores are worth, likewise calibrated by other
+            groups; None where there are too few.
         left_out: for each kind of fake, the video AUC of a texture that never saw any of it, nor the groups it judges.
         header: of the new checkpoint.
         warnings: all that came up.
@@ -81,6 +86,7 @@ class TextureSummary:
     test: Scores | None
     test_verdicts: dict[str, dict[str, int]]
     alone: Scores | None
+    alone_judged: Probabilities | None
     left_out: dict[str, float]
     header: Header
     warnings: tuple[str, ...]
@@ -119,7 +125,7 @@ def add_texture(
 
     found = _described(learned, crops, config, progress, "describing crops", alter=True)
     texture, kinds = fit_texture(found)
-    judged = _cross_validated(found, config.folds, progress).rename(columns={"logit": "texture"})
+    judged = cross_validated_scores(found, config.folds, progress).rename(columns={"logit": "texture"})
     held_out = _network_scores(network, judged[judged["split"] == "val"], crops, parent, device, progress)
     weight = _network_weight(held_out)
     texture = replace(texture, network_weight=weight)
@@ -134,7 +140,7 @@ def add_texture(
     )
     metrics: dict[str, Any] = {"validation": asdict(measure(_weighed(held_out, weight), interval=True))}
     tested_crops = _described(test, crops, config, progress, "describing test crops", alter=config.cross_validate)
-    before = tested = alone = None
+    before = tested = alone = alone_judged = None
     verdicts: dict[str, dict[str, int]] = {}
     if len(test):
         rows = tested_crops.table.assign(
@@ -149,9 +155,13 @@ def add_texture(
     left_out: dict[str, float] = {}
     if config.cross_validate:
         whole = Described.together([found, tested_crops])
-        alone = measure(_cross_validated(whole, config.folds, progress), interval=True)
-        left_out = _each_left_out(whole, config.folds, progress)
+        rows = cross_validated_scores(whole, config.folds, progress)
+        alone = measure(rows, interval=True)
+        alone_judged = calibrated_by_others(rows.assign(strangeness=strangeness(whole.values[rows.index])), header)
+        left_out = each_left_out(whole, config.folds, progress)
         metrics |= {"texture alone, cross-validated": asdict(alone), "texture alone, never saw": left_out}
+        if alone_judged is not None:
+            metrics |= {"texture alone, calibrated by others": asdict(alone_judged)}
     header = replace(header, metrics=metrics)
     save_checkpoint(out, {**weights, **texture.tensors()}, header, next(iter(weights.values())).dtype)
     unreadable = [*found.unreadable, *tested_crops.unreadable]
@@ -161,7 +171,17 @@ def add_texture(
     if not header.slope:
         warnings.append("scores don't tell real from fake on those videos: every verdict will be open")
     return TextureSummary(
-        str(out), kinds, texture.network_weight, before, tested, verdicts, alone, left_out, header, tuple(warnings)
+        str(out),
+        kinds,
+        texture.network_weight,
+        before,
+        tested,
+        verdicts,
+        alone,
+        alone_judged,
+        left_out,
+        header,
+        tuple(warnings),
     )
 
 
@@ -250,49 +270,3 @@ def _header(
         created=datetime.now(UTC).date().isoformat(),
         version=__version__,
     )
-
-
-def _folds(table: pd.DataFrame, folds: int) -> NDArray[np.int64]:
-    """The fold of each row; groups stay whole, and rows of single pictures are always fitted on (-1)."""
-    moving = table.index.isin(moving_pictures(table).index)
-    fold = np.full(len(table), -1, np.int64)
-    rows = np.flatnonzero(moving)
-    groups = table["group"].to_numpy()[rows]
-    for number, (_, chosen) in enumerate(GroupKFold(min(folds, len(set(groups)))).split(rows, groups=groups)):
-        fold[rows[chosen]] = number
-    return fold
-
-
-def _cross_validated(
-    described: Described, folds: int, progress: Callable[[str, int, int], None], without: str | None = None
-) -> pd.DataFrame:
-    """The rows of videos with logits of textures that were fitted without their groups (and without a method)."""
-    fold = _folds(described.table, folds)
-    known = (described.table["method"] != without).to_numpy()
-    parts = []
-    for number in range(fold.max() + 1):
-        judged = fold == number
-        try:
-            texture, _ = fit_texture(described.only(~judged & known))
-        except DataError as error:
-            cause = f"cross-validation in {int(fold.max()) + 1} folds by group is not possible: {error.cause}"
-            raise DataError(cause, advice="Prepare more groups of each label, or use more --folds.") from error
-        logits = texture.logits(described.values[judged]).astype(float)
-        parts.append(described.table[judged].assign(logit=logits))
-        progress("cross-validating", number + 1, int(fold.max()) + 1)
-    return pd.DataFrame(pd.concat(parts)).sort_index()
-
-
-def _each_left_out(described: Described, folds: int, progress: Callable[[str, int, int], None]) -> dict[str, float]:
-    """Video AUC on each kind of fake, of textures fitted without it, where another kind is left to fit on."""
-    moving = moving_pictures(described.table)
-    methods = sorted(moving.loc[moving["label"] == FAKE, "method"].unique())
-    found: dict[str, float] = {}
-    for method in methods if len(methods) > 1 else ():
-        videos = video_scores(_cross_validated(described, folds, progress, without=method))
-        fakes = videos[(videos["label"] == FAKE) & (videos["method"] == method)]
-        both = pd.concat([counterparts(videos, fakes)[0], fakes])
-        auc = roc_auc((both["label"] == FAKE).to_numpy(), both["logit"])
-        if auc is not None:
-            found[method] = round(auc, 4)
-    return found
