@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -114,9 +114,9 @@ class Feed:
 
     @property
     def _room(self) -> bool:
-        """Whether another batch may wait, as large as the largest that does."""
-        sizes = [len(batch.frames) for batch in self._waiting]
-        return not sizes or (len(sizes) < _BATCHES_WAITING and sum(sizes) + max(sizes) <= _FRAMES_WAITING)
+        """Whether another batch may wait."""
+        with self._news:
+            return has_room([len(batch.frames) for batch in self._waiting])
 
     def take(self) -> Batch:
         """The batch that waits."""
@@ -174,6 +174,15 @@ class Feed:
             self._waiting.append(batch)
             self._news.notify_all()
         return True
+
+
+def has_room(waiting: Sequence[int]) -> bool:
+    """Whether another batch may wait, as large as the largest that does.
+
+    Args:
+        waiting: frames of each batch that waits.
+    """
+    return not waiting or (len(waiting) < _BATCHES_WAITING and sum(waiting) + max(waiting) <= _FRAMES_WAITING)
 
 
 def grouped(frames: Iterable[Frame], max_frames: int, max_pixels: int) -> Iterator[list[Frame]]:

@@ -45,16 +45,14 @@ class _Waiting:
         row: of the timeline.
         crop: see ``Detector.examine``.
         landmarks: of its face, 5×2, (x, y) in its pixels.
-        track: of the timeline.
-        number: of crops of this track that came before.
+        stand_in: the crop that the network judges in its stead, an earlier one of the same track; None for itself.
     """
 
     timeline: Timeline
     row: int
     crop: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
-    track: int
-    number: int
+    stand_in: _Waiting | None
 
 
 class Scoring:
@@ -156,9 +154,14 @@ class Scoring:
         self._waiting = [each for each in self._waiting if each.timeline is not timeline]
         self._pixels = sum(each.crop.shape[0] * each.crop.shape[1] for each in self._waiting)
 
-    def _examine(self, crops: Sequence[_Waiting]) -> Examined:
-        network_of = _network_of(crops) if self.detector.network_counts_little else None
-        return self.detector.examine([each.crop for each in crops], [each.landmarks for each in crops], network_of)
+    def _examine(self, waiting: Sequence[_Waiting]) -> Examined:
+        places = {each: place for place, each in enumerate(waiting)}
+        network_of = [places.setdefault(each.stand_in or each, len(places)) for each in waiting]
+        # Those that the network judges for others come along where they belong to a batch before.
+        crops, landmarks = [each.crop for each in places], [each.landmarks for each in places]
+        network_of += range(len(waiting), len(places))
+        found = self.detector.examine(crops, landmarks, network_of)
+        return replace(found, logits=found.logits[: len(waiting)], strangeness=found.strangeness[: len(waiting)])
 
     def _fill_in(self, scored: Sequence[_Waiting], examined: Sequence[Examined]) -> None:
         logits = [logit for part in examined for logit in part.logits.tolist()]
@@ -174,18 +177,6 @@ class Scoring:
 
 def _at_once(shared: bool) -> int:
     return CROPS_AT_ONCE // 2 if shared else CROPS_AT_ONCE
-
-
-def _network_of(crops: Sequence[_Waiting]) -> list[int]:
-    """For each crop the place of the one that the network judges in its stead, its own or an earlier one's."""
-    judged: dict[tuple[Timeline, int], int] = {}
-    places = []
-    for place, each in enumerate(crops):
-        person = each.timeline, each.track
-        if each.number < NETWORK_FIRST or each.number % NETWORK_EACH == 0 or person not in judged:
-            judged[person] = place
-        places.append(judged[person])
-    return places
 
 
 class Timeline:
@@ -209,7 +200,8 @@ class Timeline:
         self._second_look = SecondLook(config)
         self._tracker = Tracker()
         self._rows: list[FaceScore] = []
-        self._to_score: Counter[int] = Counter()  # by track
+        self._to_score: Counter[int] = Counter()  # by track, as are these
+        self._stand_ins: dict[int, _Waiting] = {}
 
     @property
     def rows(self) -> tuple[FaceScore, ...]:
@@ -255,6 +247,15 @@ class Timeline:
         if not note:
             corner = crop_corner(frame.size, face.box, detector.margin, detector.crop_shape)
             landmarks = np.array(face.landmarks, np.float32) - np.array(corner, np.float32)
-            number = self._to_score[track]
-            self._to_score[track] += 1
-            self._scoring.add(_Waiting(self, len(self._rows) - 1, crop, landmarks, track, number))
+            self._scoring.add(self._crop_of(track, len(self._rows) - 1, crop, landmarks))
+
+    def _crop_of(self, track: int, row: int, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> _Waiting:
+        """The next crop of a track, and what the network judges in its stead."""
+        late = self._to_score[track] - NETWORK_FIRST
+        self._to_score[track] += 1
+        if late < 0 or not self._scoring.detector.network_counts_little:
+            return _Waiting(self, row, crop, landmarks, None)
+        if late % NETWORK_EACH == 0:
+            self._stand_ins[track] = _Waiting(self, row, crop, landmarks, None)
+            return self._stand_ins[track]
+        return _Waiting(self, row, crop, landmarks, self._stand_ins[track])

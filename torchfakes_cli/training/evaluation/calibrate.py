@@ -130,18 +130,20 @@ def cross_validated(videos: pd.DataFrame, header: Header, config: EvaluateConfig
     Returns:
         That, and the number of folds; None where too few groups have each class.
     """
-    deciding = videos[_lasting(videos)]
-    people = deciding.groupby("label")["group"].nunique()
+    scored = videos[videos["p_fake"].notna()]
+    deciding = _lasting(scored)
+    people = scored[deciding].groupby("label")["group"].nunique()
     folds = min(config.folds, int(people.min()) if len(people) == 2 else 0)
     if folds < 2:
         return None
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed)
-    parts = []
-    for fit_on, measure_on in splitter.split(deciding, deciding["label"], deciding["group"]):
-        if deciding.iloc[fit_on]["label"].nunique() < 2:
+    parts = [videos[videos["p_fake"].isna()]]
+    for fit_on, measure_on in splitter.split(scored, scored["label"], scored["group"]):
+        known = scored.iloc[fit_on][deciding.iloc[fit_on]]
+        if known["label"].nunique() < 2:
             return None
-        parts.append(rejudged(deciding.iloc[measure_on], fitted_header(header, deciding.iloc[fit_on], config)))
-    parts.append(videos[~_lasting(videos)])
+        # Doubted ones aren't fitted on, but have probabilities too.
+        parts.append(rejudged(scored.iloc[measure_on], fitted_header(header, known, config)))
     return worth(pd.concat([part for part in parts if len(part)]), config.bins), folds
 
 
