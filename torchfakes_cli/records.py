@@ -152,7 +152,8 @@ class FaceScore:
         track: number of the person's track, from 1; None on a frame without a face.
         face: None on a frame without a face.
         sharpness: variance of the Laplacian of the crop; None on a frame without a face.
-        logit: the network's output; None where there was no face or it was not fit to be scored.
+        logit: the detector's output, of network and texture together; None where there was no face or it was not fit
+            to be scored. Late in a long shot it may hold what the network says of an earlier face of the same person.
         p_fake: calibrated probability that the face is synthetic; None with the logit.
         note: why there is no score: ``no_face``, ``blurry``, or ``damaged`` (the picture: what its decoder made up may
             look like a manipulation, or hide a face); else empty.

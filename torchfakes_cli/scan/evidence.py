@@ -1,7 +1,8 @@
 """The faces that tell most of why a video got its verdict, cut out of it once more.
 
 A scan keeps no pixels, so the few frames that evidence needs are decoded again, in the isolated process, and cropped as
-the scan cropped them. A face's score is its row's own.
+the scan cropped them. A face's score is its row's own, and its heat map is of its own crop, though late in a long shot
+the score may hold what the network says of a face shortly before.
 """
 
 from __future__ import annotations
