@@ -201,7 +201,7 @@ class Timeline:
         self._tracker = Tracker()
         self._rows: list[FaceScore] = []
         self._to_score: Counter[int] = Counter()  # by track, as are these
-        self._stand_ins: dict[int, _Waiting] = {}
+        self._stand_ins: dict[int, _Waiting] = {}  # of people seen lately alone, for there may be many others
 
     @property
     def rows(self) -> tuple[FaceScore, ...]:
@@ -210,6 +210,7 @@ class Timeline:
 
     def add(self, frames: Sequence[Frame], found_in: Sequence[Sequence[Face]], frames_wanted: int) -> None:
         """Adds the faces of a batch of frames, of which there will be so many in all."""
+        seen: set[int] = set()
         for frame, found in zip(frames, found_in, strict=True):
             self.frames += 1
             faces = [face for face in found if face.size >= self._config.smallest]
@@ -219,11 +220,13 @@ class Timeline:
             else:
                 self._second_look.keep(frame.pixels, max(frames_wanted, self.frames))
             tracks = self._tracker.update(frame, faces)
+            seen.update(tracks)
             if not faces:
                 note = "damaged" if frame.damaged else "no_face"
                 self._rows.append(FaceScore(frame.time_s, frame.index, note=note))
             for face, track in zip(faces, tracks, strict=True):
                 self._add_face(frame, face, track)
+        self._stand_ins = {track: crop for track, crop in self._stand_ins.items() if track in seen}
 
     def set_score(self, row: int, logit: float, p_fake: float, strangeness: float | None = None) -> None:
         """Fills in the score of a row."""
@@ -255,7 +258,7 @@ class Timeline:
         self._to_score[track] += 1
         if late < 0 or not self._scoring.detector.network_counts_little:
             return _Waiting(self, row, crop, landmarks, None)
-        if late % NETWORK_EACH == 0:
+        if late % NETWORK_EACH == 0 or track not in self._stand_ins:
             self._stand_ins[track] = _Waiting(self, row, crop, landmarks, None)
             return self._stand_ins[track]
         return _Waiting(self, row, crop, landmarks, self._stand_ins[track])
