@@ -152,8 +152,10 @@ SAVING_ALWAYS = (*OPTIONS, "--save-minutes", 1e-9)
 def test_ctrl_c_ends_cleanly_with_a_hint(crops: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with subprocess.Popen(
-        command(crops, "--out", out, *OPTIONS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        # Two more epochs, too long to be over before the signal comes.
+        command(crops, "--out", out, *OPTIONS, "--samples-per-epoch", 96),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
         wait_for(out / STATE)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=240)
