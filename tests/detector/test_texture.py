@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import torch
 from tests.portraits import scene
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, load_heat_maps, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
+from torchfakes_cli.detector.spreads import Spreads
 from torchfakes_cli.detector.texture import (
     LENGTH,
     SHAPE,
@@ -37,12 +39,15 @@ def portrait(grain: float = 4.0) -> np.ndarray:
 
 def texture(seed: int = 0, network_weight: float = 0.5, length: int = LENGTH) -> Texture:
     rng = np.random.default_rng(seed)
+    owned = np.array([(1, 0), (0, 1), (1, 0)], np.float32)
+    own = rng.normal(0, 0.02, (2, length)), rng.normal(0, 1, (3, 2))
     return Texture(
         directions=rng.normal(0, 0.05, (3, length)).astype(np.float32),
         offsets=rng.normal(0, 1, 3).astype(np.float32),
         typical=np.full(length, -1.0, np.float32),
         fakes=1,
         network_weight=network_weight,
+        spreads=Spreads(*(part.astype(np.float32) for part in own), owned),
     )
 
 
@@ -136,9 +141,8 @@ def test_without_landmarks_a_face_lies_where_faces_usually_do(textured: Path) ->
 
 
 def test_likelier_fake_kinds_make_the_logit_positive() -> None:
-    judge = Texture(
-        np.zeros((3, LENGTH), np.float32), np.array([0, 1, 3], np.float32), np.zeros(LENGTH, np.float32), 1, 1.0
-    )
+    none = np.zeros((3, LENGTH), np.float32)
+    judge = Texture(none, np.array([0, 1, 3], np.float32), none[0], 1, 1.0, Spreads.none(3, LENGTH))
     ratio = 3 - np.log(1 + np.e)
     assert judge.logits(np.zeros((2, LENGTH), np.float32)) == pytest.approx([ratio, ratio], abs=1e-6)
 
@@ -150,13 +154,39 @@ def test_strengths_alone_are_judged_by_checkpoints_that_know_no_more() -> None:
     assert older.logits(described[None]) == pytest.approx(older.logits(described[None, :STRENGTHS]))
 
 
+def test_what_a_kind_varies_in_speaks_less_against_it() -> None:
+    """As in normal densities with covariances of their own, here of two kinds with the same centre."""
+    one = np.zeros(LENGTH, np.float32)
+    one[0] = 1
+    variance = 4.0
+    own = np.sqrt(1 - 1 / variance) * one
+    none = np.zeros((2, LENGTH), np.float32)
+    spreads = Spreads(own[None], np.zeros((2, 1), np.float32), np.array([[0], [1]], np.float32))
+    judge = Texture(none, np.array([0, -np.log(variance) / 2], np.float32), none[0], 1, 1.0, spreads)
+    steps = np.linspace(-3, 3, 7)
+    expected = -np.log(variance) / 2 + steps**2 / 2 - steps**2 / 2 / variance
+    assert judge.logits(steps[:, None].astype(np.float32) * one) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_texture_comes_back_as_it_was_written() -> None:
+    described, written = describe(portrait(), LANDMARKS)[None], texture()
+    for some in (written, replace(written, spreads=Spreads.none(3, LENGTH))):
+        read = split_texture(some.tensors())[1]
+        assert read is not None
+        assert read.logits(described) == pytest.approx(some.logits(described))
+    plain = replace(written, spreads=Spreads.none(3, LENGTH)).logits(described)
+    assert written.logits(described) != pytest.approx(plain)
+
+
 @pytest.mark.parametrize("length", [STRENGTHS, LENGTH])
 def test_what_places_add_sums_to_the_step_from_a_typical_face(length: int) -> None:
     judge = texture(length=length)
     # Margins around the crop, so that every place of the upright face lies in it.
     wide = cv2.copyMakeBorder(portrait(), 100, 100, 100, 100, cv2.BORDER_REFLECT)
     described = describe(wide, LANDMARKS + 100)[:length]
-    near = Texture(judge.directions, judge.offsets, described - np.float32(0.01), judge.fakes, judge.network_weight)
+    typical = described - np.float32(0.01)
+    moved = judge.spreads.directions @ (judge.typical - typical)
+    near = replace(judge, typical=typical, spreads=replace(judge.spreads, centres=judge.spreads.centres + moved))
     step = float(judge.logits(described[None])[0] - judge.logits(near.typical[None])[0])
     shares = near.shares(wide, LANDMARKS + 100)
     assert shares.shape == wide.shape[:2]
@@ -184,6 +214,10 @@ def test_heat_shows_the_network_and_the_texture(textured: Path) -> None:
         ("joining", np.array([0, 1.0]), "no real or no fake kinds"),
         ("joining", np.array([1, -1.0]), "no real or no fake kinds"),
         ("surplus", np.zeros(1), "has the parts"),
+        ("spreads.directions", np.zeros(2), "don't fit one another"),
+        ("spreads.directions", np.zeros((2, STRENGTHS)), "don't fit one another"),
+        ("spreads.centres", np.zeros((3, 3)), "don't fit one another"),
+        ("spreads.owned", np.full((3, 2), np.inf), "not finite"),
     ],
 )
 def test_a_texture_that_makes_no_sense_is_refused(name: str, value: np.ndarray, message: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.spreads import Spreads
 from torchfakes_cli.detector.texture import LENGTH, USUAL, Texture, describe
 from torchfakes_cli.faces import crop_face
 from torchfakes_cli.records import Box, Face, Frame
@@ -34,7 +35,8 @@ class Brightness(nn.Module):
 def detector(network_weight: float) -> Detector:
     rng = np.random.default_rng(0)
     directions = rng.normal(0, 0.02, (3, LENGTH)).astype(np.float32)
-    texture = Texture(directions, np.zeros(3, np.float32), np.zeros(LENGTH, np.float32), 1, network_weight)
+    none = np.zeros(LENGTH, np.float32)
+    texture = Texture(directions, none[:3], none, 1, network_weight, Spreads.none(3, LENGTH))
     return Detector(Brightness(), Header(name="bright"), torch.device("cpu"), torch.float32, texture)
 
 

@@ -15,7 +15,7 @@ from torchfakes_cli.cli.console.texture_view import judged_text
 from torchfakes_cli.config import EvaluateConfig, TextureConfig
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
-from torchfakes_cli.detector.texture import Texture, describe
+from torchfakes_cli.detector.texture import LENGTH, Texture, describe
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.training import TextureSummary, add_texture, evaluate_detector
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS, read_manifest
@@ -98,6 +98,19 @@ def test_a_kind_that_no_crop_is_of_is_suspicious(crops: Path) -> None:
         return float(np.mean(texture.logits(after) - texture.logits(before)))
 
     assert rises(knowing) > max(0.0, rises(ignorant)) + 1
+
+
+def test_fakes_that_vary_as_no_real_does_are_told_by_that(crops: Path) -> None:
+    """On average they are like reals: only their own covariance tells them, whichever way they differ."""
+    table = described(crops, "train").table.assign(source="")
+    rng = np.random.default_rng(0)
+    odd = rng.normal(0, 8, LENGTH) / np.sqrt(LENGTH)
+    ways = np.where(table.groupby(["label", "video"]).ngroup() % 2, 1, -1) * (table["label"] == "fake")
+    values = rng.normal(0, 0.01, (len(table), LENGTH)) + ways.to_numpy()[:, None] * odd
+    texture, _ = fit_texture(Described(table, values.astype(np.float32), np.zeros((0, LENGTH), np.float32)))
+    unseen = rng.normal(0, 0.01, (20, LENGTH))
+    usual, one_way, other_way = (texture.logits((unseen + way * odd).astype(np.float32)) for way in (0, 1, -1))
+    assert min(one_way.min(), other_way.min()) > usual.max() + 0.01
 
 
 def test_what_was_made_up_stays_with_its_crop(crops: Path) -> None:

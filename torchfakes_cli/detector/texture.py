@@ -5,8 +5,9 @@ and blended into a frame has more or less of some of it than a camera would have
 smoothed, sharpened and encoded differently from what surrounds it. So the strength of each band of detail, in
 brightness and in both colours, is measured at fixed places of the upright face, and for the finest bands how much
 neighbouring pixels depend on each other (see ``neighbours``). They are compared with the same places of other faces:
-those of real footage and those of each known kind of fake (linear discriminant analysis, Fisher 1936, with one
-covariance for all kinds). That needs few examples, where a network needs many; the two complement each other.
+those of real footage and those of each known kind of fake (discriminant analysis with one covariance for all kinds,
+Fisher 1936, to which each kind adds a share of its own, Friedman 1989, "Regularized Discriminant Analysis"). That needs
+few examples, where a network needs many; the two complement each other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchfakes_cli.detector import neighbours
+from torchfakes_cli.detector.spreads import Spreads
 from torchfakes_cli.errors import CheckpointError
 
 #: Side in pixels of the upright face that is measured.
@@ -52,6 +54,8 @@ FLOOR = 0.1
 SHRINKS = 0.75
 #: What the tensors of a texture are called in a checkpoint.
 PREFIX = "texture."
+_PARTS = ("directions", "offsets", "typical", "joining")
+_SPREADS = ("spreads.directions", "spreads.centres", "spreads.owned")
 
 
 def upright_map(landmarks: NDArray[np.float32], side: int) -> NDArray[np.float64]:
@@ -120,6 +124,7 @@ class Texture:
         typical: as many float32, the mean real face, against which a face's own detail is explained.
         fakes: how many of the last kinds are fake.
         network_weight: the network's logit counts so much beside the texture's.
+        spreads: of each kind; none in checkpoints made before there were any.
     """
 
     directions: NDArray[np.float32]
@@ -127,6 +132,7 @@ class Texture:
     typical: NDArray[np.float32]
     fakes: int
     network_weight: float
+    spreads: Spreads
 
     def logits(self, described: NDArray[np.float32]) -> NDArray[np.float32]:
         """By how much the fake kinds together are likelier than the real ones.
@@ -137,7 +143,8 @@ class Texture:
         Returns:
             N float32, logarithms of the ratio; positive means fake.
         """
-        likely = described[:, : self.typical.size] @ self.directions.T + self.offsets
+        known = described[:, : self.typical.size]
+        likely = known @ self.directions.T + self.offsets + self.spreads.likelier(known - self.typical)
         real, fake = likely[:, : -self.fakes], likely[:, -self.fakes :]
         return np.asarray(np.logaddexp.reduce(fake, 1) - np.logaddexp.reduce(real, 1), np.float32)
 
@@ -159,10 +166,11 @@ class Texture:
             of the upright face that the crop doesn't show.
         """
         described = describe(crop, landmarks)[: self.typical.size]
-        likely = self.directions @ described + self.offsets
+        beyond = described - self.typical
+        likely = self.directions @ described + self.offsets + self.spreads.likelier(beyond[None])[0]
         real, fake = likely[: -self.fakes], likely[-self.fakes :]
         weights = np.concatenate([-np.exp(real - np.logaddexp.reduce(real)), np.exp(fake - np.logaddexp.reduce(fake))])
-        step = (weights @ self.directions) * (described - self.typical)
+        step = (weights @ (self.directions + self.spreads.slopes(beyond))) * beyond
         half = _over_places(step) / 2
         places = cv2.resize(np.hstack([half, half[:, ::-1]]), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         height, width = crop.shape[:2]
@@ -176,6 +184,8 @@ class Texture:
         """As they stand in a checkpoint, by name."""
         found = {"directions": self.directions, "offsets": self.offsets, "typical": self.typical,
                  "joining": np.array([self.fakes, self.network_weight], np.float32)}  # fmt: skip
+        if len(own := self.spreads.directions):
+            found |= dict(zip(_SPREADS, (own, self.spreads.centres, self.spreads.owned), strict=True))
         return {PREFIX + name: torch.from_numpy(values.copy()) for name, values in found.items()}
 
 
@@ -207,7 +217,7 @@ def split_texture(state: Mapping[str, Tensor], path: str | None = None) -> tuple
     own = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
     if not own:
         return network, None
-    if own.keys() != {"directions", "offsets", "typical", "joining"}:
+    if own.keys() not in (set(_PARTS), {*_PARTS, *_SPREADS}):
         raise CheckpointError(f"its texture has the parts {', '.join(sorted(own))}", path=path)
     values = {name: np.asarray(tensor.float().numpy(), np.float32) for name, tensor in own.items()}
     kinds = values["offsets"].size
@@ -215,12 +225,14 @@ def split_texture(state: Mapping[str, Tensor], path: str | None = None) -> tuple
     if length not in (STRENGTHS, LENGTH):
         cause = f"its texture describes a face with {length} values, and this version with {LENGTH} (or {STRENGTHS})"
         raise CheckpointError(cause, path=path, advice="Make it again with 'torchfakes texture'.")
+    found = [values.pop(name) for name in _SPREADS if name in values]
+    spreads = Spreads(*found) if found else Spreads.none(kinds, length)
     shapes = {"directions": (kinds, length), "offsets": (kinds,), "typical": (length,), "joining": (2,)}
-    if any(values[name].shape != shape for name, shape in shapes.items()):
+    if any(values[name].shape != shape for name, shape in shapes.items()) or not spreads.fits(kinds, length):
         raise CheckpointError("its texture's parts don't fit one another", path=path)
-    if not all(np.isfinite(value).all() for value in values.values()):
+    if not all(np.isfinite(value).all() for value in [*values.values(), *found]):
         raise CheckpointError("its texture holds values that are not finite", path=path)
     fakes, weight = values.pop("joining").tolist()
     if not (fakes == int(fakes) and 0 < fakes < kinds and weight >= 0):
         raise CheckpointError("its texture has no real or no fake kinds", path=path)
-    return network, Texture(**values, fakes=int(fakes), network_weight=weight)
+    return network, Texture(**values, fakes=int(fakes), network_weight=weight, spreads=spreads)

@@ -1,4 +1,4 @@
-"""Fits a texture (see ``detector.texture``) to training crops: a linear discriminant of all kinds of fakes and reals.
+"""Fits a texture (see ``detector.texture``) to training crops: a discriminant of all kinds of fakes and reals.
 
 Means come from few videos, but what differs from face to face without any meaning (people, light, cameras) is learnt
 from every real face at hand, single pictures among them, from the frames of one person, and from what damage does to a
@@ -25,6 +25,7 @@ from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.fitting.augment import Augmentation
 from torchfakes_cli.training.fitting.made_up import FAMILIES, made_up_pairs
 from torchfakes_cli.training.fitting.self_blend import Portrait
+from torchfakes_cli.training.fitting.spreads import fit_spreads
 
 Values = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ Values = NDArray[np.float64]
 #: Chosen, like the four below, by cross-validation over the groups of 195 public clips: see docs/experiments.md.
 RIDGE = 0.1
 #: The kinds' log-likelihoods are divided by this: with such a covariance they are far too sure of themselves.
-TEMPERATURE = 10.0
+TEMPERATURE = 7.0
 #: Weight of what damage changes beside what differs from face to face.
 DAMAGE = 1.4
 #: Weight of what differs from frame to frame of one real person in one clip.
@@ -210,16 +211,20 @@ def fit_texture(described: Described, network_weight: float = 0.0) -> tuple[Text
     everything = np.stack([(centres | made_up)[kind] for kind in kinds_found])
     middle = everything.mean(0)
     offset = everything - middle
-    directions = np.linalg.solve(covariance, offset.T).T / TEMPERATURE
-    constants = -(directions * (offset / 2 + middle)).sum(1)
-    constants[len(real) + len(fake) :] -= np.log(len(real))
     typical = np.mean([centres[kind] for kind in real], axis=0)
+    owners = (*real, *fake, *(kind for _ in FAMILIES for kind in real if made_up))
+    videos_of = {kind: means[kinds == kind] for kind in (*real, *fake)}
+    spreads, surplus = fit_spreads(videos_of, owners, everything - typical, covariance, TEMPERATURE)
+    directions = np.linalg.solve(covariance, offset.T).T / TEMPERATURE
+    constants = -(directions * (offset / 2 + middle)).sum(1) - surplus
+    constants[len(real) + len(fake) :] -= np.log(len(real))
     texture = Texture(
         directions=directions.astype(np.float32),
         offsets=constants.astype(np.float32),
         typical=typical.astype(np.float32),
         fakes=len(fake) + len(made_up),
         network_weight=network_weight,
+        spreads=spreads,
     )
     return texture, kinds_found
 
