@@ -37,7 +37,7 @@ def test_the_samples_are_small() -> None:
 
 def test_the_detector_that_ships_says_what_it_is() -> None:
     header = load_detector(device="cpu").header
-    assert header.name == "torchfakes-4"
+    assert header.name == "torchfakes-5"
     assert header.licence == "Apache-2.0"
     assert header.metrics["test"]["videos"] == 42
     assert header.calibrated_on

@@ -35,7 +35,7 @@ CROPS_A_THREAD = 2
 #: A network that weighs so much beside the texture, or less, counts little.
 LITTLE = 0.125
 #: 8 bits may change the probability of a validation crop by so much, a small part of what a box a few pixels off does.
-TOLERANCE = 0.012
+TOLERANCE = 0.01
 
 
 def choose_device(name: str = "auto") -> torch.device:
