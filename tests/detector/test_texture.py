@@ -159,7 +159,7 @@ def test_what_a_kind_varies_in_speaks_less_against_it() -> None:
     one = np.zeros(LENGTH, np.float32)
     one[0] = 1
     variance = 4.0
-    own = np.sqrt(1 - 1 / variance) * one
+    own = np.float32(np.sqrt(1 - 1 / variance)) * one
     none = np.zeros((2, LENGTH), np.float32)
     spreads = Spreads(own[None], np.zeros((2, 1), np.float32), np.array([[0], [1]], np.float32))
     judge = Texture(none, np.array([0, -np.log(variance) / 2], np.float32), none[0], 1, 1.0, spreads)

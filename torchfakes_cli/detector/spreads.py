@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfakes_cli.detector.threads import product
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spreads:
@@ -45,7 +47,7 @@ class Spreads:
         Returns:
             N×K float32.
         """
-        along = beyond @ self.directions.T
+        along = product(beyond, self.directions.T)
         own_centres = self.centres * self.owned
         squares = np.square(along) @ self.owned.T - 2 * along @ own_centres.T + (own_centres * self.centres).sum(1)
         return np.asarray(squares / 2, np.float32)

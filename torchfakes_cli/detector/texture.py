@@ -24,6 +24,7 @@ from torch import Tensor
 
 from torchfakes_cli.detector import neighbours
 from torchfakes_cli.detector.spreads import Spreads
+from torchfakes_cli.detector.threads import product
 from torchfakes_cli.errors import CheckpointError
 
 #: Side in pixels of the upright face that is measured.
@@ -144,7 +145,7 @@ class Texture:
             N float32, logarithms of the ratio; positive means fake.
         """
         known = described[:, : self.typical.size]
-        likely = known @ self.directions.T + self.offsets + self.spreads.likelier(known - self.typical)
+        likely = product(known, self.directions.T) + self.offsets + self.spreads.likelier(known - self.typical)
         real, fake = likely[:, : -self.fakes], likely[:, -self.fakes :]
         return np.asarray(np.logaddexp.reduce(fake, 1) - np.logaddexp.reduce(real, 1), np.float32)
 

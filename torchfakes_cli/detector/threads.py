@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -42,6 +44,15 @@ def threads_at_most(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(usual)
+
+
+def product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The matrix product of N×D and D×K, computed with PyTorch's threads.
+
+    NumPy has threads of its own, which wait for the next product in a busy loop and slow down all that is computed
+    beside them.
+    """
+    return np.asarray((torch.from_numpy(left) @ torch.from_numpy(right)).numpy(), np.float32)
 
 
 class SideBySide:
