@@ -24,7 +24,7 @@ CLIPS = sorted(Path(os.environ["TORCHFAKES_CLIPS"]).rglob("*.mp4"))[::5] if "TOR
 @pytest.mark.skipif(not CLIPS, reason="TORCHFAKES_CLIPS is not set")
 @pytest.mark.parametrize(("fps", "first"), [(12, timeline.NETWORK_FIRST), (1, 0)])
 def test_long_shots(fps: int, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a second few clips are long enough, so that there all faces but each fourth are told by others' network."""
+    """Once a second few clips are long enough, so that there all faces but each eighth are told by others' network."""
     config = ScanConfig(sampling=SamplingConfig(fps=Fraction(fps)))
 
     def scans(first: int) -> list[VideoResult]:
@@ -49,7 +49,7 @@ def test_long_shots(fps: int, first: int, monkeypatch: pytest.MonkeyPatch) -> No
                 faces.append(abs(a.p_fake - b.p_fake))
     if not videos:
         pytest.skip("no clip shows a person long enough")
-    print(f"\n{len(videos)} clips, {fps} samples a second, each fourth face after the first {first}: probabilities of "
+    print(f"\n{len(videos)} clips, {fps} samples a second, one face in {timeline.NETWORK_EACH} after the first {first}: "
           f"videos change by {np.mean(videos):.3f} on average, {max(videos):.3f} at most, verdicts {changed} times; of "
           f"the {len(faces)} faces told by others by {np.mean(faces):.3f}, 95 in 100 by {np.quantile(faces, 0.95):.3f} "
           f"at most, one by {max(faces):.3f}")  # fmt: skip

@@ -53,7 +53,7 @@ def face(box: Box, side: int) -> Face:
 
 
 @pytest.mark.parametrize(("network_weight", "fails"), [(0.1, False), (0.1, True), (0.5, False)])
-def test_late_in_a_shot_a_network_that_counts_little_judges_each_fourth_face(
+def test_late_in_a_shot_a_network_that_counts_little_judges_each_eighth_face(
     network_weight: float, *, fails: bool
 ) -> None:
     judge = detector(network_weight)

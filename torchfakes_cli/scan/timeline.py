@@ -33,7 +33,7 @@ CROP_PIXELS_AT_ONCE = 1 << 24
 #: Where the network counts little beside the texture, it judges so many faces of a person's shot …
 NETWORK_FIRST = 64
 #: … and every so manieth of those that come after them, for itself and for those up to the next.
-NETWORK_EACH = 4
+NETWORK_EACH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from torchfakes_cli.video.cores import usable_cores
 from torchfakes_cli.video.hardware import decodes_on_device, device_of, why_not
 from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
 from torchfakes_cli.video.picture import PictureMaker
-from torchfakes_cli.video.side_by_side import decode_side_by_side, decoders_for
+from torchfakes_cli.video.side_by_side import decode_side_by_side, decoders_for, threads_for
 from torchfakes_cli.video.spans import LostError, SpanDecoder, spans_of
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Decoding:
             LostError: not ``careful``, and a packet was refused.
         """
         spans = spans_of(self._index, places, careful=careful)
-        threads = self._settings.threads or usable_cores()
+        threads = threads_for(self._pixels, self._settings.threads or usable_cores())
         on_packet = self._settings.on_packet
         decoders = 1 if self._codec in _IN_ORDER else decoders_for(self._pixels, len(spans), len(places), threads)
         if decoders > 1 and not careful and device is None:

@@ -31,10 +31,22 @@ _WAITING_PIXELS = 8 * 1920 * 1080
 _WAITING = 32
 #: More decoders only read more packets for one another, a second of processor time for two hours of video each.
 _MOST_DECODERS = 4
+#: In pictures with so many pixels at most, faces sought once a second take a core as long as decoding takes another.
+_SMALL_PIXELS = 960 * 540
 #: Pixels that all decoders may have in one picture each: a decoder holds up to 16 more.
 _DECODERS_PIXELS = 4 * THREADS_PIXELS
 # A blocked thread looks up this often, to see whether it should stop.
 _LOOK_UP_S = 0.1
+
+
+def threads_for(pixels: int, threads: int) -> int:
+    """How many of some threads are to decode one file: of small pictures one fewer, for who looks at them needs a core.
+
+    Args:
+        pixels: of a picture.
+        threads: that may run, one or more.
+    """
+    return max(1, threads - 1) if pixels <= _SMALL_PIXELS else threads
 
 
 def decoders_for(pixels: int, spans: int, wanted: int, threads: int) -> int:
