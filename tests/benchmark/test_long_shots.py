@@ -49,7 +49,7 @@ def test_long_shots(fps: int, first: int, monkeypatch: pytest.MonkeyPatch) -> No
                 faces.append(abs(a.p_fake - b.p_fake))
     if not videos:
         pytest.skip("no clip shows a person long enough")
-    print(f"\n{len(videos)} clips, {fps} samples a second, one face in {timeline.NETWORK_EACH} after the first {first}: "
+    print(f"\n{len(videos)} clips, {fps} samples a second, one face in {timeline.NETWORK_EACH} after {first}: "
           f"videos change by {np.mean(videos):.3f} on average, {max(videos):.3f} at most, verdicts {changed} times; of "
           f"the {len(faces)} faces told by others by {np.mean(faces):.3f}, 95 in 100 by {np.quantile(faces, 0.95):.3f} "
           f"at most, one by {max(faces):.3f}")  # fmt: skip
