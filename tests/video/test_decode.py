@@ -14,6 +14,7 @@ from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import Frame
 from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video.side_by_side import threads_for
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 SMALL = (192, 108)
@@ -343,3 +344,10 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     assert len(peaks) == 150
     # A hundred more frames of 2.6 MiB each, kept, would be far more; the unit is KiB on Linux and bytes on macOS.
     assert peaks[-1] <= peaks[40] * 1.2
+
+
+@pytest.mark.parametrize(
+    ("size", "cores", "threads"), [((854, 480), 2, 1), ((854, 480), 8, 7), ((854, 480), 1, 1), ((1920, 1080), 2, 2)]
+)
+def test_small_pictures_leave_a_core_to_who_looks_at_them(size: tuple[int, int], cores: int, threads: int) -> None:
+    assert threads_for(size[0] * size[1], cores) == threads

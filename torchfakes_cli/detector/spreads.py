@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.detector.threads import product
+from torchfakes_cli.detector.threads import products
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +47,10 @@ class Spreads:
         Returns:
             N×K float32.
         """
-        along = product(beyond, self.directions.T)
+        along = products(beyond, self.directions)
         own_centres = self.centres * self.owned
-        squares = np.square(along) @ self.owned.T - 2 * along @ own_centres.T + (own_centres * self.centres).sum(1)
-        return np.asarray(squares / 2, np.float32)
+        squares = products(np.square(along), self.owned) - 2 * products(along, own_centres)
+        return np.asarray((squares + (own_centres * self.centres).sum(1)) / 2, np.float32)
 
     def slopes(self, beyond: NDArray[np.float32]) -> NDArray[np.float32]:
         """What they add to each kind for each step from the mean real face, exact over the whole way.
@@ -61,5 +61,5 @@ class Spreads:
         Returns:
             K×D float32. A square grows over a way by the way times its slope in the middle.
         """
-        middle = self.directions @ beyond / 2
-        return np.asarray(((middle - self.centres) * self.owned) @ self.directions, np.float32)
+        middle = products(beyond[None], self.directions) / 2
+        return products((middle - self.centres) * self.owned, self.directions.T)

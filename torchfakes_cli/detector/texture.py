@@ -24,7 +24,7 @@ from torch import Tensor
 
 from torchfakes_cli.detector import neighbours
 from torchfakes_cli.detector.spreads import Spreads
-from torchfakes_cli.detector.threads import product
+from torchfakes_cli.detector.threads import products
 from torchfakes_cli.errors import CheckpointError
 
 #: Side in pixels of the upright face that is measured.
@@ -145,7 +145,7 @@ class Texture:
             N float32, logarithms of the ratio; positive means fake.
         """
         known = described[:, : self.typical.size]
-        likely = product(known, self.directions.T) + self.offsets + self.spreads.likelier(known - self.typical)
+        likely = products(known, self.directions) + self.offsets + self.spreads.likelier(known - self.typical)
         real, fake = likely[:, : -self.fakes], likely[:, -self.fakes :]
         return np.asarray(np.logaddexp.reduce(fake, 1) - np.logaddexp.reduce(real, 1), np.float32)
 
@@ -168,10 +168,10 @@ class Texture:
         """
         described = describe(crop, landmarks)[: self.typical.size]
         beyond = described - self.typical
-        likely = self.directions @ described + self.offsets + self.spreads.likelier(beyond[None])[0]
+        likely = (products(described[None], self.directions) + self.offsets + self.spreads.likelier(beyond[None]))[0]
         real, fake = likely[: -self.fakes], likely[-self.fakes :]
         weights = np.concatenate([-np.exp(real - np.logaddexp.reduce(real)), np.exp(fake - np.logaddexp.reduce(fake))])
-        step = (weights @ (self.directions + self.spreads.slopes(beyond))) * beyond
+        step = products(weights[None], (self.directions + self.spreads.slopes(beyond)).T)[0] * beyond
         half = _over_places(step) / 2
         places = cv2.resize(np.hstack([half, half[:, ::-1]]), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         height, width = crop.shape[:2]

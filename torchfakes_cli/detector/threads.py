@@ -46,13 +46,21 @@ def threads_at_most(count: int) -> Iterator[None]:
         torch.set_num_threads(usual)
 
 
-def product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The matrix product of N×D and D×K, computed with PyTorch's threads.
+def products(rows: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The scalar product of each of N rows with each of K others, computed in float32 with PyTorch's threads.
 
     NumPy has threads of its own, which wait for the next product in a busy loop and slow down all that is computed
     beside them.
+
+    Args:
+        rows: N×D.
+        others: K×D.
+
+    Returns:
+        N×K.
     """
-    return np.asarray((torch.from_numpy(left) @ torch.from_numpy(right)).numpy(), np.float32)
+    left, right = (torch.from_numpy(np.require(each, np.float32, ["C", "W"])) for each in (rows, others))
+    return np.asarray((left @ right.T).numpy(), np.float32)
 
 
 class SideBySide:

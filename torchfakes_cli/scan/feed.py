@@ -51,7 +51,7 @@ class Feed:
         path: of the video.
         decoder: used by no other feed until this one has ended.
         sampling: which frames are wanted.
-        threads: that may decode it at once; None for one a core.
+        threads: that may decode it at once; None for one a core, or one fewer where pictures are small.
         max_frames: in one batch.
         max_pixels: of all frames alive at once; a single larger frame is still let through.
         max_length_s: a longer video ends at once, with a ``TooLongError``; None for no limit.

@@ -106,7 +106,7 @@ class Flow:
         decoders: as many videos as there are of them are decoded at once.
         networks: called once, when the first video is open.
         profile: told where the time goes.
-        threads: that may decode one video; None for one a core.
+        threads: that may decode one video; None for one a core, or one fewer where pictures are small.
         progress: called after each batch of frames.
         stop: asked ten times a second or before each batch of frames; once it says True, the scans end.
         arrived: asked as often, where videos are given while others are scanned: whether there is one to begin with.

@@ -32,7 +32,7 @@ class VideoReader:
     Args:
         path: of the video file.
         on_packet: called for every packet that is read, a sign of progress; from several threads.
-        threads: that may decode at once; None for one a core.
+        threads: that may decode at once; None for one a core, or one fewer where pictures are small.
         hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, the report says so
             and software decodes. None for software.
 

@@ -38,7 +38,9 @@ def decoding_facts() -> list[Fact]:
         f"missing: {', '.join(missing)}" if missing else "all the usual ones",
         Standing.GOOD if not missing else Standing.LIMITED if present["H.264"] else Standing.BROKEN,
     )
-    threads = Fact("decoding threads", str(usable_cores()), "one a core that this process may use")
+    threads = Fact(
+        "decoding threads", str(usable_cores()), "one a core that this process may use; one fewer for small pictures"
+    )
     ffmpeg = Fact("FFmpeg", av.ffmpeg_version_info, "comes with PyAV")
     if not present["H.264"]:
         return [ffmpeg, codecs]

@@ -112,7 +112,7 @@ class IsolatedDecoder:
 
         Args:
             path: of the file.
-            threads: that may decode at once; None for one a core.
+            threads: that may decode at once; None for one a core, or one fewer where pictures are small.
 
         Raises:
             MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.

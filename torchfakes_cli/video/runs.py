@@ -34,7 +34,7 @@ class DecodeSettings:
     """How to decode; none of it changes which frames come, nor what is in them.
 
     Attributes:
-        threads: that may work at once; None for one a core.
+        threads: that may work at once; None for one a core, or one fewer, see ``threads_for``.
         hwaccel: a device to decode on where that can be had, see ``hardware``; None for software.
         on_packet: called for every packet that is read, a sign of progress; from several threads.
     """
@@ -152,7 +152,7 @@ class Decoding:
             LostError: not ``careful``, and a packet was refused.
         """
         spans = spans_of(self._index, places, careful=careful)
-        threads = threads_for(self._pixels, self._settings.threads or usable_cores())
+        threads = self._settings.threads or threads_for(self._pixels, usable_cores())
         on_packet = self._settings.on_packet
         decoders = 1 if self._codec in _IN_ORDER else decoders_for(self._pixels, len(spans), len(places), threads)
         if decoders > 1 and not careful and device is None:

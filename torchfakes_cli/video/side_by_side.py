@@ -39,14 +39,14 @@ _DECODERS_PIXELS = 4 * THREADS_PIXELS
 _LOOK_UP_S = 0.1
 
 
-def threads_for(pixels: int, threads: int) -> int:
-    """How many of some threads are to decode one file: of small pictures one fewer, for who looks at them needs a core.
+def threads_for(pixels: int, cores: int) -> int:
+    """How many threads decode a file that has the cores to itself: one a core, but of small pictures one fewer.
 
     Args:
         pixels: of a picture.
-        threads: that may run, one or more.
+        cores: one or more; whoever looks at the pictures computes on them, too.
     """
-    return max(1, threads - 1) if pixels <= _SMALL_PIXELS else threads
+    return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
 
 
 def decoders_for(pixels: int, spans: int, wanted: int, threads: int) -> int:

@@ -42,7 +42,7 @@ def fit_spreads(
         share = OWN / max(1, len(rows) - 1)
         added, turned = np.linalg.eigh(share * apart @ unlike)
         # The rows sum to zero: there is a direction less than rows, and one less for each copy of a video.
-        kept = added > 1e-9
+        kept = added > 1e-9 * max(1.0, added.max())
         directions.append(np.sqrt(share / (1 + added[kept]) / temperature)[:, None] * (unlike @ turned[:, kept]).T)
         whose += [kind] * int(kept.sum())
         constants[kind] = np.log1p(added[kept]).sum() / 2 / temperature

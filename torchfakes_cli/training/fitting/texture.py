@@ -202,17 +202,16 @@ def fit_texture(described: Described, network_weight: float = 0.0) -> tuple[Text
         covariance += FRAMES * (within.T @ within) / len(within)
     covariance[np.diag_indices(LENGTH)] += RIDGE
     # Made of each real kind, so that they differ from it by the manipulation alone; together they count as one kind.
-    made_up = {
-        f"fake:made up, {family}, of {kind}": centres[kind] + REACH * change
-        for family, change in _made_up_changes(described, moving).items()
-        for kind in real
-    }
+    made_up, owners = {}, [*real, *fake]
+    for family, change in _made_up_changes(described, moving).items():
+        for kind in real:
+            made_up[f"fake:made up, {family}, of {kind}"] = centres[kind] + REACH * change
+            owners.append(kind)
     kinds_found = (*real, *fake, *made_up)
     everything = np.stack([(centres | made_up)[kind] for kind in kinds_found])
     middle = everything.mean(0)
     offset = everything - middle
     typical = np.mean([centres[kind] for kind in real], axis=0)
-    owners = (*real, *fake, *(kind for _ in FAMILIES for kind in real if made_up))
     videos_of = {kind: means[kinds == kind] for kind in (*real, *fake)}
     spreads, surplus = fit_spreads(videos_of, owners, everything - typical, covariance, TEMPERATURE)
     directions = np.linalg.solve(covariance, offset.T).T / TEMPERATURE
