@@ -35,11 +35,13 @@ def fit_spreads(
     Returns:
         The directions, and what is to be taken from the constant of each of the K kinds.
     """
+    apart_of = [rows - rows.mean(0) for rows in videos.values()]
+    # Of all kinds at once: a large matrix is taken apart for it.
+    unlike_of = np.linalg.solve(covariance, np.concatenate(apart_of).T)
+    ends = np.cumsum([len(apart) for apart in apart_of])[:-1]
     directions, whose, constants = [], [], {}
-    for kind, rows in videos.items():
-        apart = rows - rows.mean(0)
-        unlike = np.linalg.solve(covariance, apart.T)
-        share = OWN / max(1, len(rows) - 1)
+    for kind, apart, unlike in zip(videos, apart_of, np.split(unlike_of, ends, axis=1), strict=True):
+        share = OWN / max(1, len(apart) - 1)
         added, turned = np.linalg.eigh(share * apart @ unlike)
         # The rows sum to zero: there is a direction less than rows, and one less for each copy of a video.
         kept = added > 1e-9 * max(1.0, added.max())
