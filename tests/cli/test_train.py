@@ -23,6 +23,7 @@ def train(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["train", *map(str, arguments)], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_a_recipe_gives_what_the_user_does_not(crops: Path, tmp_path: Path) -> None:
     ended = train(crops, "--recipe", "origin", *TINY, "--input-size", 75, "--optimizer", "sgd", "--out", tmp_path)
     assert ended.exit_code == 0, ended.output

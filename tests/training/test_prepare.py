@@ -465,6 +465,7 @@ def _table(people: list[tuple[str, int, bool]]) -> pd.DataFrame:
 @given(
     st.lists(st.tuples(st.sampled_from(["real", "fake"]), st.integers(1, 40), st.booleans()), max_size=20),
 )
+@pytest.mark.slow
 def test_balance_drops_nobody_and_evens_the_labels(people: list[tuple[str, int, bool]]) -> None:
     table = _table(people)
     chosen = table[balance(table)]

@@ -186,6 +186,7 @@ def test_probabilities_out_of_fold_owe_nothing_to_the_detectors_own_calibration(
     assert sum(open_) >= rows[doubted].groupby(["label", "video"]).ngroups > 0
 
 
+@pytest.mark.slow
 def test_evaluation_scores_with_the_texture_too(summary: TextureSummary, crops: Path, tmp_path: Path) -> None:
     found = evaluate_detector(crops, EvaluateConfig(out=str(tmp_path / "e"), models=(summary.path,), device="cpu"))
     assert [result.video.auc.value for result in found.evaluation.results] == [summary.test.video_auc]

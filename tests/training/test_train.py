@@ -98,6 +98,7 @@ def test_the_log_has_a_line_an_epoch(trained: tuple[TrainSummary, list[TrainProg
     assert all(0 <= float(line["val_frame_auc"]) <= 1 for line in lines)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(
     trained: tuple[TrainSummary, list[TrainProgress]], crops: Path, tmp_path: Path
 ) -> None:
@@ -294,6 +295,7 @@ def test_a_video_is_as_fake_as_its_worst_lasting_face() -> None:
     assert found == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 def test_a_network_that_gives_one_answer_is_called_out(crops: Path, tmp_path: Path) -> None:
     config = replace(TINY, out=str(tmp_path), epochs=1, samples_per_epoch=8, learning_rate=1e-9)
     steps: list[TrainProgress] = []
