@@ -57,9 +57,8 @@ def shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 def colours(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours of a picture, as a normalised 6×6×6 histogram."""
     histogram: NDArray[Any] = cv2.calcHist([pixels], [0, 1, 2], None, [BINS] * 3, [0, 256] * 3)
-    # Blurring over neighbouring bins keeps a small change of light from emptying a full bin. One colour after another:
-    # a product with one large matrix would wake NumPy's own threads, which then keep a core busy waiting for more.
-    smooth = (_BLUR @ (_BLUR @ histogram @ _BLUR.T).reshape(BINS, -1)).reshape(histogram.shape)
+    # Blurring over neighbouring bins keeps a small change of light from emptying a full bin.
+    smooth = (_BLUR @ histogram.ravel()).reshape(histogram.shape)
     return np.asarray(smooth / max(1e-6, float(smooth.sum())), np.float32)
 
 
@@ -69,7 +68,7 @@ def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _blur() -> NDArray[np.float32]:
-    """What each bin takes from each along one colour: a half stays, a quarter goes to either neighbour.
+    """What each bin takes from each: a half stays, a quarter goes to either neighbour along each colour.
 
     At the edge a quarter stays as well.
     """
@@ -77,7 +76,7 @@ def _blur() -> NDArray[np.float32]:
     along = np.eye(BINS) / 2
     for step in (-1, 1):
         along[places, np.clip(places + step, 0, BINS - 1)] += 0.25
-    return along.astype(np.float32)
+    return np.kron(along, np.kron(along, along)).astype(np.float32)
 
 
 _BLUR = _blur()
