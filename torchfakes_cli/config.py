@@ -484,41 +484,6 @@ def train_recipe(name: str) -> TrainConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TextureConfig:
-    """How a detector gets a texture, see :mod:`torchfakes_cli.detector.texture`.
-
-    Attributes:
-        start: path or name of the detector; its own texture, if it has one, is replaced.
-        out: path of the new checkpoint.
-        name: of the new detector; None keeps the old one's.
-        frames_per_video: at most so many crops of each person in each video, spread evenly.
-        cross_validate: measure the texture alone by cross-validation, and on each kind of fake without having seen it.
-        folds: of the cross-validation, and of the calibration.
-        seed: decides the damage that some crops are measured with, and the fakes made up of some.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        force: replace a checkpoint that is there.
-    """
-
-    start: str
-    out: str = "runs/textured.safetensors"
-    name: str | None = None
-    frames_per_video: int = 32
-    cross_validate: bool = True
-    folds: int = 10
-    seed: int = 0
-    device: str = "auto"
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.frames_per_video < 1:
-            raise UsageError("at least one crop of each video must be measured")
-        if self.folds < 2:
-            raise UsageError("cross-validation takes at least two folds")
-        if self.seed < 0:
-            raise UsageError("the seed must not be negative")
-
-
-@dataclass(frozen=True, slots=True)
 class EvaluateConfig:
     """How detectors are measured on crops or corpora.
 

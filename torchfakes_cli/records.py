@@ -35,7 +35,6 @@ class Reason(StrEnum):
     ALL_BLURRY = "all_blurry"
     TOO_FEW_FACES = "too_few_faces"
     TINY_FACES = "tiny_faces"
-    UNLIKE_TRAINING = "unlike_training"
     BETWEEN_THRESHOLDS = "between_thresholds"
     FRAMES_DISAGREE = "frames_disagree"
     DAMAGED = "damaged"
@@ -152,13 +151,11 @@ class FaceScore:
         track: number of the person's track, from 1; None on a frame without a face.
         face: None on a frame without a face.
         sharpness: variance of the Laplacian of the crop; None on a frame without a face.
-        logit: the detector's output, of network and texture together; None where there was no face or it was not fit
-            to be scored. Late in a long shot it may hold what the network says of an earlier face of the same person.
+        logit: the detector's output; None where there was no face or it was not scored.
         p_fake: calibrated probability that the face is synthetic; None with the logit.
-        note: why there is no score: ``no_face``, ``blurry``, or ``damaged`` (the picture: what its decoder made up may
-            look like a manipulation, or hide a face); else empty.
-        strangeness: how unlike the faces that the shipped detector was fitted on its detail is, above 1 too unlike;
-            None where the detector has no texture.
+        note: why there is no score: ``no_face``, ``blurry``, ``damaged`` (the picture: what its decoder made up may
+            look like a manipulation, or hide a face), or ``long_shot`` (late in a long shot of a person only one face
+            in four is scored); else empty.
     """
 
     time_s: float
@@ -169,7 +166,6 @@ class FaceScore:
     logit: float | None = None
     p_fake: float | None = None
     note: str = ""
-    strangeness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +182,7 @@ class Track:
         p_fake: calibrated from the logit; None with it.
         peak_time_s: time of its most suspicious face; None with the logit.
         lasting: whether it has enough scored faces to decide a verdict.
-        doubt: why its score says too little for a firm verdict, ``tiny_faces`` or ``unlike_training``; else None.
+        doubt: why its score says too little for a firm verdict, ``tiny_faces``; else None.
     """
 
     number: int

@@ -16,7 +16,6 @@ from typer.testing import CliRunner, Result
 import torchfakes_cli
 from torchfakes_cli.cli import app
 from torchfakes_cli.detector import choose_device, facts, load_detector, registry
-from torchfakes_cli.detector.eight_bit import eight_bit_instructions
 
 
 def doctor(*arguments: str) -> Result:
@@ -53,11 +52,9 @@ def test_a_person_reads_the_same_as_a_table() -> None:
 
 def test_without_bfloat16_it_says_why_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
-    eight_bit_instructions.cache_clear()
     if choose_device().type != "cpu" or not torch.backends.mkldnn.is_available():
         pytest.skip("about processors with oneDNN")
     (precision,) = [fact for fact in facts.computing_facts() if fact.name == "precision"]
-    eight_bit_instructions.cache_clear()
     assert precision.value == "float32"
     assert precision.why.startswith("this processor has no bfloat16 instructions")
 

@@ -159,8 +159,17 @@ def test_someone_elses_safetensors_is_refused(tmp_path: Path) -> None:
         ({"fake_above": 0.2, "real_below": 0.8}, "fake_above"),
         ({"fake_above": float("nan")}, "fake_above"),
         ({"slope": 10**400}, "damaged"),
-        ({"eight_bit": {"highest": {"conv2d_1a": -1.0}, "change": 0.1}}, "eight_bit"),
-        ({"eight_bit": {"change": 0.1}}, "eight_bit"),
+        ({"architecture": "timm:hf-hub:someone/model"}, "hf-hub"),
+        ({"architecture": "EfficientNetLite0+EfficientNetLite0"}, "twice"),
+        ({"weights": {"InceptionResnetV1": 1.0}}, "weights"),
+        ({"architecture": "InceptionResnetV1+EfficientNetLite0"}, "weights"),
+        (
+            {
+                "architecture": "InceptionResnetV1+EfficientNetLite0",
+                "weights": {"InceptionResnetV1": 1.0, "EfficientNetLite0": -1},
+            },
+            "weights",
+        ),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -186,3 +195,13 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, state: dict[str, Tens
     save_file({key: value.contiguous() for key, value in broken.items()}, path, metadata=metadata())
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         load_detector(path, "cpu")
+
+
+def test_of_a_checkpoint_with_a_texture_model_the_network_alone_is_used(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    alone = {"slope": 0.5, "intercept": 0.1, "real_below": 0.4, "fake_above": 0.6, "calibrated_on": "9 videos"}
+    texture = {"texture.offsets": torch.zeros(3)}
+    save_file({**state, **texture}, tmp_path / "c.safetensors", metadata=metadata(slope=4.0, network_alone=alone))
+    header = load_detector(tmp_path / "c.safetensors", "cpu").header
+    assert {name: getattr(header, name) for name in alone} == alone

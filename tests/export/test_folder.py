@@ -14,11 +14,9 @@ from typer.testing import CliRunner
 
 from tests.portraits import portrait
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import load_checkpoint, save_checkpoint
-from torchfakes_cli.detector.network import build_network, load_weights
+from torchfakes_cli.detector.checkpoint import load_network
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.registry import shipped_checkpoint
-from torchfakes_cli.detector.scoring import Detector
-from torchfakes_cli.detector.texture import split_texture
 from torchfakes_cli.errors import DataError, ModelError, OutputError, UsageError
 from torchfakes_cli.export import convert, parity
 from torchfakes_cli.export.folder import export_model
@@ -33,11 +31,8 @@ def test_onnx_and_torch_agree_on_a_face(tmp_path: Path, small_model: Path, model
     path = small_model if model == "small" else shipped_checkpoint()
     made = export_model(path, tmp_path / "new" / "out.onnx")
     assert made.scores[0].largest < 1e-3
-    state, header = load_checkpoint(path)
-    weights, texture = split_texture(state)
-    assert any("texture" in doubt for doubt in made.doubts) is (texture is not None)
-    header = header.of_network()
-    load_weights(network := build_network(), weights)
+    assert not made.doubts
+    network, header = load_network(path)
     detector = Detector(network, header, torch.device("cpu"), torch.float32)
     side = header.picture_size
     crop = np.ascontiguousarray(portrait()[:side, :side])
@@ -61,7 +56,7 @@ def test_a_smaller_folder_finds_and_scores_faces_as_here(
     pytest.importorskip("onnxruntime")
     out = tmp_path / "app"
     made = export_model("torchfakes", out, precision=precision, cascade_precision=precision, pictures=pictures)
-    assert [doubt for doubt in made.doubts if "texture" not in doubt] == []
+    assert not made.doubts
     assert made.boxes is not None
     assert made.boxes.both == made.boxes.torch == 12
     assert made.boxes.files <= 13
@@ -77,9 +72,7 @@ def test_a_smaller_folder_finds_and_scores_faces_as_here(
     shown = [sys.executable, "-c", command, str(out / "example.py"), str(pictures / "1.0-3.png")]
     told = subprocess.run(shown, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert told.count("face at") == 1
-    state, header = load_checkpoint(shipped_checkpoint())
-    save_checkpoint(tmp_path / "network.safetensors", split_texture(state)[0], header.of_network())
-    scan = ["scan", str(pictures / "1.0-3.png"), "--json", "--model", str(tmp_path / "network.safetensors")]
+    scan = ["scan", str(pictures / "1.0-3.png"), "--json"]
     scanned = CliRunner().invoke(app, scan).stdout
     assert float(told.split("p_fake ")[1].split(",")[0]) == pytest.approx(json.loads(scanned)["p_fake"], abs=0.05)
 

@@ -27,7 +27,6 @@ def test_a_document_holds_the_verdict_the_people_and_the_timeline() -> None:
         "logit": None,
         "p_fake": None,
         "note": "no_face",
-        "strangeness": None,
     }
 
 

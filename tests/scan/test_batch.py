@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
 from torchfakes_cli.detector import Detector, Header
-from torchfakes_cli.detector.scoring import Examined
 from torchfakes_cli.errors import ModelNotFoundError
 from torchfakes_cli.records import Reason, Status
 from torchfakes_cli.scan import Scanner, scan_files, scan_folder, scan_video, settings_digest, stamp_of
@@ -82,15 +81,10 @@ class Hungry(Detector):
         super().__init__(Mean(), Header(name="hungry"), torch.device("cpu"), torch.float32)
         self._crops = crops
 
-    def examine(
-        self,
-        crops: Sequence[NDArray[np.uint8]],
-        landmarks: Sequence[NDArray[np.float32]] | None = None,
-        network_of: Sequence[int] | None = None,
-    ) -> Examined:
+    def score(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if len(crops) > self._crops:
             raise RuntimeError("out of memory:\n 3 GiB wanted")
-        return super().examine(crops, landmarks, network_of)
+        return super().score(crops)
 
 
 class Mean(nn.Module):

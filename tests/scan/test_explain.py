@@ -26,16 +26,16 @@ def test_heat_on_the_mouth_is_the_mouths() -> None:
     x, y = ((np.array(ON_PICTURE[3]) + ON_PICTURE[4]) / 4).round().astype(int)
     heat = np.zeros((SIDE, SIDE), np.float32)
     heat[y - 1 : y + 2, x - 1 : x + 2] = 1 / 9
-    shares = {share.region: share for share in region_shares(face(heat), EVEN)}
+    shares = {share.region: share for share in region_shares(face(heat))}
     assert shares["mouth"].fake == pytest.approx(1)
     assert all(share.real is None for share in shares.values())
     assert sum(share.area for share in shares.values()) == pytest.approx(1, abs=1e-4)
 
 
 def test_an_even_map_falls_on_each_region_by_its_area() -> None:
-    for share in region_shares(face(EVEN), EVEN):
+    for share in region_shares(face(EVEN)):
         assert share.fake == pytest.approx(share.area)
-    assert [share.region for share in region_shares(face(EVEN), EVEN)] == list(REGIONS)
+    assert [share.region for share in region_shares(face(EVEN))] == list(REGIONS)
 
 
 def test_people_count_the_same_however_many_faces_they_have() -> None:

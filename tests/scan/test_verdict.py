@@ -194,30 +194,28 @@ def test_a_still_picture_is_judged_by_the_one_face_it_has_of_each() -> None:
     assert decide([damaged(0, 1)], POLICY, probability, picture=True).reason is Reason.DAMAGED
 
 
-def doubted(rows: list[FaceScore], track: int, reason: Reason, share: float = 1.0) -> list[FaceScore]:
-    """The rows with so large a share of a track's faces tiny, or unlike those that the detector knows."""
+def doubted(rows: list[FaceScore], track: int, share: float = 1.0) -> list[FaceScore]:
+    """The rows with so large a share of a track's faces tiny."""
     own = [place for place, row in enumerate(rows) if row.track == track and row.logit is not None]
     tiny = replace(FACE, box=(0.0, 0.0, 55.0, 90.0))
     changed = list(rows)
     for place in own[: round(share * len(own))]:
-        row = changed[place]
-        changed[place] = replace(row, face=tiny) if reason is Reason.TINY_FACES else replace(row, strangeness=1.2)
+        changed[place] = replace(changed[place], face=tiny)
     return changed
 
 
-@pytest.mark.parametrize("reason", [Reason.TINY_FACES, Reason.UNLIKE_TRAINING])
 @pytest.mark.parametrize("score", [-5.0, 0.0, 5.0])
-def test_a_doubted_score_makes_no_firm_verdict_and_is_told(reason: Reason, score: float) -> None:
+def test_a_doubted_score_makes_no_firm_verdict_and_is_told(score: float) -> None:
     rows = timeline({1: [score] * 10})
-    decision = decide(doubted(rows, 1, reason, 0.6), POLICY, probability)
-    assert (decision.verdict, decision.reason) == (Verdict.INCONCLUSIVE, reason)
+    decision = decide(doubted(rows, 1, 0.6), POLICY, probability)
+    assert (decision.verdict, decision.reason) == (Verdict.INCONCLUSIVE, Reason.TINY_FACES)
     assert decision.p_fake == pytest.approx(probability(score))
-    assert decision.tracks[0].doubt is reason
-    assert decide(doubted(rows, 1, reason, 0.4), POLICY, probability) == decide(rows, POLICY, probability)
+    assert decision.tracks[0].doubt is Reason.TINY_FACES
+    assert decide(doubted(rows, 1, 0.4), POLICY, probability) == decide(rows, POLICY, probability)
 
 
 def test_one_picture_is_doubted_too() -> None:
-    rows = doubted(timeline({1: [5.0]}), 1, Reason.TINY_FACES)
+    rows = doubted(timeline({1: [5.0]}), 1)
     assert decide(rows, POLICY, probability, picture=True).reason is Reason.TINY_FACES
 
 
@@ -225,7 +223,7 @@ def test_one_picture_is_doubted_too() -> None:
     ("doubted_score", "other", "verdict", "reason"),
     [
         (5.0, 3.0, Verdict.FAKE, None),  # a clear fake stays one beside a doubted face
-        (5.0, -5.0, Verdict.INCONCLUSIVE, Reason.UNLIKE_TRAINING),  # nobody can say that nobody is fake
+        (5.0, -5.0, Verdict.INCONCLUSIVE, Reason.TINY_FACES),  # nobody can say that nobody is fake
         (-9.0, -5.0, Verdict.REAL, None),
         (-9.0, 5.0, Verdict.FAKE, None),
     ],
@@ -233,18 +231,18 @@ def test_one_picture_is_doubted_too() -> None:
 def test_a_doubted_person_beside_another(
     doubted_score: float, other: float, verdict: Verdict, reason: Reason | None
 ) -> None:
-    rows = doubted(timeline({1: [doubted_score] * 5, 2: [other] * 5}), 1, Reason.UNLIKE_TRAINING)
+    rows = doubted(timeline({1: [doubted_score] * 5, 2: [other] * 5}), 1)
     decision = decide(rows, POLICY, probability)
     assert (decision.verdict, decision.reason) == (verdict, reason)
     assert decision.p_fake == pytest.approx(probability(doubted_score if reason else max(other, -5.0)))
 
 
 def test_what_counts_as_tiny_is_the_users_choice() -> None:
-    rows = doubted(timeline({1: [5.0] * 5}), 1, Reason.TINY_FACES)
+    rows = doubted(timeline({1: [5.0] * 5}), 1)
     policy = settle_policy(VerdictConfig(tiny_below=0), fake_above=0.7, real_below=0.3)
     assert decide(rows, policy, probability).verdict is Verdict.FAKE
 
 
 def test_too_few_faces_come_before_doubts() -> None:
-    rows = doubted(timeline({1: [5.0] * 2}, frames=10), 1, Reason.TINY_FACES)
+    rows = doubted(timeline({1: [5.0] * 2}, frames=10), 1)
     assert decide(rows, POLICY, probability).reason is Reason.TOO_FEW_FACES

@@ -40,7 +40,7 @@ def gradients(processes: Processes, batch: slice = slice(None)) -> dict[str, Ten
     share = len(labels) // processes.count
     mine = slice(processes.rank * share, (processes.rank + 1) * share)
     torch.manual_seed(processes.rank)
-    network = build_network(0.0)
+    network = build_network(dropout=0.0)
     updater = Updater(network, config, Header(name="x", input_size=SIDE), CPU, 10, processes, print)
     updater.begin_epoch(1)
     for module in network.modules():

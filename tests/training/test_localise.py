@@ -79,7 +79,7 @@ def test_a_network_scores_the_same_with_and_without_its_map() -> None:
     torch.manual_seed(0)
     localising = Localising(0.0)
     pictures = torch.randn(2, 3, 75, 75)
-    plain = build_network(0.0)
+    plain = build_network(dropout=0.0)
     load_weights(plain, detector_state(localising))
     assert detector_state(localising).keys() == portable_state(plain).keys()
     with torch.no_grad():

@@ -36,7 +36,7 @@ PLAIN = TrainConfig(start="scratch", batch=4, dropout=0.0, input_size=75, precis
 @pytest.fixture(scope="module")
 def initial() -> nn.Module:
     torch.manual_seed(0)
-    return build_network(0.0)
+    return build_network(dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ torch.manual_seed(0)
 config = replace(PLAIN, batch=32, input_size=96)
 told = []
 header, cpu = Header(name="x", input_size=96), torch.device("cpu")
-made = Updater(build_network(0.0), config, header, cpu, 10, Processes(), told.append)
+made = Updater(build_network(dropout=0.0), config, header, cpu, 10, Processes(), told.append)
 made.begin_epoch(1)
 pictures = torch.randint(0, 256, (32, 96, 96, 3), dtype=torch.uint8)
 labels = torch.tensor([0.0, 1.0]).repeat(16)[:, None]

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
-from contextlib import suppress
 
 #: How threads wait for one another, in the words of GNU's and other OpenMP libraries.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-
-#: What glibc's ``malloc.h`` calls this setting by.
-_M_ARENA_MAX = -8
 
 
 def library_settings(command: str | None) -> dict[str, str]:
@@ -39,12 +33,7 @@ def library_settings(command: str | None) -> dict[str, str]:
 
 
 def set_up_libraries(command: str | None) -> None:
-    """Set a command's variables where the user has set nothing, and what its memory is taken from."""
-    if sys.platform == "linux" and command != "train" and "MALLOC_ARENA_MAX" not in os.environ:
-        # Glibc has a heap for each thread otherwise, and what one has freed the others don't get: over two hours of
-        # video a scan grew by a tenth. One heap for all took no more time. Other C libraries have no such function.
-        with suppress(AttributeError, OSError):
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    """Set a command's variables where the user has set nothing."""
     waiting_set = any(variable in os.environ for variable in _WAITING)
     for variable, value in library_settings(command).items():
         if not (waiting_set and variable in _WAITING):

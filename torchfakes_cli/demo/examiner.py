@@ -24,7 +24,7 @@ from torchfakes_cli.video import IsolatedDecoder
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector.heat import HeatMaps
+    from torchfakes_cli.detector import GradCam
 
 #: Told what is being done, and how much of it: done, and in all where that is known.
 Told = Callable[[str, int, int | None], None]
@@ -152,10 +152,10 @@ class Examiner:
         return Finding(verdict, result.p_fake, _said(result, self._scanner.policy), page)
 
     @cached_property
-    def _heat_maps(self) -> HeatMaps:
-        from torchfakes_cli.detector import load_heat_maps
+    def _heat_maps(self) -> GradCam:
+        from torchfakes_cli.detector import load_gradcam
 
-        return load_heat_maps(self._model, self._scanner.detector.device)
+        return load_gradcam(self._model, self._scanner.detector.device)
 
 
 def _said(result: VideoResult, policy: Policy) -> str:

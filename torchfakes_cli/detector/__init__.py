@@ -1,6 +1,6 @@
-"""From crops to calibrated probabilities: network, preprocessing, checkpoints, scoring.
+"""From crops to calibrated probabilities: networks, preprocessing, checkpoints, scoring.
 
-Names are loaded when first used, so that importing the room doesn't import torch.
+Names are loaded when first used, so that importing this package doesn't import torch.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
-    from torchfakes_cli.detector.heat import HeatMaps, load_heat_maps
+    from torchfakes_cli.detector.detector import Detector, choose_device, load_detector
+    from torchfakes_cli.detector.gradcam import GradCam, load_gradcam
     from torchfakes_cli.detector.imports import import_weights
-    from torchfakes_cli.detector.scoring import Detector, choose_device, load_detector
     from torchfakes_cli.detector.sources import fetch_detector
     from torchfakes_cli.detector.verify import verify_detector
 
 _HOME = {
-    "Detector": "scoring",
+    "Detector": "detector",
     "Header": "checkpoint",
-    "HeatMaps": "heat",
-    "choose_device": "scoring",
+    "GradCam": "gradcam",
+    "choose_device": "detector",
     "fetch_detector": "sources",
     "import_weights": "imports",
     "load_checkpoint": "checkpoint",
-    "load_detector": "scoring",
-    "load_heat_maps": "heat",
+    "load_detector": "detector",
+    "load_gradcam": "gradcam",
     "save_checkpoint": "checkpoint",
     "verify_detector": "verify",
 }
 
 __all__ = [
     "Detector",
+    "GradCam",
     "Header",
-    "HeatMaps",
     "choose_device",
     "fetch_detector",
     "import_weights",
     "load_checkpoint",
     "load_detector",
-    "load_heat_maps",
+    "load_gradcam",
     "save_checkpoint",
     "verify_detector",
 ]

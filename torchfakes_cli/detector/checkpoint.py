@@ -1,6 +1,6 @@
-"""Our checkpoints: one safetensors file whose header says everything needed to use the weights as they were meant.
+"""Checkpoints: a safetensors file with a JSON header that holds everything needed to use the weights.
 
-Nothing is ever unpickled. Files are written beside their place and then moved there, so that a crash leaves either the
+Nothing is ever unpickled. A file is written under a temporary name and then moved, so that a crash leaves either the
 previous checkpoint or the new one.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from torchfakes_cli.detector.network import ARCHITECTURE
+from torchfakes_cli.detector.network import ARCHITECTURE, Network, build_network, load_weights, parts_of
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError, OutputError
 
@@ -34,21 +34,22 @@ FORMAT = 1
 MAX_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 22
 CROP_SHAPES = ("square", "box")
-#: What ``Header.network_alone`` holds.
-CALIBRATION = ("slope", "intercept", "real_below", "fake_above", "calibrated_on")
+#: Tensors under this prefix belong to the texture model of checkpoints made before version 1.0 and are ignored.
+_TEXTURE = "texture."
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a checkpoint says of itself.
+    """The header of a checkpoint.
 
     Attributes:
         name: shown beside every verdict.
-        architecture: always ``InceptionResnetV1``.
+        architecture: as ``network.build_network`` takes it.
+        weights: of an ensemble's logits, by architecture; empty for a single network.
         input_size: side of the network's input in pixels.
         margin: factor by which a face's box grows into its crop.
         crop_shape: ``square`` around the longer side of the box, or ``box``: the box as it is, stretched to a square.
-        crop_size: side in pixels that crops are brought to before they are enlarged to ``input_size``, for networks
+        crop_size: side in pixels that crops are resized to before they are enlarged to ``input_size``, for networks
             that were trained so; 0 for no such step.
         mean: subtracted from RGB values (0 to 255).
         scale: RGB values are divided by it after that.
@@ -57,20 +58,16 @@ class Header:
         calibrated_on: what the calibration was fitted on; empty means not at all.
         fake_above: from this probability on a video is called fake.
         real_below: below this probability it is called real.
-        network_alone: calibration and thresholds of the network without the texture beside it, by the names above, for
-            programs that have the network only; empty where there is no texture.
-        eight_bit: what it takes to compute the network in 8 bits, see ``eight_bit``: ``highest``, each layer's highest
-            activation on validation crops, and ``change``, by how much its logits changed there at most; empty where
-            nobody measured it.
         training: how it was trained, as plain JSON.
-        metrics: what was measured on groups it never saw, as plain JSON.
-        licence: of the weights; empty where nobody said.
+        metrics: measured on groups that it wasn't trained on, as plain JSON.
+        licence: of the weights; empty where unknown.
         created: ISO date.
         version: of torchfakes that wrote it.
     """
 
     name: str
     architecture: str = ARCHITECTURE
+    weights: dict[str, Any] = field(default_factory=dict)
     input_size: int = 160
     margin: float = 1.3
     crop_shape: str = "square"
@@ -82,8 +79,6 @@ class Header:
     calibrated_on: str = ""
     fake_above: float = 0.5
     real_below: float = 0.5
-    network_alone: dict[str, Any] = field(default_factory=dict)
-    eight_bit: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
@@ -92,12 +87,8 @@ class Header:
 
     @property
     def picture_size(self) -> int:
-        """Side in pixels that crops are brought to before anything else happens to them."""
+        """Side in pixels that crops are resized to first."""
         return self.crop_size or self.input_size
-
-    def of_network(self) -> Header:
-        """The header for the network alone, without a texture beside it."""
-        return replace(self, network_alone={}, eight_bit={}, **self.network_alone)
 
 
 def save_checkpoint(
@@ -128,27 +119,22 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the file can't be written.
     """
-    temporary = ""
+    # Not tempfile, whose files are private: the new file gets the permissions that any new file has.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
-            temporary = handle.name
+        with temporary.open("xb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        # Temporary files are private; the checkpoint gets the rights any new file would have.
-        if os.name == "posix":
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
         cause = f"can't be written ({error.strerror or error})"
         raise OutputError(cause, path=path, advice="Check the folder's rights and free space.") from error
     finally:
-        # Gone after a success; left by an error or an interruption.
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        # Left by an error or an interruption.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Header]:
@@ -168,8 +154,24 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Heade
     with _opened(path) as handle:
         header = _read_header(path, handle.metadata() or {})
         # Copies: the file may be replaced while the weights live, which Windows forbids for one that is mapped.
-        state = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118 - not a dictionary
+        names = [name for name in handle.keys() if not name.startswith(_TEXTURE)]  # noqa: SIM118 - not a dictionary
+        state = {name: handle.get_tensor(name).clone() for name in names}
     return state, header
+
+
+def load_network(path: str | PathLike[str]) -> tuple[Network, Header]:
+    """Read a checkpoint and build its network, float32 on the CPU, in evaluation mode.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelError: it isn't a checkpoint of ours, it is damaged, or its architecture needs a library that is missing.
+    """
+    state, header = load_checkpoint(path)
+    # Without memory for random weights. Models of timm may hold buffers that no checkpoint has.
+    with torch.device("cpu" if "timm:" in header.architecture else "meta"):
+        network = build_network(header.architecture, weights=header.weights)
+    load_weights(network, state, str(path))
+    return network.eval(), header
 
 
 def load_header(path: Path) -> Header:
@@ -185,7 +187,7 @@ def load_header(path: Path) -> Header:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file; what goes wrong with it in the block is told as an error of ours."""
+    """Open a safetensors file; turn errors in the block into errors of ours."""
     try:
         check_file(path)
         with safe_open(path, framework="pt", device="cpu") as handle:
@@ -197,7 +199,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse, with the right words, what can't be a safetensors file of a detector.
+    """Refuse what can't be a safetensors file of a detector, and say what it is.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -227,6 +229,8 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:
     raw = json.loads(metadata[HEADER_KEY])
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise CheckpointError("has a header of an unknown format", path=path, advice="Update torchfakes.")
+    if isinstance(alone := raw.get("network_alone"), dict):  # the calibration without the texture model, see _TEXTURE
+        raw.update(alone)
     values: dict[str, Any] = {}
     for known in fields(Header):
         if known.name not in raw:
@@ -243,15 +247,17 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:
 
 
 def check_header(path: Path, header: Header) -> None:
-    """Refuse a header that makes no sense.
+    """Refuse a header with values out of range.
 
     Raises:
-        CheckpointError: it doesn't.
+        CheckpointError: one is.
     """
-    if header.architecture != ARCHITECTURE:
-        cause = f"is a network of the kind {header.architecture!r}, not {ARCHITECTURE}"
-        raise CheckpointError(cause, path=path)
-    sane = {
+    try:
+        parts = parts_of(header.architecture)
+    except ModelError as error:
+        raise CheckpointError(error.cause, path=path, advice=error.advice) from error
+    in_range = {
+        "weights": _are_weights(header.weights, parts),
         "input_size": 75 <= header.input_size <= 1024,
         "margin": 0.5 <= header.margin <= 4,
         "crop_shape": header.crop_shape in CROP_SHAPES,
@@ -259,35 +265,14 @@ def check_header(path: Path, header: Header) -> None:
         "scale": header.scale > 0,
         "slope": header.slope >= 0,
         "fake_above": 0 <= header.real_below <= header.fake_above <= 1,
-        "network_alone": _is_calibration(header.network_alone),
-        "eight_bit": _is_eight_bit(header.eight_bit),
     }
-    for name, fine in sane.items():
+    for name, fine in in_range.items():
         if not fine:
             raise CheckpointError(f"its header's {name} is {getattr(header, name)!r}", path=path)
 
 
-def _is_calibration(values: Mapping[str, object]) -> bool:
-    """Whether these are a calibration and thresholds, or nothing."""
-    if not values:
-        return True
-    if values.keys() != set(CALIBRATION) or not isinstance(values["calibrated_on"], str):
-        return False
-    slope, intercept, real_below, fake_above = (values[name] for name in CALIBRATION[:4])
-    numbers = [number for number in (slope, intercept, real_below, fake_above) if isinstance(number, (int, float))]
-    if len(numbers) < 4 or not all(math.isfinite(number) for number in numbers):
-        return False
-    return numbers[0] >= 0 and 0 <= numbers[2] <= numbers[3] <= 1
-
-
-def _is_eight_bit(values: Mapping[str, object]) -> bool:
-    """Whether these are activations and a change, or nothing."""
-    if not values:
-        return True
-    if values.keys() != {"highest", "change"} or not isinstance(highest := values["highest"], dict):
-        return False
-    numbers = [values["change"], *highest.values()]
-    return all(
-        isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number) and number >= 0
-        for number in numbers
-    )
+def _are_weights(weights: Mapping[str, object], parts: list[str]) -> bool:
+    """True for a positive number for each part of an ensemble, and for no weights of a single network."""
+    numbers = [value for value in weights.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    positive = all(0 < number < math.inf for number in numbers)
+    return not weights if len(parts) == 1 else weights.keys() == set(parts) and len(numbers) == len(parts) and positive

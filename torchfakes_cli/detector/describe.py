@@ -42,8 +42,7 @@ def header_words(header: Header) -> dict[str, dict[str, str]]:
     return {
         "detector": {
             "calls itself": header.name,
-            "architecture": f"{header.architecture}, one logit, fake above zero"
-            + ("; beside it the texture of the face" if header.network_alone else ""),
+            "architecture": f"{header.architecture}, one logit, fake above zero",
             "licence": header.licence or "unknown: ask its makers before you use it",
             "made": f"{header.created or 'at an unknown time'}, torchfakes {header.version or 'unknown'}",
         },

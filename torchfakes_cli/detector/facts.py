@@ -7,16 +7,9 @@ import os
 import torch
 
 from torchfakes_cli.detector.checkpoint import load_checkpoint
-from torchfakes_cli.detector.eight_bit import eight_bit_instructions
+from torchfakes_cli.detector.detector import choose_device, cpu_bf16_instructions, fast_dtype
 from torchfakes_cli.detector.fetch import cache_folder, recorded_checksum, sha256_of
-from torchfakes_cli.detector.fused import fused_available
 from torchfakes_cli.detector.registry import shipped_checkpoint
-from torchfakes_cli.detector.scoring import (
-    choose_device,
-    cpu_bf16_instructions,
-    fast_dtype,
-    load_detector,
-)
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError
 from torchfakes_cli.records import Fact, Standing
 
@@ -26,15 +19,6 @@ def computing_facts() -> list[Fact]:
     device = choose_device()
     facts = [_device(device), _precision(device)]
     if device.type == "cpu":
-        fused = fused_available()
-        facts.append(
-            Fact(
-                "convolutions",
-                "fused with what follows them" if fused else "one step at a time",
-                "oneDNN's operators are there" if fused else "this PyTorch or processor lacks oneDNN's fused operators",
-                Standing.GOOD if fused else Standing.LIMITED,
-            )
-        )
         facts.append(Fact("vector instructions", torch.backends.cpu.get_cpu_capability()))
     return [*facts, Fact("threads", str(torch.get_num_threads()), _why_threads())]
 
@@ -91,15 +75,8 @@ def _built_for() -> str:
 
 
 def _precision(device: torch.device) -> Fact:
-    """What the detector that ships computes in."""
-    try:
-        chosen = load_detector(device=device).precision
-    except (ModelNotFoundError, CheckpointError):  # told with the detector
-        chosen = str(fast_dtype(device)).removeprefix("torch.")
-    if chosen != "int8":
-        return Fact("precision", chosen, _why_precision(device))
-    why = f"this processor has {eight_bit_instructions()}, and 8 bits hardly change probabilities"
-    return Fact("precision", chosen, why)
+    """What networks compute in."""
+    return Fact("precision", str(fast_dtype(device)).removeprefix("torch."), _why_precision(device))
 
 
 def _why_precision(device: torch.device) -> str:

@@ -13,19 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from torchfakes_cli import __version__
-from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, check_header, load_header, save_checkpoint
+from torchfakes_cli.detector.checkpoint import (
+    HEADER_KEY,
+    Header,
+    check_header,
+    load_checkpoint,
+    load_network,
+    save_checkpoint,
+)
+from torchfakes_cli.detector.detector import gives_scores
 from torchfakes_cli.detector.fetch import forget, record_checksum, sha256_of
-from torchfakes_cli.detector.network import blank_network, load_weights
+from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.detector.registry import place_of
-from torchfakes_cli.detector.scoring import Detector
-from torchfakes_cli.detector.texture import Texture, split_texture
 from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
 
@@ -107,18 +112,17 @@ def import_weights(
     if place.exists() and not force:
         advice = "Choose another --name, or replace it with --force."
         raise OutputError("there is a detector of this name", path=place, advice=advice)
-    state, key = read_tensors(source)
-    weights, texture = split_texture(state, str(source))
-    load_weights(network := blank_network(), weights, str(source))
-    own = _own_header(source)
     notes: list[str] = []
-    if own is not None:
+    network: nn.Module
+    if source.is_file() and _is_own(source):
+        network, own = load_network(source)
+        state = load_checkpoint(source)[0]
         header = replace(own, **asdict(PRESETS[preset])) if preset else own
         header = replace(header, name=place.stem if name else own.name, **dict(changes or {}))
-        if any(getattr(header, part) != getattr(own, part) for part in ("input_size", "crop_size", "mean", "scale")):
-            header = replace(header, eight_bit={})  # activations of another input say nothing
         notes.append("its own header was kept")
     else:
+        state, key = read_tensors(source)
+        load_weights(network := build_network(ARCHITECTURE), state, str(source))
         chosen, why = _chosen(preset, key, state)
         notes += why
         header = Header(
@@ -133,7 +137,7 @@ def import_weights(
         check_header(source, header)
     except CheckpointError as error:
         raise UsageError(error.cause.replace("its header's ", "")) from error
-    if not gives_scores(network, header, texture):
+    if not gives_scores(network, header):
         raise CheckpointError("its scores are no numbers", path=source, advice="It is damaged: fetch it again.")
     if not header.calibrated_on:
         notes.append(
@@ -145,16 +149,6 @@ def import_weights(
     save_checkpoint(place, state, header, _stored_type(state))
     record_checksum(place)
     return Imported(place.stem, place, header, tuple(notes), _doubts(header, state))
-
-
-def gives_scores(network: nn.Module, header: Header, texture: Texture | None = None) -> bool:
-    """Whether a grey crop gets a score: weights can be finite and scores not, where sums of them are too large.
-
-    The network is used up.
-    """
-    grey = np.full((header.picture_size, header.picture_size, 3), 128, np.uint8)
-    detector = Detector(network, header, torch.device("cpu"), torch.float32, texture)
-    return bool(np.isfinite(detector.score([grey])).all())
 
 
 def input_mean(state: Mapping[str, Tensor]) -> tuple[float, float]:
@@ -200,20 +194,19 @@ def _chosen(preset: str | None, key: str, state: Mapping[str, Tensor]) -> tuple[
 
 
 def _doubts(header: Header, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    told = told_range(state)
+    told = told_range(state) if header.architecture == ARCHITECTURE else ""
     if not told or told == ("unit" if (header.mean, header.scale) == UNIT_RANGE else "standardised"):
         return ()
     words = {"unit": "values from 0 to 1", "standardised": "standardised values"}[told]
     return (f"the weights' first layer remembers {words} (mean {input_mean(state)[0]:.2f}), unlike these settings",)
 
 
-def _own_header(source: Path) -> Header | None:
-    """The header of a checkpoint of ours; None for another file."""
+def _is_own(source: Path) -> bool:
+    """True for a checkpoint of ours."""
     if not is_safetensors(source):
-        return None
+        return False
     with safe_open(source, framework="pt", device="cpu") as file:
-        ours = HEADER_KEY in (file.metadata() or {})
-    return load_header(source) if ours else None
+        return HEADER_KEY in (file.metadata() or {})
 
 
 def _stored_type(state: Mapping[str, Tensor]) -> torch.dtype:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-#: Of the batch norms, as in the weights' training.
+#: Epsilon of the batch norms, as the published weights were trained with.
 NORM_EPSILON = 0.001
 
 
@@ -27,6 +27,8 @@ class ConvNormRelu(nn.Module):
         stride: of the convolution.
         padding: one for all sides, or (vertical, horizontal).
     """
+
+    FOLDABLE = (("conv", "bn"),)
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class ConvNormRelu(nn.Module):
 
 
 class Branches(nn.Module):
-    """Looks at the same input in parallel ways, and joins what they find by channels.
+    """Parallel branches over one input, their outputs concatenated by channels.
 
     Args:
         branches: named ``branch0``, ``branch1`` and so on; all give the same height and width.
@@ -70,13 +72,13 @@ class Branches(nn.Module):
 
 
 class ResidualBlock(Branches):
-    """Adds what parallel branches found to what came in, and keeps its shape.
+    """Adds the scaled output of parallel branches to the input.
 
     Args:
         channels: of input and output.
         branches: see ``Branches``.
-        found: channels of the branches together.
-        scale: share of the branches' part.
+        found: channels of the concatenated branches.
+        scale: factor of the branches' output before it is added.
         activated: whether ReLU follows.
     """
 
@@ -95,10 +97,10 @@ class ResidualBlock(Branches):
 
 
 class InceptionResnetV1(nn.Module):
-    """The classifier.
+    """InceptionResnetV1 with a linear output layer.
 
     Args:
-        outputs: how many values it gives.
+        outputs: number of outputs.
         dropout: share of the pooled features left out in training.
     """
 
@@ -141,7 +143,7 @@ class InceptionResnetV1(nn.Module):
         return self.judge(self.map_features(x))
 
     def map_features(self, x: Tensor) -> Tensor:
-        """N×3×S×S to a map of N×896×H×W, 8×8 for S of 160: what was found where in the picture."""
+        """N×3×S×S to a feature map of N×896×H×W, 8×8 for S of 160."""
         x = self.maxpool_3a(self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(x))))
         x = self.repeat_1(self.conv2d_4b(self.conv2d_4a(self.conv2d_3b(x))))
         found: Tensor = self.repeat_2(self.mixed_6a(x))
@@ -149,10 +151,17 @@ class InceptionResnetV1(nn.Module):
 
     def judge(self, x: Tensor) -> Tensor:
         """The map of features to N×outputs."""
-        x = self.block8(self.repeat_3(self.mixed_7a(x)))
-        features = self.last_linear(self.dropout(self.avgpool_1a(x).flatten(1)))
+        features = self.last_linear(self.dropout(self._pool(x)))
         found: Tensor = self.logits(self.last_bn(features))
         return found
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """N×3×S×S to the pooled features, N×1792, before the embedding layer."""
+        return self._pool(self.map_features(x))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        pooled: Tensor = self.avgpool_1a(self.block8(self.repeat_3(self.mixed_7a(x)))).flatten(1)
+        return pooled
 
 
 def _chain(*layers: nn.Module) -> nn.Sequential:

@@ -1,41 +1,144 @@
-"""The classifier: InceptionResnetV1 with a single logit, its weights in and out."""
+"""Classifiers of face crops, by name: one logit each, positive for fake.
+
+An architecture is ``InceptionResnetV1``, ``EfficientNetLite0``, ``timm:NAME`` for a model of the timm library, or
+several of them joined by ``+``, whose logits are averaged.
+"""
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from torchfakes_cli.detector.inception_resnet import ConvNormRelu, InceptionResnetV1
-from torchfakes_cli.errors import CheckpointError
+from torchfakes_cli.detector.efficientnet_lite import EfficientNetLite0
+from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
+from torchfakes_cli.errors import CheckpointError, ModelError
 
+#: The architecture that training builds unless told otherwise.
 ARCHITECTURE = "InceptionResnetV1"
-#: What weights may be stored in.
+#: Types that weights may be stored in.
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+_OWN: dict[str, type[InceptionResnetV1] | type[EfficientNetLite0]] = {
+    "InceptionResnetV1": InceptionResnetV1,
+    "EfficientNetLite0": EfficientNetLite0,
+}
+#: A model of timm's own. Names with a prefix, such as ``hf-hub:``, would make timm open the network or local files.
+_TIMM = re.compile(r"timm:([a-z0-9_]+(?:\.[A-Za-z0-9_]+)?)")
 
-def build_network(dropout: float = 0.6) -> nn.Module:
-    """A network with random weights.
+
+class TimmNetwork(nn.Module):
+    """A model of the timm library with a single logit and random weights.
 
     Args:
-        dropout: share of the pooled features left out in training; 0.6 is facenet-pytorch's.
+        name: as ``timm.list_models()`` gives it.
+        dropout: share of the pooled features left out in training.
+
+    Raises:
+        ModelError: timm is not installed, or has no such model.
+    """
+
+    def __init__(self, name: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        try:
+            timm: Any = importlib.import_module("timm")
+        except ImportError as error:
+            advice = "Run: pip install 'torchfakes[timm]'"
+            raise ModelError(f"the network timm:{name} needs the timm library", advice=advice) from error
+        if not timm.is_model(name):
+            raise ModelError(f"timm {timm.__version__} has no model {name!r}", advice="See timm.list_models().")
+        self.model = timm.create_model(name, pretrained=False, num_classes=1, drop_rate=dropout)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """N×3×S×S to the last feature map."""
+        features: Tensor = self.model.forward_features(x)
+        return features
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """N×3×S×S to the pooled features, N×D."""
+        pooled: Tensor = self.model.forward_head(self.forward_features(x), pre_logits=True)
+        return pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×S×S to logits N×1."""
+        logits: Tensor = self.model(x)
+        return logits
+
+
+class MeanOfLogits(nn.ModuleList):
+    """An ensemble: the weighted mean of several networks' logits.
+
+    Args:
+        networks: take the same input.
+        weights: one a network, positive; only their ratios count.
+    """
+
+    def __init__(self, networks: list[nn.Module], weights: list[float]) -> None:
+        super().__init__(networks)
+        total = sum(weights)
+        self.weights = [weight / total for weight in weights]
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """N×3×S×S to the networks' pooled features, concatenated."""
+        return torch.cat([network.pooled(x) for network in self], 1)  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×3×S×S to logits N×1."""
+        return torch.stack([weight * network(x) for weight, network in zip(self.weights, self, strict=True)]).sum(0)
+
+
+Network = InceptionResnetV1 | EfficientNetLite0 | TimmNetwork | MeanOfLogits
+
+
+def parts_of(architecture: str) -> list[str]:
+    """The architectures that an ensemble consists of; a list of one for a single network.
+
+    Raises:
+        ModelError: the name is unknown.
+    """
+    parts = architecture.split("+")
+    for part in parts:
+        if part not in _OWN and not _TIMM.fullmatch(part):
+            known = f"Known are {', '.join(_OWN)}, timm:NAME, and several of them joined by +."
+            raise ModelError(f"there is no network of the kind {part!r}", advice=known)
+    if len(set(parts)) < len(parts):
+        raise ModelError(f"{architecture} names a network twice")
+    return parts
+
+
+def build_network(
+    architecture: str = ARCHITECTURE, dropout: float | None = None, weights: Mapping[str, float] | None = None
+) -> Network:
+    """Build a network with random weights.
+
+    Args:
+        architecture: see the module's description.
+        dropout: share of the pooled features left out in training; None for the architecture's own.
+        weights: of an ensemble's logits, by architecture; None weighs all the same.
 
     Returns:
-        A module from N×3×S×S float (S of 75 or more) to N×1 logits; a positive logit means fake.
+        A module from N×3×S×S float to N×1 logits; ``pooled`` gives the features before the output layers.
+
+    Raises:
+        ModelError: there is no such architecture here.
     """
-    return InceptionResnetV1(dropout=dropout)
-
-
-def blank_network() -> nn.Module:
-    """The same network without memory for its weights, to be filled by ``load_weights``."""
-    with torch.device("meta"):
-        return build_network().eval()
+    parts = parts_of(architecture)
+    given = {} if dropout is None else {"dropout": dropout}
+    if len(parts) > 1:
+        networks: list[nn.Module] = [build_network(part, dropout) for part in parts]
+        return MeanOfLogits(networks, [1.0 if weights is None else weights[part] for part in parts])
+    if match := _TIMM.fullmatch(architecture):
+        return TimmNetwork(match[1], **given)
+    return _OWN[architecture](**given)
 
 
 def portable_state(network: nn.Module) -> dict[str, Tensor]:
-    """The tensors that make the network what it is, without batch-norm's step counters."""
+    """The tensors that define a network, without batch norm's step counters."""
     state = network.state_dict()
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
@@ -56,7 +159,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | No
     if missing or unknown:
         parts = [f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
                  for what, names in (("missing", missing), ("unknown", unknown)) if names]  # fmt: skip
-        raise CheckpointError(f"its tensors don't fit {ARCHITECTURE} with one logit: {'; '.join(parts)}", path=path)
+        kind = type(network).__name__
+        raise CheckpointError(f"its tensors don't fit {kind} with one logit: {'; '.join(parts)}", path=path)
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
@@ -75,14 +179,16 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | No
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Merge each batch norm into the convolution before it: the same function in evaluation, with less to do.
+    """Merge each batch norm into the convolution before it: the same function in evaluation, with less work.
+
+    Models of timm stay as they are.
 
     Args:
         network: in evaluation mode; changed in place.
     """
     for module in network.modules():
-        if isinstance(module, ConvNormRelu):
-            assert isinstance(module.bn, nn.BatchNorm2d), "folded once"
-            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-            module.bn = nn.Identity()
+        for convolution, norm in getattr(module, "FOLDABLE", ()):
+            folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+            setattr(module, convolution, folded)
+            setattr(module, norm, nn.Identity())
     return network

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
-from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, load_network
+from torchfakes_cli.detector.detector import gives_scores
 from torchfakes_cli.detector.fetch import recorded_checksum, sha256_of
-from torchfakes_cli.detector.imports import gives_scores
-from torchfakes_cli.detector.network import blank_network, load_weights
 from torchfakes_cli.detector.registry import find_checkpoint
-from torchfakes_cli.detector.texture import split_texture
 from torchfakes_cli.errors import ModelError
 
 
@@ -49,10 +47,8 @@ def verify_detector(model: str | PathLike[str]) -> Verified:
     try:
         path = find_checkpoint(model)
         recorded, found = recorded_checksum(path) or "", sha256_of(path)
-        state, header = load_checkpoint(path)
-        weights, texture = split_texture(state, str(path))
-        load_weights(network := blank_network(), weights, str(path))
-        if not gives_scores(network, header, texture):
+        network, header = load_network(path)
+        if not gives_scores(network, header):
             problem = "its scores are no numbers"
         elif recorded and recorded != found:
             problem = f"its SHA-256 is {found[:16]}…, but {recorded[:16]}… is recorded: it has changed since"

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
-from torchfakes_cli.detector.network import blank_network, fold_batch_norm, load_weights
+from torchfakes_cli.detector.checkpoint import Header, load_network
+from torchfakes_cli.detector.detector import Detector
+from torchfakes_cli.detector.network import fold_batch_norm
 from torchfakes_cli.detector.registry import find_checkpoint
-from torchfakes_cli.detector.scoring import Detector
-from torchfakes_cli.detector.texture import split_texture
 
 
 class WholeDetector(nn.Module):
-    """The network with what comes before and after it, so that nobody has to do that in the same way again."""
+    """The network with its preprocessing and calibration, so that an app need not repeat them."""
 
     def __init__(self, network: nn.Module, header: Header) -> None:
         super().__init__()
@@ -34,21 +33,14 @@ class WholeDetector(nn.Module):
         return logits, torch.sigmoid(header.slope * logits + header.intercept)
 
 
-def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector, bool]:
-    """A detector as it is converted, as it scores here in float32, and whether it has a texture, which isn't converted.
-
-    Of one with a texture beside its network it is the network alone, with the calibration and thresholds of that.
+def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector]:
+    """Load a detector twice: as it is converted, and as it scores here in float32.
 
     Raises:
         ModelNotFoundError: there is no such detector.
-        CheckpointError: it can't be used.
+        ModelError: it can't be used.
     """
     path = find_checkpoint(model)
-    state, header = load_checkpoint(path)
-    weights, texture = split_texture(state, str(path))
-    if texture is not None:
-        header = header.of_network()
-    load_weights(network := blank_network(), weights, str(path))
-    load_weights(reference := blank_network(), weights, str(path))
+    (network, header), (reference, _) = load_network(path), load_network(path)
     whole = WholeDetector(fold_batch_norm(network.requires_grad_(False)), header).eval()
-    return whole, Detector(reference, header, torch.device("cpu"), torch.float32), texture is not None
+    return whole, Detector(reference, header, torch.device("cpu"), torch.float32)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, write_atomically
-from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelError, OutputError, UsageError
 from torchfakes_cli.export import example
 from torchfakes_cli.export.cascade import NETWORKS, OUTPUTS, CascadeNetwork, example_input
@@ -42,11 +42,6 @@ DETECTOR_FILE, FACTS_FILE, EXAMPLE_FILE = "detector.onnx", "torchfakes.json", "e
 ROUNDS = 15
 #: What the latency of a network is told for, as (height, width): a level of a pyramid, or one candidate.
 TIMED = {"pnet": (180, 320), "rnet": (24, 24), "onet": (48, 48)}
-
-_NETWORK_ONLY = (
-    "this is the network alone, calibrated by itself: the texture that judges beside it in a scan isn't part of the "
-    "files, so that verdicts differ from a scan's"
-)
 
 Pixels = NDArray[np.uint8]
 
@@ -153,7 +148,7 @@ def export_model(
     facts_path = out / FACTS_FILE if whole else out.with_suffix(".json")
     _check_free(out, [out / name for name in _names()] if whole else [out, facts_path], force=force)
     seen = read_pictures(pictures) if pictures is not None else []
-    module, detector, textured = load_both(model)
+    module, detector = load_both(model)
     header = detector.header
     faces = FaceDetector(device="cpu", dtype=torch.float32)
     samples = _samples(crops, seen, header, faces)
@@ -183,8 +178,7 @@ def export_model(
         write_atomically(out / EXAMPLE_FILE, Path(example.__file__).read_bytes())
     shape = f"N×3×{header.picture_size}×{header.picture_size}"
     threads = torch.get_num_threads()
-    doubts = [*troubles, _NETWORK_ONLY] if textured else troubles
-    return Exported(shape, threads, files, facts_path, tuple(scores), outputs, boxes, tuple(doubts))
+    return Exported(shape, threads, files, facts_path, tuple(scores), outputs, boxes, tuple(troubles))
 
 
 def _names() -> list[str]:

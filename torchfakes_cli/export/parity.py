@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from torchfakes_cli.detector.checkpoint import Header
-from torchfakes_cli.detector.scoring import Detector
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.export import example
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.records import Box

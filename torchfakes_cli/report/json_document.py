@@ -96,7 +96,6 @@ def _timeline_row(row: FaceScore) -> dict[str, Any]:
         "logit": rounded(row.logit, SCORE_DIGITS),
         "p_fake": rounded(row.p_fake, SCORE_DIGITS),
         "note": row.note or None,
-        "strangeness": rounded(row.strangeness, SCORE_DIGITS),
     }
 
 

@@ -19,8 +19,6 @@ _WHY_INCONCLUSIVE = {
     Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict. Try --fps to look at more frames.",
     Reason.TINY_FACES: "The most suspicious person's faces are too small: most are smaller than any that the detector "
     "is known to judge. Look for a larger version of the video.",
-    Reason.UNLIKE_TRAINING: "The most suspicious person's faces are mostly unlike those that the detector "
-    "knows (noise, filters, faint contrast, a filmed screen or a drawing): its score says little of them.",
     Reason.DAMAGED: "Too much of the video is damaged for a firm verdict. Copy or download it again.",
     Reason.BETWEEN_THRESHOLDS: "The most suspicious face scores between what is called real (below {real:.2f}) and "
     "what is called fake (from {fake:.2f}).",
@@ -35,8 +33,6 @@ _WHY_OF_A_PICTURE = {
     Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score; --blur-threshold 0 scores them anyway.",
     Reason.TINY_FACES: "The most suspicious face is smaller than any that the detector is known to judge. Look for a "
     "larger version of the picture.",
-    Reason.UNLIKE_TRAINING: "The most suspicious face is unlike those that the detector knows (noise, filters, faint "
-    "contrast, a picture that was never compressed, a filmed screen or a drawing): its score says little of it.",
     Reason.DAMAGED: "The picture is damaged. Copy or download it again.",
 }
 
@@ -44,7 +40,6 @@ _WHY_OF_A_PICTURE = {
 #: What is said of a person whose score says too little.
 DOUBTED = {
     Reason.TINY_FACES: "faces too small to decide",
-    Reason.UNLIKE_TRAINING: "unlike the faces that the detector knows",
 }
 
 

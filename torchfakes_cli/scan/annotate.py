@@ -42,7 +42,6 @@ _WHY = {
     Reason.ALL_BLURRY: "all faces too blurry",
     Reason.TOO_FEW_FACES: "too few sharp faces",
     Reason.TINY_FACES: "faces too small",
-    Reason.UNLIKE_TRAINING: "unlike known footage",
     Reason.BETWEEN_THRESHOLDS: "between the thresholds",
     Reason.FRAMES_DISAGREE: "the frames disagree",
     Reason.DAMAGED: "the video is damaged",

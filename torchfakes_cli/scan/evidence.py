@@ -33,9 +33,8 @@ MOST_TRACKS = 4
 #: Longest side in pixels of a picture kept as evidence.
 PICTURE_SIDE = 512
 
-#: From a crop (H×W×3 uint8 RGB) and its landmarks (5×2) to what speaks for "fake" and for "real" at each place of it,
-#: S×S float32 each.
-HeatMaps = Callable[[NDArray[np.uint8], NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+#: From a crop (H×W×3 uint8 RGB) to the evidence for "fake" and for "real" at each place of it, S×S float32 each.
+HeatMaps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def telling_rows(
@@ -143,8 +142,7 @@ def _cut(
     assert row.face is not None, "a row with a score has a face"
     crop = crop_face(frame.pixels, row.face.box, detector.margin, detector.crop_shape)
     left, top = crop_corner(frame.size, row.face.box, detector.margin, detector.crop_shape)
-    places = np.array(row.face.landmarks, np.float32) - np.array((left, top), np.float32)
-    heat_fake, heat_real = heat_maps(crop, places) if heat_maps else (None, None)
+    heat_fake, heat_real = heat_maps(crop) if heat_maps else (None, None)
     height, width = crop.shape[:2]
     scale = min(1.0, picture_side / max(height, width))
     if scale < 1:

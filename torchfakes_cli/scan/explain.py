@@ -66,24 +66,24 @@ def explain_with(
     rows = telling_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
     if not rows:
         return Explanation(result)
-    from torchfakes_cli.detector import load_heat_maps
+    from torchfakes_cli.detector import load_gradcam
 
-    heat_maps = load_heat_maps(model, scanner.detector.device)
+    heat_maps = load_gradcam(model, scanner.detector.device)
     faces = gather_evidence(
         path, result, detector=scanner.detector, config=scanner.config, rows=rows, heat_maps=heat_maps
     )
-    regions = tuple(region_shares(face, heat_maps.even) for face in faces)
+    regions = tuple(region_shares(face) for face in faces)
     return Explanation(result, faces, regions, average_over_tracks(faces, regions))
 
 
-def region_shares(face: TellingFace, even: NDArray[np.float32]) -> tuple[RegionShare, ...]:
+def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
     """How much of a face's heat falls on each region, in the order of ``REGIONS``.
 
     Args:
         face: with heat maps.
-        even: the map that finds the same everywhere, S×S like those of the face.
     """
-    side = len(even)
+    assert face.heat_fake is not None
+    side = len(face.heat_fake)
     height, width = face.picture.shape[:2]
     places = face_regions((side, side), [(x * side / width, y * side / height) for x, y in face.landmarks]).ravel()
 
@@ -92,7 +92,7 @@ def region_shares(face: TellingFace, even: NDArray[np.float32]) -> tuple[RegionS
             return [None] * len(REGIONS)
         return list(np.bincount(places, heat.ravel(), len(REGIONS)).tolist())
 
-    area = np.bincount(places, even.ravel(), len(REGIONS)).tolist()
+    area = (np.bincount(places, minlength=len(REGIONS)) / places.size).tolist()
     return tuple(map(RegionShare, REGIONS, area, shares(face.heat_fake), shares(face.heat_real)))
 
 

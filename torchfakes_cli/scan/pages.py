@@ -146,9 +146,9 @@ class Pages:
         """None where it isn't known which checkpoint the detector came from: a fused network gives no gradients."""
         if self._model is None and self._scanner.given:
             return None
-        from torchfakes_cli.detector import load_heat_maps
+        from torchfakes_cli.detector import load_gradcam
 
-        return load_heat_maps(self._model, self._scanner.detector.device)
+        return load_gradcam(self._model, self._scanner.detector.device)
 
     @staticmethod
     def _tried(look: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:

@@ -78,7 +78,7 @@ def _import_networks() -> None:
     gc.disable()
     try:
         with suppress(Exception):
-            importlib.import_module("torchfakes_cli.detector.scoring")
+            importlib.import_module("torchfakes_cli.detector.detector")
             importlib.import_module("torchfakes_cli.faces.cascade")
     finally:
         if collecting:

@@ -1,21 +1,38 @@
-"""How the cores are shared among what is computed at the same time."""
+"""Shares PyTorch's threads among computations that run at the same time."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def computing_threads(*, shared: bool) -> AbstractContextManager[None]:
+def set_threads(count: int) -> None:
+    """Make PyTorch compute with ``count`` threads in the calling thread from now on."""
+    import torch
+
+    # A thread takes over another one's number when it first uses PyTorch, which setting the number isn't.
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
+@contextmanager
+def computing_threads(*, shared: bool) -> Iterator[None]:
     """PyTorch computes with half of its threads in the block, or with all.
 
     Threads that share one operation wait for the slowest of them. Where something else needs the cores, that one is
     slow, and two operations side by side are done sooner than one after the other.
 
     Args:
-        shared: whether something else is computed beside the block.
+        shared: True while something else computes beside the block.
     """
     import torch
 
-    from torchfakes_cli.detector.threads import threads_at_most
-
-    return threads_at_most(max(1, torch.get_num_threads() // 2)) if shared else nullcontext()
+    usual = torch.get_num_threads()
+    if not shared or usual < 2:
+        yield
+        return
+    torch.set_num_threads(usual // 2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)

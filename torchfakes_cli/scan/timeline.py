@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.config import FaceConfig
-from torchfakes_cli.faces import Tracker, crop_corner, crop_face, sharpness
+from torchfakes_cli.faces import Tracker, crop_face, sharpness
 from torchfakes_cli.records import Face, FaceScore, Frame
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.second_look import SecondLook
-from torchfakes_cli.scan.threads import computing_threads
+from torchfakes_cli.scan.threads import computing_threads, set_threads
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector import Detector
-    from torchfakes_cli.detector.scoring import Examined
     from torchfakes_cli.faces.cascade import FaceDetector
 
 #: Crops given to the detector at once, half as many where faces are searched in the meantime: that takes memory too,
@@ -30,10 +28,11 @@ if TYPE_CHECKING:
 CROPS_AT_ONCE = 32
 #: … or fewer, once they hold this many pixels: close-ups in 8K are large.
 CROP_PIXELS_AT_ONCE = 1 << 24
-#: Where the network counts little beside the texture, it judges so many faces of a person's shot …
-NETWORK_FIRST = 64
-#: … and every so manieth of those that come after them, for itself and for those up to the next.
-NETWORK_EACH = 8
+#: In a long shot of a person (a track), all of the first so many faces are scored that are fit to be …
+ALL_UP_TO = 64
+#: … and one in so many of those after them; the others get the note ``LONG_SHOT`` and no score.
+THEN_ONE_IN = 4
+LONG_SHOT = "long_shot"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,16 +42,12 @@ class _Waiting:
     Attributes:
         timeline: whose it is.
         row: of the timeline.
-        crop: see ``Detector.examine``.
-        landmarks: of its face, 5×2, (x, y) in its pixels.
-        stand_in: the crop that the network judges in its stead, an earlier one of the same track; None for itself.
+        crop: see ``Detector.score``.
     """
 
     timeline: Timeline
     row: int
     crop: NDArray[np.uint8]
-    landmarks: NDArray[np.float32]
-    stand_in: _Waiting | None
 
 
 class Scoring:
@@ -74,13 +69,11 @@ class Scoring:
         self._pixels = 0
         import torch
 
-        from torchfakes_cli.detector.threads import set_threads
-
         # Said once here, or the thread would begin with whatever another one computes with at that moment.
         threads = (torch.get_num_threads(),)
         self._thread = ThreadPoolExecutor(1, "score", initializer=set_threads, initargs=threads)
         self._scored: list[_Waiting] = []
-        self._examined: Future[list[Examined]] | None = None
+        self._logits: Future[list[float]] | None = None
 
     def full(self, *, shared: bool = False) -> bool:
         """Whether enough wait for a batch; ``shared`` as for ``begin``."""
@@ -89,12 +82,12 @@ class Scoring:
     @property
     def busy(self) -> bool:
         """Whether a batch is being scored."""
-        return self._examined is not None and not self._examined.done()
+        return self._logits is not None and not self._logits.done()
 
     @property
     def done(self) -> bool:
         """Whether a batch has been scored, and not been entered yet."""
-        return self._examined is not None and self._examined.done()
+        return self._logits is not None and self._logits.done()
 
     def holds(self, timeline: Timeline | None) -> bool:
         """Whether crops of a video wait, beside those that are being scored."""
@@ -112,17 +105,17 @@ class Scoring:
         Args:
             shared: whether something else is computed beside it.
         """
-        assert self._examined is None, "the batch before has been entered"
+        assert self._logits is None, "the batch before has been entered"
         self._scored, self._waiting, self._pixels = self._waiting, [], 0
         scored, at_once = self._scored, _at_once(shared)
         parts = [scored[start : start + at_once] for start in range(0, len(scored), at_once)]
 
-        def score() -> list[Examined]:
+        def score() -> list[float]:
             with self._profile.stage("scoring faces", len(scored), beside=True), computing_threads(shared=shared):
-                return [self._examine(part) for part in parts]
+                return [logit for part in parts for logit in self._score(part)]
 
-        self._examined = self._thread.submit(score)
-        self._examined.add_done_callback(lambda _: self._finished())
+        self._logits = self._thread.submit(score)
+        self._logits.add_done_callback(lambda _: self._finished())
 
     def enter(self) -> list[tuple[Timeline, Exception]]:
         """Waits for the batch that is being scored, if there is one, and fills in its scores.
@@ -132,18 +125,18 @@ class Scoring:
         Returns:
             The videos whose crops can't be scored, and why.
         """
-        if self._examined is None:
+        if self._logits is None:
             return []
-        scored, examined = self._scored, self._examined
-        self._scored, self._examined = [], None
+        scored, logits = self._scored, self._logits
+        self._scored, self._logits = [], None
         with suppress(Exception):
-            self._fill_in(scored, examined.result())
+            self._fill_in(scored, logits.result())
             return []
         failed = []
         for timeline in {each.timeline for each in scored if each.timeline.unscored}:
             own = [each for each in scored if each.timeline is timeline]
             try:
-                self._fill_in(own, [self._examine(own)])
+                self._fill_in(own, self._score(own))
             except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
                 failed.append((timeline, error))
         return failed
@@ -154,21 +147,13 @@ class Scoring:
         self._waiting = [each for each in self._waiting if each.timeline is not timeline]
         self._pixels = sum(each.crop.shape[0] * each.crop.shape[1] for each in self._waiting)
 
-    def _examine(self, waiting: Sequence[_Waiting]) -> Examined:
-        places = {each: place for place, each in enumerate(waiting)}
-        network_of = [places.setdefault(each.stand_in or each, len(places)) for each in waiting]
-        # Those that the network judges for others come along where they belong to a batch before.
-        crops, landmarks = [each.crop for each in places], [each.landmarks for each in places]
-        network_of += range(len(waiting), len(places))
-        found = self.detector.examine(crops, landmarks, network_of)
-        return replace(found, logits=found.logits[: len(waiting)], strangeness=found.strangeness[: len(waiting)])
+    def _score(self, waiting: Sequence[_Waiting]) -> list[float]:
+        return list(self.detector.score([each.crop for each in waiting]).tolist())
 
-    def _fill_in(self, scored: Sequence[_Waiting], examined: Sequence[Examined]) -> None:
-        logits = [logit for part in examined for logit in part.logits.tolist()]
-        strange = [None if math.isnan(value) else value for part in examined for value in part.strangeness.tolist()]
-        for each, logit, strangeness in zip(scored, logits, strange, strict=True):
+    def _fill_in(self, scored: Sequence[_Waiting], logits: Sequence[float]) -> None:
+        for each, logit in zip(scored, logits, strict=True):
             if each.timeline.unscored:  # else it has been dropped meanwhile
-                each.timeline.set_score(each.row, logit, self.detector.probability(logit), strangeness)
+                each.timeline.set_score(each.row, logit, self.detector.probability(logit))
 
     def close(self) -> None:
         """Ends the thread, after the batch that is being scored."""
@@ -200,8 +185,7 @@ class Timeline:
         self._second_look = SecondLook(config)
         self._tracker = Tracker()
         self._rows: list[FaceScore] = []
-        self._to_score: Counter[int] = Counter()  # by track, as are these
-        self._stand_ins: dict[int, _Waiting] = {}  # of people seen lately alone, for there may be many others
+        self._fit: Counter[int] = Counter()  # faces fit to be scored, by track
 
     @property
     def rows(self) -> tuple[FaceScore, ...]:
@@ -210,7 +194,6 @@ class Timeline:
 
     def add(self, frames: Sequence[Frame], found_in: Sequence[Sequence[Face]], frames_wanted: int) -> None:
         """Adds the faces of a batch of frames, of which there will be so many in all."""
-        seen: set[int] = set()
         for frame, found in zip(frames, found_in, strict=True):
             self.frames += 1
             faces = [face for face in found if face.size >= self._config.smallest]
@@ -220,17 +203,15 @@ class Timeline:
             else:
                 self._second_look.keep(frame.pixels, max(frames_wanted, self.frames))
             tracks = self._tracker.update(frame, faces)
-            seen.update(tracks)
             if not faces:
                 note = "damaged" if frame.damaged else "no_face"
                 self._rows.append(FaceScore(frame.time_s, frame.index, note=note))
             for face, track in zip(faces, tracks, strict=True):
                 self._add_face(frame, face, track)
-        self._stand_ins = {track: crop for track, crop in self._stand_ins.items() if track in seen}
 
-    def set_score(self, row: int, logit: float, p_fake: float, strangeness: float | None = None) -> None:
+    def set_score(self, row: int, logit: float, p_fake: float) -> None:
         """Fills in the score of a row."""
-        self._rows[row] = replace(self._rows[row], logit=logit, p_fake=p_fake, strangeness=strangeness)
+        self._rows[row] = replace(self._rows[row], logit=logit, p_fake=p_fake)
         self.unscored -= 1
 
     def explanations(self, detector: FaceDetector) -> tuple[str, ...]:
@@ -246,19 +227,10 @@ class Timeline:
         crop = crop_face(frame.pixels, face.box, detector.margin, detector.crop_shape)
         sharp = sharpness(crop)
         note = "damaged" if frame.damaged else "blurry" if sharp < self._config.blur_threshold else ""
+        if not note:
+            beyond = self._fit[track] - ALL_UP_TO
+            self._fit[track] += 1
+            note = LONG_SHOT if beyond >= 0 and beyond % THEN_ONE_IN else ""
         self._rows.append(FaceScore(frame.time_s, frame.index, track, face, sharp, note=note))
         if not note:
-            corner = crop_corner(frame.size, face.box, detector.margin, detector.crop_shape)
-            landmarks = np.array(face.landmarks, np.float32) - np.array(corner, np.float32)
-            self._scoring.add(self._crop_of(track, len(self._rows) - 1, crop, landmarks))
-
-    def _crop_of(self, track: int, row: int, crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> _Waiting:
-        """The next crop of a track, and what the network judges in its stead."""
-        late = self._to_score[track] - NETWORK_FIRST
-        self._to_score[track] += 1
-        if late < 0 or not self._scoring.detector.network_counts_little:
-            return _Waiting(self, row, crop, landmarks, None)
-        if late % NETWORK_EACH == 0 or track not in self._stand_ins:
-            self._stand_ins[track] = _Waiting(self, row, crop, landmarks, None)
-            return self._stand_ins[track]
-        return _Waiting(self, row, crop, landmarks, self._stand_ins[track])
+            self._scoring.add(_Waiting(self, len(self._rows) - 1, crop))

@@ -2,7 +2,8 @@
 
 The rules, in the order they apply:
 
-1. Faces of one person in one shot form a *track*. A track's logit is the trimmed mean of its scored faces, so that a
+1. Faces of one person in one shot form a *track*. In a long one not every face is scored (see ``scan.timeline``), and
+   only the scored ones count. A track's logit is the trimmed mean of its scored faces, so that a
    few bad frames don't decide; its ``p_fake`` is the calibrated probability of that logit.
 2. A track is *lasting* with at least ``min_faces`` scored faces. Where fewer frames than that were sampled (a very
    short clip, ``--frames 2``) a face in every one of them is enough, but never a single one (unless ``min_faces``
@@ -11,8 +12,7 @@ The rules, in the order they apply:
 3. Faces in damaged pictures are not scored. Where more than half of the sampled frames are damaged, the verdict is
    inconclusive, ``damaged``: what is left says too little of the video.
 4. A lasting track's score is *doubted*, and makes no firm verdict, where its scored faces are mostly tiny (the median
-   of their shorter sides is under ``tiny_below`` pixels of the frame) or more than half of them are unlike those that
-   the detector knows (``strangeness`` above 1).
+   of their shorter sides is under ``tiny_below`` pixels of the frame).
 5. A video is as fake as its most suspicious lasting track:
 
    ==========================================  ============  ======================
@@ -25,8 +25,8 @@ The rules, in the order they apply:
 
    ... unless less than two thirds (``agreement``) of that track's scored faces would by themselves give the same
    verdict: then it is inconclusive, ``frames_disagree``. Where that track is doubted, the verdict is inconclusive,
-   ``tiny_faces`` or ``unlike_training``, unless an undoubted lasting track scores at least ``fake_above`` too: then the
-   most suspicious of these decides.
+   ``tiny_faces``, unless an undoubted lasting track scores at least ``fake_above`` too: then the most suspicious of
+   these decides.
 
 6. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
    was sharp enough to score, else ``too_few_faces``.
@@ -264,10 +264,7 @@ def _score_track(
 def _doubt(scored: Sequence[FaceScore], policy: Policy) -> Reason | None:
     """Rule 4, of a track's scored faces."""
     sizes = [row.face.size for row in scored if row.face]
-    if sizes and statistics.median(sizes) < policy.tiny_below:
-        return Reason.TINY_FACES
-    strange = sum(row.strangeness is not None and row.strangeness > 1 for row in scored)
-    return Reason.UNLIKE_TRAINING if 2 * strange > len(scored) else None
+    return Reason.TINY_FACES if sizes and statistics.median(sizes) < policy.tiny_below else None
 
 
 def trimmed_mean(logits: Sequence[float], trim: float) -> float:

@@ -29,10 +29,7 @@ class TimelineRow(BaseModel):
     sharpness: float | None = Field(description="Variance of the Laplacian of the crop.")
     logit: float | None
     p_fake: float | None = Field(description="Calibrated probability that the face is synthetic; never made up.")
-    note: str | None = Field(description="Why there is no score: no_face, blurry or damaged.")
-    strangeness: float | None = Field(
-        description="How unlike the faces that the shipped detector was fitted on its detail is; above 1 too unlike."
-    )
+    note: str | None = Field(description="Why there is no score: no_face, blurry, damaged or long_shot.")
 
 
 class TrackDocument(BaseModel):
@@ -47,7 +44,7 @@ class TrackDocument(BaseModel):
     p_fake: float | None
     peak_time_s: float | None
     lasting: bool = Field(description="Seen often enough to decide a verdict.")
-    doubt: str | None = Field(description="Why the score says too little: tiny_faces or unlike_training.")
+    doubt: str | None = Field(description="Why the score says too little: tiny_faces.")
 
 
 class VideoDocument(BaseModel):

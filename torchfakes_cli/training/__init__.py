@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torchfakes_cli.training.crops.prepare import prepare_corpus
     from torchfakes_cli.training.crops.summary import PrepareSummary
     from torchfakes_cli.training.evaluation.evaluate import EvaluateSummary, evaluate_detector
-    from torchfakes_cli.training.fitting.add_texture import TextureSummary, add_texture
     from torchfakes_cli.training.fitting.outcome import TrainSummary
     from torchfakes_cli.training.fitting.state import STATE, saved_config
     from torchfakes_cli.training.fitting.train import train_detector
@@ -21,9 +20,7 @@ _HOME = {
     "EvaluateSummary": "evaluation.evaluate",
     "PrepareSummary": "crops.summary",
     "STATE": "fitting.state",
-    "TextureSummary": "fitting.add_texture",
     "TrainSummary": "fitting.outcome",
-    "add_texture": "fitting.add_texture",
     "evaluate_detector": "evaluation.evaluate",
     "prepare_corpus": "crops.prepare",
     "saved_config": "fitting.state",
@@ -34,9 +31,7 @@ __all__ = [
     "STATE",
     "EvaluateSummary",
     "PrepareSummary",
-    "TextureSummary",
     "TrainSummary",
-    "add_texture",
     "evaluate_detector",
     "prepare_corpus",
     "saved_config",

@@ -22,7 +22,7 @@ _ENLARGED_WIDTH = 1920
 
 _LETTERS = 11
 _LINE = 2.0
-_NO_SCORE = {"blurry": "blurry: no score", "damaged": "damaged: no score"}
+_NO_SCORE = {"blurry": "blurry: no score", "damaged": "damaged: no score", "long_shot": "not scored"}
 
 
 class Overlay:

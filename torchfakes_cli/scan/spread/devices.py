@@ -19,7 +19,7 @@ def named_devices(device: str) -> tuple[str, ...]:
     Raises:
         UsageError: one of them isn't there, they are of different kinds, or a card is named twice.
     """
-    from torchfakes_cli.detector.scoring import choose_device
+    from torchfakes_cli.detector.detector import choose_device
 
     if device == ALL:
         import torch

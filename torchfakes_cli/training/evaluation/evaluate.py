@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from torchfakes_cli import __version__
 from torchfakes_cli.config import EvaluateConfig, FaceConfig, PrepareConfig
+from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
-from torchfakes_cli.detector.scoring import load_detector
 from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import read_manifest
@@ -38,7 +38,7 @@ from torchfakes_cli.training.evaluation.perturb import chosen_perturbations
 from torchfakes_cli.training.evaluation.report import CROPS, DOCUMENT, REPORT, Tables, check_out, make_out, write_report
 from torchfakes_cli.training.evaluation.robustness import measure_damage
 from torchfakes_cli.training.evaluation.rules import compare_rules
-from torchfakes_cli.training.evaluation.scored import CropScores, Found, score_conditions
+from torchfakes_cli.training.evaluation.scored import CropScores, score_conditions
 from torchfakes_cli.training.evaluation.slices import slice_videos
 from torchfakes_cli.training.evaluation.verdicts import judge_crops, judge_videos, with_compression
 
@@ -317,10 +317,11 @@ class _Evaluation:
         return tuple(found)
 
 
-def _with_scores(crops: _Crops, found: Found, number: int, only: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+def _with_scores(
+    crops: _Crops, found: NDArray[np.float32], number: int, only: NDArray[np.bool_] | None = None
+) -> pd.DataFrame:
     """The crops with a detector's scores, and the blurry ones without; crops that couldn't be read are left out."""
-    logits, strangeness = found.logits[number].astype(np.float64), found.strangeness[number].astype(np.float64)
-    scored = crops.scored.assign(logit=logits, strangeness=strangeness)
+    scored = crops.scored.assign(logit=found[number].astype(np.float64))
     if only is not None:
         scored = scored[only]
     scored = scored[scored["logit"].notna()]

@@ -16,7 +16,7 @@ from torch import nn
 from torchfakes_cli.config import VerdictConfig
 from torchfakes_cli.detector.calibration import fit_platt, probability, real_fake_thresholds
 from torchfakes_cli.detector.checkpoint import Header
-from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector
+from torchfakes_cli.detector.detector import SCORE_BATCH, Detector
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.scan.verdict import trimmed_mean
 from torchfakes_cli.training.corpora import FAKE, REAL

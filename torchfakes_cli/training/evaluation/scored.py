@@ -11,45 +11,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from torchfakes_cli.detector.detector import SCORE_BATCH, Detector
 from torchfakes_cli.detector.preprocess import box_part
-from torchfakes_cli.detector.scoring import SCORE_BATCH, Detector
 from torchfakes_cli.errors import DataError, ModelError
-from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluation.measure import TRACK_KEYS
 from torchfakes_cli.training.evaluation.perturb import Perturbation, Picture, perturb
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What detectors say of crops in one condition, in arrays of the shape (detectors, crops).
-
-    Attributes:
-        logits: NaN for a crop that couldn't be read.
-        strangeness: see ``detector.familiar``; NaN also where a detector doesn't measure it.
-    """
-
-    logits: NDArray[np.float32]
-    strangeness: NDArray[np.float32]
-
-    @staticmethod
-    def nothing(detectors: int, crops: int) -> Found:
-        """To be filled in."""
-        return Found(*(np.full((detectors, crops), np.nan, np.float32) for _ in range(2)))
-
-
 @dataclass(frozen=True, slots=True)
 class CropScores:
-    """What detectors say of crops.
+    """Logits of crops, in arrays of the shape (detectors, crops).
 
     Attributes:
-        undamaged: of the crops as they are.
+        undamaged: of the crops as they are; NaN for a crop that couldn't be read.
         damaged: for each perturbation the same; NaN too for crops that were not to be damaged.
         unreadable: why, a line for each crop that couldn't be read.
     """
 
-    undamaged: Found
-    damaged: dict[Perturbation, Found]
+    undamaged: NDArray[np.float32]
+    damaged: dict[Perturbation, NDArray[np.float32]]
     unreadable: tuple[str, ...]
 
 
@@ -78,9 +59,8 @@ def score_conditions(
         ModelError: a logit is no number.
     """
     wanted = len(table) + int(to_damage.sum()) * len(perturbations)
-    landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float32).reshape(-1, 5, 2)
     boxes = table[["x2", "y2"]].to_numpy(float) - table[["x1", "y1"]].to_numpy(float)
-    queue = _Queue(detectors, boxes, landmarks, [None, *perturbations], wanted, progress)
+    queue = _Queue(detectors, boxes, [None, *perturbations], wanted, progress)
     unreadable = []
     crops = table["crop"].tolist()
     frames = table["frame"].to_numpy()
@@ -114,17 +94,17 @@ class _Queue:
         self,
         detectors: Sequence[Detector],
         boxes: NDArray[np.float64],
-        landmarks: NDArray[np.float32],
         conditions: Sequence[Perturbation | None],
         wanted: int,
         progress: Callable[[int, int], None],
     ) -> None:
-        self._detectors, self._boxes, self._landmarks = detectors, boxes, landmarks
+        self._detectors, self._boxes = detectors, boxes
         self._wanted, self._progress = wanted, progress
         self._pictures: list[Picture] = []
         self._slots: list[tuple[Perturbation | None, int]] = []
         self._done = 0
-        self.found = {condition: Found.nothing(len(detectors), len(boxes)) for condition in conditions}
+        shape = len(detectors), len(boxes)
+        self.found = {condition: np.full(shape, np.nan, np.float32) for condition in conditions}
 
     def add(self, condition: Perturbation | None, place: int, picture: Picture) -> None:
         """Take in a picture."""
@@ -137,26 +117,15 @@ class _Queue:
         """Score what is there."""
         for number, detector in enumerate(self._detectors):
             pictures = self._pictures
-            landmarks = [self._landmarks[place] for _, place in self._slots]
             if detector.crop_shape == "box":
                 boxes = [self._boxes[place] for _, place in self._slots]
-                whole = pictures
-                pictures = [box_part(picture, *box) for picture, box in zip(whole, boxes, strict=True)]
-                # The part lies in the middle of the square.
-                corners = [
-                    np.subtract(square.shape[1::-1], part.shape[1::-1]) // 2
-                    for square, part in zip(whole, pictures, strict=True)
-                ]
-                landmarks = [points - corner for points, corner in zip(landmarks, corners, strict=True)]
-            examined = detector.examine(pictures, landmarks)
-            if not np.isfinite(examined.logits).all():
+                pictures = [box_part(picture, *box) for picture, box in zip(pictures, boxes, strict=True)]
+            logits = detector.score(pictures)
+            if not np.isfinite(logits).all():
                 cause = f"the detector {detector.name} gives scores that are no numbers"
                 raise ModelError(cause, advice="The checkpoint is likely damaged: choose another one with --model.")
-            for (condition, place), logit, strangeness in zip(
-                self._slots, examined.logits, examined.strangeness, strict=True
-            ):
-                self.found[condition].logits[number, place] = logit
-                self.found[condition].strangeness[number, place] = strangeness
+            for (condition, place), logit in zip(self._slots, logits, strict=True):
+                self.found[condition][number, place] = logit
         self._done += len(self._pictures)
         self._progress(self._done, self._wanted)
         self._pictures, self._slots = [], []

@@ -51,8 +51,7 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     Videos of the same name but of another method, label or source stay apart.
 
     Args:
-        rows: of a manifest with ``compression`` and ``logit``, NaN for a face too blurry to score; and with
-            ``strangeness`` where that was measured.
+        rows: of a manifest with ``compression`` and ``logit``, NaN for a face too blurry to score.
         header: with calibration and thresholds.
 
     Returns:
@@ -131,9 +130,7 @@ def timeline_of(crops: pd.DataFrame) -> list[FaceScore]:
     Of each face's box it has the size alone.
     """
     ordered = crops.sort_values(["time_s", "frame", "face"])
-    if "strangeness" not in ordered:
-        ordered = ordered.assign(strangeness=math.nan)
-    names = ("time_s", "frame", "face", "face_size", "sharpness", "logit", "strangeness")
+    names = ("time_s", "frame", "face", "face_size", "sharpness", "logit")
     return [
         FaceScore(
             float(time_s),
@@ -143,9 +140,8 @@ def timeline_of(crops: pd.DataFrame) -> list[FaceScore]:
             float(sharpness),
             None if math.isnan(logit) else logit,
             note="blurry" if math.isnan(logit) else "",
-            strangeness=None if math.isnan(strangeness) else strangeness,
         )
-        for time_s, frame, track, size, sharpness, logit, strangeness in zip(
+        for time_s, frame, track, size, sharpness, logit in zip(
             *(ordered[name].tolist() for name in names), strict=True
         )
     ]

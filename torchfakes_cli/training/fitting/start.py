@@ -18,7 +18,6 @@ from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
 from torchfakes_cli.detector.pretrained import load_vggface2
 from torchfakes_cli.detector.registry import find_checkpoint
-from torchfakes_cli.detector.texture import split_texture
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluation.known import TRAINED_ON, group_marks
@@ -42,14 +41,13 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
         ModelError: the start can't be loaded.
     """
     torch.manual_seed(config.seed)
-    network = build_network(config.dropout)
+    network = build_network(dropout=config.dropout)
     parent = None
     if config.start == "vggface2":
         load_vggface2(network)
     elif config.start != "scratch":
         state, parent = load_checkpoint(find_checkpoint(config.start))
-        # A texture was fitted beside the weights as they were.
-        load_weights(network, split_texture(state, config.start)[0], config.start)
+        load_weights(network, state, config.start)
     if config.mask_loss:
         plain, network = network.state_dict(), training_network(config)
         network.load_state_dict(plain, strict=False)
@@ -58,7 +56,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
 
 def training_network(config: TrainConfig) -> nn.Module:
     """A network with random weights, as a training needs it."""
-    return Localising(config.dropout) if config.mask_loss else build_network(config.dropout)
+    return Localising(config.dropout) if config.mask_loss else build_network(dropout=config.dropout)
 
 
 def _first_header(config: TrainConfig, margin: float, parent: Header | None, groups: Iterable[str]) -> Header:

@@ -16,7 +16,7 @@ from torch import nn
 
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import save_checkpoint
-from torchfakes_cli.detector.scoring import choose_device
+from torchfakes_cli.detector.detector import choose_device
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
 from torchfakes_cli.training.evaluation.measure import (

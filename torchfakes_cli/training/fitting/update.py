@@ -14,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.detector import fast_dtype
 from torchfakes_cli.detector.preprocess import standardise
-from torchfakes_cli.detector.scoring import fast_dtype
 from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.training.fitting.blocks import block_parameters, gradient_norms, set_training
 from torchfakes_cli.training.fitting.compiling import compiled

@@ -10,11 +10,11 @@ import torch
 
 from tests.portraits import scene
 from torchfakes_cli.detector import Header, choose_device, load_detector, save_checkpoint
+from torchfakes_cli.detector.checkpoint import load_network
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import shipped_checkpoint
-from torchfakes_cli.detector.scoring import Detector
-from torchfakes_cli.detector.texture import USUAL, describe
 from torchfakes_cli.errors import UsageError
 
 
@@ -43,13 +43,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plain_logits(path: Path, crops: list[np.ndarray]) -> np.ndarray:
     """The network as it was trained: float32, batch norm apart, one crop at a time."""
-    from torchfakes_cli.detector.checkpoint import load_checkpoint
-    from torchfakes_cli.detector.network import load_weights
-    from torchfakes_cli.detector.texture import split_texture
-
-    network = build_network().eval()
-    load_weights(network, split_texture(load_checkpoint(path)[0])[0])
-    network.eval()
+    network, _ = load_network(path)
     with torch.inference_mode():
         return np.array([float(network(to_input([crop], 160))) for crop in crops])
 
@@ -64,10 +58,7 @@ def test_fast_scores_stay_within_a_hundredth_of_plain_ones(checkpoint: Path) -> 
 
 def test_the_detector_that_ships_scores_the_same_in_its_fast_type() -> None:
     detector, crops = load_detector(device="cpu"), faces(6)
-    assert detector.texture is not None
-    described = np.stack([describe(crop, USUAL * crop.shape[1]) for crop in crops])
-    plain = plain_logits(shipped_checkpoint(), crops).astype(np.float32)
-    expected = [detector.probability(x) for x in detector.texture.joined(plain, described).tolist()]
+    expected = [detector.probability(x) for x in plain_logits(shipped_checkpoint(), crops)]
     found = [detector.probability(x) for x in detector.score(crops).tolist()]
     assert found == pytest.approx(expected, abs=0.01)
 

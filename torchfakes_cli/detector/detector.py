@@ -1,0 +1,159 @@
+"""A detector ready to score crops on the devices of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from torchfakes_cli.detector.calibration import probability
+from torchfakes_cli.detector.checkpoint import Header, load_network
+from torchfakes_cli.detector.network import fold_batch_norm
+from torchfakes_cli.detector.preprocess import to_input
+from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.errors import UsageError
+
+#: Crops given to the network at once.
+SCORE_BATCH = 32
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to compute on.
+
+    Args:
+        name: ``auto`` (CUDA if available, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    advice = "Choose auto, cpu, cuda or cuda:N."
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in name and (kind == "cpu" or not number.isdecimal())):
+        raise UsageError(f"there is no device called {name!r}", advice=advice)
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("CUDA is not available on this machine", advice="Leave --device out to use the CPU.")
+    if number and int(number) >= torch.cuda.device_count():
+        raise UsageError(f"{name} doesn't exist: {torch.cuda.device_count()} CUDA device(s) found", advice=advice)
+    return torch.device(name)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, else float32: emulated half precision is slow."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if cpu_bf16_instructions() else torch.float32
+
+
+def cpu_bf16_instructions() -> str:
+    """The processor's bfloat16 instructions that oneDNN uses; empty where it would have to emulate them."""
+    # PyTorch for Apple's processors has no oneDNN.
+    has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    if not has_onednn or not hasattr(torch.cpu, "get_capabilities"):
+        return ""
+    capabilities = torch.cpu.get_capabilities()
+    return next((name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)), "")
+
+
+class Detector:
+    """Scores crops and calibrates the scores.
+
+    Args:
+        network: in evaluation mode; owned from now on, since it is changed (batch norm folded, moved, converted).
+        header: of its checkpoint.
+        device: where to compute.
+        dtype: to compute in; None for what ``fast_dtype`` chooses.
+
+    Attributes:
+        dtype: that the network computes in.
+    """
+
+    def __init__(
+        self, network: nn.Module, header: Header, device: torch.device, dtype: torch.dtype | None = None
+    ) -> None:
+        self.header = header
+        self.device = device
+        self.dtype = dtype or fast_dtype(device)
+        folded = fold_batch_norm(network.eval().requires_grad_(False))
+        self.network = folded.to(memory_format=torch.channels_last).to(device, self.dtype)
+
+    @property
+    def name(self) -> str:
+        """As shown beside every verdict."""
+        return self.header.name
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in: ``bfloat16`` or ``float32``."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def margin(self) -> float:
+        """Factor by which a face's box grows into the crop this detector expects."""
+        return self.header.margin
+
+    @property
+    def crop_shape(self) -> str:
+        """Whether crops are squares or boxes, see ``Header``."""
+        return self.header.crop_shape
+
+    @property
+    def fake_above(self) -> float:
+        """From this probability on a video is called fake."""
+        return self.header.fake_above
+
+    @property
+    def real_below(self) -> float:
+        """Below this probability a video is called real."""
+        return self.header.real_below
+
+    @torch.inference_mode()
+    def score(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Score crops.
+
+        Args:
+            crops: H×W×3 uint8 RGB each, cut with this detector's margin and shape; sizes may differ.
+
+        Returns:
+            N logits, float32; positive means fake.
+        """
+        header, logits = self.header, np.zeros(len(crops), np.float32)
+        for start in range(0, len(crops), SCORE_BATCH):
+            part = slice(start, start + SCORE_BATCH)
+            batch = to_input(crops[part], header.input_size, header.mean, header.scale, header.crop_size)
+            batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
+            logits[part] = self.network(batch).float().flatten().cpu().numpy()
+        return logits
+
+    def probability(self, logit: float) -> float:
+        """Calibrated probability that a face with this logit is synthetic."""
+        return probability(logit, self.header.slope, self.header.intercept)
+
+
+def load_detector(model: str | PathLike[str] | None = None, device: str | torch.device = "auto") -> Detector:
+    """Load a detector.
+
+    Args:
+        model: path of a checkpoint, or name of one in the models folder; None for the one that ships.
+        device: see ``choose_device``.
+
+    Raises:
+        ModelNotFoundError: there is no such checkpoint.
+        ModelError: it can't be used.
+        UsageError: there is no such device.
+    """
+    chosen = device if isinstance(device, torch.device) else choose_device(device)
+    network, header = load_network(find_checkpoint(model) if model is not None else shipped_checkpoint())
+    return Detector(network, header, chosen)
+
+
+def gives_scores(network: nn.Module, header: Header) -> bool:
+    """True if a grey crop gets a finite score: finite weights may still overflow. The network is used up."""
+    grey = np.full((header.picture_size, header.picture_size, 3), 128, np.uint8)
+    detector = Detector(network, header, torch.device("cpu"), torch.float32)
+    return bool(np.isfinite(detector.score([grey])).all())
