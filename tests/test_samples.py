@@ -6,27 +6,34 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli import Reason, SamplingConfig, ScanConfig, Verdict, scan_video
-from torchfakes_cli.detector import load_detector
+from torchfakes_cli import Reason, SamplingConfig, ScanConfig, Verdict, VideoResult, scan_video
+from torchfakes_cli.detector.checkpoint import load_header
 from torchfakes_cli.detector.registry import shipped_checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
 
 
-@pytest.mark.parametrize(
-    ("name", "verdict", "reason"),
-    [
-        ("astronaut_real.mp4", Verdict.REAL, None),
-        ("astronaut_fake.mp4", Verdict.FAKE, None),
-        ("launch_no_face.mp4", Verdict.INCONCLUSIVE, Reason.NO_FACE),
-    ],
-)
-def test_each_sample_gets_its_verdict(name: str, verdict: Verdict, reason: Reason | None) -> None:
+@pytest.fixture(scope="module")
+def results() -> dict[str, VideoResult]:
     config = ScanConfig(sampling=SamplingConfig(frames=8, frames_fixed=True), device="cpu")
-    result = scan_video(SAMPLES / name, config)
-    assert (result.verdict, result.reason) == (verdict, reason)
-    assert result.info is not None
-    assert (result.info.width, result.info.height, result.info.fps) == (1920, 1080, 30)
+    return {path.stem: scan_video(path, config) for path in SAMPLES.glob("*.mp4")}
+
+
+def test_the_samples_are_told_apart(results: dict[str, VideoResult]) -> None:
+    real, fake, empty = (results[name] for name in ("astronaut_real", "astronaut_fake", "launch_no_face"))
+    assert (empty.verdict, empty.reason, empty.p_fake) == (Verdict.INCONCLUSIVE, Reason.NO_FACE, None)
+    assert real.p_fake is not None
+    assert fake.p_fake is not None
+    assert real.p_fake < fake.p_fake
+    # How sure the detector is of each differs from one detector to the next; the wrong way it may not be.
+    assert real.verdict is not Verdict.FAKE
+    assert fake.verdict is not Verdict.REAL
+
+
+def test_the_samples_are_what_they_were_made_as(results: dict[str, VideoResult]) -> None:
+    for result in results.values():
+        assert result.info is not None
+        assert (result.info.width, result.info.height, result.info.fps) == (1920, 1080, 30)
 
 
 def test_the_samples_are_small() -> None:
@@ -36,10 +43,10 @@ def test_the_samples_are_small() -> None:
 
 
 def test_the_detector_that_ships_says_what_it_is() -> None:
-    header = load_detector(device="cpu").header
-    assert header.name == "torchfakes-5"
+    header = load_header(shipped_checkpoint())
+    card = (shipped_checkpoint().parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert header.name in card
     assert header.licence == "Apache-2.0"
-    assert header.metrics["test"]["videos"] == 42
+    assert header.metrics["test"]["videos"] > 0
     assert header.calibrated_on
-    assert shipped_checkpoint().stat().st_size < 50e6
-    assert (shipped_checkpoint().parent / "MODEL_CARD.md").is_file()
+    assert shipped_checkpoint().stat().st_size < 64e6

@@ -84,13 +84,13 @@ def test_from_a_corpus_to_a_verdict(corpus: Path, tmp_path: Path) -> None:
 def test_training_offline_without_weights_says_what_to_do(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchfakes_cli.detector import pretrained
+    from torchfakes_cli.detector import download
 
     crops = tmp_path / "crops"
     assert command("prepare", corpus, "--out", crops, "--frames-per-video", 2, "--jobs", 1).exit_code == 0
-    monkeypatch.setenv(pretrained.VGGFACE2_VARIABLE, "http://127.0.0.1:9/weights.pt")
-    monkeypatch.setattr(pretrained, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(pretrained, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setenv(download.VGGFACE2_VARIABLE, "http://127.0.0.1:9/weights.pt")
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
     ended = command("train", crops, "--out", tmp_path / "run", "--device", "cpu")
     assert ended.exit_code == 1
     assert "can't be fetched" in ended.stderr

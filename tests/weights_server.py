@@ -16,6 +16,7 @@ class WeightsServer:
         body: what comes.
         files: bodies by path, before ``body``.
         failures: statuses of the next answers.
+        moved_to: where every answer redirects to; empty for none.
         cut_after: bytes after which the next answers end, one each.
         cut: whether every answer ends in the middle.
         ranges: whether ranges are given.
@@ -28,6 +29,7 @@ class WeightsServer:
         self.body = b"weights" * 1000
         self.files: dict[str, bytes] = {}
         self.failures: list[int] = []
+        self.moved_to = ""
         self.cut_after: list[int] = []
         self.cut = False
         self.ranges = True
@@ -60,6 +62,11 @@ class WeightsServer:
         self.asked.append((handler.path, wanted))
         if self.failures:
             handler.send_error(self.failures.pop(0))
+            return
+        if self.moved_to:
+            handler.send_response(302)
+            handler.send_header("Location", self.moved_to)
+            handler.end_headers()
             return
         body = self.files.get(handler.path, self.body)
         same = handler.headers.get("If-Range") in (None, self.tag)

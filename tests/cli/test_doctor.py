@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import torchfakes_cli
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import choose_device, facts, load_detector, registry
+from torchfakes_cli.detector import choose_device, diagnostics, load_detector, registry
 
 
 def doctor(*arguments: str) -> Result:
@@ -54,7 +54,7 @@ def test_without_bfloat16_it_says_why_float32(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
     if choose_device().type != "cpu" or not torch.backends.mkldnn.is_available():
         pytest.skip("about processors with oneDNN")
-    (precision,) = [fact for fact in facts.computing_facts() if fact.name == "precision"]
+    (precision,) = [fact for fact in diagnostics.computing_facts() if fact.name == "precision"]
     assert precision.value == "float32"
     assert precision.why.startswith("this processor has no bfloat16 instructions")
 
@@ -85,7 +85,7 @@ def test_modules_that_are_compiled_at_each_start_are_told_of(monkeypatch: pytest
 
 
 def test_a_detector_that_is_not_whole_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(facts, "shipped_checkpoint", lambda: tmp_path / registry.SHIPPED)
+    monkeypatch.setattr(diagnostics, "shipped_checkpoint", lambda: tmp_path / registry.SHIPPED)
     (tmp_path / registry.SHIPPED).write_bytes(b"half of it")
     ended = doctor("--json")
     assert ended.exit_code == 1
@@ -96,7 +96,7 @@ def test_a_detector_other_than_the_recorded_one_is_told_of(
     monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
 ) -> None:
     path = Path(shutil.copy(model, tmp_path))
-    monkeypatch.setattr(facts, "shipped_checkpoint", lambda: path)
+    monkeypatch.setattr(diagnostics, "shipped_checkpoint", lambda: path)
     (tmp_path / f"{path.name}.sha256").write_text(f"{hashlib.sha256(b'another').hexdigest()}  {path.name}\n")
     ended = doctor("--json")
     assert ended.exit_code == 0

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from torchfakes_cli.cli import app
 from torchfakes_cli.detector import Header, save_checkpoint
-from torchfakes_cli.detector.fetch import record_checksum, sha256_of
+from torchfakes_cli.detector.download import record_checksum, sha256_of
 from torchfakes_cli.detector.registry import shipped_checkpoint
 
 

@@ -20,5 +20,5 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
 def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A models folder and a cache of the test's own; returns the first."""
     monkeypatch.setenv("TORCHFAKES_MODELS", str(tmp_path / "models"))
-    monkeypatch.setattr("torchfakes_cli.detector.sources.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("torchfakes_cli.detector.download.cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "models"

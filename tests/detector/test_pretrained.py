@@ -8,17 +8,19 @@ import pytest
 import torch
 
 from tests.weights_server import WeightsServer
-from torchfakes_cli.detector import pretrained
-from torchfakes_cli.detector.fetch import fetch
+from torchfakes_cli.detector import download
+from torchfakes_cli.detector.download import VGGFACE2_VARIABLE, load_vggface2
 from torchfakes_cli.detector.network import build_network
-from torchfakes_cli.detector.pretrained import VGGFACE2_VARIABLE, load_vggface2
 from torchfakes_cli.errors import CheckpointError, DownloadError
+
+KNOWN = download.VGGFACE2_SHA256
 
 
 @pytest.fixture
 def own_cache(server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(VGGFACE2_VARIABLE, server.url)
-    monkeypatch.setattr(pretrained, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(download, "VGGFACE2_SHA256", "")  # that of the real file, 107 MiB
     return tmp_path
 
 
@@ -35,21 +37,25 @@ def test_face_recognition_weights_fill_all_but_the_logit(server: WeightsServer, 
     assert torch.equal(network.conv2d_1a.conv.weight, public["conv2d_1a.conv.weight"])
     assert torch.equal(network.last_bn.running_var, public["last_bn.running_var"])
     assert torch.equal(network.logits.weight, own_logit)
-    assert (own_cache / "weights.pt.sha256").is_file()
 
 
 def test_a_page_instead_of_weights_is_refused(server: WeightsServer, own_cache: Path) -> None:
     server.body = b"<html>Please log in</html>"
     with pytest.raises(CheckpointError, match="Delete it and try again"):
         load_vggface2(build_network())
-    # Once deleted, the right file is not measured by the wrong one's checksum.
-    (own_cache / "weights.pt").unlink()
-    server.body = b"weights"
-    assert fetch(server.url, own_cache).read_bytes() == b"weights"
+
+
+def test_another_file_than_the_known_one_is_refused(
+    server: WeightsServer, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "VGGFACE2_SHA256", KNOWN)
+    with pytest.raises(DownloadError, match="281cebca8662831a"):
+        load_vggface2(build_network())
+    assert not (own_cache / "weights.pt").exists()
 
 
 def test_without_a_network_training_can_start_from_nothing(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VGGFACE2_VARIABLE, "http://127.0.0.1:9/weights.pt")
-    monkeypatch.setattr(pretrained, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
     with pytest.raises(DownloadError, match="--from scratch"):
         load_vggface2(build_network())

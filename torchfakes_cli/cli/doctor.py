@@ -118,7 +118,7 @@ def _compiled(module: str) -> list[Fact]:
 
 
 def _computing() -> list[Fact]:
-    from torchfakes_cli.detector.facts import computing_facts
+    from torchfakes_cli.detector.diagnostics import computing_facts
 
     return computing_facts()
 
@@ -130,7 +130,7 @@ def _decoding() -> list[Fact]:
 
 
 def _detector() -> list[Fact]:
-    from torchfakes_cli.detector.facts import detector_facts
+    from torchfakes_cli.detector.diagnostics import detector_facts
 
     return detector_facts()
 
@@ -143,6 +143,6 @@ def _extras() -> list[Fact]:
 
 
 def _folders() -> list[Fact]:
-    from torchfakes_cli.detector.facts import cache_facts
+    from torchfakes_cli.detector.diagnostics import cache_facts
 
     return cache_facts()

@@ -18,8 +18,8 @@ from torchfakes_cli.errors import ModelError
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.detector.imports import Imported
-    from torchfakes_cli.detector.verify import Verified
+    from torchfakes_cli.detector.import_weights import Imported
+    from torchfakes_cli.detector.registry import Verified
 
 
 class Preset(StrEnum):
@@ -76,7 +76,7 @@ def list_command(json: _Json = False, debug: _Debug = False) -> None:
         from torchfakes_cli.cli.console import Screen
         from torchfakes_cli.cli.console.models_view import rows_table
         from torchfakes_cli.detector.checkpoint import load_header
-        from torchfakes_cli.detector.describe import threshold_words
+        from torchfakes_cli.detector.model_info import threshold_words
         from torchfakes_cli.detector.registry import (
             PUBLISHED,
             SHIPPED_NAME,
@@ -131,8 +131,8 @@ def show_command(
         from torchfakes_cli.cli.console import Screen
         from torchfakes_cli.cli.console.models_view import show_card, show_header
         from torchfakes_cli.detector.checkpoint import load_header
-        from torchfakes_cli.detector.describe import header_words
-        from torchfakes_cli.detector.fetch import recorded_checksum, sha256_of
+        from torchfakes_cli.detector.download import recorded_checksum, sha256_of
+        from torchfakes_cli.detector.model_info import header_words
         from torchfakes_cli.detector.registry import find_checkpoint, model_card
 
         screen = Screen()
@@ -175,8 +175,7 @@ def verify_command(
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
         from torchfakes_cli.cli.console.models_view import rows_table
-        from torchfakes_cli.detector.registry import SHIPPED_NAME, installed
-        from torchfakes_cli.detector.verify import verify_detector
+        from torchfakes_cli.detector.registry import SHIPPED_NAME, installed, verify_detector
 
         screen = Screen()
         checked = [verify_detector(name) for name in models or [SHIPPED_NAME, *installed()]]
@@ -212,7 +211,7 @@ def import_command(
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
-        from torchfakes_cli.detector.imports import import_weights
+        from torchfakes_cli.detector.import_weights import import_weights
 
         changes = _changes(input_size, crop_size, margin, crop_shape, unit_range)
         made = import_weights(Path(file), name, preset=preset, changes=changes, licence=licence, force=force)
@@ -253,7 +252,7 @@ def fetch_command(
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
-        from torchfakes_cli.detector.sources import fetch_detector
+        from torchfakes_cli.detector.download import fetch_detector
 
         screen = Screen()
         changes = _changes(input_size, crop_size, margin, crop_shape, unit_range)
@@ -289,7 +288,7 @@ def _changes(
     unit_range: bool | None,
 ) -> dict[str, int | float | str]:
     """What the user said of the preprocessing, by the header's names."""
-    from torchfakes_cli.detector.imports import UNIT_RANGE
+    from torchfakes_cli.detector.import_weights import UNIT_RANGE
     from torchfakes_cli.detector.preprocess import MEAN, SCALE
 
     given: dict[str, int | float | str | None] = {
@@ -305,7 +304,7 @@ def _changes(
 
 
 def _tell(screen: Screen, made: Imported, *, json: bool) -> None:
-    from torchfakes_cli.detector.describe import input_words
+    from torchfakes_cli.detector.model_info import input_words
 
     if json:
         document = {

@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
     from torchfakes_cli.detector.detector import Detector, choose_device, load_detector
+    from torchfakes_cli.detector.download import fetch_detector
     from torchfakes_cli.detector.gradcam import GradCam, load_gradcam
-    from torchfakes_cli.detector.imports import import_weights
-    from torchfakes_cli.detector.sources import fetch_detector
-    from torchfakes_cli.detector.verify import verify_detector
+    from torchfakes_cli.detector.registry import verify_detector
 
 _HOME = {
     "Detector": "detector",
     "Header": "checkpoint",
     "GradCam": "gradcam",
     "choose_device": "detector",
-    "fetch_detector": "sources",
-    "import_weights": "imports",
+    "fetch_detector": "download",
     "load_checkpoint": "checkpoint",
     "load_detector": "detector",
     "load_gradcam": "gradcam",
     "save_checkpoint": "checkpoint",
-    "verify_detector": "verify",
+    "verify_detector": "registry",
 }
 
 __all__ = [
@@ -36,7 +34,6 @@ __all__ = [
     "Header",
     "choose_device",
     "fetch_detector",
-    "import_weights",
     "load_checkpoint",
     "load_detector",
     "load_gradcam",

@@ -1,6 +1,6 @@
 """Detectors by name: the one that ships, those in the user's models folder, and those that can be fetched.
 
-Nothing here needs torch.
+Importing this doesn't import torch.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 from os import PathLike, fspath
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
-from torchfakes_cli.errors import ModelNotFoundError, UsageError
+from torchfakes_cli.errors import ModelError, ModelNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector.checkpoint import Header
 
 #: The detector that ships, in the folder ``weights``, what it is called, and its model card.
 SHIPPED = "torchfakes.safetensors"
@@ -33,7 +37,7 @@ class Published:
 
     Attributes:
         source: where it is fetched from, as ``models fetch`` takes it.
-        preset: how its crops become input, see ``imports.PRESETS``.
+        preset: how its crops become input, see ``import_weights.PRESETS``.
         licence: of the weights.
         about: whose it is, in a few words.
         sha256: of the file; empty where it isn't known, so that the first download decides.
@@ -128,3 +132,51 @@ def find_checkpoint(model: str | PathLike[str]) -> Path:
         raise ModelNotFoundError(cause, advice=f"Run `torchfakes models fetch {name}`.")
     advice = "Check the path given with --model; `torchfakes models list` shows the names that are known."
     raise ModelNotFoundError("no such checkpoint, and no detector of that name", path=path, advice=advice)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Result of checking a checkpoint.
+
+    Attributes:
+        name: as it was asked for.
+        path: of the file; None where there is none.
+        header: its own; None where it can't be read.
+        sha256: of the file; empty where it can't be read.
+        recorded: the SHA-256 written beside it; empty without one.
+        problem: why it can't be used or trusted; empty if it can.
+    """
+
+    name: str
+    path: Path | None = None
+    header: Header | None = None
+    sha256: str = ""
+    recorded: str = ""
+    problem: str = ""
+
+
+def verify_detector(model: str | PathLike[str]) -> Verified:
+    """Compute a checkpoint's checksum, load its weights and score a crop.
+
+    Args:
+        model: path or name, as ``load_detector`` takes it.
+    """
+    from torchfakes_cli.detector.checkpoint import load_network
+    from torchfakes_cli.detector.detector import gives_scores
+    from torchfakes_cli.detector.download import recorded_checksum, sha256_of
+
+    name = fspath(model)
+    path: Path | None = None
+    header: Header | None = None
+    found = recorded = problem = ""
+    try:
+        path = find_checkpoint(model)
+        recorded, found = recorded_checksum(path) or "", sha256_of(path)
+        network, header = load_network(path)
+        if not gives_scores(network, header):
+            problem = "its scores are no numbers"
+        elif recorded and recorded != found:
+            problem = f"its SHA-256 is {found[:16]}…, but {recorded[:16]}… is recorded: it has changed since"
+    except (ModelError, OSError) as error:
+        problem = str(error)
+    return Verified(name, path, header, found, recorded, problem)

@@ -177,7 +177,7 @@ class Pages:
         )
 
     def _checksum(self) -> str | None:
-        from torchfakes_cli.detector.fetch import sha256_of
+        from torchfakes_cli.detector.download import sha256_of
         from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 
         if self._model is None and self._scanner.given:

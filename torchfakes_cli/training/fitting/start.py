@@ -15,8 +15,8 @@ from torch import nn
 from torchfakes_cli import __version__
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
+from torchfakes_cli.detector.download import load_vggface2
 from torchfakes_cli.detector.network import build_network, load_weights
-from torchfakes_cli.detector.pretrained import load_vggface2
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.reading import recorded_margin

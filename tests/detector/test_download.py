@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.weights_server import WeightsServer, serving
-from torchfakes_cli.detector import fetch as fetch_module
-from torchfakes_cli.detector.fetch import fetch, file_name, record_checksum, recorded_checksum, sha256_of
+from torchfakes_cli.detector import download
+from torchfakes_cli.detector.download import fetch, file_name, record_checksum, recorded_checksum, sha256_of
 from torchfakes_cli.errors import DownloadError, UsageError
 
 
@@ -142,7 +142,7 @@ def test_a_checksum_that_was_asked_for_decides(server: WeightsServer, tmp_path: 
 
 
 def test_a_file_without_end_is_given_up(server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "MAX_BYTES", 5000)
+    monkeypatch.setattr(download, "MAX_BYTES", 5000)
     with pytest.raises(DownloadError, match="too much for a detector"):
         fetch(server.url, tmp_path, first_wait_s=0.01)
     assert list(tmp_path.iterdir()) == []
@@ -154,8 +154,8 @@ def test_a_proxy_is_asked_for_what_lies_behind_it(
     monkeypatch.setenv("http_proxy", server.address)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert fetch("http://models.invalid/weights.pt", tmp_path).read_bytes() == server.body
-    assert server.asked == [("http://models.invalid/weights.pt", "")]
+    assert fetch("http://127.0.0.9/weights.pt", tmp_path).read_bytes() == server.body
+    assert server.asked == [("http://127.0.0.9/weights.pt", "")]
     with serving() as direct:
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         fetch(direct.url, tmp_path / "direct")
@@ -171,8 +171,26 @@ def test_a_proxy_is_asked_to_connect_for_https(
     assert server.connects == ["models.invalid:443"]
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/weights.pt", "weights.pt"])
-def test_only_the_web_is_fetched_from(url: str, tmp_path: Path) -> None:
+def test_a_redirect_to_plain_http_is_not_followed(server: WeightsServer, tmp_path: Path) -> None:
+    server.moved_to = "http://models.invalid/weights.pt"
+    with pytest.raises(UsageError, match="plain HTTP"):
+        fetch(server.url, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/weights.pt",
+        "weights.pt",
+        "http://example.org/weights.pt",
+        "http://127.0.0.1.example.org/weights.pt",
+        "http://localhost@example.org/weights.pt",
+        "http://[broken/weights.pt",
+    ],
+)
+def test_only_https_and_this_machine_are_fetched_from(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="https://"):
         fetch(url, tmp_path)
 

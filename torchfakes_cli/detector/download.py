@@ -1,29 +1,52 @@
-"""Files of weights from the network: whole, checked, and continued where a download broke off.
+"""Downloads of weights: over HTTPS, checked by SHA-256, and continued where a download broke off.
 
-Proxies are taken from the environment (``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``). The SHA-256 of the first file
-that proved to be right is written beside it and checked ever after, so that one that changes on its way or on the disk
-is noticed. Nothing here needs torch.
+Proxies are taken from the environment (``HTTPS_PROXY``, ``NO_PROXY``). Where no SHA-256 is known beforehand, that of
+the first usable file is written beside it and checked from then on, so that a later change is noticed. Importing this
+doesn't import torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import ipaddress
 import json
+import os
+import pickle
 import re
 import secrets
 import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
 
 import platformdirs
 
 from torchfakes_cli import __version__
-from torchfakes_cli.errors import DownloadError, UsageError
+from torchfakes_cli.detector.registry import PUBLISHED, place_of
+from torchfakes_cli.errors import CheckpointError, DownloadError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from torchfakes_cli.detector.import_weights import Imported
+
+#: Environment variable, Hugging Face's own, that names a mirror.
+ENDPOINT_VARIABLE = "HF_ENDPOINT"
+ENDPOINT = "https://huggingface.co"
+#: Endings of files that may hold weights, the best first.
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+#: facenet-pytorch's release of InceptionResnetV1 trained to tell the people of VGGFace2 apart. Its makers publish no
+#: checksum; this is the one that independent projects pin for the file.
+VGGFACE2_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
+VGGFACE2_SHA256 = "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"
+#: Environment variable that names a mirror of it, in a closed network for example.
+VGGFACE2_VARIABLE = "TORCHFAKES_VGGFACE2_URL"
 
 ATTEMPTS = 3
 FIRST_WAIT_S = 1.0
@@ -36,6 +59,8 @@ PROGRESS_BYTES = 1 << 16
 MAX_BYTES = 1 << 30
 #: Statuses that may pass: timeouts, too many requests, and a range that the server no longer has.
 PASSING = (408, 416, 429)
+
+_REPOSITORY = re.compile(r"hf:(spaces/|datasets/)?(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*))?(?:/(.+))?")
 
 #: Called with (bytes there, bytes wanted if known).
 Progress = Callable[[int, int | None], None]
@@ -59,7 +84,7 @@ def fetch(
     """Download a file unless it is there already, and check it.
 
     Args:
-        url: where from, http or https.
+        url: where from, over HTTPS; plain HTTP is refused but for this machine's own addresses.
         folder: where to; the file keeps its name.
         attempts: tries in a row that bring nothing before it gives up; the wait between them doubles.
         first_wait_s: seconds before the second try.
@@ -71,11 +96,10 @@ def fetch(
         Path of the checked file.
 
     Raises:
-        UsageError: the URL is of another kind.
+        UsageError: the URL is no HTTPS address.
         DownloadError: it can't be had, or its checksum is wrong; such a file is deleted.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise UsageError(f"{url} is no address to fetch from", advice="Give one that begins with https://.")
+    check_address(url)
     path = folder / file_name(url)
     if not path.is_file():
         _download_with_retries(url, path, attempts, first_wait_s, otherwise, progress or (lambda done, wanted: None))
@@ -89,6 +113,29 @@ def fetch(
         advice += "." if sha256 else f", and delete {_record_of(path).name} too if its makers have changed it."
         raise DownloadError(cause, path=path, advice=advice)
     return path
+
+
+def check_address(url: str) -> None:
+    """Refuse a URL whose answer could be read or changed on its way.
+
+    Raises:
+        UsageError: it is neither HTTPS nor on this machine.
+    """
+    try:
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+    except ValueError:
+        scheme = host = ""
+    if scheme == "https" or (scheme == "http" and _is_this_machine(host)):
+        return
+    cause = "is plain HTTP, which anyone on the way can change" if scheme == "http" else "is no address to fetch from"
+    raise UsageError(f"{url} {cause}", advice="Give an address that begins with https://.")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def file_name(url: str) -> str:
@@ -155,9 +202,18 @@ def _request(url: str) -> urllib.request.Request:
     return urllib.request.Request(url, headers=headers)
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects are held to the same rule as addresses."""
+
+    def redirect_request(self, req: urllib.request.Request, *rest: Any) -> urllib.request.Request | None:
+        check_address(rest[-1])
+        return super().redirect_request(req, *rest)
+
+
 def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
+    check_address(request.full_url)
     # An opener of its own, for the usual one remembers the proxies that were set when it was first used.
-    response: http.client.HTTPResponse = urllib.request.build_opener().open(request, timeout=TIMEOUT_S)
+    response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_S)
     return response
 
 
@@ -168,7 +224,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Part:
-    """What has come of a file: kept from try to try, and from run to run.
+    """A download in progress: kept from try to try, and from run to run.
 
     It is a folder with ``data`` and ``version`` (which says what it is the beginning of). While it is being filled it
     has a name of its own, so that two downloads at once don't mix.
@@ -295,3 +351,155 @@ def _download(url: str, part: _Part, progress: Progress) -> None:
                     raise ValueError(f"more than {MAX_BYTES / 2**20:.0f} MiB are too much for a detector")
     if total is not None and have != total:
         raise ConnectionError(f"{have} of {total} bytes came")
+
+
+def fetch_detector(
+    source: str,
+    name: str = "",
+    *,
+    sha256: str = "",
+    preset: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    licence: str = "",
+    force: bool = False,
+    progress: Progress | None = None,
+    first_wait_s: float = FIRST_WAIT_S,
+) -> Imported:
+    """Download weights and import them; what is there already isn't fetched again.
+
+    Args:
+        source: a name in ``registry.PUBLISHED``, a URL, or ``hf:OWNER/NAME[@REVISION][/FILE]``, with ``spaces/`` or
+            ``datasets/`` before the owner where it is one.
+        name: for the detector; empty for the known name, or else the file's.
+        sha256: that the file must have; empty for what is known of it: from its publication, or its first download.
+        preset: see ``import_weights``.
+        changes: see ``import_weights``.
+        licence: of the weights.
+        force: forget the recorded checksum, fetch again, and replace a detector of this name.
+        progress: told how many bytes have come.
+        first_wait_s: seconds before the second try.
+
+    Raises:
+        UsageError: the source is no source, or the checksum no checksum.
+        DownloadError: it can't be had, or its checksum is wrong.
+        CheckpointError: it holds no such weights.
+        OutputError: another detector has this name.
+    """
+    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"{sha256!r} is no SHA-256", advice="It has 64 hexadecimal digits.")
+    published = PUBLISHED.get(source)
+    url = address_of(published.source if published else source)
+    place = place_of(name or (source if published else _stem(url)))
+    if place.is_file() and not force:
+        if (there := _fetched_from(place, url)) is not None:
+            return there
+        raise OutputError("there is a detector of this name", path=place, advice="Choose another --name, or --force.")
+    if published:
+        preset, licence, sha256 = preset or published.preset, licence or published.licence, sha256 or published.sha256
+    from torchfakes_cli.detector.import_weights import import_weights
+
+    # Files of many addresses may have one name.
+    folder = cache_folder() / "models" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    if force:
+        forget(folder / file_name(url))
+    otherwise = "run `torchfakes models import` on a copy of it"
+    path = fetch(url, folder, first_wait_s=first_wait_s, sha256=sha256, otherwise=otherwise, progress=progress)
+    known = bool(sha256) or recorded_checksum(path) is not None
+    try:
+        made = import_weights(path, place.stem, preset=preset, changes=changes, licence=licence, url=url, force=force)
+    except CheckpointError:
+        if not known:
+            forget(path)  # a page that asks to log in, say: the next try is not to find it
+        raise
+    record_checksum(path)
+    found = sha256_of(path)
+    told = (
+        f"its SHA-256 {found} is the one that was expected"
+        if known
+        else f"no checksum of it was known: its SHA-256 {found} is recorded, and expected from now on"
+    )
+    return replace(made, notes=(told, *made.notes))
+
+
+def address_of(source: str) -> str:
+    """The URL of a source.
+
+    Raises:
+        UsageError: it is none.
+        DownloadError: a repository's list of files can't be had, or it doesn't tell which of them is meant.
+    """
+    if urlsplit(source).scheme in ("http", "https"):
+        return source
+    match = _REPOSITORY.fullmatch(source)
+    if not match:
+        advice = f"Known are {', '.join(PUBLISHED)}; else give https://… or hf:OWNER/NAME[/FILE]."
+        raise UsageError(f"{source!r} is no detector to fetch", advice=advice)
+    kind, repository, revision, file = match.groups()
+    endpoint = os.environ.get(ENDPOINT_VARIABLE, ENDPOINT).rstrip("/")
+    if file is None:
+        listed = f"{endpoint}/api/{kind or 'models/'}{repository}"
+        file = _file_of(source, read_json(f"{listed}/revision/{revision}" if revision else listed))
+    return f"{endpoint}/{kind or ''}{repository}/resolve/{revision or 'main'}/{quote(file)}"
+
+
+def _file_of(source: str, listing: object) -> str:
+    """The one file of weights in a repository."""
+    siblings = listing.get("siblings") if isinstance(listing, dict) else None
+    names = [
+        str(entry["rfilename"])
+        for entry in (siblings if isinstance(siblings, list) else [])
+        if isinstance(entry, dict) and "rfilename" in entry
+    ]
+    for suffix in WEIGHT_SUFFIXES:
+        found = [name for name in names if name.endswith(suffix)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+            raise DownloadError(f"{source} holds {len(found)} files of weights", advice=f"Name one of {shown}.")
+    raise DownloadError(f"{source} holds no file of weights", advice="Name its file: hf:OWNER/NAME/FILE.")
+
+
+def _stem(url: str) -> str:
+    return Path(file_name(url)).stem.lstrip("-_") or "download"
+
+
+def _fetched_from(place: Path, url: str) -> Imported | None:
+    """The detector that is there already, if it came from this address."""
+    from torchfakes_cli.detector.checkpoint import load_header
+    from torchfakes_cli.detector.import_weights import Imported
+
+    header = load_header(place)
+    source = header.training.get("source")
+    if not isinstance(source, dict) or source.get("url") != url:
+        return None
+    return Imported(place.stem, place, header, ("it is there already; --force fetches it again",), ())
+
+
+def load_vggface2(network: nn.Module) -> None:
+    """Put the VGGFace2 weights into a network; its last layer, the logit, stays random. Only tensors are unpickled.
+
+    Raises:
+        DownloadError: they can't be fetched or have another checksum than the known one.
+        CheckpointError: the file isn't what it should be.
+    """
+    import torch
+
+    from torchfakes_cli.detector.network import portable_state
+
+    url = os.environ.get(VGGFACE2_VARIABLE, VGGFACE2_URL)
+    otherwise = "train with --from scratch"
+    path = fetch(url, cache_folder(), first_wait_s=FIRST_WAIT_S, sha256=VGGFACE2_SHA256, otherwise=otherwise)
+    advice = f"Delete it and try again: {path}"
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError("is no file of weights", path=path, advice=advice) from error
+    if not isinstance(state, dict):
+        raise CheckpointError("holds no table of weights", path=path, advice=advice)
+    own = {name: tensor for name, tensor in portable_state(network).items() if not name.startswith("logits.")}
+    differing = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    if differing:
+        cause = f"lacks {len(differing)} of the network's tensors ({', '.join(differing[:3])})"
+        raise CheckpointError(cause, path=path, advice=advice)
+    network.load_state_dict({name: state[name] for name in own}, strict=False)

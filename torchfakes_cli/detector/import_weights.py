@@ -27,7 +27,7 @@ from torchfakes_cli.detector.checkpoint import (
     save_checkpoint,
 )
 from torchfakes_cli.detector.detector import gives_scores
-from torchfakes_cli.detector.fetch import forget, record_checksum, sha256_of
+from torchfakes_cli.detector.download import forget, record_checksum, sha256_of
 from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.detector.registry import place_of

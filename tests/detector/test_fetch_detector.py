@@ -11,9 +11,9 @@ import torch
 
 from tests.weights_server import WeightsServer
 from torchfakes_cli.detector.checkpoint import load_header
+from torchfakes_cli.detector.download import address_of, fetch_detector
 from torchfakes_cli.detector.network import build_network, portable_state
-from torchfakes_cli.detector.sources import address_of, fetch_detector
-from torchfakes_cli.detector.verify import verify_detector
+from torchfakes_cli.detector.registry import verify_detector
 from torchfakes_cli.errors import CheckpointError, DownloadError, OutputError, UsageError
 
 ORIGIN = "/spaces/aaronespasa/deepfake-detection/resolve/main/resnetinceptionv1_epoch_32.pth"
