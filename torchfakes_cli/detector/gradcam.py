@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.detector import choose_device
-from torchfakes_cli.detector.network import EfficientNetLite0, InceptionResnetV1, MeanOfLogits, TimmNetwork
+from torchfakes_cli.detector.efficientnet_lite import EfficientNetLite0
+from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
+from torchfakes_cli.detector.network import MeanOfLogits, TimmNetwork
 from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import ModelError

@@ -128,7 +128,7 @@ def build_network(
         ModelError: there is no such architecture here.
     """
     parts = parts_of(architecture)
-    given = {} if dropout is None else {"dropout": dropout}
+    given: dict[str, Any] = {} if dropout is None else {"dropout": dropout}
     if len(parts) > 1:
         networks: list[nn.Module] = [build_network(part, dropout) for part in parts]
         return MeanOfLogits(networks, [1.0 if weights is None else weights[part] for part in parts])

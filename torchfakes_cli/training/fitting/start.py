@@ -41,7 +41,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
         ModelError: the start can't be loaded.
     """
     torch.manual_seed(config.seed)
-    network = build_network(dropout=config.dropout)
+    network: nn.Module = build_network(dropout=config.dropout)
     parent = None
     if config.start == "vggface2":
         load_vggface2(network)
