@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.detector.familiar import strangeness
 from torchfakes_cli.detector.texture import USUAL, describe
-from torchfakes_cli.training.evaluation.perturb import Kind, Perturbation, Picture, perturb
+from torchfakes_cli.training.evaluate.perturb import Kind, Perturbation, Picture, perturb
 
 
 def of(crop: Picture) -> float:

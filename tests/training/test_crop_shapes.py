@@ -17,8 +17,8 @@ from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.training import train_detector
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
-from torchfakes_cli.training.evaluation.scored import score_conditions
-from torchfakes_cli.training.fitting.start import starting_point
+from torchfakes_cli.training.evaluate.scored import score_conditions
+from torchfakes_cli.training.fit.start import starting_point
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
 from torchfakes_cli.cli.serve import serve_command
-from torchfakes_cli.cli.texture import texture_command
 from torchfakes_cli.cli.train import train_command
 
 app = typer.Typer(
@@ -67,7 +66,6 @@ _add("scan", scan_command)
 _add("explain", explain_command)
 _add("prepare", prepare_command)
 _add("train", train_command)
-_add("texture", texture_command)
 _add("evaluate", evaluate_command)
 _add("demo", demo_command)
 _add("serve", serve_command)

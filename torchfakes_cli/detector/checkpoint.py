@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from torchfakes_cli.detector.network import ARCHITECTURE
+from torchfakes_cli.detector.network import ARCHITECTURE, check_architecture
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError, OutputError
 
@@ -44,7 +44,7 @@ class Header:
 
     Attributes:
         name: shown beside every verdict.
-        architecture: always ``InceptionResnetV1``.
+        architecture: see ``network.build_network``.
         input_size: side of the network's input in pixels.
         margin: factor by which a face's box grows into its crop.
         crop_shape: ``square`` around the longer side of the box, or ``box``: the box as it is, stretched to a square.
@@ -248,9 +248,11 @@ def check_header(path: Path, header: Header) -> None:
     Raises:
         CheckpointError: it doesn't.
     """
-    if header.architecture != ARCHITECTURE:
-        cause = f"is a network of the kind {header.architecture!r}, not {ARCHITECTURE}"
-        raise CheckpointError(cause, path=path)
+    try:
+        check_architecture(header.architecture)
+    except ModelError as error:
+        cause = f"is a network of the kind {header.architecture!r}, which is unknown"
+        raise CheckpointError(cause, path=path) from error
     sane = {
         "input_size": 75 <= header.input_size <= 1024,
         "margin": 0.5 <= header.margin <= 4,

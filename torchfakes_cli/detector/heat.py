@@ -145,6 +145,6 @@ def load_heat_maps(model: str | PathLike[str] | None = None, device: str | torch
     path = find_checkpoint(model) if model is not None else shipped_checkpoint()
     state, header = load_checkpoint(path)
     weights, texture = split_texture(state, str(path))
-    network = blank_network()
+    network = blank_network(header.architecture)
     load_weights(network, weights, str(path))
     return HeatMaps(network, header, chosen, texture)

@@ -154,6 +154,12 @@ class InceptionResnetV1(nn.Module):
         found: Tensor = self.logits(self.last_bn(features))
         return found
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """N×3×S×S to the pooled features, N×1792."""
+        x = self.block8(self.repeat_3(self.mixed_7a(self.map_features(x))))
+        features: Tensor = self.avgpool_1a(x).flatten(1)
+        return features
+
 
 def _chain(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers)

@@ -51,7 +51,7 @@ def verify_detector(model: str | PathLike[str]) -> Verified:
         recorded, found = recorded_checksum(path) or "", sha256_of(path)
         state, header = load_checkpoint(path)
         weights, texture = split_texture(state, str(path))
-        load_weights(network := blank_network(), weights, str(path))
+        load_weights(network := blank_network(header.architecture), weights, str(path))
         if not gives_scores(network, header, texture):
             problem = "its scores are no numbers"
         elif recorded and recorded != found:
