@@ -325,8 +325,8 @@ def train_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_OUTPUT,
-            help="Report figures to tensorboard or wandb too; may be given again. wandb sends figures and settings to its "
-            "server.",
+            help="Report figures to tensorboard or wandb too; may be given again. wandb sends figures and settings to "
+            "its server.",
             show_default="none",
             autocompletion=trackers,
         ),

@@ -63,7 +63,7 @@ def _read_listed(root: Path, table: Path) -> Corpus:
     skipped: list[Skipped] = []
     wanted_sources: dict[str, str] = {}
     listed: set[Path] = set()
-    name = namer(root)
+    name, resolved = namer(root), root.resolve()
     for line, row in table_rows(table):
         label = _LABELS.get(row["label"].strip().casefold())
         if label is None:
@@ -77,7 +77,7 @@ def _read_listed(root: Path, table: Path) -> Corpus:
             skipped.append(Skipped(row["path"], f"is listed in {table.name} but not there"))
         elif not is_footage(path):
             skipped.append(Skipped(row["path"], "is neither a video nor a picture"))
-        elif not path.resolve().is_relative_to(root.resolve()):
+        elif not path.resolve().is_relative_to(resolved):
             skipped.append(Skipped(row["path"], "lies outside the corpus"))
         else:
             method = row.get("method", "").strip() or path.parent.name

@@ -74,7 +74,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
     for key, rows in shown.groupby(["split", "label", "method"]):
         split, label, method = (str(value) for value in key)
         # From the middle of each video, and evenly over the videos.
-        middles = [video["crop"].iloc[len(video) // 2] for _, video in rows.groupby("video")]
+        middles = [rows["crop"].loc[video[len(video) // 2]] for video in rows.groupby("video").groups.values()]
         count = min(COLUMNS, len(middles))
         places = ((np.arange(count) + 0.5) * len(middles) / count).astype(int)
         name = f"{split} · {label}\n{_plain(method)}"
