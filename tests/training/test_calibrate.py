@@ -21,10 +21,12 @@ from torchfakes_cli.training.evaluate.calibrate import (
     calibrate,
     check_target,
     cross_validated,
+    fitted_groups,
     fitted_header,
+    group_marks,
     rejudged,
+    trained_groups,
 )
-from torchfakes_cli.training.evaluate.known import fitted_groups, group_marks, trained_groups
 
 LOOSE = EvaluateConfig(split="val", false_alarms=0.2, missed_fakes=0.2)
 APART = people(12, [-3.0, -2.0, -1.0, 1.5], [3.0, 2.0, 1.0, -1.5])

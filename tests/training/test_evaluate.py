@@ -26,8 +26,7 @@ from torchfakes_cli.training import EvaluateSummary, evaluate_detector
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluate import findings
 from torchfakes_cli.training.evaluate.findings import Estimate, Evaluation
-from torchfakes_cli.training.evaluate.markdown import estimate_text
-from torchfakes_cli.training.evaluate.report import check_out, make_out
+from torchfakes_cli.training.evaluate.report import check_out, estimate_text, make_out
 
 PEOPLE = 5
 

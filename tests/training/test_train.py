@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from tests.training.crop_folders import write_crops
+from tests.training.scored_rows import crops as crop_rows
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, OutputError
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
-from torchfakes_cli.training.evaluate.known import trained_groups
-from torchfakes_cli.training.evaluate.measure import video_scores
-from torchfakes_cli.training.evaluate.verdicts import verdict_counts
+from torchfakes_cli.training.evaluate.calibrate import trained_groups
+from torchfakes_cli.training.evaluate.scores import verdict_counts, video_scores
 from torchfakes_cli.training.fit.datasets import PairDataset
 from torchfakes_cli.training.fit.optimizer import rate_factor
 from torchfakes_cli.training.fit.summary import TrainProgress, TrainSummary
@@ -286,12 +286,8 @@ def test_the_learning_rate_rises_then_falls() -> None:
 
 
 def test_a_video_is_as_fake_as_its_worst_lasting_face() -> None:
-    rows = pd.DataFrame(
-        [("v", "fake", "m", "g", "", face, logit) for face, logits in
-         {1: [0.0] * 6, 2: [3.0] * 5 + [-50.0], 3: [9.0]}.items() for logit in logits],
-        columns=["video", "label", "method", "group", "source", "face", "logit"],
-    )  # fmt: skip
-    (found,) = video_scores(rows)["logit"]
+    rows = [*crop_rows("v", [0.0] * 6), *crop_rows("v", [3.0] * 5 + [-50.0], face=2), *crop_rows("v", [9.0], face=3)]
+    (found,) = video_scores(pd.DataFrame(rows))["logit"]
     assert found == pytest.approx(3.0)
 
 

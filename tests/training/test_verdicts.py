@@ -10,8 +10,15 @@ from tests.training.scored_rows import HEADER, crops, videos
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.scan.verdict import decide
-from torchfakes_cli.training.evaluate.measure import moving_pictures, thinned, video_scores
-from torchfakes_cli.training.evaluate.verdicts import compression_of, judge_crops, policy_of, with_compression
+from torchfakes_cli.training.evaluate.scores import (
+    compression_of,
+    judge_crops,
+    moving_pictures,
+    policy_of,
+    thinned,
+    video_scores,
+    with_compression,
+)
 
 
 def test_a_video_gets_the_verdict_of_a_scan() -> None:
@@ -55,15 +62,14 @@ def test_verdicts_and_reasons(logits: list[float | None], verdict: str, reason: 
     assert np.isnan(found["logit"]) == all(logit is None for logit in logits)
 
 
-def test_tiny_and_strange_faces_are_doubted_as_in_a_scan() -> None:
+def test_tiny_faces_are_doubted_as_in_a_scan() -> None:
     rows = [
         *crops("tiny", [3.0] * 4, size=50.0),
-        *({**row, "strangeness": 1.5} for row in crops("strange", [3.0] * 4)),
-        *({**row, "strangeness": 0.5} for row in crops("usual", [3.0] * 4)),
+        *crops("usual", [3.0] * 4),
     ]
     found = videos(rows).set_index("video")
-    assert found["reason"].to_dict() == {"tiny": "tiny_faces", "strange": "unlike_training", "usual": ""}
-    assert list(found["p_fake"]) == pytest.approx([probability(3.0)] * 3)
+    assert found["reason"].to_dict() == {"tiny": "tiny_faces", "usual": ""}
+    assert list(found["p_fake"]) == pytest.approx([probability(3.0)] * 2)
 
 
 def test_the_most_suspicious_person_decides() -> None:

@@ -85,7 +85,7 @@ def build_network(architecture: str = ARCHITECTURE, dropout: float | None = None
         ModelError: there is no such architecture here.
     """
     check_architecture(architecture)
-    given = {} if dropout is None else {"dropout": dropout}
+    given: dict[str, Any] = {} if dropout is None else {"dropout": dropout}
     if match := _TIMM.fullmatch(architecture):
         return TimmNetwork(match[1], **given)
     return _OWN[architecture](**given)

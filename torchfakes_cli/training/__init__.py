@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.crops.prepare import prepare_corpus
-    from torchfakes_cli.training.crops.summary import PrepareSummary
+    from torchfakes_cli.training.crops.report import PrepareSummary
     from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
     from torchfakes_cli.training.fit.state import STATE, saved_config
     from torchfakes_cli.training.fit.summary import TrainSummary

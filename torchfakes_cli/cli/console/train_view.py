@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training.evaluate.measure import Scores
+    from torchfakes_cli.training.evaluate.scores import Scores
     from torchfakes_cli.training.fit.summary import TrainSummary
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +22,7 @@ from torchfakes_cli.scan.verdict import judge
 from torchfakes_cli.training.evaluate import metrics
 from torchfakes_cli.training.evaluate.figures import Judged, verdict_table
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
-from torchfakes_cli.training.evaluate.known import RECORD, group_marks, trained_groups
-from torchfakes_cli.training.evaluate.verdicts import policy_of
+from torchfakes_cli.training.evaluate.scores import policy_of
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -176,3 +177,43 @@ def worth(videos: pd.DataFrame, bins: int) -> Probabilities:
 def _lasting(videos: pd.DataFrame) -> pd.Series[bool]:
     """Videos whose verdict depends on the thresholds."""
     return videos["reason"].isin(["", Reason.BETWEEN_THRESHOLDS.value, Reason.FRAMES_DISAGREE.value])
+
+
+#: In a checkpoint's ``metrics``: how its calibration was fitted, and on which groups.
+RECORD = "calibration"
+#: In a checkpoint's ``training``, and in that of the checkpoint it went on from: the marks of its groups.
+TRAINED_ON = "groups"
+
+
+def fitted_groups(header: Header, groups: Iterable[str]) -> int:
+    """On how many of these groups, going by their names, a checkpoint's calibration was fitted."""
+    return len(group_marks(groups) & _marks_in(header.metrics.get(RECORD)))
+
+
+def trained_groups(header: Header, groups: Iterable[str]) -> int:
+    """On how many of these groups, going by their names, a checkpoint, its start or its teacher was trained.
+
+    None of a checkpoint that doesn't tell: those of other programs, and older ones.
+    """
+    return len(group_marks(groups) & _trained_on(header.training))
+
+
+def _trained_on(training: object) -> set[str]:
+    if not isinstance(training, dict):
+        return set()
+    known = _marks_in(training)
+    for before in ("start", "teacher"):
+        if isinstance(earlier := training.get(before), dict):
+            known |= _trained_on(earlier.get("training"))
+    return known
+
+
+def group_marks(groups: Iterable[str]) -> set[str]:
+    """Short marks of groups' names: a checkpoint shouldn't list people."""
+    names = set(groups)
+    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in names}
+
+
+def _marks_in(record: object) -> set[str]:
+    marks = record.get(TRAINED_ON) if isinstance(record, dict) else None
+    return {mark for mark in marks if isinstance(mark, str)} if isinstance(marks, list) else set()

@@ -30,17 +30,29 @@ from torchfakes_cli.training.crops.parts import SETTINGS_NAME
 from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
-from torchfakes_cli.training.evaluate.caveats import notes_on
-from torchfakes_cli.training.evaluate.figures import Judged, figures
+from torchfakes_cli.training.evaluate.figures import Judged, compare_rules, figures, measure_damage, slice_videos
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
-from torchfakes_cli.training.evaluate.measure import moving_pictures, thinned
 from torchfakes_cli.training.evaluate.perturb import chosen_perturbations
-from torchfakes_cli.training.evaluate.report import CROPS, DOCUMENT, REPORT, Tables, check_out, make_out, write_report
-from torchfakes_cli.training.evaluate.robustness import measure_damage
-from torchfakes_cli.training.evaluate.rules import compare_rules
-from torchfakes_cli.training.evaluate.scored import CropScores, Found, score_conditions
-from torchfakes_cli.training.evaluate.slices import slice_videos
-from torchfakes_cli.training.evaluate.verdicts import judge_crops, judge_videos, with_compression
+from torchfakes_cli.training.evaluate.report import (
+    CROPS,
+    DOCUMENT,
+    REPORT,
+    Tables,
+    check_out,
+    make_out,
+    notes_on,
+    write_report,
+)
+from torchfakes_cli.training.evaluate.scores import (
+    CropScores,
+    Logits,
+    judge_crops,
+    judge_videos,
+    moving_pictures,
+    score_conditions,
+    thinned,
+    with_compression,
+)
 
 #: Columns of a manifest, where it has them, that mark faces which a scan would not take for faces.
 UNSEEN = ("small", "doubtful")
@@ -317,10 +329,9 @@ class _Evaluation:
         return tuple(found)
 
 
-def _with_scores(crops: _Crops, found: Found, number: int, only: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+def _with_scores(crops: _Crops, logits: Logits, number: int, only: NDArray[np.bool_] | None = None) -> pd.DataFrame:
     """The crops with a detector's scores, and the blurry ones without; crops that couldn't be read are left out."""
-    logits, strangeness = found.logits[number].astype(np.float64), found.strangeness[number].astype(np.float64)
-    scored = crops.scored.assign(logit=logits, strangeness=strangeness)
+    scored = crops.scored.assign(logit=logits[number].astype(np.float64))
     if only is not None:
         scored = scored[only]
     scored = scored[scored["logit"].notna()]

@@ -1,19 +1,27 @@
-"""All figures of a set of judged crops or videos, with their bootstrap intervals."""
+"""All figures of judged crops or videos with their bootstrap intervals: as a whole, by slices, and under damage."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from torchfakes_cli.config import VerdictConfig
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.records import Verdict
+from torchfakes_cli.scan.verdict import build_tracks, trimmed_mean
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.evaluate import metrics
-from torchfakes_cli.training.evaluate.bootstrap import bootstrap_interval, weighted_roc
-from torchfakes_cli.training.evaluate.findings import Estimate, Figures
+from torchfakes_cli.training.evaluate.findings import Damage, Estimate, Figures, Rule, Slice
+from torchfakes_cli.training.evaluate.metrics import bootstrap_interval, weighted_roc
+from torchfakes_cli.training.evaluate.perturb import Perturbation
+from torchfakes_cli.training.evaluate.scores import VIDEO_KEYS, counterparts, policy_of, timelines
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -203,3 +211,139 @@ def missing_classes(fake: Bools) -> str:
     if not len(fake):
         return "nothing was scored"
     return "there is nothing real to compare with" if fake.any() else "there is nothing fake to compare with"
+
+
+#: Borders between bins of the median face size of a video, in pixels of its frames.
+FACE_SIZES = (64, 96, 128, 192, 256)
+#: Borders between bins of the median sharpness of a video (variance of the Laplacian; a scan scores from 30 on).
+SHARPNESSES = (100, 300, 1000)
+
+
+def slice_videos(videos: pd.DataFrame, *, rounds: int, seed: int) -> tuple[Slice, ...]:
+    """Every slice that says more than the whole.
+
+    Args:
+        videos: as ``judge_videos`` gives them.
+        rounds: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    found = []
+    for by, name, against, part in _parts(videos):
+        judged = Judged.of(part)
+        seen = judged.fake[judged.scored]
+        found.append(
+            Slice(
+                by=by,
+                name=name,
+                real=int((~judged.fake).sum()),
+                fake=int(judged.fake.sum()),
+                against=against,
+                auc=auc_estimate(judged, rounds=rounds, seed=seed),
+                verdicts=verdict_table(judged),
+                missing=missing_classes(seen),
+            )
+        )
+    return tuple(found)
+
+
+def _parts(videos: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """What it is sliced by, the slice's name, which reals are in it, and its videos."""
+    for method, fakes in videos[videos["label"] == FAKE].groupby("method"):
+        reals, against = counterparts(videos, fakes)
+        yield "method", str(method), against, pd.concat([reals, fakes])
+    if videos["compression"].nunique() > 1:
+        for compression, part in videos.groupby("compression"):
+            yield "compression", str(compression) or "unknown", "reals so compressed", part
+    yield from _binned(videos, "face size", "face_size", FACE_SIZES, "reals of that size")
+    yield from _binned(videos, "sharpness", "sharpness", SHARPNESSES, "reals so sharp")
+
+
+def _binned(
+    videos: pd.DataFrame, by: str, column: str, borders: Sequence[int], against: str
+) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    names = [f"below {borders[0]}"]
+    names += [f"{low} to {high}" for low, high in pairwise(borders)]
+    names.append(f"{borders[-1]} and more")
+    places = pd.cut(videos[column], [-float("inf"), *borders, float("inf")], right=False, labels=names)
+    for name, part in videos.groupby(places, observed=True):
+        yield by, str(name), against, part
+
+
+Logits = Sequence[float]
+
+
+def _upper(logits: Logits, count: int) -> float:
+    return float(np.mean(sorted(logits)[-count:]))
+
+
+#: From the logits of a track, at least one, to the track's; the scan's own first.
+RULES: dict[str, Callable[[Logits], float]] = {
+    "trimmed mean, as a scan has it": lambda logits: trimmed_mean(logits, VerdictConfig().trim),
+    "mean": lambda logits: float(np.mean(logits)),
+    "median": lambda logits: float(np.median(logits)),
+    "mean of the more suspicious half": lambda logits: _upper(logits, math.ceil(len(logits) / 2)),
+    "mean of the three most suspicious": lambda logits: _upper(logits, 3),
+    "the most suspicious face": lambda logits: _upper(logits, 1),
+}
+
+
+def compare_rules(rows: pd.DataFrame, header: Header, *, rounds: int, seed: int) -> tuple[Rule, ...]:
+    """How well each rule tells fake videos from real ones; in all, the most suspicious lasting track decides.
+
+    Args:
+        rows: as ``judge_videos`` takes them.
+        header: with the thresholds.
+        rounds: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    policy = policy_of(header)
+    keys, logits_of = [], []
+    for key, timeline in timelines(rows, VIDEO_KEYS):
+        scored = [track for track in build_tracks(timeline, policy, lambda _: 0.5) if track.faces_scored]
+        deciding = [track.number for track in scored if track.lasting] or [track.number for track in scored]
+        faces = [(row.track, row.logit) for row in timeline if row.logit is not None]
+        keys.append(key)
+        logits_of.append([[logit for number, logit in faces if number == track] for track in deciding])
+    videos = pd.DataFrame(keys, columns=VIDEO_KEYS).assign(logit=math.nan, p_fake=math.nan, verdict="")
+    judged = Judged.of(videos)
+    return tuple(
+        Rule(
+            name,
+            auc_estimate(
+                replace(
+                    judged,
+                    logits=np.array([max(map(rule, tracks), default=math.nan) for tracks in logits_of], np.float64),
+                ),
+                rounds=rounds,
+                seed=seed,
+            ),
+        )
+        for name, rule in RULES.items()
+    )
+
+
+def measure_damage(
+    perturbation: Perturbation | None, before: pd.DataFrame, after: pd.DataFrame, *, rounds: int, seed: int
+) -> Damage:
+    """Compare the verdicts on damaged crops with those on the same crops undamaged.
+
+    Args:
+        perturbation: what was done; None for nothing.
+        before: the videos undamaged, as ``judge_videos`` gives them.
+        after: the same videos damaged, in the same order.
+        rounds: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    first, then = Judged.of(before), Judged.of(after)
+    lost = first.right & ~then.right
+    right = int(first.right.sum())
+    return Damage(
+        kind=perturbation.kind.value if perturbation else "",
+        level=perturbation.level if perturbation else 0,
+        value=perturbation.value if perturbation else None,
+        auc=auc_estimate(then, rounds=rounds, seed=seed),
+        verdicts=verdict_table(then),
+        correct=int(then.right.sum()),
+        flipped=int((lost & then.firm).sum()) / right if right else None,
+        withdrawn=int((lost & ~then.firm).sum()) / right if right else None,
+    )

@@ -12,7 +12,7 @@ import pandas as pd
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS
-from torchfakes_cli.training.evaluate.measure import Scores
+from torchfakes_cli.training.evaluate.scores import Scores
 
 #: One class taking this share of all answers while both are there is a collapse.
 COLLAPSE = 0.98

@@ -116,7 +116,7 @@ class Teacher:
             Features N×F and logits N×1, float32.
         """
         found = []
-        for part in pictures.split(at_once):
+        for part in torch.split(pictures, at_once):
             inputs = network_input(part, self.header, self.header.input_size)
             with torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32):
                 features: Tensor = self.network.pooled(inputs)  # type: ignore[operator]

@@ -13,8 +13,14 @@ from torch import nn
 
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
-from torchfakes_cli.training.evaluate.measure import Scores, calibrated, measure
-from torchfakes_cli.training.evaluate.verdicts import judge_videos, verdict_counts, with_compression
+from torchfakes_cli.training.evaluate.scores import (
+    Scores,
+    calibrated,
+    judge_videos,
+    measure,
+    verdict_counts,
+    with_compression,
+)
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 

@@ -22,7 +22,7 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.scoring import choose_device
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
-from torchfakes_cli.training.evaluate.measure import (
+from torchfakes_cli.training.evaluate.scores import (
     Scores,
     calibrated,
     measure,
@@ -34,11 +34,10 @@ from torchfakes_cli.training.fit.data_checks import check_duplicates, check_spli
 from torchfakes_cli.training.fit.datasets import Drawn
 from torchfakes_cli.training.fit.distill import Teacher
 from torchfakes_cli.training.fit.epoch_log import CURVES, LOG, EpochRecord, validation_loss, write_curves, write_log
-from torchfakes_cli.training.fit.interruption import uninterrupted
 from torchfakes_cli.training.fit.loading import TrainingCrops
 from torchfakes_cli.training.fit.processes import Processes, is_lost_process, joined_processes, local_device
 from torchfakes_cli.training.fit.start import load_teacher, starting_point
-from torchfakes_cli.training.fit.state import STATE, RunState, Tally, check_same, load_state, save_state
+from torchfakes_cli.training.fit.state import STATE, RunState, Tally, check_same, load_state, save_state, uninterrupted
 from torchfakes_cli.training.fit.summary import BEST, LAST, TrainProgress, TrainSummary, conclude
 from torchfakes_cli.training.fit.tracking import TRACK_EVERY, StepRecord, Tracker, check_trackers, open_trackers
 from torchfakes_cli.training.fit.update import DivergedError, Update, Updater, peak_memory_mb
@@ -123,7 +122,7 @@ class _Training:
         self.crops = TrainingCrops(train, folder, config, processes, device, sizes)
         self.steps_per_epoch = self.crops.steps_per_epoch
         self.steps = self.steps_per_epoch * config.epochs
-        network = network.to(memory_format=torch.channels_last).to(device)
+        network = network.to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
         teacher = None
         if taught_by is not None:
             teacher = Teacher(taught_by[0].to(device), taught_by[1], self.steps, config.feature_epochs, processes)
@@ -235,13 +234,13 @@ class _Training:
     @property
     def kept(self) -> nn.Module:
         """The network that is validated and kept."""
-        return self.network if self.average is None else self.average.module  # type: ignore[return-value]
+        return self.network if self.average is None else self.average.module
 
     def _average(self, step: int) -> None:
         if self.average is not None:
             # A young average follows fast, so that it doesn't drag the first weights along.
             decay = min(self.config.ema, (1 + step) / (10 + step))
-            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
+            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self.average.update_parameters(self.network)
 
     def _check_unreadable(self) -> None:
