@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EvaluateSummary": "evaluate.evaluate",
-    "PrepareSummary": "crops.summary",
+    "PrepareSummary": "crops.report",
     "STATE": "fit.state",
     "TrainSummary": "fit.summary",
     "evaluate_detector": "evaluate.evaluate",
