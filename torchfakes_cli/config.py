@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from ipaddress import ip_address
 from math import inf
+from typing import Any, Literal, get_args
 
 from torchfakes_cli.errors import UsageError
 
@@ -14,16 +15,18 @@ from torchfakes_cli.errors import UsageError
 SHARPNESS_SIZE = 160
 #: Side in pixels of a new network's input: the size that facenet-pytorch's weights were trained at.
 DEFAULT_INPUT_SIZE = 160
-#: What ``TrainConfig`` may choose among.
-RECIPES = ("default", "origin")
-SAMPLINGS = ("balanced", "plain")
-OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("cosine", "linear", "constant")
-AUGMENTS = ("none", "light", "strong")
-PRECISIONS = ("auto", "bf16", "fp16", "fp32")
-TRACKERS = ("tensorboard", "wandb")
-#: Parts of the network that can be frozen, get a learning rate of their own, and whose gradients are watched.
-NETWORK_BLOCKS = 9
+#: Choices of ``TrainConfig`` and ``PrepareConfig``.
+Recipe = Literal["default", "origin"]
+Sampling = Literal["balanced", "plain"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["cosine", "linear", "constant"]
+Augment = Literal["none", "light", "strong"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+TrackerName = Literal["tensorboard", "wandb"]
+ImageFormat = Literal["png", "jpg"]
+#: Choices of ``EvaluateConfig``.
+SplitName = Literal["train", "val", "test", "all"]
+CalibrationFit = Literal["platt", "temperature"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,10 @@ class DemoConfig:
             return False
 
 
+#: Margin of new crops. Windows of .75 to .85 of a crop with the margin 1.3 scored best: about the box itself.
+PREPARE_MARGIN = 1.05
+
+
 @dataclass(frozen=True, slots=True)
 class PrepareConfig:
     """How a corpus becomes crops.
@@ -246,7 +253,7 @@ class PrepareConfig:
 
     out: str = "crops"
     frames_per_video: int = 32
-    faces: FaceConfig = field(default_factory=FaceConfig)
+    faces: FaceConfig = field(default_factory=lambda: FaceConfig(margin=PREPARE_MARGIN))
     duplicate_threshold: float = 1.0
     balance: bool = True
     reals: tuple[str, ...] = ()
@@ -276,7 +283,7 @@ class PrepareConfig:
             raise UsageError("a limit must be at least 1")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError("at least one process must work")
-        if self.image_format not in ("png", "jpg"):
+        if self.image_format not in get_args(ImageFormat):
             raise UsageError("crops are written as png or jpg")
         if self.size < 64:
             raise UsageError("crops under 64 pixels show too little: choose a size of 64 or more")
@@ -289,40 +296,40 @@ class TrainConfig:
     Attributes:
         out: folder of the checkpoints and the log.
         name: of the detector, shown beside every verdict.
-        start: ``vggface2`` (facenet-pytorch's face recognition weights, fetched once), ``scratch``, or the path of a
-            checkpoint to go on from.
+        backbone: ``InceptionResnetV1``, ``EfficientNetLite0`` or ``timm:NAME``.
+        start: weights to start from: ``vggface2`` (facenet-pytorch's face recognition weights, fetched once),
+            ``imagenet`` (of the backbone's package), ``scratch``, the path or name of a checkpoint of the same
+            backbone, or a file with the tensors of its trunk. None for ``vggface2`` with InceptionResnetV1, else
+            ``imagenet``.
+        teacher: path or name of a checkpoint whose features and logits the network learns to match; None for none.
+        feature_epochs: with a teacher, share of the training whose loss is mostly that of the features.
         epochs: how many times ``samples_per_epoch`` are seen.
         samples_per_epoch: crops an epoch; None for as many as the balanced training crops.
         batch: crops an update, over all processes.
         micro_batch: crops that go through the network at once in a process, whose gradients add up to those of the
             batch; None for all. Halved when memory runs out.
-        sampling: ``balanced`` draws couples of a real face and a fake one, person by person; ``plain`` goes through
+        sampling: ``balanced`` draws pairs of a real face and a fake one, person by person; ``plain`` goes through
             the balanced crops in random order.
+        mix: shares of the pairs by method or collection; the others share the rest by the square root of their sizes.
         optimizer: ``adamw``, ``adam`` or ``sgd`` (with momentum).
-        learning_rate: at its highest; None for the optimizer's usual one, see ``training.optimise``.
+        learning_rate: at its highest; None for the optimizer's usual one, see ``training.fit.optimizer``.
         schedule: of the learning rate after its rise: ``cosine``, ``linear`` (both fall to a hundredth) or
             ``constant``.
         warm_up: share of the steps over which the learning rate rises.
-        layer_decay: factor by which the learning rate falls from each block of the network to the one before it.
-        freeze: the first so many of the network's nine blocks keep their weights.
-        freeze_epochs: … for so many epochs; None for the whole training.
         weight_decay: of the optimizer.
-        sam_rho: radius in which sharpness-aware minimisation looks for the worst weights; 0 for none. Doubles the time.
-        dropout: share of the pooled features left out.
+        dropout: share of the pooled features left out; None for the backbone's usual one.
         input_size: side of the network's input in pixels; None for the start's own, or 160.
+        sizes: sides of the input in pixels, each for an equal share of the training; the last one is the detector's.
+            Empty for ``input_size`` throughout.
         unit_range: give the network values from 0 to 1, as the origin did, in place of the standardised ones that
             facenet-pytorch's weights were trained with. A checkpoint to go on from keeps its own.
         self_blend: share of the fakes that are made from genuine faces while training.
         augment: ``none``, ``light`` or ``strong``.
-        ramp: share of the training over which what destroys detail grows to its full strength.
         ranking: weight of the loss that wants a fake to score above the real face it came with.
-        mask_loss: weight of the loss that wants every place of a picture to tell whether it was manipulated, where that
-            is known: in faces blended while training, and in fakes beside their originals.
-        label_smoothing: the network is asked for this much less than certainty (0.1 asks for 0.05 and 0.95).
         ema: decay of the running average of the weights that is validated and kept; 0 for the weights themselves.
         precision: ``auto`` (bfloat16 where the machine computes in it), ``bf16``, ``fp16`` (on CUDA) or ``fp32``.
         compile: let torch.compile make the network faster, on CUDA.
-        frames_per_video: validation looks at so many frames of a video, at most.
+        frames_per_video: validation scores at most this many frames of a video.
         stop_on_collapse: give up when so many epochs in a row ended with one answer for all; 0 for never.
         workers: processes that read and augment crops; None chooses by the number of cores.
         seed: decides the order, the augmentation, the dropout and random weights.
@@ -335,30 +342,28 @@ class TrainConfig:
 
     out: str = "runs/detector"
     name: str = "detector"
-    start: str = "vggface2"
+    backbone: str = "InceptionResnetV1"
+    start: str | None = None
+    teacher: str | None = None
+    feature_epochs: float = 0.5
     epochs: int = 20
     samples_per_epoch: int | None = None
     batch: int = 16
     micro_batch: int | None = None
     sampling: str = "balanced"
+    mix: dict[str, float] = field(default_factory=dict)
     optimizer: str = "adamw"
     learning_rate: float | None = None
     schedule: str = "cosine"
     warm_up: float = 0.05
-    layer_decay: float = 1.0
-    freeze: int = 0
-    freeze_epochs: int | None = None
     weight_decay: float = 0.01
-    sam_rho: float = 0.0
-    dropout: float = 0.6
+    dropout: float | None = None
     input_size: int | None = None
+    sizes: tuple[int, ...] = ()
     unit_range: bool = False
     self_blend: float = 0.25
     augment: str = "strong"
-    ramp: float = 0.4
     ranking: float = 0.5
-    mask_loss: float = 0.0
-    label_smoothing: float = 0.0
     ema: float = 0.998
     precision: str = "auto"
     compile: bool = False
@@ -372,40 +377,46 @@ class TrainConfig:
     resume: bool = False
     force: bool = False
 
+    @property
+    def weights(self) -> str:
+        """The weights to start from, the backbone's usual ones where none are given."""
+        return self.start or ("vggface2" if self.backbone == "InceptionResnetV1" else "imagenet")
+
     def __post_init__(self) -> None:
-        choices = {
-            "sampling": SAMPLINGS,
-            "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
-            "augment": AUGMENTS,
-            "precision": PRECISIONS,
+        choices: dict[str, Any] = {
+            "sampling": Sampling,
+            "optimizer": OptimizerName,
+            "schedule": Schedule,
+            "augment": Augment,
+            "precision": Precision,
         }
-        for name, known in choices.items():
+        for name, choice in choices.items():
+            known = get_args(choice)
             if getattr(self, name) not in known:
                 raise UsageError(f"the {name} is {', '.join(known[:-1])} or {known[-1]}, not {getattr(self, name)!r}")
-        if unknown := sorted(set(self.track) - set(TRACKERS)):
-            raise UsageError(f"there is no tracker called {unknown[0]!r}", advice=f"Choose {' or '.join(TRACKERS)}.")
+        trackers = get_args(TrackerName)
+        if unknown := sorted(set(self.track) - set(trackers)):
+            raise UsageError(f"there is no tracker called {unknown[0]!r}", advice=f"Choose {' or '.join(trackers)}.")
         shares = {
             "self-blended share": self.self_blend,
-            "ramp": self.ramp,
             "warm-up": self.warm_up,
+            "share of the feature epochs": self.feature_epochs,
+            **{f"share of {name} in the mix": share for name, share in self.mix.items()},
+            "sum of the mix": round(sum(self.mix.values()), 9),
         }
         for words, share in shares.items():
             if not 0 <= share <= 1:
                 raise UsageError(f"the {words} must lie between 0 and 1")
         below_one = {
-            "dropout": self.dropout,
+            "dropout": self.dropout or 0.0,
             "weight decay": self.weight_decay,
             "decay of the running average": self.ema,
-            "label smoothing": self.label_smoothing,
         }
         for words, share in below_one.items():
             if not 0 <= share < 1:
                 raise UsageError(f"the {words} must lie in [0, 1)")
         from_zero = {
             "weight of the ranking loss": self.ranking,
-            "weight of the mask loss": self.mask_loss,
-            "radius of SAM": self.sam_rho,
             "minutes between two saves": self.save_minutes,
             "seed": self.seed,
             "number of workers": self.workers or 0,
@@ -424,27 +435,23 @@ class TrainConfig:
             raise UsageError("an epoch must hold at least one batch")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise UsageError("the learning rate must lie between 0 and 1")
-        if not 0 < self.layer_decay <= 1:
-            raise UsageError("the decay by layer must lie above 0 and not exceed 1")
-        if not 0 <= self.freeze <= NETWORK_BLOCKS - 1:
-            raise UsageError(f"0 to {NETWORK_BLOCKS - 1} of the network's {NETWORK_BLOCKS} blocks can be frozen")
-        if self.freeze_epochs is not None and self.freeze_epochs < 1:
-            raise UsageError("blocks are frozen for at least one epoch")
-        if self.input_size is not None and not 75 <= self.input_size <= 1024:
+        if not all(75 <= size <= 1024 for size in (*self.sizes, self.input_size or 75)):
             raise UsageError("the network takes pictures of 75 to 1024 pixels a side")
         if self.frames_per_video < 1:
             raise UsageError("validation needs at least one frame a video")
         self._check_combinations()
 
     def _check_combinations(self) -> None:
+        if list(self.sizes) != sorted(set(self.sizes)):
+            raise UsageError("the sizes of the input must grow", advice="Give them as in --sizes 96,128,160.")
+        if self.sizes and self.input_size not in (None, self.sizes[-1]):
+            raise UsageError("the last of --sizes is the input size", advice="Leave --input-size out.")
         if self.sampling == "plain" and self.ranking:
-            raise UsageError("plain sampling has no couples to rank", advice="Give --ranking 0 with it.")
-        if self.sampling == "plain" and self.mask_loss:
-            raise UsageError("plain sampling doesn't know what was manipulated", advice="Give --mask-loss 0 with it.")
+            raise UsageError("plain sampling has no pairs to rank", advice="Give --ranking 0 with it.")
         if self.sampling == "plain" and self.self_blend:
             raise UsageError("plain sampling blends no faces", advice="Give --self-blend 0 with it.")
-        if self.precision == "fp16" and self.sam_rho:
-            raise UsageError("sharpness-aware minimisation works in bf16 or fp32, not in fp16")
+        if self.sampling == "plain" and self.mix:
+            raise UsageError("plain sampling takes all crops alike", advice="Leave --mix out.")
         if self.resume and self.force:
             raise UsageError("a training is either resumed or replaced, not both")
 
@@ -464,8 +471,9 @@ def train_recipe(name: str) -> TrainConfig:
     if name == "default":
         return TrainConfig()
     if name != "origin":
-        raise UsageError(f"there is no recipe called {name!r}", advice=f"Choose {' or '.join(RECIPES)}.")
+        raise UsageError(f"there is no recipe called {name!r}", advice=f"Choose {' or '.join(get_args(Recipe))}.")
     return TrainConfig(
+        start="vggface2",
         epochs=80,
         batch=16,
         sampling="plain",
@@ -478,7 +486,6 @@ def train_recipe(name: str) -> TrainConfig:
         self_blend=0.0,
         augment="none",
         ranking=0.0,
-        mask_loss=0.0,
         ema=0.0,
     )
 
@@ -492,7 +499,7 @@ class EvaluateConfig:
         models: paths of the detectors; the one that ships if empty.
         split: ``train``, ``val``, ``test`` or ``all``.
         frames_per_video: at most so many crops of each person in each video, spread evenly.
-        robustness: kinds of damage to try, or ``all``, see :mod:`torchfakes_cli.training.evaluation.perturb`; none if
+        robustness: kinds of damage to try, or ``all``, see :mod:`torchfakes_cli.training.evaluate.perturb`; none if
             empty.
         levels: of each kind, from 1 (mild) to 5 (severe).
         robustness_frames: as ``frames_per_video``, for the damaged crops.
@@ -529,7 +536,7 @@ class EvaluateConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.split not in ("train", "val", "test", "all"):
+        if self.split not in get_args(SplitName):
             raise UsageError("the split is train, val, test or all")
         if min(self.frames_per_video, self.robustness_frames) < 1:
             raise UsageError("at least one crop of each video must be scored")
@@ -539,7 +546,7 @@ class EvaluateConfig:
             raise UsageError("the bootstrap takes 100 to 100000 rounds")
         if not 2 <= self.bins <= 100:
             raise UsageError("the reliability plot has 2 to 100 bins")
-        if self.calibration not in ("platt", "temperature"):
+        if self.calibration not in get_args(CalibrationFit):
             raise UsageError("the calibration is platt or temperature")
         if not (0 <= self.false_alarms < 1 and 0 <= self.missed_fakes < 1):
             raise UsageError("the shares of false alarms and of missed fakes must lie in [0, 1)")

@@ -14,17 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.benchmark.plain_training import PlainCrops, plain_loader, plain_steps
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import Header
 from torchfakes_cli.detector.network import build_network
 from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.fitting.average import RunningAverage
-from torchfakes_cli.training.fitting.loading import TrainingCrops
-from torchfakes_cli.training.fitting.memory import keeping_freed_memory
-from torchfakes_cli.training.fitting.processes import Processes
-from torchfakes_cli.training.fitting.update import Updater
+from torchfakes_cli.training.fit.loading import TrainingCrops
+from torchfakes_cli.training.fit.processes import Processes
+from torchfakes_cli.training.fit.update import Updater
 
 CPU = torch.device("cpu")
 BATCH = 16
@@ -39,7 +38,7 @@ WARM = 5
 def own(folder: Path, augment: str, batches: int) -> TrainingCrops:
     """Two epochs: crops are decoded in the first, and remembered from then on."""
     config = TrainConfig(
-        batch=BATCH, samples_per_epoch=BATCH * batches, epochs=2, augment=augment, ramp=0.0, self_blend=0.0,
+        batch=BATCH, samples_per_epoch=BATCH * batches, epochs=2, augment=augment, self_blend=0.0,
         input_size=160,
     )  # fmt: skip
     return TrainingCrops(read_manifest(folder), folder, config, Processes(), CPU)
@@ -63,17 +62,15 @@ def crops_per_second(steps: Iterator[object], warm: int = 1) -> float:
 def own_steps(folder: Path, augment: str) -> Iterator[None]:
     config = TrainConfig(start="scratch", batch=BATCH, augment=augment, device="cpu")
     network = build_network().to(memory_format=torch.channels_last)
-    average = RunningAverage(network, config.ema)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
     updater = Updater(network, config, Header(name="x"), CPU, 1000, Processes(), sys.exit)
-    updater.begin_epoch(1)
     loader = own(folder, augment, LEARNT + WARM)
     for _ in loader.epoch(1, 0):
         pass
-    with keeping_freed_memory():
-        for step, batch in enumerate(loader.epoch(2, LEARNT + WARM)):
-            updater.update(step, batch.pictures, batch.labels)
-            average.follow(step)
-            yield
+    for step, batch in enumerate(loader.epoch(2, LEARNT + WARM)):
+        updater.update(step, batch.pictures, batch.labels)
+        average.update_parameters(network)
+        yield
 
 
 if __name__ == "__main__":

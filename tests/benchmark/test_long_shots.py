@@ -38,5 +38,5 @@ def test_long_shots(fps: int, first: int, monkeypatch: pytest.MonkeyPatch) -> No
             changed += some.verdict is not every.verdict
     if not videos:
         pytest.skip("no clip shows a person long enough")
-    print(f"\n{len(videos)} clips, {fps} samples a second, one face in {timeline.THEN_ONE_IN} after {first}: "
-          f"videos change by {np.mean(videos):.3f} on average, {max(videos):.3f} at most, verdicts {changed} times")  # fmt: skip
+    print(f"\n{len(videos)} clips, {fps} samples a second, one face in {timeline.THEN_ONE_IN} after {first}:")
+    print(f"videos change by {np.mean(videos):.3f} on average, {max(videos):.3f} at most, verdicts {changed} times")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from torchfakes_cli.cli import app
 from torchfakes_cli.cli.completion import DAMAGES
-from torchfakes_cli.training.evaluation.perturb import Kind
+from torchfakes_cli.training.evaluate.perturb import Kind
 
 #: What a shell runs: the program under its own name, from wherever the tests were started.
 PROGRAM = f"{shlex.quote(sys.executable)} -m torchfakes_cli"

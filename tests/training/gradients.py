@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.network import build_network
-from torchfakes_cli.training.fitting.processes import Processes, joined_processes
-from torchfakes_cli.training.fitting.update import Updater
+from torchfakes_cli.training.fit.processes import Processes, joined_processes
+from torchfakes_cli.training.fit.update import Updater
 
 BATCH, SIDE = 8, 75
 CPU = torch.device("cpu")
@@ -42,7 +42,6 @@ def gradients(processes: Processes, batch: slice = slice(None)) -> dict[str, Ten
     torch.manual_seed(processes.rank)
     network = build_network(dropout=0.0)
     updater = Updater(network, config, Header(name="x", input_size=SIDE), CPU, 10, processes, print)
-    updater.begin_epoch(1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from torchfakes_cli.detector import Header
-from torchfakes_cli.training.evaluation.verdicts import judge_videos
+from torchfakes_cli.training.evaluate.scores import judge_videos
 
 #: p_fake is the logistic function of the logit; real below 0.3, fake from 0.7.
 HEADER = Header(name="x", real_below=0.3, fake_above=0.7)

@@ -17,14 +17,16 @@ from torchfakes_cli.config import EvaluateConfig
 from torchfakes_cli.detector import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
-from torchfakes_cli.training.evaluation.calibrate import (
+from torchfakes_cli.training.evaluate.calibrate import (
     calibrate,
     check_target,
     cross_validated,
+    fitted_groups,
     fitted_header,
+    group_marks,
     rejudged,
+    trained_groups,
 )
-from torchfakes_cli.training.evaluation.known import fitted_groups, group_marks, trained_groups
 
 LOOSE = EvaluateConfig(split="val", false_alarms=0.2, missed_fakes=0.2)
 APART = people(12, [-3.0, -2.0, -1.0, 1.5], [3.0, 2.0, 1.0, -1.5])

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from tests.training.scored_rows import HEADER, crops, people, videos
-from torchfakes_cli.training.evaluation.caveats import notes_on
-from torchfakes_cli.training.evaluation.findings import Source
-from torchfakes_cli.training.evaluation.known import RECORD, group_marks
+from torchfakes_cli.training.evaluate.calibrate import RECORD, group_marks
+from torchfakes_cli.training.evaluate.findings import Source
+from torchfakes_cli.training.evaluate.report import notes_on
 
 SOURCE = Source("crops", "crops", "crops", "test", 10, blurry=0, unseen=0, stills=0, surplus=0, unreadable=0)
 FITTED = replace(HEADER, calibrated_on="something")

@@ -17,8 +17,8 @@ from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.training import train_detector
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
-from torchfakes_cli.training.evaluation.scored import score_conditions
-from torchfakes_cli.training.fitting.start import starting_point
+from torchfakes_cli.training.evaluate.scores import score_conditions
+from torchfakes_cli.training.fit.start import starting_point
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_an_evaluation_gives_a_detector_the_shape_it_was_trained_on(crops: Path,
     detector = load_detector(save_boxed(tmp_path / "c.safetensors"), "cpu")
     table = read_manifest(crops).iloc[:4]
     nothing = np.zeros(len(table), bool)
-    found = score_conditions([detector], table, crops, [], nothing, 0, lambda done, wanted: None).undamaged.logits[0]
+    found = score_conditions([detector], table, crops, [], nothing, 0, lambda done, wanted: None).undamaged[0]
     pictures = [read_crop(crops / name) for name in table["crop"]]
     # All of their boxes are 70 pixels wide and 80 high.
     assert np.allclose(found, detector.score([box_part(picture, 70, 80) for picture in pictures]), atol=1e-5)

@@ -24,10 +24,9 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
 from torchfakes_cli.training import EvaluateSummary, evaluate_detector
 from torchfakes_cli.training.crops.reading import read_crop
-from torchfakes_cli.training.evaluation import findings
-from torchfakes_cli.training.evaluation.findings import Estimate, Evaluation
-from torchfakes_cli.training.evaluation.markdown import estimate_text
-from torchfakes_cli.training.evaluation.report import check_out, make_out
+from torchfakes_cli.training.evaluate import findings
+from torchfakes_cli.training.evaluate.findings import Estimate, Evaluation
+from torchfakes_cli.training.evaluate.report import check_out, estimate_text, make_out
 
 PEOPLE = 5
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from torchfakes_cli.training.evaluation.bootstrap import bootstrap_interval, weighted_roc
-from torchfakes_cli.training.evaluation.figures import ESTIMATED, Judged, figures, point_figures, weighted_figures
+from torchfakes_cli.training.evaluate.figures import ESTIMATED, Judged, figures, point_figures, weighted_figures
+from torchfakes_cli.training.evaluate.metrics import bootstrap_interval, weighted_roc
 
 ROWS = st.lists(
     st.tuples(st.booleans(), st.one_of(st.none(), st.integers(-6, 6)), st.integers(0, 3)), min_size=1, max_size=40

@@ -16,13 +16,13 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
-from torchfakes_cli.training.fitting import decoded
-from torchfakes_cli.training.fitting.decoded import DecodedCrops
-from torchfakes_cli.training.fitting.loading import TrainingCrops
-from torchfakes_cli.training.fitting.processes import Processes
+from torchfakes_cli.training.fit import decoded_cache
+from torchfakes_cli.training.fit.decoded_cache import DecodedCache
+from torchfakes_cli.training.fit.loading import TrainingCrops
+from torchfakes_cli.training.fit.processes import Processes
 
 remembers = pytest.mark.skipif(not hasattr(os, "preadv"), reason="crops are remembered where there is preadv")
-CONFIG = TrainConfig(batch=8, samples_per_epoch=16, input_size=75, epochs=2, self_blend=0.5, ramp=0.0)
+CONFIG = TrainConfig(batch=8, samples_per_epoch=16, input_size=75, epochs=2, self_blend=0.5)
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def crops(tmp_path: Path) -> Path:
     return write_crops(tmp_path / "crops", {"train": 2}, frames=2)
 
 
-def remembered(folder: Path) -> tuple[DecodedCrops, list[str]]:
+def remembered(folder: Path) -> tuple[DecodedCache, list[str]]:
     names = read_manifest(folder)["crop"].tolist()
-    return DecodedCrops(folder, names, range(len(names))), names
+    return DecodedCache(folder, names, range(len(names))), names
 
 
 @remembers
@@ -51,7 +51,7 @@ def test_a_crop_that_was_read_is_not_decoded_again(crops: Path) -> None:
 def test_the_pixels_have_no_name_on_disk(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    monkeypatch.setattr(decoded.tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(decoded_cache.tempfile, "tempdir", str(scratch))
     reader, _ = remembered(crops)
     reader.read(0)
     assert not list(scratch.iterdir())
@@ -60,8 +60,8 @@ def test_the_pixels_have_no_name_on_disk(crops: Path, tmp_path: Path, monkeypatc
 @remembers
 def test_there_is_room_for_the_first_ones_only(crops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = read_manifest(crops)["crop"].tolist()
-    monkeypatch.setattr(decoded, "MAX_ROOM", 2 * 3 * 256 * 256)
-    reader = DecodedCrops(crops, names, [3, 1, 0, 2, *range(4, len(names))])
+    monkeypatch.setattr(decoded_cache, "MAX_ROOM", 2 * 3 * 256 * 256)
+    reader = DecodedCache(crops, names, [3, 1, 0, 2, *range(4, len(names))])
     for row in range(len(names)):
         reader.read(row)
     for name in names:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from torchfakes_cli.training.evaluation.metrics import (
+from torchfakes_cli.training.evaluate.metrics import (
     auc_interval,
     average_precision,
     balanced_accuracy,

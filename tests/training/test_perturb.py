@@ -7,7 +7,7 @@ import pytest
 
 from tests.portraits import scene
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.training.evaluation.perturb import (
+from torchfakes_cli.training.evaluate.perturb import (
     LEVELS,
     MEANING,
     Kind,

@@ -26,10 +26,12 @@ from torchfakes_cli.training.crops.extract import ExtractConfig
 from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
 from torchfakes_cli.training.crops.parts import workplace
 from torchfakes_cli.training.crops.workers import Task, run_tasks
+from torchfakes_cli.training.fit.datasets import Pool
 
 Pixels = NDArray[np.uint8]
 
 FRAMES = 4
+FACES = PrepareConfig().faces
 #: Where the face lies in ``_portrait``, and how large that is.
 FACE = (slice(50, 130), slice(55, 115))
 SIDE = 160
@@ -135,7 +137,7 @@ def test_crops_are_square_reduced_and_show_the_landmarks(prepared: Prepared) -> 
         assert picture is not None
         side = picture.shape[0]
         assert picture.shape == (side, side, 3)
-        assert side == min(96, round(max(row.x2 - row.x1, row.y2 - row.y1) * 1.3))
+        assert side == min(96, round(max(row.x2 - row.x1, row.y2 - row.y1) * FACES.margin))
         # Eyes above the nose, nose above the mouth, all within the face.
         assert 0.1 * side < row.ly0 < row.ly2 < row.ly3 < 0.95 * side
         assert 0.1 * side < row.lx0 < row.lx1 < 0.95 * side
@@ -217,7 +219,7 @@ def test_a_finished_corpus_leaves_nothing_to_do(corpus: Path, prepared: Prepared
 
 def test_another_blur_threshold_changes_columns_only(corpus: Path, prepared: Prepared, copied: Path) -> None:
     threshold = float(prepared.table["sharpness"].median())
-    summary = prepare_corpus(corpus, _config(copied, faces=FaceConfig(blur_threshold=threshold)))
+    summary = prepare_corpus(corpus, _config(copied, faces=replace(FACES, blur_threshold=threshold)))
     table = read_manifest(copied)
     assert summary.videos_prepared == 0
     pd.testing.assert_series_equal(table["blurry"], table["sharpness"] < threshold, check_names=False)
@@ -229,7 +231,7 @@ def test_a_higher_threshold_for_size_or_confidence_changes_columns_only(
     corpus: Path, prepared: Prepared, copied: Path
 ) -> None:
     size, confidence = prepared.table["face_size"].median(), min(float(prepared.table["confidence"].median()), 0.9999)
-    stricter = FaceConfig(min_face=int(size / 0.8) + 1, confidence=confidence)
+    stricter = replace(FACES, min_face=int(size / 0.8) + 1, confidence=confidence)
     assert prepare_corpus(corpus, _config(copied, faces=stricter)).videos_prepared == 0
     table = read_manifest(copied)
     assert table["small"].any()
@@ -240,7 +242,7 @@ def test_a_higher_threshold_for_size_or_confidence_changes_columns_only(
     assert prepare_corpus(corpus, _config(copied)).videos_prepared == 0
     assert (copied / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
     with pytest.raises(DataError, match="min_face 40 → 30"):
-        prepare_corpus(corpus, _config(copied, faces=FaceConfig(min_face=30)))
+        prepare_corpus(corpus, _config(copied, faces=replace(FACES, min_face=30)))
 
 
 def test_without_balance_every_usable_crop_is_chosen(corpus: Path, copied: Path) -> None:
@@ -513,3 +515,38 @@ def test_frames_that_a_decoder_made_up_are_left_out_and_counted(tmp_path: Path) 
     assert summary.damaged == 8
     assert set(read_manifest(summary.out)["frame"]) <= {0, *range(10, 20)}
     assert "8 frames since they are damaged" in " ".join(summary.report.read_text(encoding="utf-8").split())
+
+
+def test_tight_stills_are_cut_inside_the_picture(tmp_path: Path) -> None:
+    root = tmp_path / "corpus"
+    tight = np.maximum(_portrait()[30:140, 30:140], 1)
+    for label, picture in (("real/small", tight), ("fake/swap", np.maximum(_swapped(_portrait())[30:140, 30:140], 1))):
+        _save(root / label / "tight.png", picture)
+    # The face lies at the right border of a wide picture.
+    _save(root / "real/wide/other.png", np.maximum(_portrait()[:, :125], 1))
+    summary = prepare_corpus(root, _config(tmp_path / "crops", faces=replace(FACES, margin=2.0), size=256))
+    table = read_manifest(summary.out)
+    assert sorted(table["video"]) == ["fake/swap/tight", "real/small/tight", "real/wide/other"]
+    assert table["changed"].notna().sum() == 1
+    for row in table.itertuples():
+        crop = cv2.imread(str(summary.out / str(row.crop)))
+        assert crop is not None
+        assert crop.shape[0] == crop.shape[1] == (110 if "tight" in str(row.video) else 125)
+        assert crop.max(2)[[0, -1]].min() > 0
+        assert crop.max(2)[:, [0, -1]].min() > 0
+        # The landmarks lie where the face is: eyes above the mouth, all inside.
+        assert 0 < float(row.ly0) < float(row.ly3) < crop.shape[0]  # type: ignore[arg-type]
+
+
+def test_a_pair_is_drawn_by_its_source_and_by_the_mix(tmp_path: Path) -> None:
+    rows = [("real", "a", f"r{n}", "") for n in range(4)] + [("real", "b", "r9", "")]
+    rows += [("fake", "a", f"f{n}", "r0") for n in range(97)] + [("fake", "a", f"g{n}", f"r{n}") for n in (1, 2, 3)]
+    rows += [("fake", "b", "h", "r9")]
+    table = pd.DataFrame(rows, columns=["label", "method", "video", "source"]).assign(group="everyone")
+    fakes = table[table["label"] == "fake"]
+    rng = np.random.default_rng(0)
+    pool = Pool.of(fakes, mix={"b": 0.7})
+    drawn = [fakes.loc[pool.draw(rng)[0]] for _ in range(1000)]
+    assert np.mean([row["method"] == "b" for row in drawn]) == pytest.approx(0.7, abs=0.05)
+    of_first = np.mean([row["source"] == "r0" for row in drawn if row["method"] == "a"])
+    assert of_first == pytest.approx(0.25, abs=0.08)

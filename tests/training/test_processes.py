@@ -20,9 +20,9 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import load_checkpoint
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.fitting.loading import TrainingCrops, usual_workers
-from torchfakes_cli.training.fitting.processes import Processes
-from torchfakes_cli.training.fitting.state import STATE, load_state
+from torchfakes_cli.training.fit.loading import TrainingCrops, usual_workers
+from torchfakes_cli.training.fit.processes import Processes
+from torchfakes_cli.training.fit.state import STATE, load_state
 
 OPTIONS = ("--from", "scratch", "--epochs", 1, "--samples-per-epoch", 24, "--batch", 8, "--input-size", 75,
            "--workers", 0, "--device", "cpu", "--dropout", 0, "--precision", "fp32", "--ema", 0, "--optimizer", "sgd",

@@ -22,8 +22,8 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import load_checkpoint
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
 from torchfakes_cli.training import saved_config, train_detector
-from torchfakes_cli.training.fitting.outcome import TrainProgress
-from torchfakes_cli.training.fitting.state import STATE, load_state
+from torchfakes_cli.training.fit.state import STATE, load_state
+from torchfakes_cli.training.fit.summary import TrainProgress
 
 #: Everything that could carry something from step to step: dropout, momentum, an average, blending, augmentation.
 EAGER = TrainConfig(
@@ -81,7 +81,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(
     for step in (2, 3):  # at the end of an epoch, before it is measured, and in the middle of one
         with pytest.raises(KeyboardInterrupt):
             train_detector(crops, replace(EAGER, out=str(tmp_path), resume=step > 2), interrupt_at(step))
-        assert load_state(tmp_path, tensors=False).standing.step == step
+        assert load_state(tmp_path, tensors=False).run_state.step == step
     torch.rand(7)  # what else the program draws must not matter
     summary = train_detector(crops, saved_config(tmp_path))
     assert_same_training(tmp_path, uninterrupted)
@@ -94,10 +94,10 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "sgd", "sam_rho": 0.05, "learning_rate": 0.01, "mask_loss": 0.5},
+        {"optimizer": "sgd", "learning_rate": 0.01, "sizes": (75, 80)},
         {"optimizer": "adam", "micro_batch": 2, "schedule": "linear", "precision": "fp32"},
-        {"ema": 0.0, "sampling": "plain", "ranking": 0.0, "self_blend": 0.0, "layer_decay": 0.7},
-        {"freeze": 3, "freeze_epochs": 1, "label_smoothing": 0.1, "workers": 1},
+        {"ema": 0.0, "sampling": "plain", "ranking": 0.0, "self_blend": 0.0},
+        {"backbone": "EfficientNetLite0", "workers": 1},
     ],
 )
 def test_every_way_to_train_resumes_to_the_bit(crops: Path, tmp_path: Path, changes: dict[str, object]) -> None:
@@ -179,8 +179,8 @@ def test_killed_at_any_instant_it_goes_on(crops: Path, tmp_path: Path) -> None:
         wait_for(out / STATE)
         process.kill()
     while rounds < 8:
-        standing = load_state(out).standing
-        assert [record.epoch for record in standing.records] == list(range(1, standing.epoch))
+        run_state = load_state(out).run_state
+        assert [record.epoch for record in run_state.records] == list(range(1, run_state.epoch))
         for name in ("best.safetensors", "last.safetensors"):
             if (out / name).exists():
                 load_checkpoint(out / name)

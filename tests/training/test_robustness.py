@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.training.scored_rows import crops, videos
-from torchfakes_cli.training.evaluation.perturb import Kind, Perturbation
-from torchfakes_cli.training.evaluation.robustness import measure_damage
+from torchfakes_cli.training.evaluate.figures import measure_damage
+from torchfakes_cli.training.evaluate.perturb import Kind, Perturbation
 
 BLUR = Perturbation(Kind.BLUR, 5)
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from tests.portraits import scene
-from torchfakes_cli.training.fitting.augment import Augmentation, jpeg_round_trip
-from torchfakes_cli.training.fitting.masks import _blurred, blending_mask
-from torchfakes_cli.training.fitting.self_blend import Portrait, self_blend
+from torchfakes_cli.training.fit.augment import Augmentation, jpeg_round_trip
+from torchfakes_cli.training.fit.self_blend import Portrait, _blurred, blending_mask, self_blend
 
 SIDE = 200
 LANDMARKS = np.array([(77.0, 88.0), (125.0, 88.0), (102.0, 111.0), (81.0, 135.0), (121.0, 135.0)])

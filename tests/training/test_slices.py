@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.training.scored_rows import crops, videos
-from torchfakes_cli.training.evaluation.findings import Slice
-from torchfakes_cli.training.evaluation.slices import slice_videos
+from torchfakes_cli.training.evaluate.figures import slice_videos
+from torchfakes_cli.training.evaluate.findings import Slice
 
 
 def slices(*rows: list[dict[str, object]]) -> dict[tuple[str, str], Slice]:

@@ -12,20 +12,20 @@ import pytest
 import torch
 
 from tests.training.crop_folders import write_crops
+from tests.training.scored_rows import crops as crop_rows
 from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, OutputError
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
-from torchfakes_cli.training.evaluation.known import trained_groups
-from torchfakes_cli.training.evaluation.measure import video_scores
-from torchfakes_cli.training.evaluation.verdicts import verdict_counts
-from torchfakes_cli.training.fitting.couples import CoupleDataset
-from torchfakes_cli.training.fitting.losses import couple_loss
-from torchfakes_cli.training.fitting.optimise import rate_factor
-from torchfakes_cli.training.fitting.outcome import TrainProgress, TrainSummary
-from torchfakes_cli.training.fitting.train import train_detector
+from torchfakes_cli.training.evaluate.calibrate import trained_groups
+from torchfakes_cli.training.evaluate.scores import verdict_counts, video_scores
+from torchfakes_cli.training.fit.datasets import PairDataset
+from torchfakes_cli.training.fit.optimizer import rate_factor
+from torchfakes_cli.training.fit.summary import TrainProgress, TrainSummary
+from torchfakes_cli.training.fit.train import train_detector
+from torchfakes_cli.training.fit.update import pair_loss
 
 TINY = TrainConfig(
     start="scratch", epochs=2, samples_per_epoch=56, batch=8, input_size=75, workers=0, dropout=0.0, augment="none",
@@ -142,13 +142,13 @@ def test_one_class_is_refused_before_the_first_step(tmp_path: Path, split: str, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_couple_is_a_fake_and_its_own_original(crops: Path) -> None:
+def test_a_pair_is_a_fake_and_its_own_original(crops: Path) -> None:
     table = read_manifest(crops)
     train = table[table["split"] == "train"]
-    dataset = CoupleDataset(train, crops, TINY, 40)
+    dataset = PairDataset(train, crops, TINY, 40)
     reals = {read_crop(crops / c).tobytes(): c for c in train[train["label"] == "real"]["crop"]}
     fakes = {read_crop(crops / c).tobytes(): c for c in train[train["label"] == "fake"]["crop"]}
-    full_size = CoupleDataset(train, crops, replace(TINY, input_size=96), 40)
+    full_size = PairDataset(train, crops, replace(TINY, input_size=96), 40)
     whole = 0
     for number in range(20):
         real, fake = (picture.numpy() for picture in full_size[number].pictures)
@@ -166,33 +166,33 @@ def test_a_couple_is_a_fake_and_its_own_original(crops: Path) -> None:
     assert dataset[0].pictures.shape == (2, 75, 75, 3)
 
 
-def test_the_number_alone_decides_a_couple(crops: Path) -> None:
+def test_the_number_alone_decides_a_pair(crops: Path) -> None:
     table = read_manifest(crops)
     config = replace(TINY, self_blend=0.5, augment="strong")
-    first, second = (CoupleDataset(table[table["split"] == "train"], crops, config, 40) for _ in range(2))
+    first, second = (PairDataset(table[table["split"] == "train"], crops, config, 40) for _ in range(2))
     second[3]
     assert all(torch.equal(first[number].pictures, second[number].pictures) for number in (7, 0, 39))
-    other = CoupleDataset(table[table["split"] == "train"], crops, replace(config, seed=1), 40)
+    other = PairDataset(table[table["split"] == "train"], crops, replace(config, seed=1), 40)
     assert not all(torch.equal(first[number].pictures, other[number].pictures) for number in range(5))
 
 
 def test_genuine_faces_alone_can_be_trained_on(crops: Path) -> None:
     table = read_manifest(crops)
     reals = table[(table["split"] == "train") & (table["label"] == "real")]
-    dataset = CoupleDataset(reals, crops, replace(TINY, self_blend=1.0), 40)
+    dataset = PairDataset(reals, crops, replace(TINY, self_blend=1.0), 40)
     differing = [not torch.equal(*dataset[number].pictures) for number in range(10)]
     assert all(differing)
     with pytest.raises(DataError, match="--self-blend"):
-        CoupleDataset(reals, crops, TINY, 40)
+        PairDataset(reals, crops, TINY, 40)
 
 
 def test_a_broken_crop_is_passed_over_and_counted(tmp_path: Path) -> None:
     folder = write_crops(tmp_path, {"train": 2}, frames=2)
     (folder / "train/real/film/p1/0_1.png").write_bytes(b"no picture")
-    dataset = CoupleDataset(read_manifest(folder), folder, TINY, 40)
-    couples = [dataset[number] for number in range(20)]
-    assert all(couple.pictures.any() and couple.error is None for couple in couples)
-    assert sum(couple.passed_over for couple in couples) > 0
+    dataset = PairDataset(read_manifest(folder), folder, TINY, 40)
+    pairs = [dataset[number] for number in range(20)]
+    assert all(pair.pictures.any() and pair.error is None for pair in pairs)
+    assert sum(pair.passed_over for pair in pairs) > 0
 
 
 @pytest.mark.slow
@@ -270,10 +270,10 @@ def test_a_manifest_that_mixes_up_its_splits_is_refused(tmp_path: Path, column: 
 
 def test_a_fake_below_its_real_face_costs_more_the_further_it_is() -> None:
     labels = torch.tensor([[0.0], [1.0]])
-    costs = [float(couple_loss(torch.tensor([[1.0], [1.0 + gap]]), labels, 1.0)) for gap in (2, 0, -2)]
+    costs = [float(pair_loss(torch.tensor([[1.0], [1.0 + gap]]), labels, 1.0)) for gap in (2, 0, -2)]
     assert costs == sorted(costs)
     plain = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor([[1.0], [0.0]]), labels)
-    assert float(couple_loss(torch.tensor([[1.0], [0.0]]), labels, 0.0)) == pytest.approx(float(plain))
+    assert float(pair_loss(torch.tensor([[1.0], [0.0]]), labels, 0.0, (0.0, 1.0))) == pytest.approx(float(plain))
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
@@ -286,12 +286,8 @@ def test_the_learning_rate_rises_then_falls() -> None:
 
 
 def test_a_video_is_as_fake_as_its_worst_lasting_face() -> None:
-    rows = pd.DataFrame(
-        [("v", "fake", "m", "g", "", face, logit) for face, logits in
-         {1: [0.0] * 6, 2: [3.0] * 5 + [-50.0], 3: [9.0]}.items() for logit in logits],
-        columns=["video", "label", "method", "group", "source", "face", "logit"],
-    )  # fmt: skip
-    (found,) = video_scores(rows)["logit"]
+    rows = [*crop_rows("v", [0.0] * 6), *crop_rows("v", [3.0] * 5 + [-50.0], face=2), *crop_rows("v", [9.0], face=3)]
+    (found,) = video_scores(pd.DataFrame(rows))["logit"]
     assert found == pytest.approx(3.0)
 
 

@@ -10,8 +10,15 @@ from tests.training.scored_rows import HEADER, crops, videos
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.scan.verdict import decide
-from torchfakes_cli.training.evaluation.measure import moving_pictures, thinned, video_scores
-from torchfakes_cli.training.evaluation.verdicts import compression_of, judge_crops, policy_of, with_compression
+from torchfakes_cli.training.evaluate.scores import (
+    compression_of,
+    judge_crops,
+    moving_pictures,
+    policy_of,
+    thinned,
+    video_scores,
+    with_compression,
+)
 
 
 def test_a_video_gets_the_verdict_of_a_scan() -> None:

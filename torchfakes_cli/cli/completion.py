@@ -7,10 +7,11 @@ devices and kinds of damage). Nothing heavy is imported: a person waits for it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
-from torchfakes_cli.config import PrepareConfig
+from torchfakes_cli.config import PrepareConfig, TrackerName
 
-#: What ``evaluate --robustness`` takes, as ``training.evaluation.perturb`` names it; importing that needs OpenCV.
+#: What ``evaluate --robustness`` takes, as ``training.evaluate.perturb`` names it; importing that needs OpenCV.
 DAMAGES = ("h264", "jpeg", "blur", "noise", "resize", "blocks", "saturation", "contrast")
 
 
@@ -30,12 +31,17 @@ def fetchable_names(incomplete: str) -> list[str]:
 
 def starts(incomplete: str) -> list[str]:
     """What a training can start from."""
-    return _beginning(["vggface2", "scratch", *detector_names("")], incomplete)
+    return _beginning(["vggface2", "imagenet", "scratch", *detector_names("")], incomplete)
 
 
 def devices(incomplete: str) -> list[str]:
     """Where networks can run; whether this machine has a card is not asked."""
     return _beginning(["auto", "cpu", "cuda"], incomplete)
+
+
+def trackers(incomplete: str) -> list[str]:
+    """Programs that a training can report to."""
+    return _beginning(get_args(TrackerName), incomplete)
 
 
 def damages(incomplete: str) -> list[str]:

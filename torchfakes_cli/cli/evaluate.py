@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,7 @@ import typer
 from torchfakes_cli.cli.completion import DAMAGES, damages, detector_names, devices
 from torchfakes_cli.cli.options import parse_levels, refuse_urls
 from torchfakes_cli.cli.outcome import guarded
-from torchfakes_cli.config import EvaluateConfig, PrepareConfig
+from torchfakes_cli.config import CalibrationFit, EvaluateConfig, PrepareConfig, SplitName
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
@@ -25,26 +24,6 @@ _CALIBRATION = "Calibration"
 _RUN = "Run and output"
 
 _DEFAULT = EvaluateConfig()
-
-
-class Split(StrEnum):
-    """Which part of the crops is measured."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-    ALL = "all"
-
-
-class Fit(StrEnum):
-    """How a calibration is fitted."""
-
-    PLATT = "platt"
-    TEMPERATURE = "temperature"
-
-
-_DEFAULT_SPLIT = Split(_DEFAULT.split)
-_DEFAULT_FIT = Fit(_DEFAULT.calibration)
 
 
 def evaluate_command(
@@ -68,8 +47,8 @@ def evaluate_command(
         ),
     ] = None,
     split: Annotated[
-        Split, typer.Option(rich_help_panel=_DATA, help="Which groups. Use all for a corpus never trained on.")
-    ] = _DEFAULT_SPLIT,
+        SplitName, typer.Option(rich_help_panel=_DATA, help="Which groups. Use all for a corpus never trained on.")
+    ] = "test",
     frames_per_video: Annotated[
         int, typer.Option(metavar="N", rich_help_panel=_DATA, help="At most so many crops of each person in a video.")
     ] = _DEFAULT.frames_per_video,
@@ -105,9 +84,9 @@ def evaluate_command(
         ),
     ] = _DEFAULT.calibrate,
     fit: Annotated[
-        Fit,
+        CalibrationFit,
         typer.Option(rich_help_panel=_CALIBRATION, help="Slope and intercept (platt), or slope alone (temperature)."),
-    ] = _DEFAULT_FIT,
+    ] = "platt",
     false_alarms: Annotated[
         float,
         typer.Option(
@@ -168,7 +147,7 @@ def evaluate_command(
         config = EvaluateConfig(
             out=out,
             models=tuple(model or ()),
-            split=split.value,
+            split=split,
             frames_per_video=frames_per_video,
             robustness=tuple(robustness or ()),
             levels=parse_levels(levels),
@@ -176,7 +155,7 @@ def evaluate_command(
             rounds=bootstrap,
             bins=bins,
             calibrate=calibrate,
-            calibration=fit.value,
+            calibration=fit,
             false_alarms=false_alarms,
             missed_fakes=missed_fakes,
             seed=seed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 from torchfakes_cli.cli.completion import compressions, splits
 from torchfakes_cli.cli.options import refuse_urls
 from torchfakes_cli.cli.outcome import guarded
-from torchfakes_cli.config import FaceConfig, PrepareConfig
+from torchfakes_cli.config import FaceConfig, ImageFormat, PrepareConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
@@ -26,16 +25,6 @@ _RUN = "Run"
 _DEFAULT = PrepareConfig()
 #: More would push the table off the screen.
 _MOST_NOTES = 8
-
-
-class ImageFormat(StrEnum):
-    """How crops are stored."""
-
-    PNG = "png"
-    JPG = "jpg"
-
-
-_DEFAULT_FORMAT = ImageFormat(_DEFAULT.image_format)
 
 
 def prepare_command(
@@ -128,7 +117,7 @@ def prepare_command(
     ] = _DEFAULT.size,
     image_format: Annotated[
         ImageFormat, typer.Option("--format", rich_help_panel=_CROPS, help="png loses nothing; jpg is smaller.")
-    ] = _DEFAULT_FORMAT,
+    ] = "png",
     balance: Annotated[
         bool,
         typer.Option(
@@ -201,7 +190,7 @@ def prepare_command(
             compression=compression,
             limit=limit,
             jobs=jobs,
-            image_format=image_format.value,
+            image_format=image_format,
             size=size,
             force=force,
         )

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from torchfakes_cli.cli.completion import devices, starts
+from torchfakes_cli.cli.completion import devices, starts, trackers
 from torchfakes_cli.cli.outcome import ExitCode, guarded, show_error
-from torchfakes_cli.config import PrepareConfig, TrainConfig, train_recipe
+from torchfakes_cli.config import (
+    Augment,
+    OptimizerName,
+    Precision,
+    PrepareConfig,
+    Recipe,
+    Sampling,
+    Schedule,
+    TrainConfig,
+    train_recipe,
+)
+from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.training.fitting.outcome import TrainProgress, TrainSummary
+    from torchfakes_cli.training.fit.summary import TrainProgress, TrainSummary
 
 _START = "Start and length"
 _DATA = "Data"
@@ -27,69 +37,7 @@ _OUTPUT = "Output"
 _DEFAULT = TrainConfig()
 
 
-class Recipe(StrEnum):
-    """A whole way to train."""
-
-    DEFAULT = "default"
-    ORIGIN = "origin"
-
-
-class Sampling(StrEnum):
-    """In which order crops are drawn."""
-
-    BALANCED = "balanced"
-    PLAIN = "plain"
-
-
-class Augment(StrEnum):
-    """How much pictures are changed while training."""
-
-    NONE = "none"
-    LIGHT = "light"
-    STRONG = "strong"
-
-
-class Optimizer(StrEnum):
-    """What moves the weights."""
-
-    ADAMW = "adamw"
-    ADAM = "adam"
-    SGD = "sgd"
-
-
-class Schedule(StrEnum):
-    """How the learning rate falls."""
-
-    COSINE = "cosine"
-    LINEAR = "linear"
-    CONSTANT = "constant"
-
-
-class Precision(StrEnum):
-    """What is computed in."""
-
-    AUTO = "auto"
-    BF16 = "bf16"
-    FP16 = "fp16"
-    FP32 = "fp32"
-
-
-class Tracker(StrEnum):
-    """Who else is told the figures."""
-
-    TENSORBOARD = "tensorboard"
-    WANDB = "wandb"
-
-
-_DEFAULT_SAMPLING = Sampling(_DEFAULT.sampling)
-_DEFAULT_AUGMENT = Augment(_DEFAULT.augment)
-_DEFAULT_OPTIMIZER = Optimizer(_DEFAULT.optimizer)
-_DEFAULT_SCHEDULE = Schedule(_DEFAULT.schedule)
-_DEFAULT_PRECISION = Precision(_DEFAULT.precision)
-
-
 def train_command(
-    context: typer.Context,
     crops: Annotated[str, typer.Argument(metavar="CROPS", help="Folder written by 'torchfakes prepare'.")] = (
         PrepareConfig().out
     ),
@@ -100,61 +48,113 @@ def train_command(
             help="Where all other options start from. The defaults shown are those of default; origin is the plain "
             "transfer learning of the project this one grew from.",
         ),
-    ] = Recipe.DEFAULT,
+    ] = "default",
     start: Annotated[
-        str,
+        str | None,
         typer.Option(
+            "--weights",
             "--from",
-            metavar="START",
+            metavar="WEIGHTS",
             rich_help_panel=_START,
-            help="vggface2 (face recognition weights, fetched once), scratch, or a checkpoint to go on from.",
+            help="Weights to start from: vggface2 (face recognition, fetched once), imagenet, scratch, a checkpoint "
+            "of the same backbone, or a file with its trunk's tensors.",
+            show_default="vggface2 with InceptionResnetV1, else imagenet",
             autocompletion=starts,
         ),
-    ] = _DEFAULT.start,
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_START,
+            help="Network: InceptionResnetV1, EfficientNetLite0 or timm:NAME.",
+            show_default=str(_DEFAULT.backbone),
+        ),
+    ] = None,
     epochs: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_START, help="How many epochs, each validated.")
-    ] = _DEFAULT.epochs,
+        int | None,
+        typer.Option(
+            metavar="N",
+            rich_help_panel=_START,
+            help="How many epochs, each validated.",
+            show_default=str(_DEFAULT.epochs),
+        ),
+    ] = None,
     samples_per_epoch: Annotated[
         int | None,
         typer.Option(
             metavar="N", rich_help_panel=_START, help="Crops an epoch.", show_default="the balanced training crops"
         ),
-    ] = _DEFAULT.samples_per_epoch,
+    ] = None,
     batch: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_START, help="Crops an update, half of them fake.")
-    ] = _DEFAULT.batch,
+        int | None,
+        typer.Option(
+            metavar="N",
+            rich_help_panel=_START,
+            help="Crops an update, half of them fake.",
+            show_default=str(_DEFAULT.batch),
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_START,
+            help="Also learn to match the features and logits of this checkpoint.",
+            show_default="none",
+            autocompletion=starts,
+        ),
+    ] = None,
+    feature_epochs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            rich_help_panel=_START,
+            help="With a teacher: share of the training in which its features weigh most.",
+            show_default=str(_DEFAULT.feature_epochs),
+        ),
+    ] = None,
     sampling: Annotated[
-        Sampling,
+        Sampling | None,
         typer.Option(
             rich_help_panel=_DATA,
-            help="balanced draws couples of a real face and a fake one, person by person; plain goes through the "
+            help="balanced draws pairs of a real face and a fake one, person by person; plain goes through the "
             "balanced crops in random order.",
+            show_default=str(_DEFAULT.sampling),
         ),
-    ] = _DEFAULT_SAMPLING,
-    self_blend: Annotated[
-        float,
+    ] = None,
+    mix: Annotated[
+        str | None,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_DATA, help="Share of the fakes made from real faces by blending."
-        ),
-    ] = _DEFAULT.self_blend,
-    augment: Annotated[
-        Augment,
-        typer.Option(
+            metavar="LIST",
             rich_help_panel=_DATA,
-            help="How much pictures are changed: not at all, lightly, or strongly (JPEG, H.264, blur, noise).",
+            help="Shares of the pairs by method or collection, such as dfdc=0.6,film=0.1; the others share the rest.",
+            show_default="by the square root of their sizes",
         ),
-    ] = _DEFAULT_AUGMENT,
-    ramp: Annotated[
-        float,
+    ] = None,
+    self_blend: Annotated[
+        float | None,
         typer.Option(
             metavar="SHARE",
             rich_help_panel=_DATA,
-            help="Share of the training over which compression and blur grow to their full strength.",
+            help="Share of the fakes made from real faces by blending.",
+            show_default=str(_DEFAULT.self_blend),
         ),
-    ] = _DEFAULT.ramp,
+    ] = None,
+    augment: Annotated[
+        Augment | None,
+        typer.Option(
+            rich_help_panel=_DATA,
+            help="How much pictures are changed: not at all, lightly, or strongly (JPEG, H.264, blur, noise).",
+            show_default=str(_DEFAULT.augment),
+        ),
+    ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_DATA, help="Decides everything random.")
-    ] = _DEFAULT.seed,
+        int | None,
+        typer.Option(
+            metavar="N", rich_help_panel=_DATA, help="Decides everything random.", show_default=str(_DEFAULT.seed)
+        ),
+    ] = None,
     input_size: Annotated[
         int | None,
         typer.Option(
@@ -163,33 +163,39 @@ def train_command(
             help="Side of the network's input.",
             show_default="the start's own, or 160",
         ),
-    ] = _DEFAULT.input_size,
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            rich_help_panel=_NETWORK,
+            help="Let the input grow over the training, in equal shares, such as 96,128,160; the last is the "
+            "detector's.",
+            show_default="one size",
+        ),
+    ] = None,
     unit_range: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--unit-range/--standardised",
             rich_help_panel=_NETWORK,
             help="Whether the network gets values from 0 to 1 or standardised ones.",
+            show_default="standardised",
         ),
-    ] = _DEFAULT.unit_range,
+    ] = None,
     dropout: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_NETWORK, help="Share of the features left out.")
-    ] = _DEFAULT.dropout,
-    freeze: Annotated[
-        int,
+        float | None,
         typer.Option(
-            metavar="N", rich_help_panel=_NETWORK, help="The first N of the network's 9 blocks keep their weights."
+            metavar="SHARE",
+            rich_help_panel=_NETWORK,
+            help="Share of the features left out.",
+            show_default="the backbone's own",
         ),
-    ] = _DEFAULT.freeze,
-    freeze_epochs: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", rich_help_panel=_NETWORK, help="... for so many epochs.", show_default="the whole training"
-        ),
-    ] = _DEFAULT.freeze_epochs,
+    ] = None,
     optimizer: Annotated[
-        Optimizer, typer.Option(rich_help_panel=_RATE, help="What moves the weights.")
-    ] = _DEFAULT_OPTIMIZER,
+        OptimizerName | None,
+        typer.Option(rich_help_panel=_RATE, help="What moves the weights.", show_default=str(_DEFAULT.optimizer)),
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -198,81 +204,75 @@ def train_command(
             help="At its highest.",
             show_default="0.0001, from scratch 0.001; of sgd 0.01 and 0.1",
         ),
-    ] = _DEFAULT.learning_rate,
+    ] = None,
     schedule: Annotated[
-        Schedule, typer.Option(rich_help_panel=_RATE, help="How the learning rate falls after its rise.")
-    ] = _DEFAULT_SCHEDULE,
+        Schedule | None,
+        typer.Option(
+            rich_help_panel=_RATE,
+            help="How the learning rate falls after its rise.",
+            show_default=str(_DEFAULT.schedule),
+        ),
+    ] = None,
     warm_up: Annotated[
-        float,
+        float | None,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_RATE, help="Share of the updates over which the learning rate rises."
-        ),
-    ] = _DEFAULT.warm_up,
-    layer_decay: Annotated[
-        float,
-        typer.Option(
-            metavar="FACTOR",
+            metavar="SHARE",
             rich_help_panel=_RATE,
-            help="The learning rate falls by this from each block to the one before it.",
+            help="Share of the updates over which the learning rate rises.",
+            show_default=str(_DEFAULT.warm_up),
         ),
-    ] = _DEFAULT.layer_decay,
+    ] = None,
     weight_decay: Annotated[
-        float, typer.Option(metavar="X", rich_help_panel=_RATE, help="Of the optimizer.")
-    ] = _DEFAULT.weight_decay,
-    sam_rho: Annotated[
-        float,
+        float | None,
         typer.Option(
-            metavar="X",
-            rich_help_panel=_RATE,
-            help="Radius of sharpness-aware minimisation, such as 0.05; takes twice as long. 0 for none.",
+            metavar="X", rich_help_panel=_RATE, help="Of the optimizer.", show_default=str(_DEFAULT.weight_decay)
         ),
-    ] = _DEFAULT.sam_rho,
+    ] = None,
     ranking: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="X",
             rich_help_panel=_RATE,
             help="Weight of the loss that wants a fake to score above the real face it came with.",
+            show_default=str(_DEFAULT.ranking),
         ),
-    ] = _DEFAULT.ranking,
-    mask_loss: Annotated[
-        float,
-        typer.Option(
-            metavar="X",
-            rich_help_panel=_RATE,
-            help="Weight of the loss that wants the network to tell where a face was manipulated, where that is known.",
-        ),
-    ] = _DEFAULT.mask_loss,
-    label_smoothing: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_RATE, help="Ask for so much less than certainty.")
-    ] = _DEFAULT.label_smoothing,
+    ] = None,
     ema: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="DECAY",
             rich_help_panel=_RATE,
             help="Of the running average of the weights that is kept; 0 for the last weights.",
+            show_default=str(_DEFAULT.ema),
         ),
-    ] = _DEFAULT.ema,
+    ] = None,
     stop_on_collapse: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="N",
             rich_help_panel=_RATE,
             help="Give up after N epochs in a row with one answer for all.",
             show_default="never",
         ),
-    ] = _DEFAULT.stop_on_collapse,
+    ] = None,
     device: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="NAME", rich_help_panel=_MACHINE, help="auto, cpu, cuda or cuda:N.", autocompletion=devices
+            metavar="NAME",
+            rich_help_panel=_MACHINE,
+            help="auto, cpu, cuda or cuda:N.",
+            show_default=str(_DEFAULT.device),
+            autocompletion=devices,
         ),
-    ] = _DEFAULT.device,
+    ] = None,
     precision: Annotated[
-        Precision,
-        typer.Option(rich_help_panel=_MACHINE, help="auto is bf16 where the machine computes in it; fp16 is for CUDA."),
-    ] = _DEFAULT_PRECISION,
+        Precision | None,
+        typer.Option(
+            rich_help_panel=_MACHINE,
+            help="auto is bf16 where the machine computes in it; fp16 is for CUDA.",
+            show_default=str(_DEFAULT.precision),
+        ),
+    ] = None,
     micro_batch: Annotated[
         int | None,
         typer.Option(
@@ -281,55 +281,80 @@ def train_command(
             help="Crops at once, whose gradients add up to the batch's. Halved when memory runs out.",
             show_default="the batch",
         ),
-    ] = _DEFAULT.micro_batch,
+    ] = None,
     compile: Annotated[
-        bool, typer.Option("--compile", rich_help_panel=_MACHINE, help="Let torch.compile quicken the network on CUDA.")
-    ] = _DEFAULT.compile,
+        bool | None,
+        typer.Option(
+            "--compile",
+            rich_help_panel=_MACHINE,
+            help="Let torch.compile speed up the network on CUDA.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             rich_help_panel=_MACHINE,
             help="Processes that read and change pictures.",
-            show_default="one less than there are cores",
+            show_default="one less than there are cores; none on the CPU",
         ),
-    ] = _DEFAULT.workers,
+    ] = None,
     out: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--out", "-o", metavar="FOLDER", rich_help_panel=_OUTPUT, help="For checkpoints, log.csv and curves.png."
-        ),
-    ] = _DEFAULT.out,
-    name: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=_OUTPUT, help="Of the detector, as verdicts will show it.")
-    ] = _DEFAULT.name,
-    track: Annotated[
-        list[Tracker] | None,
-        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
             rich_help_panel=_OUTPUT,
-            help="Tell another program too; may be given again. wandb sends figures and settings to its server.",
+            help="For checkpoints, log.csv and curves.png.",
+            show_default=str(_DEFAULT.out),
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_OUTPUT,
+            help="Of the detector, as verdicts will show it.",
+            show_default=str(_DEFAULT.name),
+        ),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_OUTPUT,
+            help="Report figures to tensorboard or wandb too; may be given again. wandb sends figures and settings to "
+            "its server.",
             show_default="none",
+            autocompletion=trackers,
         ),
     ] = None,
     save_minutes: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="N",
             rich_help_panel=_OUTPUT,
             help="Save what resuming needs this often, besides after each epoch; 0 for epochs alone.",
+            show_default=str(_DEFAULT.save_minutes),
         ),
-    ] = _DEFAULT.save_minutes,
+    ] = None,
     resume: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--resume",
             rich_help_panel=_OUTPUT,
             help="Go on with the training that was interrupted in the folder, with its settings.",
+            show_default=False,
         ),
-    ] = _DEFAULT.resume,
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=_OUTPUT, help="Replace an earlier training in the folder.")
-    ] = _DEFAULT.force,
+        bool | None,
+        typer.Option(
+            "--force", rich_help_panel=_OUTPUT, help="Replace an earlier training in the folder.", show_default=False
+        ),
+    ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", rich_help_panel=_OUTPUT, help="Show the log, and tracebacks of errors.")
     ] = False,
@@ -341,34 +366,86 @@ def train_command(
     --standalone --nproc-per-node N -m torchfakes_cli train CROPS.
     """
     with guarded(debug=debug):
-        config = _settled(recipe.value, out, _given(context), resume=resume)
+        given: dict[str, Any] = dict(  # noqa: C408 - names of settings, as options have them
+            start=start,
+            backbone=backbone,
+            epochs=epochs,
+            samples_per_epoch=samples_per_epoch,
+            batch=batch,
+            teacher=teacher,
+            feature_epochs=feature_epochs,
+            sampling=sampling,
+            mix=parse_mix(mix),
+            self_blend=self_blend,
+            augment=augment,
+            seed=seed,
+            input_size=input_size,
+            sizes=parse_sizes(sizes),
+            unit_range=unit_range,
+            dropout=dropout,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            warm_up=warm_up,
+            weight_decay=weight_decay,
+            ranking=ranking,
+            ema=ema,
+            stop_on_collapse=stop_on_collapse,
+            device=device,
+            precision=precision,
+            micro_batch=micro_batch,
+            compile=compile,
+            workers=workers,
+            out=out,
+            name=name,
+            track=tuple(track) if track else None,
+            save_minutes=save_minutes,
+            resume=resume,
+            force=force,
+        )
+        config = _settled(recipe, {name: value for name, value in given.items() if value is not None})
         try:
             _train(crops, config)
         except KeyboardInterrupt:
             if _is_first():
-                _tell_of_resuming(config)
+                _show_how_to_resume(config)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _given(context: typer.Context) -> dict[str, Any]:
-    """The settings that the user gave, by the configuration's names."""
-    given = {}
-    for name, value in context.params.items():
-        source = context.get_parameter_source(name)
-        if name in ("crops", "recipe", "debug") or source is None or source.name == "DEFAULT":
-            continue
-        if isinstance(value, list | tuple):
-            value = tuple(str(one) for one in value)
-        given[name] = str(value) if isinstance(value, StrEnum) else value
-    return given
+def parse_sizes(text: str | None) -> tuple[int, ...] | None:
+    """The sizes in a list such as ``96,128,160``.
+
+    Raises:
+        UsageError: it is no such list.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise UsageError(f"--sizes takes numbers such as 96,128,160, not {text!r}") from None
 
 
-def _settled(recipe: str, out: str, given: dict[str, Any], *, resume: bool) -> TrainConfig:
-    """What the user gave, and the rest from the recipe or from the training that goes on."""
-    if resume:
+def parse_mix(text: str | None) -> dict[str, float] | None:
+    """The shares in a list such as ``dfdc=0.6,film=0.1``.
+
+    Raises:
+        UsageError: it is no such list.
+    """
+    if text is None:
+        return None
+    try:
+        return {name.strip(): float(share) for name, share in (pair.rsplit("=", 1) for pair in text.split(","))}
+    except ValueError:
+        raise UsageError(f"--mix takes shares such as dfdc=0.6,film=0.1, not {text!r}") from None
+
+
+def _settled(recipe: str, given: dict[str, Any]) -> TrainConfig:
+    """The user's settings over those of the recipe, or of the training that goes on."""
+    if given.get("resume"):
         from torchfakes_cli.training import saved_config
 
-        return replace(saved_config(out), **{"out": out, "force": False, **given})
+        return replace(saved_config(given.get("out", _DEFAULT.out)), **given)
     return replace(train_recipe(recipe), **given)
 
 
@@ -377,7 +454,7 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _tell_of_resuming(config: TrainConfig) -> None:
+def _show_how_to_resume(config: TrainConfig) -> None:
     from pathlib import Path
 
     from torchfakes_cli.training import STATE
@@ -396,7 +473,7 @@ def _train(crops: str, config: TrainConfig) -> None:
     from torchfakes_cli.training import train_detector
 
     screen = Screen(quiet=not _is_first())
-    told: set[str] = set()
+    shown: set[str] = set()
     with screen.progress("training") as advance:
 
         def progress(step: TrainProgress) -> None:
@@ -409,21 +486,21 @@ def _train(crops: str, config: TrainConfig) -> None:
                 )
             if step.warning:
                 screen.warning(step.warning)
-                told.add(step.warning)
+                shown.add(step.warning)
 
         summary = train_detector(crops, config, progress)
     if _is_first():
-        _show(summary, screen, told)
+        _show(summary, screen, shown)
 
 
-def _show(summary: TrainSummary, screen: Screen, told: set[str]) -> None:
+def _show(summary: TrainSummary, screen: Screen, shown: set[str]) -> None:
     from torchfakes_cli.cli.console.train_view import test_verdicts, training_table
 
     screen.result(training_table(summary))
     if summary.test:
         screen.result(test_verdicts(summary.test_verdicts))
     for warning in summary.warnings:
-        if warning not in told:
+        if warning not in shown:
             screen.warning(warning)
     screen.note(
         f"checkpoints: {summary.best} (best, calibrated) and {summary.last}; log.csv and curves.png beside them"

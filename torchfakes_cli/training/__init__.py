@@ -1,4 +1,4 @@
-"""From a corpus to a detector, a room a step: ``corpora``, ``crops``, ``fitting`` and ``evaluation``.
+"""From a corpus to a detector: ``corpora``, ``crops``, ``fit`` and ``evaluate``, one package a step.
 
 The names of this package are loaded when first used.
 """
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.crops.prepare import prepare_corpus
-    from torchfakes_cli.training.crops.summary import PrepareSummary
-    from torchfakes_cli.training.evaluation.evaluate import EvaluateSummary, evaluate_detector
-    from torchfakes_cli.training.fitting.outcome import TrainSummary
-    from torchfakes_cli.training.fitting.state import STATE, saved_config
-    from torchfakes_cli.training.fitting.train import train_detector
+    from torchfakes_cli.training.crops.report import PrepareSummary
+    from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
+    from torchfakes_cli.training.fit.state import STATE, saved_config
+    from torchfakes_cli.training.fit.summary import TrainSummary
+    from torchfakes_cli.training.fit.train import train_detector
 
 _HOME = {
-    "EvaluateSummary": "evaluation.evaluate",
-    "PrepareSummary": "crops.summary",
-    "STATE": "fitting.state",
-    "TrainSummary": "fitting.outcome",
-    "evaluate_detector": "evaluation.evaluate",
+    "EvaluateSummary": "evaluate.evaluate",
+    "PrepareSummary": "crops.report",
+    "STATE": "fit.state",
+    "TrainSummary": "fit.summary",
+    "evaluate_detector": "evaluate.evaluate",
     "prepare_corpus": "crops.prepare",
-    "saved_config": "fitting.state",
-    "train_detector": "fitting.train",
+    "saved_config": "fit.state",
+    "train_detector": "fit.train",
 }
 
 __all__ = [

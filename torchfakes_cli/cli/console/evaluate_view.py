@@ -10,7 +10,7 @@ from rich.text import Text
 from torchfakes_cli.report.text import safe
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training.evaluation.findings import Calibration, Estimate, Evaluation, Result
+    from torchfakes_cli.training.evaluate.findings import Calibration, Estimate, Evaluation, Result
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training.evaluation.measure import Scores
-    from torchfakes_cli.training.fitting.outcome import TrainSummary
+    from torchfakes_cli.training.evaluate.scores import Scores
+    from torchfakes_cli.training.fit.summary import TrainSummary
 
 
 def training_table(summary: TrainSummary) -> Table:

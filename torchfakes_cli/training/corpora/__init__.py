@@ -27,10 +27,15 @@ from torchfakes_cli.training.corpora.base import (
     group_order,
     listed,
 )
-from torchfakes_cli.training.corpora.joining import joined, without_duplicates
-from torchfakes_cli.training.corpora.lists import BY_GROUPS, with_groups, with_splits
-from torchfakes_cli.training.corpora.reals import read_reals
-from torchfakes_cli.training.corpora.selection import select
+from torchfakes_cli.training.corpora.folders import read_reals
+from torchfakes_cli.training.corpora.selection import (
+    BY_GROUPS,
+    joined,
+    select,
+    with_groups,
+    with_splits,
+    without_duplicates,
+)
 
 __all__ = [
     "FAKE",
@@ -63,10 +68,10 @@ def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = BY_GROUPS, 
 
     Args:
         root: of the corpus.
-        reals: folders of :func:`~torchfakes_cli.training.corpora.reals.read_reals`.
-        split: as for :func:`~torchfakes_cli.training.corpora.lists.with_splits`.
+        reals: folders of :func:`~torchfakes_cli.training.corpora.folders.read_reals`.
+        split: as for :func:`~torchfakes_cli.training.corpora.selection.with_splits`.
         groups: CSV that names videos of the same person or footage; see
-            :func:`~torchfakes_cli.training.corpora.lists.with_groups`.
+            :func:`~torchfakes_cli.training.corpora.selection.with_groups`.
 
     Raises:
         DataError: the layout isn't known, a list contradicts itself, or nothing usable is there.

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora.base import FAKE, REAL, Corpus, SourceVideo, group_order, listed
+from torchfakes_cli.training.corpora.base import (
+    FAKE,
+    REAL,
+    Corpus,
+    Layout,
+    Skipped,
+    SourceVideo,
+    components,
+    group_order,
+    listed,
+    split_named,
+    table_header,
+    table_rows,
+)
 
 
 def select(
@@ -51,3 +68,176 @@ def _limited(videos: Sequence[SourceVideo], limit: int, seed: int) -> list[Sourc
             taken[kind] += 1
             chosen.add(video.video)
     return [video for video in videos if video.video in chosen]
+
+
+#: What decides the splits if nothing else is asked for.
+BY_GROUPS = "groups"
+_OFFICIAL = "official"
+
+
+def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpus:
+    """Put videos where the user wants them.
+
+    Args:
+        corpus: as read.
+        layout: of the corpus.
+        root: of the corpus.
+        split: ``groups`` for nothing beyond what the corpus itself says, ``official`` for the lists that lie in the
+            corpus, ``official:DIR`` for those in a folder, or the path of a CSV.
+
+    Raises:
+        DataError: there are no such lists, or they can't be used.
+    """
+    if split == BY_GROUPS:
+        return corpus
+    kind, _, place = split.partition(":")
+    if kind != _OFFICIAL:
+        return _with_split_table(corpus, root, Path(split))
+    if layout.official is None:
+        raise DataError(f"{layout.name} have no official splits", path=root, advice="Use --split CSV.")
+    folder = Path(place) if place else root
+    if not folder.is_dir():
+        raise DataError("is not a folder", path=folder, advice="--split official:DIR takes the folder of the lists.")
+    return layout.official(corpus, folder)
+
+
+def with_groups(corpus: Corpus, root: Path, table: Path) -> Corpus:
+    """Link the groups of videos that a CSV with the columns video (or path) and group says are one.
+
+    A row may also name a person or a sequence of which only fakes are there.
+
+    Raises:
+        DataError: it isn't such a table.
+    """
+    find = _finder(corpus, root, table, "group")
+    known = {group for video in corpus.videos for group in (video.group, video.partner)}
+    known.update(group for link in corpus.links for group in link)
+    by_bare_name: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(known):
+        by_bare_name[group.rpartition(":")[2]].append(group)
+    by_name: dict[str, list[str]] = defaultdict(list)
+    strangers = []
+    for _, row in table_rows(table):
+        groups = [video.group for video in find(row)] or by_bare_name.get(row.get("video", "").strip(), [])
+        if not groups:
+            strangers.append(_name(row))
+        if name := row["group"].strip():
+            by_name[name] += groups
+    links = tuple((groups[0], other) for groups in by_name.values() for other in groups[1:])
+    # A table of splits that names groups as well has been read once before.
+    notes = tuple(dict.fromkeys((*corpus.notes, *_strangers(strangers, table))))
+    lists = tuple(dict.fromkeys((*corpus.lists, table)))
+    return replace(corpus, links=(*corpus.links, *links), notes=notes, lists=lists)
+
+
+def _with_split_table(corpus: Corpus, root: Path, table: Path) -> Corpus:
+    """Put videos where a CSV with the columns video (or path) and split says."""
+    find = _finder(corpus, root, table, "split")
+    split_of: dict[str, str] = {}
+    strangers = []
+    for line, row in table_rows(table):
+        split = split_named(row["split"], table, line)
+        named = find(row)
+        if not named:
+            strangers.append(_name(row))
+        for video in named:
+            if split and split_of.setdefault(video.video, split) != split:
+                raise DataError(
+                    f"line {line} puts {video.video} into {split}, an earlier one into {split_of[video.video]}",
+                    path=table,
+                    advice="Name each video once.",
+                )
+    videos = tuple(replace(video, split=split_of.get(video.video, "")) for video in corpus.videos)
+    unnamed = [video.video for video in videos if not video.split]
+    notes = [*corpus.notes, *_strangers(strangers, table)]
+    if unnamed:
+        notes.append(f"{len(unnamed)} videos are not in {table.name} and go where their people are: {listed(unnamed)}")
+    placed = replace(corpus, videos=videos, notes=tuple(notes), official=False, lists=(*corpus.lists, table))
+    return with_groups(placed, root, table) if "group" in table_header(table) else placed
+
+
+def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[dict[str, str]], list[SourceVideo]]:
+    """A function that finds the videos a row speaks of.
+
+    A ``path`` is one file, from the corpus or absolute. A ``video`` is a name as in the manifest, or that of a file
+    without its folder and suffix: such as ``071``, whatever its compressions, or ``071_054`` of every method.
+    """
+    try:
+        columns = set(table_header(table))
+    except OSError as error:
+        raise DataError(
+            f"can't be read ({error.strerror or error})", path=table, advice="Expected groups, official, or a CSV file."
+        ) from error
+    if column not in columns or not columns & {"path", "video"}:
+        raise DataError(
+            f"lacks the columns video (or path) and {column}", path=table, advice="Name the columns in the first line."
+        )
+    by_path = {video.path.resolve(): video for video in corpus.videos}
+    by_name: dict[str, list[SourceVideo]] = defaultdict(list)
+    for video in corpus.videos:
+        for name in {video.video, f"{video.video}{video.path.suffix}", video.path.stem, video.path.name}:
+            by_name[name].append(video)
+
+    def find(row: dict[str, str]) -> list[SourceVideo]:
+        if row.get("path"):
+            video = by_path.get((root / row["path"]).resolve())
+            return [] if video is None else [video]
+        return by_name.get(row.get("video", "").strip(), [])
+
+    return find
+
+
+def _name(row: dict[str, str]) -> str:
+    return row.get("path") or row.get("video", "")
+
+
+def _strangers(names: list[str], table: Path) -> tuple[str, ...]:
+    return (f"{table.name} names what isn't here, in {len(names)} lines: {listed(names)}",) if names else ()
+
+
+def joined(corpus: Corpus) -> Corpus:
+    """Follow the links between groups: each takes the first name, in order of the alphabet, that it is linked with."""
+    root = components(corpus.links)
+    videos = []
+    for video in corpus.videos:
+        group, partner = root.get(video.group, video.group), root.get(video.partner, video.partner)
+        videos.append(replace(video, group=group, partner="" if partner == group else partner))
+    return replace(corpus, videos=tuple(videos), links=())
+
+
+def without_duplicates(corpus: Corpus) -> Corpus:
+    """Keep the first of files with the same content, and link their groups: a copy must not cross a split."""
+    by_size: dict[int, list[SourceVideo]] = defaultdict(list)
+    for video in corpus.videos:
+        by_size[video.path.stat().st_size].append(video)
+    kept_for: dict[str, SourceVideo] = {}
+    for size, alike in by_size.items():
+        first: dict[bytes, SourceVideo] = {}
+        for video in alike if size and len(alike) > 1 else ():
+            kept = first.setdefault(_digest(video.path), video)
+            if kept is not video:
+                kept_for[video.video] = kept
+    links = [(v.group, kept_for[v.video].group) for v in corpus.videos if v.video in kept_for]
+
+    def settled(video: SourceVideo) -> SourceVideo:
+        source = kept_for.get(video.source)
+        return replace(video, source=source.video) if source is not None and source.label == REAL else video
+
+    return replace(
+        corpus,
+        videos=tuple(settled(video) for video in corpus.videos if video.video not in kept_for),
+        skipped=(
+            *corpus.skipped,
+            *(Skipped(name, f"has the same content as {kept.video}") for name, kept in kept_for.items()),
+        ),
+        links=(*corpus.links, *links),
+    )
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    except OSError:
+        # Unreadable files are told apart by name here, and reported when their turn comes.
+        return os.fsencode(path)

@@ -27,7 +27,7 @@ from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.manifest import CropRow
 from torchfakes_cli.training.crops.novelty import UNLIKE_ANY, novelties
-from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector
@@ -83,7 +83,7 @@ class Sighting:
         face: in pixels of the frame.
         track: the person's number.
         crop: S×S×3 uint8 RGB, already reduced.
-        side: of the crop before it was reduced, in pixels of the frame.
+        square: (left, top, side) of the crop in pixels of the frame.
         sharpness: of the crop before it was reduced.
         novelty: how much it adds to the others of its track.
     """
@@ -93,7 +93,7 @@ class Sighting:
     face: Face
     track: int
     crop: Pixels
-    side: int
+    square: tuple[int, int, int]
     sharpness: float
     novelty: float = UNLIKE_ANY
 
@@ -132,7 +132,7 @@ class Extraction:
     unchanged: int = 0
 
 
-def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector) -> Footage:
+def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector, decoder: IsolatedDecoder) -> Footage:
     """Sample a file evenly and find the people that last.
 
     Raises:
@@ -142,14 +142,14 @@ def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector) -
     sightings: list[Sighting] = []
     frames: list[tuple[float, int | None]] = []
     size = (0, 0)
-    with _Source(video) as source:
+    with _Source(video, decoder) as source:
         for batch in _batched(source.whole(source.samples(config.frames)), DETECTION_BATCH):
             for frame, faces in zip(batch, detector.detect([f.pixels for f in batch]), strict=True):
                 largest = faces[:MOST_FACES]
                 # Samples lie seconds apart in a long video: to the tracker, time goes on by one a sample.
                 tracks = tracker.update(replace(frame, time_s=float(len(frames))), largest)
                 for face, track in zip(largest, tracks, strict=True):
-                    sightings.append(_sighting(frame, len(frames), face, track, config))
+                    sightings.append(_sighting(frame, len(frames), face, track, config, video.is_still))
                 frames.append((frame.time_s, frame.index))
                 size = frame.size
         duration_s, warnings, damaged = source.duration_s, source.warnings, source.damaged
@@ -163,7 +163,9 @@ def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector) -
     return Footage(size, duration_s, tuple(numbers), lasting, warnings, damaged)
 
 
-def look_again(video: SourceVideo, original: Footage, config: ExtractConfig) -> Footage | None:
+def look_again(
+    video: SourceVideo, original: Footage, config: ExtractConfig, decoder: IsolatedDecoder
+) -> Footage | None:
     """Cut a fake where its original's faces are.
 
     Returns:
@@ -179,7 +181,7 @@ def look_again(video: SourceVideo, original: Footage, config: ExtractConfig) -> 
         return None
     sightings = []
     size = (0, 0)
-    with _Source(video) as source:
+    with _Source(video, decoder) as source:
         if not _same_length(source.duration_s, original.duration_s):
             return None
         wanted = [(sample, seen[0].time_s) for sample, seen in sorted(by_sample.items())]
@@ -191,13 +193,13 @@ def look_again(video: SourceVideo, original: Footage, config: ExtractConfig) -> 
             scale = (size[0] / original.size[0], size[1] / original.size[1])
             for seen in by_sample[sample]:
                 face = _scaled(seen.face, scale)
-                cut = _sighting(frame, sample, face, seen.track, config)
+                cut = _sighting(frame, sample, face, seen.track, config, video.is_still)
                 # What is thinned is thinned in both: pairs stay pairs.
                 sightings.append(replace(cut, time_s=time_s, novelty=seen.novelty))
     return Footage(size, source.duration_s, original.frame_numbers, tuple(sightings), source.warnings, source.damaged)
 
 
-def changes(fake: Footage, original: Footage, margin: float) -> dict[tuple[int, int], float]:
+def changes(fake: Footage, original: Footage) -> dict[tuple[int, int], float]:
     """How far each face of a fake differs from its original's.
 
     What changed around the face too, as an encoder's shift of brightness does, is taken away first.
@@ -205,21 +207,23 @@ def changes(fake: Footage, original: Footage, margin: float) -> dict[tuple[int, 
     Returns:
         By (sample, track): the mean absolute difference over the inner face, in grey levels.
     """
-    originals = {(seen.sample, seen.track): seen.crop for seen in original.sightings}
+    originals = {(seen.sample, seen.track): seen for seen in original.sightings}
     found = {}
     for seen in fake.sightings:
         before = originals[seen.sample, seen.track]
-        side = before.shape[0]
+        side = before.crop.shape[0]
         after = seen.crop
         if after.shape[0] != side:
             after = cv2.resize(after, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
-        difference = _grey(after) - _grey(before)
-        half = side / margin * INNER_SHARE / 2
-        inner = slice(max(0, round(side / 2 - half)), round(side / 2 + half))
+        difference = _grey(after) - _grey(before.crop)
+        x1, y1, x2, y2 = before.face.box
+        (x, y), *_ = _in_crop(before, [((x1 + x2) / 2, (y1 + y2) / 2)])
+        half = max(x2 - x1, y2 - y1) * side / before.square[2] * INNER_SHARE / 2
+        inner = tuple(slice(max(0, round(at - half)), max(1, round(at + half))) for at in (y, x))
         around = np.ones(difference.shape, bool)
-        around[inner, inner] = False
+        around[inner] = False
         shift = np.median(difference[around]) if around.any() else 0.0
-        found[seen.sample, seen.track] = float(np.abs(difference[inner, inner] - shift).mean())
+        found[seen.sample, seen.track] = float(np.abs(difference[inner] - shift).mean())
     return found
 
 
@@ -265,7 +269,7 @@ def write_crops(
                 novelty=seen.novelty,
                 changed=difference,
                 boxes_from=boxes_from,
-                landmarks=_landmarks_in_crop(seen, config.faces.margin),
+                landmarks=_in_crop(seen, seen.face.landmarks),
             )
         )
     if final.exists():
@@ -294,21 +298,19 @@ def _safe(text: str) -> str:
 
 
 class _Source:
-    """A video or a still, read alike."""
+    """A video, decoded in a process of its own, or a still, read in this one."""
 
-    def __init__(self, video: SourceVideo) -> None:
+    def __init__(self, video: SourceVideo, decoder: IsolatedDecoder) -> None:
         self._path = video.path
         self.damaged = 0
-        self._reader = None if video.is_still else VideoReader(video.path)
+        self._reader = None if video.is_still else decoder.open(video.path)
 
     def __enter__(self) -> _Source:
-        if self._reader is not None:
-            self._reader.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._reader is not None:
-            self._reader.__exit__(None, None, None)
+            self._reader.close()
 
     @property
     def duration_s(self) -> float | None:
@@ -363,12 +365,32 @@ def _read_still(path: Path) -> Frame:
     return Frame(0.0, 0, np.asarray(picture, np.uint8))
 
 
-def _sighting(frame: Frame, sample: int, face: Face, track: int, config: ExtractConfig) -> Sighting:
-    crop = crop_face(frame.pixels, face.box, config.faces.margin)
-    side, sharp = crop.shape[0], sharpness(crop)
-    if side > config.size:
+def _sighting(frame: Frame, sample: int, face: Face, track: int, config: ExtractConfig, still: bool) -> Sighting:
+    square = crop_origin(face.box, config.faces.margin)
+    if still:
+        square = _inside(square, face, frame.size)
+        left, top, side = square
+        crop = frame.pixels[top : top + side, left : left + side].copy()
+    else:
+        crop = crop_face(frame.pixels, face.box, config.faces.margin)
+    sharp = sharpness(crop)
+    if square[2] > config.size:
         crop = cv2.resize(crop, (config.size, config.size), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return Sighting(sample, frame.time_s, face, track, crop, side, sharp)
+    return Sighting(sample, frame.time_s, face, track, crop, square, sharp)
+
+
+def _inside(square: tuple[int, int, int], face: Face, size: tuple[int, int]) -> tuple[int, int, int]:
+    """The square moved, and if need be shrunk, into a picture.
+
+    Collections of stills are cut tightly: a black border would tell them from frames of videos.
+    """
+    side = min(square[2], *size)
+    x1, y1, x2, y2 = face.box
+    left, top = (
+        min(max(0, round((low + high - side) / 2)), length - side)
+        for low, high, length in ((x1, x2, size[0]), (y1, y2, size[1]))
+    )
+    return left, top, side
 
 
 def _lasting(sightings: Sequence[Sighting], samples: int, still: bool) -> Sequence[Sighting]:
@@ -404,10 +426,11 @@ def _scaled(face: Face, scale: tuple[float, float]) -> Face:
     return Face((x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1]), face.confidence, (a, b, c, d, e))
 
 
-def _landmarks_in_crop(seen: Sighting, margin: float) -> tuple[Point, ...]:
-    left, top, side = crop_origin(seen.face.box, margin)
+def _in_crop(seen: Sighting, points: Iterable[Point]) -> tuple[Point, ...]:
+    """Points of the frame in pixels of the crop."""
+    left, top, side = seen.square
     scale = seen.crop.shape[0] / side
-    return tuple(((x - left) * scale, (y - top) * scale) for x, y in seen.face.landmarks)
+    return tuple(((x - left) * scale, (y - top) * scale) for x, y in points)
 
 
 def _grey(crop: Pixels) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -131,10 +132,10 @@ def balance(table: pd.DataFrame) -> pd.Series[bool]:
         by_label = {label: rows[rows["label"] == label] for label in (REAL, FAKE)}
         target = min(len(side) for side in by_label.values())
         for side in by_label.values():
-            people = [list(person.index) for _, person in side.groupby(["video", "face"])]
+            people = [list(rows) for rows in side.groupby(["video", "face"]).groups.values()]
             quotas = _quotas([len(person) for person in people], target or len(side))
-            for person, quota in zip(people, quotas, strict=True):
-                chosen.loc[_evenly(person, quota)] = True
+            evenly = (_evenly(person, quota) for person, quota in zip(people, quotas, strict=True))
+            chosen.loc[list(chain.from_iterable(evenly))] = True
     return chosen
 
 

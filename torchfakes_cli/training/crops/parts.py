@@ -190,7 +190,8 @@ def _remove_below(folder: Path) -> None:
 
 def write_part(out: Path, part: Part) -> None:
     """Keep what became of a file; only then does it count as done."""
-    write_atomically(_part_path(out, part.video), json.dumps(asdict(part)).encode())
+    # A part that a power failure leaves empty counts as not done: no need to wait for the disk each time.
+    write_atomically(_part_path(out, part.video), json.dumps(asdict(part)).encode(), flush=False)
 
 
 def read_parts(out: Path) -> dict[str, Part]:
@@ -230,13 +231,14 @@ def drop_strays(out: Path, parts: Mapping[str, Part]) -> None:
                 shutil.rmtree(folder)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that appears whole, or not at all."""
+def write_atomically(path: Path, data: bytes, *, flush: bool = True) -> None:
+    """Write a file that appears whole, or not at all, even through a power failure where it is flushed."""
     partial = path.with_name(path.name + _UNFINISHED)
     with partial.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if flush:
+            file.flush()
+            os.fsync(file.fileno())
     partial.replace(path)
 
 

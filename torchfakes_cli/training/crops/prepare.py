@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS, Corpus, Skipped, SourceVideo, read_corpus, select
-from torchfakes_cli.training.crops.contact_sheet import write_contact_sheet
 from torchfakes_cli.training.crops.extract import ExtractConfig
 from torchfakes_cli.training.crops.manifest import FLAWS, build_manifest
 from torchfakes_cli.training.crops.parts import (
@@ -39,8 +38,8 @@ from torchfakes_cli.training.crops.parts import (
     write_atomically,
     write_part,
 )
+from torchfakes_cli.training.crops.report import PrepareSummary, count_crops, report_text, write_contact_sheet
 from torchfakes_cli.training.crops.splits import assign_splits, left_out
-from torchfakes_cli.training.crops.summary import PrepareSummary, count_crops, report_text
 from torchfakes_cli.training.crops.workers import Task, run_tasks
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from torchfakes_cli.training.crops.extract import (
     write_crops,
 )
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
+from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector
@@ -71,8 +72,11 @@ def run_tasks(
     cores = _cores()
     processes = min(jobs or cores, len(tasks))
     if processes <= 1:
-        for task in tasks:
-            done(extract(task, out, config))
+        try:
+            for task in tasks:
+                done(extract(task, out, config))
+        finally:
+            _decoder().close()
         return []
     lost: list[SourceVideo] = []
     left = list(tasks)
@@ -149,10 +153,10 @@ class _Outcome:
 def _look(video: SourceVideo, original: Footage | None, config: ExtractConfig) -> _Outcome:
     try:
         if original is not None:
-            footage = look_again(video, original, config)
+            footage = look_again(video, original, config, _decoder())
             if footage is not None:
                 return _Outcome(footage, original)
-        return _Outcome(look_at(video, config, _detector(config.faces)))
+        return _Outcome(look_at(video, config, _detector(config.faces), _decoder()))
     except TorchfakesError as error:
         return _Outcome(reason=error.cause)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not stop the others
@@ -170,7 +174,7 @@ def _write(
         write_part(out, Part(video.video, split, video.group, state, reason=outcome.reason))
         return
     folder = crop_folder(video, split)
-    changed = changes(footage, laid_over, config.faces.margin) if laid_over is not None else {}
+    changed = changes(footage, laid_over) if laid_over is not None else {}
     extraction = write_crops(footage, changed, "own" if laid_over is None else "original", out, folder, config)
     reason = ""
     if extraction.unchanged and not extraction.rows:
@@ -198,6 +202,12 @@ def _write(
         rows=tuple({**row.columns(), **place} for row in extraction.rows),
     )
     write_part(out, part)
+
+
+@cache
+def _decoder() -> IsolatedDecoder:
+    """One decoder a process; it decodes in a process of its own, which a file may hang or crash."""
+    return IsolatedDecoder()
 
 
 @cache
