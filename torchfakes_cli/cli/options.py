@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -71,6 +74,12 @@ def paths_from(listing: BinaryIO) -> list[str]:
     content = listing.read()
     parts = content.split(b"\0") if b"\0" in content else content.replace(b"\r\n", b"\n").split(b"\n")
     return [os.fsdecode(part) for part in parts if part]
+
+
+def command_line() -> str:
+    """The command as it was given, to be pasted into a shell."""
+    words = ["torchfakes", *sys.argv[1:]]
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def refuse_urls(paths: list[str]) -> None:

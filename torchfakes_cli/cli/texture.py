@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from torchfakes_cli.cli.outcome import guarded
+from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.config import PrepareConfig, TextureConfig
 
 _DEFAULT = TextureConfig(start="")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchfakes_cli.cli.completion import devices, starts
-from torchfakes_cli.cli.outcome import ExitCode, guarded, show_error
+from torchfakes_cli.cli.exit_codes import ExitCode, guarded, show_error
 from torchfakes_cli.config import PrepareConfig, TrainConfig, train_recipe
 
 if TYPE_CHECKING:

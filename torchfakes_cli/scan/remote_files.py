@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError, StoppedError, TorchfakesError, UnreadableFileError, UsageError
-from torchfakes_cli.scan.spool import Spool
+from torchfakes_cli.scan.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -27,7 +27,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _WEB = ("http", "https", "ftp", "data", "jupyter", "jlab", "git", "github", "gist", "dask", "pyscript")
 _WRAPPERS = ("zip", "tar", "libarchive", "reference", "generic", "dir", "async_wrapper", "asyncwrapper")
 _CACHES = ("cached", "blockcache", "filecache", "simplecache")
-_SPOOL = "torchfakes-copy-"
+_PREFIX = "torchfakes-copy-"
 _CHUNK_BYTES = 8 << 20
 #: Where stores keep the time of the last change.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
@@ -117,10 +117,10 @@ def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: 
         OutputError: there is no room for it.
         StoppedError: ``stopped`` said so.
     """
-    with Spool(_SPOOL) as spool:
+    with TemporaryFolder(_PREFIX) as folder:
         # The name counts for nothing but its ending, and a store may hold names that no file can have.
         ending = PurePosixPath(url).suffix
-        target = spool.folder / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
+        target = folder.path / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
         _copy(url, target, most_bytes, stopped)
         try:
             yield str(target)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _LOCK = "lock"
 
 
-class Spool:
+class TemporaryFolder:
     """A folder that only its owner can enter; a context manager that removes it, and what killed processes left.
 
     A living process holds a lock in its folder, which goes away with it, however it ends.
@@ -31,7 +31,7 @@ class Spool:
         prefix: of the folder's name; by it those of the same use are found.
 
     Attributes:
-        folder: for the clips.
+        path: of the folder.
 
     Raises:
         OutputError: there is no place for temporary files.
@@ -40,7 +40,7 @@ class Spool:
     def __init__(self, prefix: str) -> None:
         remove_abandoned(prefix)
         try:
-            self.folder, self._lock = _locked_folder(prefix)
+            self.path, self._lock = _locked_folder(prefix)
         except OSError as error:
             raise OutputError(
                 f"no folder for clips can be made: {error.strerror or error}",
@@ -48,14 +48,14 @@ class Spool:
                 advice="Set TMPDIR to a folder with room.",
             ) from error
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> TemporaryFolder:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.close()  # Windows removes no file that is open
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _locked_folder(prefix: str) -> tuple[Path, FileIO]:

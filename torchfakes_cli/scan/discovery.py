@@ -10,7 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from torchfakes_cli.errors import UnreadableFileError
-from torchfakes_cli.scan import remote
+from torchfakes_cli.scan import remote_files as remote
 from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 
