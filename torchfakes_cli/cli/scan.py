@@ -440,6 +440,9 @@ def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
             path=", ".join(paths) or "the list",
             advice="Name the file itself if it is a video with an unusual suffix.",
         )
+    if found.duplicates:
+        path, taken = next(iter(found.duplicates.items()))
+        screen.note(f"{len(found.duplicates)} more names of the same files left out: {path} is {taken}")
     return found
 
 

@@ -17,7 +17,7 @@ _PAGES = (".html", ".htm", ".xhtml")
 
 
 def timeline_paths(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict[str, Path]:
-    """The path of each video's timeline, or of what else has this ending.
+    """The path of each video's timeline, or of another output with this ending.
 
     It is ``clip.timeline.csv`` beside ``clip.mp4``; where another video of that folder would claim the same name
     (``clip.mov``, or ``Clip.mp4`` on a system that doesn't tell them apart), it is ``clip.mp4.timeline.csv``.
@@ -25,15 +25,15 @@ def timeline_paths(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict
     by_folder: dict[Path, list[str]] = {}
     for video in videos:
         by_folder.setdefault(Path(video).parent, []).append(video)
-    places = {}
+    paths = {}
     for folder, members in by_folder.items():
         names = _names_in(folder, VIDEO_SUFFIXES) | {Path(video).name for video in members}
-        places.update({video: folder / (_base(Path(video), names) + ending) for video in members})
-    return places
+        paths.update({video: folder / (_base(Path(video), names) + ending) for video in members})
+    return paths
 
 
 def explanation_folder(video: str) -> Path:
-    """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, named apart as timelines are."""
+    """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, made unique as timelines are."""
     path = Path(video)
     names = _names_in(path.parent, VIDEO_SUFFIXES)
     if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -44,7 +44,7 @@ def explanation_folder(video: str) -> Path:
 def mirrored_paths(
     videos: Iterable[str], given: Iterable[str], folder: str, ending: str = TIMELINE_ENDING
 ) -> dict[str, Path]:
-    """The path of each video's timeline, or other file, in a folder that has the same folders as those searched.
+    """The path of each video's timeline, or other output, in a folder that mirrors the folders searched.
 
     Args:
         videos: found below the paths given.
@@ -61,7 +61,7 @@ def mirrored_paths(
     except ValueError as error:
         raise UsageError("the videos lie on several drives", advice="Scan them drive by drive.") from error
     beside = timeline_paths(videos, ending)
-    return {video: Path(folder, os.path.relpath(_absolute(place), top)) for video, place in beside.items()}
+    return {video: Path(folder, os.path.relpath(_absolute(path), top)) for video, path in beside.items()}
 
 
 def report_path(report: str, video: str, timeline: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""A private folder for clips on their way through the scanner. Nothing of it outlives its process for long."""
+"""Temporary directory that is removed with its process, or by the next one after a crash."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _LOCK = "lock"
 
 
 class TemporaryFolder:
-    """A folder that only its owner can enter; a context manager that removes it, and what killed processes left.
+    """Context manager for a folder of this user alone; removes it, and those that killed processes left.
 
-    A living process holds a lock in its folder, which goes away with it, however it ends.
+    A process holds a lock in its folder while it lives, however it ends.
 
     Args:
-        prefix: of the folder's name; by it those of the same use are found.
+        prefix: of the folder's name; abandoned folders are found by it.
 
     Attributes:
         path: of the folder.
 
     Raises:
-        OutputError: there is no place for temporary files.
+        OutputError: no temporary folder can be made.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -68,14 +68,14 @@ def _locked_folder(prefix: str) -> tuple[Path, FileIO]:
 
 
 def _empty(folder: Path) -> None:
-    """Removes the clips, while the lock is held."""
+    """Remove the files in it, while the lock is held."""
     for clip in folder.iterdir():
         if clip.name != _LOCK:
             clip.unlink(missing_ok=True)
 
 
 def remove_abandoned(prefix: str) -> None:
-    """Removes the folders of this prefix whose processes, of this user, live no more."""
+    """Remove the folders with this prefix whose processes, of this user, have ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             status = folder.lstat()
