@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -66,18 +67,12 @@ class Scripted:
         future: Future[list[VideoResult]] = Future()
         if deadly := [path for path in videos if self.deadly[path]]:
             self.deadly[deadly[0]] -= 1
-            self.together_when_lost.append([path.removeprefix("/there/") for path in videos])
+            self.together_when_lost.append([Path(path).name for path in videos])
             if not self.hanging:
                 future.set_exception(RuntimeError("killed"))
         else:
             future.set_result([VideoResult(videos.pop(), Status.OK)])
         return future
-
-    def path_there(self, path: str) -> str:
-        return f"/there/{path}"
-
-    def reason(self, worker: int, error: BaseException) -> str:
-        return str(error)
 
     def close(self) -> None:
         self.closed = True
@@ -94,7 +89,9 @@ def test_each_video_has_one_result_whoever_is_lost(
     videos: int, size: int, room: int, deadly: dict[int, int], false_starts: int
 ) -> None:
     paths = [f"{number}.mp4" for number in range(videos)]
-    script = Scripted(size, room, {f"/there/{number}.mp4": times for number, times in deadly.items()}, false_starts)
+    script = Scripted(
+        size, room, {str(Path(f"{number}.mp4").absolute()): times for number, times in deadly.items()}, false_starts
+    )
     results = list(WorkerPool(script).scan(paths))
     assert sorted(result.path for result in results) == sorted(paths)
     failed = {result.path for result in results if result.status is Status.ERROR}
@@ -108,7 +105,7 @@ def test_each_video_has_one_result_whoever_is_lost(
 
 @pytest.mark.parametrize(("hanging", "reason"), [(False, "killed"), (True, "it gave no sign of life")])
 def test_a_deadly_video_takes_no_other_with_it(hanging: bool, reason: str) -> None:
-    script = Scripted(2, 4, {"/there/b.mp4": 9}, hanging=hanging)
+    script = Scripted(2, 4, {str(Path("b.mp4").absolute()): 9}, hanging=hanging)
     results = {result.path: result for result in WorkerPool(script).scan([f"{name}.mp4" for name in "abcdefgh"])}
     assert [path for path, result in results.items() if result.error] == ["b.mp4"]
     assert results["b.mp4"].error

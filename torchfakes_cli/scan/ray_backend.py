@@ -17,9 +17,8 @@ from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
-from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.temporary import TemporaryFolder
-from torchfakes_cli.scan.workers import BackgroundScanner, WorkerPool, hang_s, room_for, set_up_log
+from torchfakes_cli.scan.workers import BackgroundScanner, WorkerPool, first_sentence, hang_s, room_for, set_up_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,19 +67,21 @@ class RayWorker:
     Args:
         version: of the program that gives it work.
         config: of the scans.
-        checkpoint: content of the file, so that every machine has the same one.
         cores: that it may count on.
     """
 
-    def __init__(self, version: str, config: ScanConfig, checkpoint: bytes, cores: int) -> None:
+    def __init__(self, version: str, config: ScanConfig, cores: int) -> None:
         self._version = version
         self._config = config
-        self._checkpoint = checkpoint
         self._cores = cores
         self._background: BackgroundScanner | None = None
 
-    def load(self) -> str | TorchfakesError:
-        """Load the networks; an error is returned, because Ray would wrap it if it were raised."""
+    def load(self, checkpoint: bytes) -> str | TorchfakesError:
+        """Load the networks; an error is returned, because Ray would wrap it if it were raised.
+
+        Args:
+            checkpoint: content of the file, so that every machine has the same one.
+        """
         if self._version != __version__:
             return UsageError(
                 f"this is torchfakes {self._version}, and {__version__} is installed on the Ray cluster",
@@ -90,7 +91,7 @@ class RayWorker:
         try:
             with TemporaryFolder(_MODEL_PREFIX) as folder:
                 model = folder.path / "detector.safetensors"
-                model.write_bytes(self._checkpoint)
+                model.write_bytes(checkpoint)
                 self._background = BackgroundScanner(self._config, model, self._cores)
         except TorchfakesError as error:
             return error
@@ -132,7 +133,7 @@ class RayCluster:
             lent = [each["Resources"] for each in self._ray.nodes() if each["Alive"]]
             nodes = [Node(resources.get("CPU", 0), resources.get("GPU", 0)) for resources in lent]
             shares = divide(nodes, config.device, workers)
-            stored = self._ray.put(checkpoint)
+            self._checkpoint = self._ray.put(checkpoint)
         except BaseException:
             self._disconnect()
             raise
@@ -140,12 +141,7 @@ class RayCluster:
         self.place = f"{self.size} Ray workers"
         self.hang_s = hang_s(config)
         self.room = room_for(config, shares.cores)
-        self._arguments = (
-            __version__,
-            replace(config, device="cuda" if shares.cards else "cpu"),
-            stored,
-            shares.cores,
-        )
+        self._arguments = __version__, replace(config, device="cuda" if shares.cards else "cpu"), shares.cores
         self._actor = self._ray.remote(RayWorker).options(
             num_cpus=shares.cores, num_gpus=shares.cards, max_restarts=-1, max_task_retries=0
         )
@@ -158,21 +154,13 @@ class RayCluster:
                 self._ray.kill(self._actors[worker], no_restart=False)
         else:
             self._actors[worker] = self._actor.remote(*self._arguments)
-        loading = self._actors[worker].load.options(max_task_retries=_LOAD_RETRIES).remote()
+        loading = self._actors[worker].load.options(max_task_retries=_LOAD_RETRIES).remote(self._checkpoint)
         return loading.future()  # type: ignore[no-any-return]
 
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
         """See ``Backend``."""
         # Bytes, for a name may hold some that are no UTF-8.
         return self._actors[worker].exchange.remote(list(map(os.fsencode, paths))).future()  # type: ignore[no-any-return]
-
-    def path_there(self, path: str) -> str:
-        """See ``Backend``; workers have another working folder."""
-        return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - links stay links
-
-    def reason(self, worker: int, error: BaseException) -> str:
-        """See ``Backend``."""
-        return _in_a_line(error)
 
     def close(self) -> None:
         """See ``Backend``."""
@@ -211,7 +199,7 @@ def _connected(address: str) -> tuple[ModuleType, bool]:
             library.init(address=address, log_to_driver=False, configure_logging=False, **new)
     except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
         raise UsageError(
-            f"no Ray cluster at {address!r}: {_in_a_line(error)}",
+            f"no Ray cluster at {address!r}: {first_sentence(error)}",
             advice="Start one with `ray start --head`, or give its address.",
         ) from error
     return library, True
@@ -227,12 +215,6 @@ def _interrupts_kept() -> Iterator[None]:
     finally:
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
-
-
-def _in_a_line(error: BaseException) -> str:
-    """First sentence of an error; Ray's are paragraphs."""
-    text = " ".join(str(error).split())
-    return (text.partition(". ")[0].rstrip(".") or type(error).__name__)[:300]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnContext, SpawnProcess
 from os import PathLike, fspath
@@ -28,6 +28,7 @@ from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
 from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.flow import failed, result_of
 from torchfakes_cli.scan.pipeline import Scanner, jobs_for
+from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.video import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def computed_on(scanner: Scanner) -> str:
 
 
 class Backend(Protocol):
-    """Workers by number, from 0 up; a call to a worker is a future, which raises when the worker is lost.
+    """Workers by number, from 0 up. A call to a worker is a future, which raises when the worker is lost.
 
     Attributes:
         size: number of workers.
@@ -133,12 +134,6 @@ class Backend(Protocol):
         Returns:
             Results of any of its videos; empty where there is none after a few seconds.
         """
-
-    def path_there(self, path: str) -> str:
-        """The path under which a worker finds a video."""
-
-    def reason(self, worker: int, error: BaseException) -> str:
-        """Why a worker was lost, as a clause."""
 
     def close(self) -> None:
         """Kill all workers."""
@@ -259,7 +254,7 @@ class WorkerPool:
             elif not worker.alone:
                 count = min(share - worker.count, len(upcoming))
                 tasks += [_Task(upcoming.popleft()) for _ in range(count)]
-            paths = [self._backend.path_there(task.path) for task in tasks]
+            paths = [_absolute(task.path) for task in tasks]
             for path, task in zip(paths, tasks, strict=True):
                 worker.tasks.setdefault(path, []).append(task)
             if worker.tasks:
@@ -278,7 +273,7 @@ class WorkerPool:
     def _take_answer(self, worker: _Worker, call: Future[Any], lost: deque[_Task]) -> Iterator[VideoResult]:
         worker.call = None
         if (error := call.exception()) is not None:
-            yield from self._replace(worker, self._backend.reason(worker.number, error), lost)
+            yield from self._replace(worker, first_sentence(error), lost)
         elif worker.ready:
             for result in call.result():
                 tasks = worker.tasks[result.path]
@@ -359,24 +354,6 @@ class Processes:
             broken.set_exception(error)
             return broken
 
-    def path_there(self, path: str) -> str:
-        """See ``Backend``."""
-        return path
-
-    def reason(self, worker: int, error: BaseException) -> str:
-        """See ``Backend``."""
-        if not isinstance(error, BrokenProcessPool):
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
-        process = self._executors[worker][1].process
-        if process is not None:
-            process.join(_STOP_S)
-        code = process.exitcode if process is not None else None
-        if code is None or code >= 0:
-            return "it ended" if code is None else f"it ended with exit code {code}"
-        with suppress(ValueError):
-            return f"it was ended by {signal.Signals(-code).name}"
-        return f"it was ended by signal {-code}"
-
     def close(self) -> None:
         """See ``Backend``; decoders end with their process."""
         for each in self._executors.values():
@@ -416,6 +393,17 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+
+
+def _absolute(path: str) -> str:
+    """The path for a worker, which may have another working folder."""
+    return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - links stay links
+
+
+def first_sentence(error: BaseException) -> str:
+    """First sentence of an error in one line; those of libraries may be paragraphs."""
+    text = " ".join(str(error).split())
+    return (text.partition(". ")[0].rstrip(".") or type(error).__name__)[:300]
 
 
 def hang_s(config: ScanConfig) -> float:
