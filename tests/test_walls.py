@@ -114,11 +114,11 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.scan.verdict", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.report", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.report.page.index", "torch av pandas rich typer"),
-        ("import torchfakes_cli.cli.scan, torchfakes_cli.cli.reports", "torch numpy av cv2 pandas jinja2 matplotlib"),
+        ("import torchfakes_cli.cli.scan", "torch numpy av cv2 pandas jinja2 matplotlib"),
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn"),
         ("import torchfakes_cli.faces.tracks", "torch av"),
         ("import torchfakes_cli.scan.evidence, torchfakes_cli.faces.regions", "torch av"),
-        ("import torchfakes_cli.scan.search, torchfakes_cli.scan.pipeline", "torch"),
+        ("import torchfakes_cli.scan.discovery, torchfakes_cli.scan.pipeline", "torch"),
     ],
 )
 def test_importing_stays_light(statement: str, absent: str) -> None:

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
         VideoResult,
     )
     from torchfakes_cli.report import result_to_json, write_timeline
-    from torchfakes_cli.scan import Scanner, annotate_video, explain_video, scan_folder, scan_video, write_report
+    from torchfakes_cli.scan import (
+        Scanner,
+        annotate_video,
+        explain_video,
+        scan_folder,
+        scan_to_table,
+        scan_video,
+        write_report,
+    )
     from torchfakes_cli.training import (
         EvaluateSummary,
         PrepareSummary,
@@ -88,6 +96,7 @@ _HOME = {
     "annotate_video": "scan",
     "explain_video": "scan",
     "scan_folder": "scan",
+    "scan_to_table": "scan",
     "scan_video": "scan",
     "write_report": "scan",
     "EvaluateSummary": "training",
@@ -138,6 +147,7 @@ __all__ = [
     "prepare_corpus",
     "result_to_json",
     "scan_folder",
+    "scan_to_table",
     "scan_video",
     "train_detector",
     "train_recipe",

@@ -23,7 +23,7 @@ from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp
 from torchfakes_cli.scan import Scanner, on_devices, on_ray, scan_files
-from torchfakes_cli.scan.spread.dispatch import Dispatch
+from torchfakes_cli.scan.workers import WorkerPool
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -44,7 +44,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(first), *(str(shutil.copy(first, folder / f"{number:02}.mp4")) for number in range(1, CLIPS))]
 
 
-def rates(clips: list[str], executor: Dispatch, workers: int) -> str:
+def rates(clips: list[str], executor: WorkerPool, workers: int) -> str:
     """What workers that are all at work get done; core seconds hold on a busy machine, too."""
     with closing(executor):
         while len(list(executor.scan(clips[: 2 * workers]))) and executor.ready < workers:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
+import os
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import typer
 
-from torchfakes_cli.cli.options import parse_levels, parse_rate, parse_time, refuse_urls
+from torchfakes_cli.cli.options import parse_levels, parse_rate, parse_time, paths_from, refuse_urls
 from torchfakes_cli.errors import UsageError
 
 
@@ -60,3 +62,30 @@ def test_urls_are_refused_with_advice(url: str) -> None:
 
 def test_paths_are_no_urls(tmp_path: Path) -> None:
     refuse_urls([str(tmp_path), "C:/clips/a.mp4", "C:\\clips\\a.mp4", "a:b.mp4"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_of_paths_in_the_encodings_of_windows(encoding: str, end: str) -> None:
+    paths = ["d\\a.mp4", "d/b.mp4", "Zo\u00eb \u4e2d.mp4"]
+    assert paths_from(io.BytesIO("".join(path + end for path in paths).encode(encoding))) == paths
+
+
+def test_names_between_nuls_are_bytes() -> None:
+    assert paths_from(io.BytesIO(b"caf\xe9.mp4\0a\nb.mp4\0.\0")) == [os.fsdecode(b"caf\xe9.mp4"), "a\nb.mp4", "."]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        "d/a.mp4\n".encode("utf-16-le"),
+        "d/a.mp4\n".encode("utf-16-be"),
+        "/\u4e2d\u6587.mp4\r\n".encode("utf-16-le"),
+        "d/a.mp4\n".encode("utf-32"),
+        b"caf\xe9.mp4\n",
+        b"\xff\xfea",
+    ],
+)
+def test_lists_of_paths_in_other_encodings_are_refused(listing: bytes) -> None:
+    with pytest.raises(UsageError, match=r"not UTF-8.*-print0"):
+        paths_from(io.BytesIO(listing))

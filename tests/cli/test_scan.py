@@ -311,3 +311,23 @@ def test_annotate_replaces_no_other_file(clips: Path, model: Path) -> None:
     assert "--force" in ended.stderr
     assert not ended.stdout  # it is told before the scan
     assert (clips / "empty.mp4").read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_report_that_cannot_be_written_costs_neither_verdict_nor_timeline(clips: Path, model: Path) -> None:
+    ended = scan(clips / "face.mp4", "--model", model, "--frames", 3, "--report", "/dev/full")
+    assert ended.exit_code == 1
+    assert "FAKE" in ended.stdout
+    assert ended.stderr.splitlines()[-1].startswith("error: /dev/full: can't be written")
+    assert len(table(clips / "face.timeline.csv")) == 3
+
+
+def test_one_file_named_three_ways_is_one_row(
+    clips: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("clips/empty.mp4", "./clips/empty.mp4", clips / "empty.mp4", "--model", model, "--frames", 2)
+    ended = scan(*command, "-o", "results.csv")
+    assert ended.exit_code == 0
+    assert [row["path"] for row in table(tmp_path / "results.csv")] == ["clips/empty.mp4"]
+    assert "2 more names of the same files left out: ./clips/empty.mp4 is clips/empty.mp4" in ended.stderr

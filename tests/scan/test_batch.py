@@ -14,11 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tests.report.tables import rows
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
 from torchfakes_cli.detector import Detector, Header
 from torchfakes_cli.errors import ModelNotFoundError
 from torchfakes_cli.records import Reason, Status
-from torchfakes_cli.scan import Scanner, scan_files, scan_folder, scan_video, settings_digest, stamp_of
+from torchfakes_cli.scan import (
+    Scanner,
+    on_devices,
+    scan_files,
+    scan_folder,
+    scan_to_table,
+    scan_video,
+    settings_digest,
+    stamp_of,
+)
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))
 
@@ -130,6 +140,7 @@ def test_what_decides_a_result_has_its_own_digest(tmp_path: Path) -> None:
     digests = [settings_digest(config, model) for config in configs] + [settings_digest(QUICK, other)]
     assert len(set(digests)) == 5
     assert settings_digest(replace(QUICK, device="cpu", batch_frames=2), copy) == digests[0]
+    assert len({settings_digest(QUICK, model, on) for on in ("", "cpu int8", "cpu bfloat16", "cuda bfloat16")}) == 4
 
 
 def test_a_changed_file_has_another_stamp(tmp_path: Path) -> None:
@@ -144,3 +155,28 @@ def test_a_changed_file_has_another_stamp(tmp_path: Path) -> None:
     clip.write_bytes(b"content and more")
     os.utime(clip, ns=(1, 1))
     assert len({missing, written, touched, stamp_of(clip, "settings"), stamp_of(clip, "others")}) == 5
+
+
+def test_a_remote_file_without_size_and_time_is_scanned_again() -> None:
+    url = "s3://bucket/a.mp4"
+    assert stamp_of(url, "settings", state=(7, None)) == stamp_of(url, "settings", state=(7, None))
+    assert stamp_of(url, "settings", state=(None, None)) != stamp_of(url, "settings", state=(None, None))
+
+
+@pytest.mark.slow
+def test_a_table_is_continued(clips: Path, tmp_path: Path) -> None:
+    folder, results, timelines = tmp_path / "in", tmp_path / "results.csv", tmp_path / "timelines"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"not a video")
+    for name in ("b.mp4", "c.mp4"):
+        shutil.copy(clips / "empty.mp4", folder / name)
+    scan = scan_to_table(folder, results, QUICK, timelines=timelines)
+    assert [Path(next(scan).path).name for _ in range(2)] == ["a.mp4", "b.mp4"]
+    scan.close()
+    assert [Path(each.path).name for each in scan_to_table(folder, results, QUICK, timelines=timelines)] == [
+        "a.mp4",
+        "c.mp4",
+    ]
+    assert [Path(row.path).name for row in rows(results)] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert len(list(timelines.iterdir())) == 2
+    assert list(scan_to_table(folder / "c.mp4", tmp_path / "pool.csv", QUICK, executor=on_devices(devices="cpu")))

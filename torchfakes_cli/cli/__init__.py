@@ -1,4 +1,4 @@
-"""The command line: one file a command, all of Rich in ``console``, exit codes in ``outcome``.
+"""The command line: one file a command, all of Rich in ``console``, exit codes in ``exit_codes``.
 
 Nothing heavy is imported before a command runs, so that help and completion stay instant.
 """
@@ -19,11 +19,11 @@ from torchfakes_cli import __version__
 from torchfakes_cli.cli.demo import demo_command
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
+from torchfakes_cli.cli.exit_codes import ExitCode, install_handlers
 from torchfakes_cli.cli.explain import explain_command
 from torchfakes_cli.cli.libraries import set_up_libraries
 from torchfakes_cli.cli.man import man_command
 from torchfakes_cli.cli.models import MODELS_COMMANDS
-from torchfakes_cli.cli.outcome import ExitCode, install_handlers
 from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
 from torchfakes_cli.cli.serve import serve_command

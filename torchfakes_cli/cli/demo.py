@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.cli.options import (
     DEFAULT_SCAN,
     DebugOption,
@@ -15,7 +16,6 @@ from torchfakes_cli.cli.options import (
     ModelOption,
     TimeoutOption,
 )
-from torchfakes_cli.cli.outcome import guarded
 from torchfakes_cli.config import DemoConfig, ScanConfig
 
 _DEFAULT = DemoConfig()

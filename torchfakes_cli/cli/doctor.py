@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from torchfakes_cli import __version__
-from torchfakes_cli.cli.outcome import ExitCode, guarded
+from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.records import Fact, Standing
 
 #: What every scan needs, and the groups that must be in order for one.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchfakes_cli.cli.completion import DAMAGES, damages, detector_names, devices
+from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.cli.options import parse_levels, refuse_urls
-from torchfakes_cli.cli.outcome import guarded
 from torchfakes_cli.config import CalibrationFit, EvaluateConfig, PrepareConfig, SplitName
 
 if TYPE_CHECKING:

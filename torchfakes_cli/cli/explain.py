@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.cli.options import (
     DEFAULT_FACES,
     DEFAULT_SAMPLING,
@@ -27,11 +28,10 @@ from torchfakes_cli.cli.options import (
     StartOption,
     ThresholdOption,
     TimeoutOption,
+    command_line,
     refuse_urls,
     scan_config,
 )
-from torchfakes_cli.cli.outcome import guarded
-from torchfakes_cli.cli.reports import command_line
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
 
@@ -113,10 +113,10 @@ def _explain(
     from torchfakes_cli.cli.console import Screen, verdict_panel
     from torchfakes_cli.cli.console.explain_view import regions_table
     from torchfakes_cli.report import check_explanation_target, write_explanation
-    from torchfakes_cli.scan import Pages, Scanner, explain_with, explanation_place
+    from torchfakes_cli.scan import Pages, Scanner, explain_with, explanation_folder
 
     screen = Screen()
-    folder = Path(output) if output else explanation_place(path)
+    folder = Path(output) if output else explanation_folder(path)
     if os.path.lexists(path):
         check_explanation_target(folder, force=force)
     with screen.progress("starting"):

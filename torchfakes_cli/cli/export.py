@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from torchfakes_cli.cli.completion import detector_names
-from torchfakes_cli.cli.outcome import guarded
+from torchfakes_cli.cli.exit_codes import guarded
 
 
 class Precision(StrEnum):

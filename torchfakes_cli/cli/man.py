@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from torchfakes_cli import __version__
-from torchfakes_cli.cli.outcome import guarded
+from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.errors import OutputError, UsageError
 
 _MANUAL = "torchfakes manual"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchfakes_cli.cli.completion import detector_names, fetchable_names
+from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.cli.export import export_command
-from torchfakes_cli.cli.outcome import ExitCode, guarded
 from torchfakes_cli.errors import ModelError
 
 if TYPE_CHECKING:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
+import shlex
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -26,6 +30,8 @@ DEFAULT_FACES = FaceConfig()
 DEFAULT_SCAN = ScanConfig()
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
+#: Byte order marks of lists of paths, as Windows writes them.
+_ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -67,10 +73,40 @@ def parse_levels(text: str) -> tuple[int, ...]:
 
 
 def paths_from(listing: BinaryIO) -> list[str]:
-    """The paths of a list: separated by NUL where there is one (``find -print0``), and one a line otherwise."""
+    """Paths of a list: separated by NUL where there is one (``find -print0``), and one per line otherwise.
+
+    Names between NULs are taken byte for byte; lines are UTF-8, or UTF-16 where a byte order mark says so.
+
+    Raises:
+        UsageError: the list is in another encoding.
+    """
     content = listing.read()
-    parts = content.split(b"\0") if b"\0" in content else content.replace(b"\r\n", b"\n").split(b"\n")
-    return [os.fsdecode(part) for part in parts if part]
+    marked = next((encoding for mark, encoding in _ENCODINGS.items() if content.startswith(mark)), None)
+    parts = content.split(b"\0")
+    if marked is None and len(parts) > 1 and not _looks_like_utf16(parts):
+        return [os.fsdecode(part) for part in parts if part]
+    try:
+        lines = content.decode(marked or "utf-8").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError:
+        lines = ["\0"]
+    if any("\0" in line for line in lines):
+        raise UsageError(
+            "the list of paths is not UTF-8",
+            advice="Save it as UTF-8, or separate the paths by NUL, as find -print0 does.",
+        )
+    return [line for line in lines if line]
+
+
+def _looks_like_utf16(parts: list[bytes]) -> bool:
+    """Whether NULs separate single characters for the most part, among them some that only longer paths hold."""
+    single = [part for part in parts if len(part) == 1]
+    return len(parts) > 2 and 2 * len(single) > len(parts) and not {b"/", b"\\", b".", b"\n"}.isdisjoint(single)
+
+
+def command_line() -> str:
+    """The command as it was given, to be pasted into a shell."""
+    words = ["torchfakes", *sys.argv[1:]]
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def refuse_urls(paths: list[str]) -> None:

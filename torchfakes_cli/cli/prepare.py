@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torchfakes_cli.cli.completion import compressions, splits
+from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.cli.options import refuse_urls
-from torchfakes_cli.cli.outcome import guarded
 from torchfakes_cli.config import FaceConfig, ImageFormat, PrepareConfig
 
 if TYPE_CHECKING:

@@ -6,15 +6,24 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torchfakes_cli.cli.backend_options import (
+    BackendOptions,
+    CopyLimitOption,
+    DevicesOption,
+    RayOption,
+    WorkersOption,
+    are_urls,
+    is_single,
+)
+from torchfakes_cli.cli.exit_codes import ExitCode, guarded, show_error
 from torchfakes_cli.cli.options import (
     DEFAULT_FACES,
     DEFAULT_SAMPLING,
@@ -34,40 +43,30 @@ from torchfakes_cli.cli.options import (
     StartOption,
     ThresholdOption,
     TimeoutOption,
+    command_line,
     paths_from,
     scan_config,
 )
-from torchfakes_cli.cli.outcome import ExitCode, guarded
-from torchfakes_cli.cli.spreading import (
-    CopyLimitOption,
-    DevicesOption,
-    RayOption,
-    Spreading,
-    WorkersOption,
-    are_urls,
-    is_single,
-)
 from torchfakes_cli.config import ScanConfig
-from torchfakes_cli.errors import MediaError, UnreadableFileError, UsageError
+from torchfakes_cli.errors import MediaError, TorchfakesError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.report import BatchTable
-    from torchfakes_cli.scan import Finds, Scanner
-    from torchfakes_cli.scan.spread.executor import Executor
+    from torchfakes_cli.scan import Batch, Finds, Scanner
 
 _FILES = "Which files"
 _LIMITS = LIMITS_PANEL
 _OUTPUT = OUTPUT_PANEL
 
-#: When the command was read in, which is soon after the start of the program.
+#: Time of import, soon after the start of the program.
 _STARTED = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """What the user wants to get, and where."""
+    """Output options."""
 
     json: bool
     quiet: bool
@@ -82,7 +81,7 @@ class _Output:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """Which videos of a folder the user wants."""
+    """Options that select videos in folders."""
 
     recursive: bool
     include: list[str]
@@ -240,8 +239,8 @@ def scan_command(
             paths = [each for path in paths for each in (paths_from(sys.stdin.buffer) if path == "-" else [path])]
         remote = are_urls(paths, local_outputs={"--timelines": timelines, "--report": report, "--annotate": annotate})
         single = not listed and is_single(paths)
-        spreading = Spreading(device, ray, workers)
-        spreading.check(single=single, report=report is not None, profile=profile)
+        backend = BackendOptions(device, ray, workers)
+        backend.check(single=single, report=report is not None, profile=profile)
         config = scan_config(
             fps=fps,
             frames=frames,
@@ -251,7 +250,7 @@ def scan_command(
             min_face=min_face,
             blur_threshold=blur_threshold,
             threshold=threshold,
-            device=spreading.device_here,
+            device=backend.device_here,
             jobs=jobs,
             timeout=timeout,
             memory_limit=memory_limit,
@@ -262,7 +261,7 @@ def scan_command(
         search = _Search(recursive, include or [], exclude or [])
         if annotate and not single:
             raise UsageError("--annotate draws over one video: give the path of a single file")
-        code = _scan(paths, None if single else search, config, model, results, spreading, fail_on_fake=fail_on_fake)
+        code = _scan(paths, None if single else search, config, model, results, backend, fail_on_fake=fail_on_fake)
     raise typer.Exit(code)
 
 
@@ -272,13 +271,12 @@ def _scan(
     config: ScanConfig,
     model: str | None,
     output: _Output,
-    spreading: Spreading,
+    backend: BackendOptions,
     *,
     fail_on_fake: bool,
 ) -> ExitCode:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.scan import Scanner
-    from torchfakes_cli.scan.spread.executor import Here
 
     screen = Screen(quiet=output.quiet)
     with screen.progress("starting"):
@@ -287,10 +285,7 @@ def _scan(
         if search is None:
             tally = _scan_one(paths[0], scanner, model, screen, output)
         else:
-            with screen.progress("starting workers"):
-                executor = spreading.executor(config, model) or Here(scanner)
-            with closing(executor):
-                tally = _scan_many(paths, search, executor, scanner, model, screen, output)
+            tally = _scan_many(paths, search, scanner, model, backend, screen, output)
     if output.profile:
         from torchfakes_cli.cli.console import profile_table
 
@@ -301,7 +296,7 @@ def _scan(
 
 
 def _time_of_ended_processes() -> float | None:
-    """Processor time of the processes that this one started and that have ended; None where the system doesn't tell."""
+    """Processor time of the child processes that have ended; None where the system doesn't report it."""
     if sys.platform == "win32":
         return None
     import resource
@@ -311,25 +306,29 @@ def _time_of_ended_processes() -> float | None:
 
 
 def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
-    from torchfakes_cli.cli.reports import check_pages, command_line, page_of_one
     from torchfakes_cli.report import check_clip_target, check_is_csv, check_timeline_targets, write_timeline
-    from torchfakes_cli.scan import Pages, failed
-    from torchfakes_cli.scan.remote import is_url
+    from torchfakes_cli.scan import Pages, check_pages, failed, mirrored_paths, report_path, timeline_paths
+    from torchfakes_cli.scan.remote_files import is_url
 
     if output.path and output.timelines:
         raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
+    timeline = None
     if output.path:
         check_is_csv(output.path)
-    place = Path(output.path) if output.path else _places([path], [path], output).get(path)
-    page = page_of_one(output.report, path, place)
-    there = os.path.lexists(path) or is_url(path)
-    if place and there:
-        check_timeline_targets([place], force=output.force, make_folders=bool(output.timelines))
+        timeline = Path(output.path)
+    elif output.timelines:
+        timeline = mirrored_paths([path], [path], output.timelines)[path]
+    elif not output.json and not is_url(path):
+        timeline = timeline_paths([path])[path]
+    page = report_path(output.report, path, timeline) if output.report else None
+    exists = os.path.lexists(path) or is_url(path)
+    if timeline and exists:
+        check_timeline_targets([timeline], force=output.force, make_folders=bool(output.timelines))
     if output.annotate:
-        if place and os.path.realpath(output.annotate) == os.path.realpath(place):
+        if timeline and os.path.realpath(output.annotate) == os.path.realpath(timeline):
             raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
         check_clip_target(output.annotate, path, force=output.force)
-    if page and there:
+    if page and exists:
         check_pages([page], force=output.force)
     try:
         with screen.progress(Path(path).name) as advance:
@@ -338,24 +337,41 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
         _print_for_programs(failed(path, error), screen, output, one_line=False)
         raise
     if result.is_picture and not (output.path or output.timelines):
-        place = None  # one moment makes no timeline
-    if place:
-        write_timeline(place, result.timeline)
-    if page:
-        with screen.progress("report"), Pages(scanner, model, command_line()) as pages:
-            pages.write(page, result)
+        timeline = None  # a single moment makes no timeline
+    # Before anything is written: a full disk must not cost the verdict.
     if not _print_for_programs(result, screen, output, one_line=False):
         from torchfakes_cli.cli.console import verdict_panel
 
         screen.result(verdict_panel(result, scanner.policy, unicode=screen.unicode))
     _warn(result, screen)
-    if place:
-        screen.note(f"timeline: {place}")
+
+    def write_page(path: Path) -> None:
+        with screen.progress("report"), Pages(scanner, model, command_line()) as pages:
+            pages.write(path, result)
+
+    writers: dict[str, Callable[[], None]] = {}
+    if timeline:
+        writers[f"timeline: {timeline}"] = lambda: write_timeline(timeline, result.timeline)
     if output.annotate:
-        _annotate(result, output.annotate, scanner, screen, force=output.force)
+        annotated = output.annotate
+        writers[f"annotated clip: {annotated}"] = lambda: _annotate(
+            result, annotated, scanner, screen, force=output.force
+        )
     if page:
-        screen.note(f"report: {page}")
-    return Counter(_outcome(result))
+        writers[f"report: {page}"] = lambda: write_page(page)
+    errors = []
+    for note, write in writers.items():
+        try:
+            write()
+        except TorchfakesError as error:
+            errors.append(error)
+        else:
+            screen.note(note)
+    for each in errors[:-1]:
+        show_error(str(each))
+    if errors:
+        raise errors[-1]
+    return Counter([_outcome(result)])
 
 
 def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
@@ -367,77 +383,50 @@ def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *
         )
     for note in notes:
         screen.warning(f"{out}: {note}")
-    screen.note(f"annotated clip: {out}")
 
 
 def _scan_many(
     paths: list[str],
     search: _Search,
-    executor: Executor,
     scanner: Scanner,
     model: str | None,
+    backend: BackendOptions,
     screen: Screen,
     output: _Output,
 ) -> Counter[str]:
-    from torchfakes_cli.cli.reports import Folder, check_pages, command_line, pages_of_many
-    from torchfakes_cli.report import BatchTable, check_batch_target, check_timeline_targets
-    from torchfakes_cli.scan import Pages, settings_digest, stamp_of, unreadable_folder
+    from torchfakes_cli.scan import Batch
 
     started = time.monotonic()
     found = _find(paths, search, screen)
-    unreadable = dict(found.unreadable)
-    candidates = [*unreadable, *found.videos]
-    places = {} if output.path and not output.timelines else _places(found.videos, paths, output)
-    page_places = pages_of_many(output.report, found.videos, paths)
-    folder = Folder(output.report, page_places)
-    if output.path:
-        check_batch_target(output.path, candidates, force=output.force)
-    check_timeline_targets(
-        (places[video] for video in places if os.path.lexists(video)),
-        force=output.force,
-        make_folders=bool(output.timelines),
-    )
-    check_pages(folder.targets, force=output.force)
-    with screen.progress("loading the detector"):
-        settings = settings_digest(scanner.config, model)
-        executor.load()
-    table = None
-    if output.path:
-        stamps = {
-            path: stamp_of(
-                path, settings, places.get(path, ""), page_places.get(path, ""), state=found.states.get(path)
-            )
-            for path in candidates
-        }
-        table = BatchTable(output.path, stamps, force=output.force)
-    tally: Counter[str] = Counter()
-    try:
-        with (
-            table or nullcontext(),
-            Pages(scanner, model, command_line()) if output.report else nullcontext() as pages,
-        ):
-            kept = table.kept if table else {}
-            tally.update(row.verdict for row in kept.values() if row.verdict)
-            if table:
-                _tell_of_earlier(table, screen)
-            folder.keep(kept)
-            try:
-                for result in chain(
-                    (unreadable_folder(path, reason) for path, reason in unreadable.items()),
-                    _scan_rest([video for video in found.videos if video not in kept], executor, screen),
-                ):
-                    folder.add(result, pages)
-                    _keep(result, table, places)
-                    _show_line(result, screen, output)
-                    tally.update(_outcome(result))
-            finally:
-                folder.finish(candidates, pages)
-    except KeyboardInterrupt:
-        if table:
-            screen.note("to go on from here, run the same command again")
-        raise
-    _summarise(tally, len(kept), found, time.monotonic() - started, output, screen)
-    return tally
+    with screen.progress("starting workers"):
+        pool = backend.pool(scanner.config, model)
+    with closing(pool) if pool else nullcontext():
+        batch = Batch(
+            scanner,
+            found,
+            paths,
+            model=model,
+            executor=pool,
+            table=output.path,
+            timelines=output.timelines,
+            beside=not output.json and not output.path,
+            report=output.report,
+            command=command_line(),
+            force=output.force,
+        )
+        with screen.progress("loading the detector"):
+            batch.load()
+        try:
+            with batch:
+                if batch.earlier:
+                    _report_earlier(batch.earlier, screen)
+                _print_results(batch, pool.place if pool else "", screen, output)
+        except KeyboardInterrupt:
+            if output.path:
+                screen.note("to go on from here, run the same command again")
+            raise
+    _summarise(batch, found, time.monotonic() - started, output, screen)
+    return batch.tally
 
 
 def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
@@ -451,25 +440,18 @@ def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
             path=", ".join(paths) or "the list",
             advice="Name the file itself if it is a video with an unusual suffix.",
         )
+    if found.duplicates:
+        path, taken = next(iter(found.duplicates.items()))
+        screen.note(f"{len(found.duplicates)} more names of the same files left out: {path} is {taken}")
     return found
 
 
-def _places(videos: Iterable[str], paths: list[str], output: _Output) -> dict[str, Path]:
-    """Where the timelines go; none where nobody wants them."""
-    from torchfakes_cli.scan import mirrored_places, timeline_places
-    from torchfakes_cli.scan.remote import is_url
-
-    if output.timelines:
-        return mirrored_places(videos, paths, output.timelines)
-    return {} if output.json else timeline_places(video for video in videos if not is_url(video))
-
-
-def _tell_of_earlier(table: BatchTable, screen: Screen) -> None:
-    """Says what becomes of the rows of an earlier run."""
+def _report_earlier(table: BatchTable, screen: Screen) -> None:
+    """Print what becomes of the rows of an earlier run."""
     if table.forgotten:
         screen.warning("nothing is left that tells what the earlier rows depend on: all files are scanned again")
         return
-    changed = "with another version of the file, the model or the settings"
+    changed = "with another version of the file, the model, the device or the settings"
     for count, fate in (
         (len(table.kept), "of an earlier run kept"),
         (table.retried, "with an error: scanned again"),
@@ -480,38 +462,25 @@ def _tell_of_earlier(table: BatchTable, screen: Screen) -> None:
             screen.note(f"{count} row{'s' if count > 1 else ''} {fate}")
 
 
-def _scan_rest(videos: list[str], executor: Executor, screen: Screen) -> Iterator[VideoResult]:
-    progress = screen.batch(len(videos))
-    with closing(executor.scan(videos, progress.advance)) as results:
-        for video in videos:
-            with progress.waiting(video if executor.in_order else executor.place):
-                result = next(results)
-            yield result
-
-
-def _keep(result: VideoResult, table: BatchTable | None, places: Mapping[str, Path]) -> None:
-    """Writes what is to last of a result: its timeline, then its row, which vouches for the timeline."""
-    from torchfakes_cli.report import write_timeline
-
-    if result.status is Status.OK and not result.is_picture and result.path in places:
-        write_timeline(places[result.path], result.timeline)
-    if table:
-        table.write(result)
-
-
-def _show_line(result: VideoResult, screen: Screen, output: _Output) -> None:
-    """One file of many on the screen; what went wrong goes to stderr, in the same columns."""
+def _print_results(batch: Batch, place: str, screen: Screen, output: _Output) -> None:
+    """Scan, and print each result; what went wrong goes to stderr, in the same columns."""
     from torchfakes_cli.cli.console import verdict_line
 
-    if not _print_for_programs(result, screen, output, one_line=True) and result.status is Status.OK:
-        screen.result(verdict_line(result))
-    if result.status is Status.ERROR:
-        screen.trouble(verdict_line(result))
-    _warn(result, screen)
+    progress = screen.batch(len(batch.pending))
+    with closing(batch.results(progress.advance)) as results:
+        for path in batch.pending:
+            with progress.waiting(place or path):
+                result = next(results)
+            if not _print_for_programs(result, screen, output, one_line=True) and result.status is Status.OK:
+                screen.result(verdict_line(result))
+            if result.status is Status.ERROR:
+                screen.trouble(verdict_line(result))
+            _warn(result, screen)
+        next(results, None)  # raises what went wrong when the last result was written
 
 
 def _print_for_programs(result: VideoResult, screen: Screen, output: _Output, *, one_line: bool) -> bool:
-    """Prints a result as --json or --quiet want it; False where neither was asked for."""
+    """Print a result as --json or --quiet want it; False where neither was asked for."""
     if output.json:
         from torchfakes_cli.report import result_to_json
 
@@ -529,14 +498,14 @@ def _warn(result: VideoResult, screen: Screen) -> None:
         screen.warning(f"{result.path}: {warning}")
 
 
-def _outcome(result: VideoResult) -> list[str]:
-    """What a result counts as."""
-    return [result.verdict.value if result.verdict else result.status.value]
+def _outcome(result: VideoResult) -> str:
+    return (result.verdict or result.status).value
 
 
-def _summarise(tally: Counter[str], kept: int, found: Finds, elapsed_s: float, output: _Output, screen: Screen) -> None:
+def _summarise(batch: Batch, found: Finds, elapsed_s: float, output: _Output, screen: Screen) -> None:
     from torchfakes_cli.cli.console import duration
 
+    tally, kept = batch.tally, len(batch.kept)
     kinds = [*(verdict.value for verdict in Verdict), Status.ERROR.value]
     counts = ", ".join(f"{tally[kind]} {kind}" for kind in kinds if tally[kind])
     files = "1 file" if tally.total() == 1 else f"{tally.total()} files"

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.cli.options import DEFAULT_SCAN, DebugOption, DeviceOption, ModelOption
-from torchfakes_cli.cli.outcome import ExitCode, guarded
 from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import UsageError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torchfakes_cli.cli.completion import devices, starts, trackers
-from torchfakes_cli.cli.outcome import ExitCode, guarded, show_error
+from torchfakes_cli.cli.exit_codes import ExitCode, guarded, show_error
 from torchfakes_cli.config import (
     Augment,
     OptimizerName,

@@ -80,7 +80,7 @@ class Detector:
         self.device = device
         self.dtype = dtype or fast_dtype(device)
         folded = fold_batch_norm(network.eval().requires_grad_(False))
-        self.network = folded.to(device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = folded.to(device, self.dtype).to(memory_format=torch.channels_last)
 
     @property
     def name(self) -> str:

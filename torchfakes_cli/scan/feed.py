@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import TooLongError
 from torchfakes_cli.records import Frame
-from torchfakes_cli.scan.remote import is_url, local_copy
+from torchfakes_cli.scan.remote_files import is_url, local_copy
 
 if TYPE_CHECKING:
     from torchfakes_cli.config import SamplingConfig

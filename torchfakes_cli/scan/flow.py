@@ -9,6 +9,7 @@ the rows of its timeline do. Results come in the order of the videos, whichever 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from threading import Condition
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.config import ScanConfig
-from torchfakes_cli.errors import StoppedError
+from torchfakes_cli.errors import StoppedError, TorchfakesError
 from torchfakes_cli.faces import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
 from torchfakes_cli.scan.decoders import Decoders
@@ -33,6 +34,8 @@ from torchfakes_cli.scan.verdict import Policy, decide
 if TYPE_CHECKING:
     from torchfakes_cli.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
+
+logger = logging.getLogger(__name__)
 
 #: Told how far a scan is: path of the video, frames done, and frames wanted in all where that is known.
 FolderProgress = Callable[[str, int, int | None], None]
@@ -80,6 +83,24 @@ class Outcome:
     elapsed_s: float
     result: VideoResult | None = None
     error: Exception | None = None
+
+
+def result_of(outcome: Outcome) -> VideoResult:
+    """The result of a scan; a scan that failed gives a result with status ``error``."""
+    if outcome.result is not None:
+        return outcome.result
+    error = outcome.error
+    logger.debug("%s", outcome.path, exc_info=error)
+    if not isinstance(error, TorchfakesError):
+        reason = " ".join(str(error).split()) or "no message"
+        error = TorchfakesError(f"unexpected {type(error).__name__}: {reason}")
+    return failed(outcome.path, error, outcome.elapsed_s)
+
+
+def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
+    """The result of a file that couldn't be scanned; the path isn't repeated in its message."""
+    message = f"{error.cause}. {error.advice}" if error.advice else error.cause
+    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
 
 
 class _Scan:

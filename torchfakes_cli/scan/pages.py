@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Circumstances, Explanation, FaceScore, TellingFace, Verdict, VideoResult
+from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, Verdict, VideoResult
 from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.verdict import Policy
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from torchfakes_cli.detector import Detector
+    from torchfakes_cli.report import BatchRow
     from torchfakes_cli.report.page import IndexRow
 
 logger = logging.getLogger(__name__)
@@ -183,6 +185,72 @@ class Pages:
         if self._model is None and self._scanner.given:
             return None
         return sha256_of(shipped_checkpoint() if self._model is None else find_checkpoint(self._model))
+
+
+class ReportFolder:
+    """Reports of a batch and the index that leads to them.
+
+    Args:
+        path: the folder; None where no reports are wanted.
+        paths: of the reports, by video.
+    """
+
+    def __init__(self, path: str | None, paths: Mapping[str, Path]) -> None:
+        self._path = None if path is None else Path(path)
+        self._paths = paths
+        self._rows: dict[str, IndexRow] = {}
+
+    @property
+    def index(self) -> Path | None:
+        """Path of the index; None where no reports are wanted."""
+        from torchfakes_cli.report.page import INDEX
+
+        return self._path and self._path / INDEX
+
+    @property
+    def targets(self) -> list[Path]:
+        """All files that are to be written."""
+        return [*([self.index] if self.index else []), *self._paths.values()]
+
+    def keep(self, kept: Mapping[str, BatchRow]) -> None:
+        """Take over the rows of an earlier run, whose reports exist."""
+        from torchfakes_cli.report.page import row_of_earlier
+
+        if self._path:
+            self._rows.update(
+                {video: row_of_earlier(row, self._paths[video], self._path) for video, row in kept.items()}
+            )
+
+    def add(self, result: VideoResult, pages: Pages | None) -> None:
+        """Write the report on a video, if it could be scanned; the index comes last."""
+        from torchfakes_cli.report.page import row_of_result
+
+        if self._path is None or pages is None:
+            return
+        path = self._paths.get(result.path)
+        if path and result.status is Status.OK:
+            pages.write(path, result)
+        self._rows[result.path] = row_of_result(result, path, self._path)
+
+    def finish(self, candidates: Sequence[str], pages: Pages | None) -> None:
+        """Write the index of what is known by now."""
+        if self.index and pages:
+            rows = [self._rows[path] for path in candidates if path in self._rows]
+            pages.write_index(self.index, rows, unfinished=len(candidates) - len(rows))
+
+
+def check_pages(paths: Sequence[Path], *, force: bool) -> None:
+    """Check before a scan that its reports can be written; earlier reports are replaced, other files with ``force``.
+
+    Raises:
+        OutputError: they can't.
+    """
+    if not paths:
+        return
+    from torchfakes_cli.report.files import check_targets
+    from torchfakes_cli.report.page import is_ours
+
+    check_targets(paths, is_ours, kind="a report", option="--report", force=force, make_folders=True)
 
 
 def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:

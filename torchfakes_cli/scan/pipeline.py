@@ -192,13 +192,17 @@ class Scanner:
         return self._flow(self._threads, progress).run(paths)
 
     def scan_arriving(
-        self, paths: Iterable[str | PathLike[str] | None], arrived: Callable[[], bool]
+        self,
+        paths: Iterable[str | PathLike[str] | None],
+        arrived: Callable[[], bool],
+        stop: Callable[[], bool] | None = None,
     ) -> Generator[Outcome, None, None]:
         """Scans videos that are given while others are scanned; close the generator to stop early.
 
         Args:
             paths: of the files; None where there is none at the moment.
             arrived: asked now and then, whether there is one again.
+            stop: asked several times a second; once it says True, the scans end with a ``StoppedError``.
 
         Yields:
             One outcome a path, as soon as it is known.
@@ -213,6 +217,7 @@ class Scanner:
             self._get_networks,
             self.profile,
             self._threads,
+            stop=stop,
             arrived=arrived,
             in_order=False,
         )

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.scan.spool import Spool
+from torchfakes_cli.scan.temporary import TemporaryFolder
 from torchfakes_cli.serve.app import create_app
 from torchfakes_cli.serve.envelope import Envelope
 from torchfakes_cli.serve.service import Service
@@ -21,7 +21,7 @@ from torchfakes_cli.serve.service import Service
 #: Seconds that requests under way have to end once the server is told to.
 _GRACE_S = 5
 
-_SPOOL = "torchfakes-serve-"
+_PREFIX = "torchfakes-serve-"
 
 
 def run_service(
@@ -48,8 +48,8 @@ def run_service(
         UsageError: the configuration doesn't fit the detector or this machine.
         TorchfakesError: the address can't be listened on, or there is no room for clips.
     """
-    with _listener(config) as listener, Spool(_SPOOL) as spool:
-        service = Service(config, scan_config or ScanConfig(), spool.folder, model)
+    with _listener(config) as listener, TemporaryFolder(_PREFIX) as folder:
+        service = Service(config, scan_config or ScanConfig(), folder.path, model)
         app = create_app(service, token=token, local_only=local_only and token is None)
         server = _Server(Envelope(app, service.metrics), service)
         app.router.lifespan_context = server.lifespan

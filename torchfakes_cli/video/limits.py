@@ -4,9 +4,12 @@ from __future__ import annotations
 
 #: File name endings, lower case, that a folder is searched for.
 VIDEO_SUFFIXES: frozenset[str] = frozenset(
-    {".3g2", ".3gp", ".apng", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf"}
-    | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv"}
-    | {".ts", ".vob", ".webm", ".wmv", ".y4m"}
+    {".264", ".265", ".360", ".3g2", ".3gp", ".3gp2", ".3gpp", ".3gpp2", ".amv", ".apng", ".asf", ".avc"}
+    | {".avi", ".dif", ".divx", ".dv", ".dvr-ms", ".f4p", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc"}
+    | {".insv", ".ismv", ".ivf", ".lrf", ".lrv", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mk3d"}
+    | {".mkv", ".mod", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv", ".mqv", ".mts", ".mxf", ".nsv"}
+    | {".nut", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".tod", ".tp", ".trp", ".ts", ".vc1"}
+    | {".vob", ".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"}
 )
 
 #: Likewise of still pictures, which a folder is searched for only where that is asked for.

@@ -122,7 +122,7 @@ class _Training:
         self.crops = TrainingCrops(train, folder, config, processes, device, sizes)
         self.steps_per_epoch = self.crops.steps_per_epoch
         self.steps = self.steps_per_epoch * config.epochs
-        network = network.to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last).to(device)
         teacher = None
         if taught_by is not None:
             teacher = Teacher(taught_by[0].to(device), taught_by[1], self.steps, config.feature_epochs, processes)

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, one line for an error, and a quiet end when it is interrupted."""
+"""Exit codes: one line for an error, and a quiet end on an interrupt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class ExitCode(IntEnum):
-    """What a script is told."""
+    """Exit codes of all commands."""
 
     DONE = 0
     FAILED = 1
@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
 
 @contextmanager
 def guarded(*, debug: bool = False) -> Iterator[None]:
-    """Turns the end of a command into an exit code and, where something went wrong, one line on stderr.
+    """Turn the end of a command into an exit code and, where something went wrong, one line on stderr.
 
     Args:
         debug: show the log and tracebacks as well.
@@ -59,14 +59,14 @@ def _set_up_logging(debug: bool) -> None:
 
 
 def show_error(message: str) -> None:
-    """Prints one line on stderr."""
+    """Print one line on stderr."""
     from torchfakes_cli.cli.console import Screen
 
     Screen().error(message)
 
 
 def install_handlers() -> None:
-    """Makes SIGTERM end a command as Ctrl-C does, and an unexpected error one line instead of a traceback."""
+    """Make SIGTERM end a command as Ctrl-C does, and show an unexpected error as one line instead of a traceback."""
     sys.excepthook = _show_unexpected
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.scan.spool import Spool
+from torchfakes_cli.scan.temporary import TemporaryFolder
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(
@@ -19,10 +19,10 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(
     for name in ("clips-killed", "others-killed"):
         FileIO(tmp_path / name / "lock", "w").close()
     (tmp_path / "clips-link").symlink_to(tmp_path / "elsewhere")
-    with Spool("clips-") as first, Spool("clips-") as second:
-        assert first.folder.is_dir()
+    with TemporaryFolder("clips-") as first, TemporaryFolder("clips-") as second:
+        assert first.path.is_dir()
         left = {path.name for path in tmp_path.iterdir()}
     expected = {"clips-strange", "clips-link", "elsewhere", "others-killed"}
-    assert left == expected | {first.folder.name, second.folder.name}
+    assert left == expected | {first.path.name, second.path.name}
     assert {path.name for path in tmp_path.iterdir()} == expected
     assert (tmp_path / "elsewhere" / "clip.mp4").exists()

@@ -72,7 +72,50 @@ def test_what_is_named_twice_is_scanned_once(tmp_path: Path) -> None:
 def test_paths_stay_as_the_user_gave_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "in/a.mp4")
     monkeypatch.chdir(tmp_path)
-    assert find_videos(["in", "./in/a.mp4"]).videos == (str(Path("in/a.mp4")), "./in/a.mp4")
+    assert find_videos(["in"]).videos == (str(Path("in/a.mp4")),)
+    assert find_videos(["./in/a.mp4", "in"]).videos == ("./in/a.mp4",)
+
+
+def test_one_file_by_several_names_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "d/a.mp4", "d/b.mp4")
+    try:
+        (tmp_path / "d" / "link.mp4").symlink_to("a.mp4")
+    except OSError:
+        pytest.skip("this system lets us make no links")
+    monkeypatch.chdir(tmp_path)
+    found = find_videos(["d", "./d/a.mp4", tmp_path / "d" / "b.mp4", "d/missing.mp4", "d/missing.mp4"])
+    first, second = str(Path("d/a.mp4")), str(Path("d/b.mp4"))
+    assert found.videos == (first, second, "d/missing.mp4")
+    assert found.duplicates == {
+        str(Path("d/link.mp4")): first,
+        "./d/a.mp4": first,
+        str(tmp_path / "d" / "b.mp4"): second,
+    }
+
+
+@pytest.mark.parametrize(
+    "suffix", ["3gpp", "3g2", "qt", "lrv", "insv", "mp4v", "MOD", "TOD", "dv", "m2v", "mxf", "m2ts"]
+)
+def test_what_is_read_when_it_is_named_is_taken_in_folders(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, f"clip.{suffix}")
+    assert names(tmp_path) == [f"clip.{suffix}"]
+
+
+def test_names_of_skipped_files_are_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.mp4", "notes.txt")
+    with caplog.at_level("DEBUG", "torchfakes_cli"):
+        find_videos([tmp_path])
+    assert "notes.txt" in caplog.text
+    assert "a.mp4" not in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a working folder that can be removed")
+def test_a_path_that_cannot_be_resolved_ends_no_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "in/a.mp4")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert find_videos(["clip.mp4", ".", tmp_path / "in"]).videos == ("clip.mp4", str(tmp_path / "in" / "a.mp4"))
 
 
 def test_links_that_loop_end(tmp_path: Path) -> None:

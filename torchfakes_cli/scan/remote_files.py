@@ -1,7 +1,7 @@
-"""Videos in stores elsewhere, by fsspec URL (``s3://bucket/folder``): listed there, and copied here to be looked at.
+"""Remote files: videos in stores that fsspec reads, by URL (``s3://bucket/folder``), listed there and copied here.
 
-A store is asked only where the user names it by a URL. Each video is copied into a private folder while it is scanned:
-a decoder jumps about in a file, and it works in a process that is kept from the network.
+A store is contacted only where the user names it by a URL. Each video is copied into a private folder while it is
+scanned: a decoder seeks in its file, and its process can't reach the network.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError, StoppedError, TorchfakesError, UnreadableFileError, UsageError
-from torchfakes_cli.scan.spool import Spool
+from torchfakes_cli.scan.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-#: What fsspec reads, too, but what is no store: the web, which is left to a browser, and what wraps other URLs.
+#: Protocols of fsspec that are no stores: the web, which is left to a browser, and wrappers of other URLs.
 _WEB = ("http", "https", "ftp", "data", "jupyter", "jlab", "git", "github", "gist", "dask", "pyscript")
 _WRAPPERS = ("zip", "tar", "libarchive", "reference", "generic", "dir", "async_wrapper", "asyncwrapper")
 _CACHES = ("cached", "blockcache", "filecache", "simplecache")
-_SPOOL = "torchfakes-copy-"
+_PREFIX = "torchfakes-copy-"
 _CHUNK_BYTES = 8 << 20
-#: Where stores keep the time of the last change.
+#: Names under which stores give the time of the last change.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 
-#: Size in bytes and time of change in ns; None where the store doesn't tell.
+#: Size in bytes and time of change in ns; None where the store doesn't give it.
 State = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something in a folder of a store.
+    """File or folder in a folder of a store.
 
     Attributes:
-        name: its last part.
-        is_folder: whether it holds others.
-        state: of a file.
+        name: last part of its path.
+        is_folder: True for a folder.
+        state: size and time of change of a file.
     """
 
     name: str
@@ -52,75 +52,75 @@ class Entry:
 
 
 def is_url(path: str | PathLike[str]) -> bool:
-    """Whether a path is the URL of something in a store, and of no file of this machine."""
+    """Whether a path is a URL of a store, and no file of this machine."""
     match = _SCHEME.match(fspath(path))
     return match is not None and match[1] in _stores() and not Path(path).exists()
 
 
 def is_folder(url: str) -> bool:
-    """Whether others are below a URL.
+    """Whether a URL is that of a folder.
 
     Raises:
         UsageError: a package is missing.
-        UnreadableFileError: the store can't be asked.
+        UnreadableFileError: the store can't be reached.
     """
-    store, place = _opened(url)
-    with _told(url):
-        return bool(store.isdir(place))
+    store, path = _opened(url)
+    with _translated(url):
+        return bool(store.isdir(path))
 
 
 def entries(url: str) -> list[Entry]:
-    """What lies in a folder, by name; links are left out, for they could go in circles.
+    """Content of a folder, sorted by name; links are left out, for they could go in circles.
 
     Raises:
         UsageError: a package is missing.
         UnreadableFileError: it can't be listed.
     """
-    store, place = _opened(url)
-    with _told(url):
-        found = store.ls(place, detail=True)
+    store, path = _opened(url)
+    with _translated(url):
+        found = store.ls(path, detail=True)
     return sorted(
         (
             Entry(PurePosixPath(each["name"]).name, each["type"] == "directory", _state(each))
             for each in found
             # Some stores list a folder in itself, as the empty object that stands for it.
-            if each["name"].strip("/") != place.strip("/") and not each.get("islink")
+            if each["name"].strip("/") != path.strip("/") and not each.get("islink")
         ),
         key=lambda entry: entry.name,
     )
 
 
 def state_of(url: str) -> State:
-    """Size and time of change of a file, as far as they are told."""
+    """Size and time of change of a file, as far as its store gives them."""
     try:
-        store, place = _opened(url)
-        with _told(url):
-            return _state(store.info(place))
+        store, path = _opened(url)
+        with _translated(url):
+            return _state(store.info(path))
     except TorchfakesError:
         return None, None
 
 
 @contextmanager
 def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[str]:
-    """A copy of a file for as long as the block runs; errors in the block speak of the URL.
+    """Copy a file for as long as the block runs; errors in the block name the URL.
 
     Args:
         url: of the file.
-        most_bytes: that it may have.
-        stopped: asked between two parts; once it says True, the copy is given up.
+        most_bytes: largest size that is copied.
+        stopped: called between two parts; the copy is given up when it returns True.
 
     Yields:
-        Its path.
+        Path of the copy.
 
     Raises:
         UnreadableFileError: it isn't there, can't be read or is too large.
         OutputError: there is no room for it.
-        StoppedError: ``stopped`` said so.
+        StoppedError: ``stopped`` returned True.
     """
-    with Spool(_SPOOL) as spool:
-        # The name counts for nothing but its ending, and a store may hold names that no file can have.
+    with TemporaryFolder(_PREFIX) as folder:
+        # Only the ending of the name matters, and a store may hold names that no file can have.
         ending = PurePosixPath(url).suffix
-        target = spool.folder / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
+        target = folder.path / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
         _copy(url, target, most_bytes, stopped)
         try:
             yield str(target)
@@ -131,9 +131,9 @@ def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: 
 
 
 def _copy(url: str, target: Path, most_bytes: int, stopped: Callable[[], bool]) -> None:
-    store, place = _opened(url)
+    store, path = _opened(url)
     room = most_bytes
-    with _told(url), store.open(place, "rb", block_size=_CHUNK_BYTES) as source, target.open("wb") as file:
+    with _translated(url), store.open(path, "rb", block_size=_CHUNK_BYTES) as source, target.open("wb") as file:
         while part := source.read(_CHUNK_BYTES):
             if stopped():
                 raise StoppedError("the copy was stopped", path=url)
@@ -155,8 +155,8 @@ def _copy(url: str, target: Path, most_bytes: int, stopped: Callable[[], bool]) 
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turns whatever a store raises, which has a library's own errors, into one of ours."""
+def _translated(url: str) -> Iterator[None]:
+    """Translate the errors of a store, which has its own library, into ours."""
     try:
         yield
     except TorchfakesError:
@@ -171,12 +171,12 @@ def _told(url: str) -> Iterator[None]:
 
 
 def _opened(url: str) -> tuple[AbstractFileSystem, str]:
-    """The store that a URL names, and the path in it."""
+    """Store of a URL, and the path in it."""
     from fsspec.core import url_to_fs
 
     try:
-        # What a store has listed is asked once, and would be kept for a million files.
-        store, place = url_to_fs(url, use_listings_cache=False)
+        # Each folder is listed once, so a cache of listings would only take memory.
+        store, path = url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         scheme = url.partition("://")[0]
         raise UsageError(
@@ -184,7 +184,7 @@ def _opened(url: str) -> tuple[AbstractFileSystem, str]:
             path=url,
             advice="For s3:// and gs://: pip install 'torchfakes[remote]'.",
         ) from error
-    return store, str(place)
+    return store, str(path)
 
 
 def _state(facts: dict[str, object]) -> State:

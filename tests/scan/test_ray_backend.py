@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.scan.spread.devices import named_devices
-from torchfakes_cli.scan.spread.shares import Node, Shares, divide
+from torchfakes_cli.scan.ray_backend import Node, Shares, divide
 
 
 @pytest.mark.parametrize(
@@ -43,10 +42,3 @@ def test_a_cluster_is_divided(nodes: list[Node], device: str, workers: int | Non
 def test_what_a_cluster_has_not(nodes: list[Node], device: str, workers: int | None, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         divide(nodes, device, workers)
-
-
-def test_devices_are_named_one_a_process() -> None:
-    assert named_devices("cpu, cpu") == ("cpu", "cpu")
-    for wrong in ("cpu,", "cpu,toast"):
-        with pytest.raises(UsageError, match="no device called"):
-            named_devices(wrong)

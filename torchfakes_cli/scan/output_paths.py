@@ -1,4 +1,4 @@
-"""Where the timeline or the page of each clip goes: beside it, or into a folder of the user's that mirrors theirs."""
+"""Output paths: the timeline and report of each video, beside it or in a folder that mirrors those of the videos."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
-#: By these a clip's timeline and page are told from whatever else lies there.
+#: Endings of a clip's timeline and report.
 TIMELINE_ENDING = ".timeline.csv"
 PAGE_ENDING = ".report.html"
 
+_PAGES = (".html", ".htm", ".xhtml")
 
-def timeline_places(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict[str, Path]:
-    """The path of each video's timeline, or of what else has this ending.
+
+def timeline_paths(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict[str, Path]:
+    """The path of each video's timeline, or of another output with this ending.
 
     It is ``clip.timeline.csv`` beside ``clip.mp4``; where another video of that folder would claim the same name
     (``clip.mov``, or ``Clip.mp4`` on a system that doesn't tell them apart), it is ``clip.mp4.timeline.csv``.
@@ -23,15 +25,15 @@ def timeline_places(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dic
     by_folder: dict[Path, list[str]] = {}
     for video in videos:
         by_folder.setdefault(Path(video).parent, []).append(video)
-    places = {}
+    paths = {}
     for folder, members in by_folder.items():
         names = _names_in(folder, VIDEO_SUFFIXES) | {Path(video).name for video in members}
-        places.update({video: folder / (_base(Path(video), names) + ending) for video in members})
-    return places
+        paths.update({video: folder / (_base(Path(video), names) + ending) for video in members})
+    return paths
 
 
-def explanation_place(video: str) -> Path:
-    """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, named apart as timelines are."""
+def explanation_folder(video: str) -> Path:
+    """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, made unique as timelines are."""
     path = Path(video)
     names = _names_in(path.parent, VIDEO_SUFFIXES)
     if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -39,10 +41,10 @@ def explanation_place(video: str) -> Path:
     return path.parent / (_base(path, names) + ".explain")
 
 
-def mirrored_places(
+def mirrored_paths(
     videos: Iterable[str], given: Iterable[str], folder: str, ending: str = TIMELINE_ENDING
 ) -> dict[str, Path]:
-    """The path of each video's timeline, or other file, in a folder that has the same folders as those searched.
+    """The path of each video's timeline, or other output, in a folder that mirrors the folders searched.
 
     Args:
         videos: found below the paths given.
@@ -58,8 +60,36 @@ def mirrored_places(
         top = os.path.commonpath([_absolute(path) for path in tops])
     except ValueError as error:
         raise UsageError("the videos lie on several drives", advice="Scan them drive by drive.") from error
-    beside = timeline_places(videos, ending)
-    return {video: Path(folder, os.path.relpath(_absolute(place), top)) for video, place in beside.items()}
+    beside = timeline_paths(videos, ending)
+    return {video: Path(folder, os.path.relpath(_absolute(path), top)) for video, path in beside.items()}
+
+
+def report_path(report: str, video: str, timeline: Path | None) -> Path:
+    """The path of the report on a single video: the file that was named, or one in the folder that was named.
+
+    Raises:
+        UsageError: it would replace the video or its timeline.
+    """
+    path = Path(report)
+    if report.endswith(("/", os.sep)) or path.is_dir():
+        return path / timeline_paths([video], PAGE_ENDING)[video].name
+    taken = [Path(video), *([timeline] if timeline else [])]
+    if os.path.realpath(path) in [os.path.realpath(each) for each in taken]:
+        raise UsageError("the report needs a place of its own", path=report, advice="Give --report another path.")
+    return path
+
+
+def report_paths(report: str | None, videos: Iterable[str], given: Iterable[str]) -> dict[str, Path]:
+    """The path of the report on each of several videos, in folders like theirs; empty where none is wanted.
+
+    Raises:
+        UsageError: a file is named rather than a folder.
+    """
+    if report is None:
+        return {}
+    if Path(report).is_file() or report.lower().endswith(_PAGES):
+        raise UsageError("reports on several videos go into a folder", path=report, advice="Give --report FOLDER/.")
+    return mirrored_paths(videos, given, report, PAGE_ENDING)
 
 
 def _absolute(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Options that say where a batch is scanned, and what doesn't go together with them."""
+"""Options of the backend that scans a batch: several devices or a Ray cluster, and which options exclude each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torchfakes_cli.config import ScanConfig
-    from torchfakes_cli.scan.spread.executor import Executor
+    from torchfakes_cli.scan.workers import WorkerPool
 
 _MACHINES = "Many devices and machines"
 
@@ -58,8 +58,8 @@ CopyLimitOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Spreading:
-    """Where the user wants a batch to be scanned.
+class BackendOptions:
+    """Backend that the user wants for a batch.
 
     Attributes:
         device: as it was given.
@@ -72,28 +72,23 @@ class Spreading:
     workers: int | None
 
     @property
-    def wanted(self) -> bool:
-        """Whether more than this process is to scan."""
-        from torchfakes_cli.scan.spread.devices import are_several
-
-        return self.ray is not None or are_several(self.device)
-
-    @property
     def device_here(self) -> str:
-        """What this process computes on, where it has to."""
-        from torchfakes_cli.scan.spread.devices import are_several, named_devices
+        """Device of this process, which computes for reports even where workers scan."""
+        if self.ray is None and are_several(self.device):
+            from torchfakes_cli.scan.workers import named_devices
 
-        return named_devices(self.device)[0] if are_several(self.device) and self.ray is None else self.device
+            return named_devices(self.device)[0]
+        return self.device
 
     def check(self, *, single: bool, report: bool, profile: bool) -> None:
-        """Finds out whether the rest of what was asked for goes together with it.
+        """Check that the other options can be used with it.
 
         Raises:
-            UsageError: it doesn't.
+            UsageError: they can't.
         """
         if self.workers is not None and self.ray is None:
             raise UsageError("--workers are those of a Ray cluster", advice="Give its address with --ray.")
-        if not self.wanted:
+        if self.ray is None and not are_several(self.device):
             return
         option = "--ray" if self.ray is not None else "several devices"
         if single:
@@ -108,18 +103,23 @@ class Spreading:
                 advice="Scan without it; then report on the videos that matter.",
             )
 
-    def executor(self, config: ScanConfig, model: str | None) -> Executor | None:
-        """Scans the batch; None for this process.
+    def pool(self, config: ScanConfig, model: str | None) -> WorkerPool | None:
+        """The workers that scan the batch; None for this process.
 
         Raises:
             UsageError: a device or package is missing, or the cluster can't be used.
             ModelError: there is no such detector.
         """
-        from torchfakes_cli.scan.spread import on_devices, on_ray
+        from torchfakes_cli.scan import on_devices, on_ray
 
         if self.ray is not None:
             return on_ray(self.ray, config, model=model, workers=self.workers)
-        return on_devices(config, devices=self.device, model=model) if self.wanted else None
+        return on_devices(config, devices=self.device, model=model) if are_several(self.device) else None
+
+
+def are_several(device: str) -> bool:
+    """Whether a device option may name more than one device."""
+    return device == "all" or "," in device
 
 
 def are_urls(paths: list[str], *, local_outputs: dict[str, str | None]) -> bool:
@@ -132,7 +132,7 @@ def are_urls(paths: list[str], *, local_outputs: dict[str, str | None]) -> bool:
     Raises:
         UsageError: one is a URL that isn't opened, or there are URLs and such options.
     """
-    from torchfakes_cli.scan.remote import is_url
+    from torchfakes_cli.scan.remote_files import is_url
 
     urls = {path for path in paths if is_url(path)}
     refuse_urls([path for path in paths if path not in urls])
@@ -151,7 +151,7 @@ def is_single(paths: list[str]) -> bool:
     Raises:
         UnreadableFileError: a store can't be asked.
     """
-    from torchfakes_cli.scan.remote import is_folder, is_url
+    from torchfakes_cli.scan.remote_files import is_folder, is_url
 
     if len(paths) != 1:
         return False

@@ -181,6 +181,35 @@ def test_a_killed_worker_costs_no_row(many: Path, model: Path, tmp_path: Path, p
 @pytest.mark.slow
 @on_linux
 @everywhere
+def test_a_hung_worker_costs_no_row(many: Path, model: Path, tmp_path: Path, place: list[str], mark: bytes) -> None:
+    results = tmp_path / "results.csv"
+    with running([many, "--model", model, "--frames", "4", "--timeout", "1", "-o", results, *place]) as process:
+        wait_until(lambda: finished(results) >= 3, process)
+        victim = min(below(process.pid, mark))
+        os.kill(victim, signal.SIGSTOP)
+        everyone = below(process.pid)
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode == 3, errors
+    assert len({row.path for row in rows(results)}) == CLIPS + 3
+    assert [row.path.rpartition("/")[2] for row in rows(results) if row.status == "error"] == ["broken.mp4"]
+    assert gone(everyone)
+
+
+@pytest.mark.slow
+@on_linux
+def test_workers_end_with_a_killed_command(many: Path, model: Path) -> None:
+    with running([many, "--model", model, "--device", "cpu,cpu", "--json"]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        everyone = below(process.pid)
+        assert below(process.pid, PROCESS_WORKER)
+        process.kill()
+    assert gone(everyone)
+
+
+@pytest.mark.slow
+@on_linux
+@everywhere
 def test_an_interrupted_batch_goes_on_anywhere(
     many: Path, model: Path, tmp_path: Path, place: list[str], mark: bytes
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.scan import explanation_place, mirrored_places, timeline_places
+from torchfakes_cli.scan import explanation_folder, mirrored_paths, timeline_paths
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_a_timeline_lies_beside_its_clip(tmp_path: Path, present: list[str], vid
     for name in [*present, video]:
         (tmp_path / name).touch()
     path = str(tmp_path / video)
-    assert timeline_places([path]) == {path: tmp_path / expected}
+    assert timeline_paths([path]) == {path: tmp_path / expected}
 
 
 def test_no_two_clips_share_a_timeline(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_no_two_clips_share_a_timeline(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     for name in names:
         (tmp_path / name).touch()
-    places = timeline_places([str(tmp_path / name) for name in names])
+    places = timeline_paths([str(tmp_path / name) for name in names])
     assert len(set(places.values())) == len(names)
 
 
@@ -39,23 +39,23 @@ def test_timelines_of_their_own_folder_mirror_the_videos(tmp_path: Path, monkeyp
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    places = mirrored_places(names[:3], ["one"], "out")
+    places = mirrored_paths(names[:3], ["one"], "out")
     assert [place.as_posix() for place in places.values()] == [
         "out/a.timeline.csv",
         "out/b/a.mp4.timeline.csv",
         "out/b/a.mov.timeline.csv",
     ]
-    places = mirrored_places([names[0], "./two/a.mp4"], ["one", "./two"], "out")
+    places = mirrored_paths([names[0], "./two/a.mp4"], ["one", "./two"], "out")
     assert [place.as_posix() for place in places.values()] == ["out/one/a.timeline.csv", "out/two/a.timeline.csv"]
     monkeypatch.chdir(tmp_path / "two")
-    assert mirrored_places(["a.mp4"], ["a.mp4"], "out") == {"a.mp4": Path("out/a.timeline.csv")}
+    assert mirrored_paths(["a.mp4"], ["a.mp4"], "out") == {"a.mp4": Path("out/a.timeline.csv")}
 
 
 def test_no_two_files_share_an_explanation(tmp_path: Path) -> None:
     names = ["a.mp4", "b.mp4", "b.mov", "a.jpg", "c.jpg", "c.png", "d.webp"]
     for name in names:
         (tmp_path / name).touch()
-    places = [explanation_place(str(tmp_path / name)).name for name in names]
+    places = [explanation_folder(str(tmp_path / name)).name for name in names]
     assert len(set(places)) == len(names)
     assert places[0] == "a.explain"
     assert places[-1] == "d.explain"

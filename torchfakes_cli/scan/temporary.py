@@ -1,4 +1,4 @@
-"""A private folder for clips on their way through the scanner. Nothing of it outlives its process for long."""
+"""Temporary directory that is removed with its process, or by the next one after a crash."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ logger = logging.getLogger(__name__)
 _LOCK = "lock"
 
 
-class Spool:
-    """A folder that only its owner can enter; a context manager that removes it, and what killed processes left.
+class TemporaryFolder:
+    """Context manager for a folder of this user alone; removes it, and those that killed processes left.
 
-    A living process holds a lock in its folder, which goes away with it, however it ends.
+    A process holds a lock in its folder while it lives, however it ends.
 
     Args:
-        prefix: of the folder's name; by it those of the same use are found.
+        prefix: of the folder's name; abandoned folders are found by it.
 
     Attributes:
-        folder: for the clips.
+        path: of the folder.
 
     Raises:
-        OutputError: there is no place for temporary files.
+        OutputError: no temporary folder can be made.
     """
 
     def __init__(self, prefix: str) -> None:
         remove_abandoned(prefix)
         try:
-            self.folder, self._lock = _locked_folder(prefix)
+            self.path, self._lock = _locked_folder(prefix)
         except OSError as error:
             raise OutputError(
                 f"no folder for clips can be made: {error.strerror or error}",
@@ -48,14 +48,14 @@ class Spool:
                 advice="Set TMPDIR to a folder with room.",
             ) from error
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> TemporaryFolder:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.close()  # Windows removes no file that is open
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _locked_folder(prefix: str) -> tuple[Path, FileIO]:
@@ -68,14 +68,14 @@ def _locked_folder(prefix: str) -> tuple[Path, FileIO]:
 
 
 def _empty(folder: Path) -> None:
-    """Removes the clips, while the lock is held."""
+    """Remove the files in it, while the lock is held."""
     for clip in folder.iterdir():
         if clip.name != _LOCK:
             clip.unlink(missing_ok=True)
 
 
 def remove_abandoned(prefix: str) -> None:
-    """Removes the folders of this prefix whose processes, of this user, live no more."""
+    """Remove the folders with this prefix whose processes, of this user, have ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             status = folder.lstat()

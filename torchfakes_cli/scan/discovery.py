@@ -1,7 +1,8 @@
-"""Which files a batch looks at: the videos below some folders, in an order that is the same every time."""
+"""Discovery: the videos below some folders, in an order that is the same every time."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,25 +11,29 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from torchfakes_cli.errors import UnreadableFileError
-from torchfakes_cli.scan import remote
+from torchfakes_cli.scan import remote_files as remote
 from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Finds:
-    """What was found.
+    """Videos that were found.
 
     Attributes:
-        videos: paths as given, or below a folder as given; each once, in order.
-        skipped: other files met in folders; those in folders that were passed over are not known.
+        videos: paths as given, or below a folder as given; each file once, in order.
+        skipped: number of other files in the folders; those in folders that were left out don't count.
         unreadable: folders that couldn't be listed, each with the reason.
-        states: size and time of change of what was found in stores elsewhere.
+        states: size and time of change of remote files, by URL.
+        duplicates: other paths of files in ``videos`` (another spelling, or a link), each with the path there.
     """
 
     videos: tuple[str, ...]
     skipped: int
     unreadable: tuple[tuple[str, str], ...]
     states: dict[str, remote.State] = field(default_factory=dict)
+    duplicates: dict[str, str] = field(default_factory=dict)
 
 
 def find_videos(
@@ -38,16 +43,16 @@ def find_videos(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Finds:
-    """Looks for videos.
+    """Find videos.
 
     A file that is named is taken whatever its name, and whether or not it exists: what is wrong with it shows when it
-    is scanned. In folders, a video is told by its suffix; still pictures are taken only where ``include`` asks for them
-    by suffix (``*.jpg``). A hidden video is taken as well: whoever hides one would rather have it overlooked. What
-    macOS leaves beside each file on foreign disks (``._clip.mp4``) is none, and hidden folders hold what programs keep
-    for themselves (``.Trash``, ``.git``). Links to folders are followed, each folder once, but not upwards to a folder
-    that holds the link: so loops end, and don't draw in what lies outside.
+    is scanned. In folders, videos are recognised by their suffix; still pictures are taken only where ``include`` asks
+    for them by suffix (``*.jpg``). Hidden videos are taken too; the files that macOS leaves on foreign disks
+    (``._clip.mp4``) and hidden folders (``.Trash``, ``.git``) are not. Links to folders are followed, each folder once,
+    but not upwards to a folder that holds the link: so loops end, and don't draw in what lies outside. A file that is
+    reached by several paths is taken once, by the first.
 
-    URLs of stores elsewhere are files and folders as well, see ``remote``; links there are not followed.
+    URLs of remote stores are files and folders as well, see ``remote_files``; links there are not followed.
 
     Args:
         paths: files and folders.
@@ -63,7 +68,9 @@ def find_videos(
     search = _Search(recursive, include, exclude)
     for path in paths:
         search.take(fspath(path))
-    return Finds(tuple(search.videos), search.skipped, tuple(search.unreadable), search.states)
+    return Finds(
+        tuple(search.videos.values()), search.skipped, tuple(search.unreadable), search.states, search.duplicates
+    )
 
 
 class _Search:
@@ -71,7 +78,8 @@ class _Search:
         self._recursive = recursive
         self._include = include
         self._exclude = exclude
-        self.videos: dict[str, None] = {}
+        self.videos: dict[str, str] = {}  # by what a path resolves to
+        self.duplicates: dict[str, str] = {}
         self.skipped = 0
         self.unreadable: list[tuple[str, str]] = []
         self.states: dict[str, remote.State] = {}
@@ -82,7 +90,7 @@ class _Search:
             self._take_url(given)
             return
         if not _is_folder(Path(given)):
-            self.videos[given] = None
+            self._add(given, str(_resolved(Path(given))))
             return
         # A stack rather than recursion: folders may nest deeper than Python's calls.
         top = Path(given)
@@ -95,9 +103,18 @@ class _Search:
                 if self._recursive and not excluded:
                     stack += reversed(self._entries(path))
             elif self._included(below) and not excluded:
-                self.videos[str(path)] = None
+                self._add(str(path), str(_resolved(path)))
             else:
-                self.skipped += 1
+                self._skip(path)
+
+    def _add(self, path: str, file: str) -> None:
+        taken = self.videos.setdefault(file, path)
+        if taken != path:
+            self.duplicates[path] = taken
+
+    def _skip(self, path: str | Path) -> None:
+        self.skipped += 1
+        logger.debug("%s is skipped: no suffix of a video, or not wanted", path)
 
     def _take_url(self, given: str) -> None:
         try:
@@ -106,7 +123,7 @@ class _Search:
             self.unreadable.append((given, error.cause))
             return
         if not folder:
-            self.videos[given] = None
+            self._add(given, given)
             self.states[given] = remote.state_of(given)
             return
         top = given.rstrip("/")
@@ -120,10 +137,10 @@ class _Search:
                 if not excluded and (entry is None or self._recursive):
                     stack += [(below / each.name, each) for each in reversed(self._listed(url))]
             elif self._included(below) and not excluded:
-                self.videos[url] = None
+                self._add(url, url)
                 self.states[url] = entry.state
             else:
-                self.skipped += 1
+                self._skip(url)
 
     def _listed(self, url: str) -> list[remote.Entry]:
         try:
@@ -139,7 +156,7 @@ class _Search:
         return suffix in VIDEO_SUFFIXES and (not self._include or _matches(below, self._include))
 
     def _entries(self, folder: Path) -> list[Path]:
-        real = Path(os.path.realpath(folder))
+        real = _resolved(folder)
         if real in self._visited:
             return []
         self._visited.add(real)
@@ -150,7 +167,9 @@ class _Search:
             return []
         upwards = {real, *real.parents}
         left_out = {entry for entry in entries if _is_for_programs(entry.name, is_folder=_is_folder(entry))}
-        self.skipped += sum(not _is_folder(entry) for entry in left_out)
+        for entry in left_out:
+            if not _is_folder(entry):
+                self._skip(entry)
         return [entry for entry in entries if entry not in left_out and not _leads_to(entry, upwards)]
 
 
@@ -163,7 +182,18 @@ def _is_for_programs(name: str, *, is_folder: bool) -> bool:
 
 
 def _leads_to(entry: Path, folders: set[Path]) -> bool:
-    return entry.is_symlink() and Path(os.path.realpath(entry)) in folders
+    try:
+        return entry.is_symlink() and _resolved(entry) in folders
+    except OSError:
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links; as it is, where the system can't follow them."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return path
 
 
 def _is_folder(path: Path) -> bool:

@@ -13,7 +13,7 @@ from torchfakes_cli.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError
 from torchfakes_cli.records import Reason, Status
 from torchfakes_cli.scan import find_videos, scan_folder, scan_video
-from torchfakes_cli.scan.remote import entries, is_url, local_copy, state_of
+from torchfakes_cli.scan.remote_files import entries, is_url, local_copy, state_of
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -1,0 +1,281 @@
+"""Ray backend of the worker pool: one actor per GPU or share of the cores, restarted by Ray when it dies."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from torchfakes_cli import __version__
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.errors import TorchfakesError, UsageError
+from torchfakes_cli.scan.temporary import TemporaryFolder
+from torchfakes_cli.scan.workers import BackgroundScanner, WorkerPool, first_sentence, hang_s, room_for, set_up_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+    from types import ModuleType
+
+    import ray
+
+    from torchfakes_cli.records import VideoResult
+
+#: Address that starts a cluster on this machine, for the length of the scan.
+LOCAL = "local"
+
+_MODEL_PREFIX = "torchfakes-model-"
+#: Cores of a worker without a GPU: with more, decoding and the networks get in each other's way.
+_CORES = 4
+#: Loading is tried again when the actor dies meanwhile, and waits while Ray restarts it.
+_LOAD_RETRIES = 2
+
+
+def on_ray(
+    address: str = "auto",
+    config: ScanConfig | None = None,
+    *,
+    model: str | PathLike[str] | None = None,
+    workers: int | None = None,
+) -> WorkerPool:
+    """Scan on a Ray cluster, whose machines see the files under the same paths, or by URL.
+
+    Args:
+        address: of the cluster; ``auto`` for the one of this machine, ``local`` for a new one.
+        config: None for the defaults; ``cuda`` as its device takes a GPU for each worker, ``cpu`` none, ``auto`` one
+            where there are any. Its jobs are those of each worker.
+        model: path or name of a checkpoint, which is sent to the workers; None for the one that ships.
+        workers: how many; None for one per GPU or, without GPUs, one for four cores.
+
+    Raises:
+        UsageError: ray is missing, there is no such cluster, or it has less than was asked for.
+    """
+    return WorkerPool(RayCluster(address, config or ScanConfig(), model, workers))
+
+
+class RayWorker:
+    """Actor that loads its networks once and scans several videos at once.
+
+    Args:
+        version: of the program that gives it work.
+        config: of the scans.
+        cores: that it may count on.
+    """
+
+    def __init__(self, version: str, config: ScanConfig, cores: int) -> None:
+        self._version = version
+        self._config = config
+        self._cores = cores
+        self._background: BackgroundScanner | None = None
+
+    def load(self, checkpoint: bytes) -> str | TorchfakesError:
+        """Load the networks; an error is returned, because Ray would wrap it if it were raised.
+
+        Args:
+            checkpoint: content of the file, so that every machine has the same one.
+        """
+        if self._version != __version__:
+            return UsageError(
+                f"this is torchfakes {self._version}, and {__version__} is installed on the Ray cluster",
+                advice="Install one version everywhere.",
+            )
+        set_up_log()
+        try:
+            with TemporaryFolder(_MODEL_PREFIX) as folder:
+                model = folder.path / "detector.safetensors"
+                model.write_bytes(checkpoint)
+                self._background = BackgroundScanner(self._config, model, self._cores)
+        except TorchfakesError as error:
+            return error
+        return self._background.computed_on
+
+    def exchange(self, paths: list[bytes]) -> list[VideoResult]:
+        """Take videos and return the results of any, see ``BackgroundScanner``."""
+        if self._background is None:
+            raise RuntimeError("the actor was restarted and has no scanner")
+        return self._background.exchange(list(map(os.fsdecode, paths)))
+
+
+class RayCluster:
+    """Backend of a Ray cluster, to which it stays connected until it is closed.
+
+    Ray restarts an actor that dies. Its videos are given out again by the pool, each alone, and not by Ray, which would
+    scan them together once more: one of them may be what kills the actor.
+
+    Args:
+        address: of a running cluster; ``auto`` for the one of this machine, ``local`` for a new one.
+        config: of the scans, with the device ``auto``, ``cpu`` or ``cuda``; ``jobs`` is that of each worker.
+        model: path or name of a checkpoint; None for the one that ships.
+        workers: how many; None for one per GPU or, without GPUs, one for four cores.
+
+    Raises:
+        UsageError: ray is missing, there is no such cluster, or it has less than was asked for.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        config: ScanConfig,
+        model: str | PathLike[str] | None = None,
+        workers: int | None = None,
+    ) -> None:
+        checkpoint = (shipped_checkpoint() if model is None else find_checkpoint(model)).read_bytes()
+        self._ray, self._ours = _connected(address)
+        try:
+            lent = [each["Resources"] for each in self._ray.nodes() if each["Alive"]]
+            nodes = [Node(resources.get("CPU", 0), resources.get("GPU", 0)) for resources in lent]
+            shares = divide(nodes, config.device, workers)
+            self._checkpoint = self._ray.put(checkpoint)
+        except BaseException:
+            self._disconnect()
+            raise
+        self.size = shares.workers
+        self.place = f"{self.size} Ray workers"
+        self.hang_s = hang_s(config)
+        self.room = room_for(config, shares.cores)
+        self._arguments = __version__, replace(config, device="cuda" if shares.cards else "cpu"), shares.cores
+        self._actor = self._ray.remote(RayWorker).options(
+            num_cpus=shares.cores, num_gpus=shares.cards, max_restarts=-1, max_task_retries=0
+        )
+        self._actors: dict[int, ray.actor.ActorHandle] = {}
+
+    def start(self, worker: int) -> Future[str | TorchfakesError]:
+        """See ``Backend``."""
+        if worker in self._actors:
+            with suppress(Exception):  # it may be dead already
+                self._ray.kill(self._actors[worker], no_restart=False)
+        else:
+            self._actors[worker] = self._actor.remote(*self._arguments)
+        loading = self._actors[worker].load.options(max_task_retries=_LOAD_RETRIES).remote(self._checkpoint)
+        return loading.future()  # type: ignore[no-any-return]
+
+    def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
+        """See ``Backend``."""
+        # Bytes, for a name may hold some that are no UTF-8.
+        return self._actors[worker].exchange.remote(list(map(os.fsencode, paths))).future()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """See ``Backend``."""
+        for actor in self._actors.values():
+            with suppress(Exception):
+                self._ray.kill(actor)
+        self._actors.clear()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._ours:
+            self._ours = False
+            self._ray.shutdown()
+
+
+def _connected(address: str) -> tuple[ModuleType, bool]:
+    """Ray, and whether the connection is a new one."""
+    # These are read when Ray is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without a GPU is told so by its config
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # it prints lost workers to stdout, where results go
+    try:
+        library = importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        advice = "Install it: pip install 'torchfakes[ray]'."
+        raise UsageError("a scan on a Ray cluster needs ray", advice=advice) from error
+    if library.is_initialized():
+        return library, False
+    level = logging.DEBUG if logging.getLogger("torchfakes_cli").isEnabledFor(logging.DEBUG) else logging.CRITICAL
+    logging.getLogger("ray").setLevel(level)
+    new = {"include_dashboard": False} if address == LOCAL else {}
+    try:
+        with _interrupts_kept():
+            library.init(address=address, log_to_driver=False, configure_logging=False, **new)
+    except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
+        raise UsageError(
+            f"no Ray cluster at {address!r}: {first_sentence(error)}",
+            advice="Start one with `ray start --head`, or give its address.",
+        ) from error
+    return library, True
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces: it ends this program as Ctrl-C does."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Cores and GPUs that a machine of the cluster lends."""
+
+    cores: float
+    cards: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Number of workers, and the cores and GPUs of each."""
+
+    workers: int
+    cores: int
+    cards: int
+
+
+def divide(nodes: Sequence[Node], device: str, workers: int | None = None) -> Shares:
+    """Divide the cores and GPUs of a cluster among workers.
+
+    A worker never spans machines, so a share is one that fits on them as often as is needed.
+
+    Args:
+        nodes: its machines.
+        device: ``cuda`` takes a card for each worker, ``cpu`` none, ``auto`` one where there are any.
+        workers: how many are wanted; None for as many as there are cards or, without, fours of cores.
+
+    Raises:
+        UsageError: the cluster hasn't that much.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(
+            f"--device {device} names a device of one machine", advice="With --ray choose auto, cpu or cuda."
+        )
+    with_cards = [node for node in nodes if node.cards >= 1] if device != "cpu" else []
+    if device == "cuda" and not with_cards:
+        raise UsageError("the Ray cluster has no GPU", advice="Leave --device out to use its cores.")
+    if with_cards:
+        cards = sum(int(node.cards) for node in with_cards)
+        if workers and workers > cards:
+            raise UsageError(f"{workers} workers need as many GPUs, and the Ray cluster has {cards}")
+        cores = min(int(node.cores // int(node.cards)) for node in with_cards)
+        if cores < 1:
+            raise UsageError("a machine of the Ray cluster has more GPUs than cores", advice="Try --device cpu.")
+        return Shares(workers or cards, cores, 1)
+    most = int(max((node.cores for node in nodes), default=0))
+    if workers is None:
+        cores = min(_CORES, most)
+        return Shares(_fitting(nodes, cores), cores, 0) if cores else _refuse(1, 0)
+    fitting = [cores for cores in range(most, 0, -1) if _fitting(nodes, cores) >= workers]
+    return Shares(workers, fitting[0], 0) if fitting else _refuse(workers, sum(int(node.cores) for node in nodes))
+
+
+def _fitting(nodes: Sequence[Node], cores: int) -> int:
+    """Workers with so many cores that there is room for."""
+    return sum(int(node.cores // cores) for node in nodes)
+
+
+def _refuse(workers: int, cores: int) -> Shares:
+    raise UsageError(
+        f"{workers} workers need as many cores, and the Ray cluster has {cores}", advice="Ask for fewer --workers."
+    )

@@ -1,0 +1,534 @@
+"""Worker pool: scan a batch in one process per device, or on the workers of a Ray cluster.
+
+Each worker holds a bounded number of videos. A worker that dies or hangs is replaced; the videos it had are scanned
+again, each alone on a worker, and become an error after the third loss.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.context import SpawnContext, SpawnProcess
+from os import PathLike, fspath
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
+from torchfakes_cli.records import VideoResult
+from torchfakes_cli.scan.flow import failed, result_of
+from torchfakes_cli.scan.pipeline import Scanner, jobs_for
+from torchfakes_cli.scan.remote_files import is_url
+from torchfakes_cli.video import usable_cores
+
+logger = logging.getLogger(__name__)
+
+#: Give a video up when it was on a worker that was lost for the third time: it may be the cause.
+MOST_LOSSES = 3
+#: Give the batch up when a worker dies this often in a row before it is ready.
+MOST_FALSE_STARTS = 3
+#: Seconds until the first worker must be ready. A cluster may have to start machines for it.
+START_S = 900.0
+
+_POLL_S = 0.2
+# A worker without a result answers this often, to show that it is alive.
+_ANSWER_S = 5.0
+# One step of a worker (a batch of large frames on a busy machine) may take this long, whatever the timeout of decoding.
+_LEAST_HANG_S = 30.0
+_STOP_S = 5.0
+
+
+def on_devices(
+    config: ScanConfig | None = None, *, devices: str = "all", model: str | PathLike[str] | None = None
+) -> WorkerPool:
+    """Scan in processes of this machine, one per device.
+
+    The processes import the program that starts them: a script keeps its work below ``if __name__ == "__main__":``.
+
+    Args:
+        config: None for the defaults; its device is ignored, and its jobs are those of each process.
+        devices: such as ``cuda:0,cuda:1`` or ``cpu,cpu``; ``all`` for every CUDA device.
+        model: path or name of a checkpoint; None for the one that ships.
+
+    Raises:
+        UsageError: there is no such device.
+
+    Example::
+
+        for result in scan_folder("clips/", executor=on_devices(devices="cuda:0,cuda:1")):
+            print(result.path, result.verdict or result.error)
+    """
+    return WorkerPool(Processes(named_devices(devices), config or ScanConfig(), model))
+
+
+def named_devices(device: str) -> tuple[str, ...]:
+    """The devices in ``cuda:0,cuda:1``, ``cpu,cpu`` or ``all``, one per process.
+
+    Raises:
+        UsageError: one of them doesn't exist, they are of different kinds, or a GPU is named twice.
+    """
+    from torchfakes_cli.detector import choose_device
+
+    if device == "all":
+        import torch
+
+        names = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+        if not names:
+            raise UsageError("no CUDA device found", advice="Name devices: --device cpu,cpu starts two processes.")
+        return names
+    names = tuple(name.strip() for name in device.split(","))
+    kinds = {choose_device(name).type for name in names}
+    if len(kinds) > 1:
+        raise UsageError(
+            "processors and cards compute with different precision, and so would the rows of one table",
+            advice="Name devices of one kind.",
+        )
+    if kinds == {"cuda"} and len({choose_device(name).index for name in names}) < len(names):
+        raise UsageError("each card takes one process", advice="Name every CUDA device once, as cuda:N.")
+    return names
+
+
+def computed_on(scanner: Scanner) -> str:
+    """Device class and precision of a scanner, which decide the last digits of its scores."""
+    return f"{scanner.detector.device.type} {scanner.detector.precision}"
+
+
+class Backend(Protocol):
+    """Workers by number, from 0 up. A call to a worker is a future, which raises when the worker is lost.
+
+    Attributes:
+        size: number of workers.
+        room: videos that each holds at once.
+        place: where they run, in two or three words.
+        hang_s: seconds without an answer after which a worker counts as hung.
+    """
+
+    size: int
+    room: int
+    place: str
+    hang_s: float
+
+    def start(self, worker: int) -> Future[str | TorchfakesError]:
+        """Start a worker, and kill the one that had its number.
+
+        Returns:
+            What it computes on, once it is ready; an error where no worker could be used.
+
+        Raises:
+            TorchfakesError: it can't be started.
+        """
+
+    def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
+        """Hand videos to a worker that has answered before.
+
+        Returns:
+            Results of any of its videos; empty where there is none after a few seconds.
+        """
+
+    def close(self) -> None:
+        """Kill all workers."""
+
+
+@dataclass(slots=True)
+class _Task:
+    """A video that has no result yet."""
+
+    path: str
+    losses: int = 0
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A worker, the call it has not answered, and the videos it holds."""
+
+    number: int
+    call: Future[Any] | None = None
+    deadline: float = 0.0
+    ready: bool = False
+    alone: bool = False
+    false_starts: int = 0
+    tasks: dict[str, list[_Task]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.tasks.values()))
+
+
+class WorkerPool:
+    """Scan videos on the workers of a backend; results come as they are known.
+
+    Args:
+        backend: its workers are started when they are needed; the pool closes it.
+
+    Attributes:
+        place: where the workers run, in two or three words.
+        computed_on: device class and precision of the worker that was ready first; empty before ``load``.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.place = backend.place
+        self.computed_on = ""
+        self._backend = backend
+        self._workers: list[_Worker] = []
+
+    @property
+    def ready(self) -> int:
+        """Number of workers that take videos at the moment."""
+        return sum(worker.ready for worker in self._workers)
+
+    def load(self) -> None:
+        """Start all workers and wait for the first, so that a bad detector or device shows before the first file.
+
+        Raises:
+            TorchfakesError: no worker can be used.
+        """
+        if not self._workers:
+            self._workers = [_Worker(number) for number in range(self._backend.size)]
+            for worker in self._workers:
+                self._start(worker)
+        deadline = time.monotonic() + START_S
+        while not self.ready:
+            for _ in self._collect(deque()):
+                pass
+            if not self.ready and time.monotonic() > deadline:
+                raise WorkerLostError(
+                    f"no worker was ready after {START_S / 60:.0f} minutes",
+                    advice="See whether the machines have the cores or cards that were asked for.",
+                )
+
+    def scan(self, paths: Iterable[str | PathLike[str]]) -> Generator[VideoResult, None, None]:
+        """Scan files; close the generator to stop early, which ends the workers.
+
+        Yields:
+            One result per file. A file that can't be scanned has status ``error``.
+
+        Raises:
+            TorchfakesError: nothing can be scanned any more.
+        """
+        upcoming = deque(fspath(path) for path in paths)
+        lost: deque[_Task] = deque()
+        left = len(upcoming)
+        if not left:
+            return
+        try:
+            self.load()
+            while left:
+                self._hand_out(upcoming, lost, left)
+                for result in self._collect(lost):
+                    left -= 1
+                    yield result
+        finally:
+            if left:
+                self.close()
+
+    def close(self) -> None:
+        """Kill all workers; another scan starts new ones."""
+        self._workers.clear()
+        self._backend.close()
+
+    def _start(self, worker: _Worker) -> None:
+        worker.ready = False
+        worker.call = self._backend.start(worker.number)
+        worker.deadline = time.monotonic() + START_S
+
+    def _hand_out(self, upcoming: deque[str], lost: deque[_Task], left: int) -> None:
+        """Fill the workers, each up to its share of what is left, so that all have work to the end."""
+        share = min(self._backend.room, -(-left // self._backend.size))
+        for worker in self._workers:
+            if worker.call is not None:
+                continue
+            tasks = []
+            if lost and not worker.tasks:
+                worker.alone = True
+                tasks.append(lost.popleft())
+            elif not worker.alone:
+                count = min(share - worker.count, len(upcoming))
+                tasks += [_Task(upcoming.popleft()) for _ in range(count)]
+            paths = [_absolute(task.path) for task in tasks]
+            for path, task in zip(paths, tasks, strict=True):
+                worker.tasks.setdefault(path, []).append(task)
+            if worker.tasks:
+                worker.call = self._backend.exchange(worker.number, paths)
+                worker.deadline = time.monotonic() + self._backend.hang_s
+
+    def _collect(self, lost: deque[_Task]) -> Iterator[VideoResult]:
+        """Wait for answers; yield the results in them, and those of videos that are given up."""
+        wait([worker.call for worker in self._workers if worker.call], _POLL_S, FIRST_COMPLETED)
+        for worker in self._workers:
+            if worker.call is not None and worker.call.done():
+                yield from self._take_answer(worker, worker.call, lost)
+            elif worker.call is not None and time.monotonic() > worker.deadline:
+                yield from self._replace(worker, "it gave no sign of life", lost)
+
+    def _take_answer(self, worker: _Worker, call: Future[Any], lost: deque[_Task]) -> Iterator[VideoResult]:
+        worker.call = None
+        if (error := call.exception()) is not None:
+            yield from self._replace(worker, first_sentence(error), lost)
+        elif worker.ready:
+            for result in call.result():
+                tasks = worker.tasks[result.path]
+                task = tasks.pop()
+                if not tasks:
+                    del worker.tasks[result.path]
+                worker.alone = worker.alone and bool(worker.tasks)
+                yield replace(result, path=task.path)
+        elif isinstance(answer := call.result(), TorchfakesError):
+            raise answer
+        else:
+            worker.ready, worker.false_starts = True, 0
+            self.computed_on = self.computed_on or answer
+
+    def _replace(self, worker: _Worker, reason: str, lost: deque[_Task]) -> Iterator[VideoResult]:
+        logger.debug("worker %d is lost: %s", worker.number, reason)
+        if not worker.ready:
+            worker.false_starts += 1
+            if worker.false_starts == MOST_FALSE_STARTS:
+                raise WorkerLostError(
+                    f"a worker ended {MOST_FALSE_STARTS} times before it was ready: {reason}",
+                    advice="Run it with --debug to see why.",
+                )
+        tasks = [task for tasks in worker.tasks.values() for task in tasks]
+        worker.tasks.clear()
+        worker.alone = False
+        self._start(worker)
+        for task in tasks:
+            task.losses += 1
+            if task.losses < MOST_LOSSES:
+                lost.append(task)
+                continue
+            error = WorkerLostError(
+                f"the worker that scanned it was lost {task.losses} times: {reason}",
+                advice="Memory may have run out; scan it alone to see.",
+            )
+            yield failed(task.path, error)
+
+
+class Processes:
+    """Backend of processes on this machine, each a ``ProcessPoolExecutor`` with one process.
+
+    Args:
+        devices: one per process, such as ``cuda:0`` and ``cuda:1``.
+        config: of the scans; ``jobs`` is that of each process.
+        model: path or name of a checkpoint; None for the one that ships.
+    """
+
+    def __init__(self, devices: Sequence[str], config: ScanConfig, model: str | PathLike[str] | None = None) -> None:
+        self.size = len(devices)
+        self.place = f"{self.size} processes"
+        self.hang_s = hang_s(config)
+        self._cores = max(1, usable_cores() // self.size)
+        self.room = room_for(config, self._cores)
+        self._configs = [replace(config, device=device) for device in devices]
+        self._model = None if model is None else fspath(model)
+        self._executors: dict[int, tuple[ProcessPoolExecutor, _ProcessContext]] = {}
+
+    def start(self, worker: int) -> Future[str | TorchfakesError]:
+        """See ``Backend``."""
+        self._kill(self._executors.pop(worker, None))
+        debug = logging.getLogger("torchfakes_cli").isEnabledFor(logging.DEBUG)
+        context = _ProcessContext()  # never fork: the state of torch and CUDA doesn't survive it
+        executor = ProcessPoolExecutor(1, mp_context=context)
+        self._executors[worker] = executor, context
+        try:
+            with _interrupts_ignored():
+                return executor.submit(_start_worker, self._configs[worker], self._model, self._cores, debug)
+        except OSError as error:
+            raise TorchfakesError(f"a scanning process can't be started: {error.strerror or error}") from error
+
+    def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
+        """See ``Backend``."""
+        try:
+            return self._executors[worker][0].submit(_exchange, paths)
+        except BrokenProcessPool as error:
+            broken: Future[list[VideoResult]] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def close(self) -> None:
+        """See ``Backend``; decoders end with their process."""
+        for each in self._executors.values():
+            self._kill(each)
+        for _, context in self._executors.values():
+            if context.process is not None:
+                context.process.join(_STOP_S)
+        self._executors.clear()
+
+    @staticmethod
+    def _kill(each: tuple[ProcessPoolExecutor, _ProcessContext] | None) -> None:
+        if each is not None:
+            executor, context = each
+            if context.process is not None:
+                context.process.kill()
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _ProcessContext(SpawnContext):
+    """Spawn context of one executor, which remembers its process: an executor has no way to kill one that hangs."""
+
+    process: SpawnProcess | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        self.process = SpawnProcess(*args, **kwargs)
+        return self.process
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Have a process that is started here ignore Ctrl-C, which reaches all processes of a terminal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+
+
+def _absolute(path: str) -> str:
+    """The path for a worker, which may have another working folder."""
+    return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - links stay links
+
+
+def first_sentence(error: BaseException) -> str:
+    """First sentence of an error in one line; those of libraries may be paragraphs."""
+    text = " ".join(str(error).split())
+    return (text.partition(". ")[0].rstrip(".") or type(error).__name__)[:300]
+
+
+def hang_s(config: ScanConfig) -> float:
+    """Seconds without a sign of life after which a worker counts as hung."""
+    return max(_LEAST_HANG_S, 2 * config.timeout_s)
+
+
+def room_for(config: ScanConfig, cores: int) -> int:
+    """Videos that a worker holds: as many as it decodes, and as many again, so that it never waits for one."""
+    return 2 * jobs_for(config, cores)
+
+
+class BackgroundScanner:
+    """Scan videos in a thread as they are handed over; what a worker does on any backend.
+
+    Args:
+        config: of the scans.
+        model: path or name of a checkpoint; None for the one that ships.
+        cores: that it may count on, and as many threads as it has.
+
+    Raises:
+        TorchfakesError: the detector or the device can't be used.
+    """
+
+    def __init__(self, config: ScanConfig, model: str | PathLike[str] | None, cores: int) -> None:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; nothing has imported torch yet
+        try:
+            import cv2
+            import torch
+
+            torch.set_num_threads(cores)
+            cv2.setNumThreads(cores)
+            self._scanner = Scanner(config, model=model, cores=cores)
+            self._scanner.load()
+            self.computed_on = computed_on(self._scanner)
+        except TorchfakesError:
+            raise
+        except Exception as error:
+            logger.debug("no scanner", exc_info=True)
+            reason = " ".join(str(error).split()) or "no message"
+            cause = f"a worker can't compute on {config.device}: {type(error).__name__}: {reason}"
+            raise TorchfakesError(cause) from error
+        self._given: SimpleQueue[str] = SimpleQueue()
+        self._done: SimpleQueue[VideoResult | Exception] = SimpleQueue()
+        self._alive_s = time.monotonic()
+        threading.Thread(target=self._run, name="scan", daemon=True).start()
+
+    def exchange(self, paths: list[str]) -> list[VideoResult]:
+        """Take videos, and return the results of any: at least one, or none after a few seconds without.
+
+        It doesn't return while the scan is stuck.
+
+        Raises:
+            Exception: whatever ended the scanner; another process is needed.
+        """
+        for path in paths:
+            self._given.put(path)
+        while True:
+            try:
+                found = [self._done.get(timeout=_ANSWER_S)]
+            except Empty:
+                if time.monotonic() - self._alive_s < _ANSWER_S:
+                    return []
+                continue
+            while not self._done.empty():
+                found.append(self._done.get())
+            for each in found:
+                if isinstance(each, Exception):
+                    raise each
+            return [each for each in found if isinstance(each, VideoResult)]
+
+    def _run(self) -> None:
+        try:
+            while True:
+                paths = self._paths(self._given.get())
+                for outcome in self._scanner.scan_arriving(paths, lambda: not self._given.empty(), self._show_life):
+                    self._done.put(result_of(outcome))
+        except Exception as error:
+            logger.debug("the scanner has ended", exc_info=True)
+            self._done.put(error)
+
+    def _paths(self, path: str | None) -> Iterator[str | None]:
+        while True:
+            yield path
+            try:
+                path = self._given.get_nowait()
+            except Empty:
+                path = None
+
+    def _show_life(self) -> bool:
+        self._alive_s = time.monotonic()
+        return False
+
+
+_background: BackgroundScanner | None = None
+
+
+def _start_worker(config: ScanConfig, model: str | None, cores: int, debug: bool) -> str | TorchfakesError:
+    """Load the networks of this process; return what they compute on, or why they can't be used."""
+    global _background
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    set_up_log(debug=debug)
+    try:
+        _background = BackgroundScanner(config, model, cores)
+    except TorchfakesError as error:
+        return error
+    return _background.computed_on
+
+
+def _exchange(paths: list[str]) -> list[VideoResult]:
+    if _background is None:
+        raise WorkerLostError("the worker has no scanner")
+    return _background.exchange(paths)
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def set_up_log(*, debug: bool = False) -> None:
+    """Log of a worker, as quiet as that of the command."""
+    logging.captureWarnings(not debug)
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    if debug:
+        logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG)
