@@ -12,8 +12,9 @@ from pathlib import Path
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.records import Explanation, FaceScore, RegionShare
-from torchfakes_cli.report.cells import SCORE_DIGITS, TIME_DIGITS, csv_line, number_cell, text_cell
+from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
 from torchfakes_cli.report.files import check_folder, first_line, unwritable, write_whole
+from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
 
 REGION_COLUMNS = (
     "picture",

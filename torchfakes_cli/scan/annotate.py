@@ -27,8 +27,7 @@ from torchfakes_cli.errors import (
 from torchfakes_cli.faces.shots import Scene
 from torchfakes_cli.records import Frame, Reason, Status, Track, Verdict, VideoInfo, VideoResult
 from torchfakes_cli.report import check_clip_target
-from torchfakes_cli.report.clip_file import COMMENT, container_of
-from torchfakes_cli.report.files import temporary_beside, unwritable
+from torchfakes_cli.report.files import COMMENT, container_of, temporary_beside, unwritable
 from torchfakes_cli.report.overlay import Headline, Overlay, Person, Word
 from torchfakes_cli.scan.verdict import Policy, deciding_track, judge, settle_policy
 from torchfakes_cli.video import IsolatedDecoder

@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from torchfakes_cli.records import Circumstances, Status, Verdict, VideoResult
-from torchfakes_cli.report.batch.row import BatchRow
 from torchfakes_cli.report.files import write_whole
 from torchfakes_cli.report.page.doubts import LIMITS
 from torchfakes_cli.report.page.page import again
 from torchfakes_cli.report.page.rendering import render
+from torchfakes_cli.report.rows import BatchRow
 
 #: Name of the page in the folder of the reports.
 INDEX = "index.html"

@@ -26,7 +26,7 @@ import pandas as pd
 
 from torchfakes_cli.detector.checkpoint import write_atomically
 from torchfakes_cli.errors import OutputError
-from torchfakes_cli.report.cells import escape_undecodable, text_cell
+from torchfakes_cli.report.csv import escape_undecodable, text_cell
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.evaluation.findings import FORMAT, Evaluation
 from torchfakes_cli.training.evaluation.markdown import markdown
