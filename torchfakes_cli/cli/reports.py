@@ -15,7 +15,7 @@ from torchfakes_cli.records import Status, VideoResult
 
 if TYPE_CHECKING:
     from torchfakes_cli.report import BatchRow
-    from torchfakes_cli.report.page import IndexRow
+    from torchfakes_cli.report.html.index import IndexRow
     from torchfakes_cli.scan import Pages
 
 _PAGES = (".html", ".htm", ".xhtml")
@@ -64,7 +64,7 @@ def check_pages(places: Sequence[Path], *, force: bool) -> None:
     if not places:
         return
     from torchfakes_cli.report.files import check_targets
-    from torchfakes_cli.report.page import is_ours
+    from torchfakes_cli.report.html.rendering import is_ours
 
     check_targets(places, is_ours, kind="a report", option="--report", force=force, make_folders=True)
 
@@ -91,7 +91,7 @@ class Folder:
     @property
     def index(self) -> Path | None:
         """Where the index goes."""
-        from torchfakes_cli.report.page import INDEX
+        from torchfakes_cli.report.html.index import INDEX
 
         return self._path and self._path / INDEX
 
@@ -102,7 +102,7 @@ class Folder:
 
     def keep(self, kept: Mapping[str, BatchRow]) -> None:
         """Takes over the rows of an earlier run, whose pages are there."""
-        from torchfakes_cli.report.page import row_of_earlier
+        from torchfakes_cli.report.html.index import row_of_earlier
 
         if self._path:
             self._rows.update(
@@ -111,7 +111,7 @@ class Folder:
 
     def add(self, result: VideoResult, pages: Pages | None) -> None:
         """Writes the page of a video, if it could be scanned; the index comes last."""
-        from torchfakes_cli.report.page import row_of_result
+        from torchfakes_cli.report.html.index import row_of_result
 
         if self._path is None or pages is None:
             return

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from torchfakes_cli.detector import Detector
-    from torchfakes_cli.report.page import IndexRow
+    from torchfakes_cli.report.html.index import IndexRow
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Pages:
         Raises:
             OutputError: it can't be written.
         """
-        from torchfakes_cli.report.page import write_page
+        from torchfakes_cli.report.html.page import write_page
 
         notes: list[str] = []
         with self._scanner.spare_decoder() as spare:
@@ -125,7 +125,7 @@ class Pages:
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
         """Writes the page that leads to the others; see ``write_index`` of the pages."""
-        from torchfakes_cli.report.page import write_index
+        from torchfakes_cli.report.html.index import write_index
 
         write_index(path, rows, self.circumstances, self._scanner.detector.name, unfinished=unfinished)
 
@@ -219,6 +219,8 @@ def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:
 def _in_words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"  # 0.6667, not 0.6666666666666666
     return "not set" if value is None else str(value)
 
 

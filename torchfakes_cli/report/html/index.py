@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from torchfakes_cli.records import Circumstances, Status, Verdict, VideoResult
 from torchfakes_cli.report.files import write_whole
-from torchfakes_cli.report.page.doubts import LIMITS
-from torchfakes_cli.report.page.page import again
-from torchfakes_cli.report.page.rendering import render
+from torchfakes_cli.report.html.page import again
+from torchfakes_cli.report.html.rendering import render
 from torchfakes_cli.report.rows import BatchRow
+from torchfakes_cli.report.summary import LIMITS, reason_words
 
 #: Name of the page in the folder of the reports.
 INDEX = "index.html"
@@ -79,7 +79,7 @@ def row_of_result(result: VideoResult, page: Path | None, folder: Path) -> Index
         people=len(result.tracks) if known else None,
         peak_s=result.peak_time_s,
         duration_s=result.info.duration_s if result.info else None,
-        note=result.error or (result.reason.value.replace("_", " ") if result.reason else ""),
+        note=result.error or reason_words(result.reason, picture=result.is_picture),
     )
 
 
@@ -99,7 +99,7 @@ def row_of_earlier(row: BatchRow, page: Path, folder: Path) -> IndexRow:
         people=row.tracks,
         peak_s=row.peak_time_s,
         duration_s=row.duration_s,
-        note=(row.reason or "").replace("_", " "),
+        note=reason_words(row.reason),
     )
 
 
