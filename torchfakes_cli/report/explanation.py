@@ -47,10 +47,9 @@ _ADVICE = "Choose another folder with -o, or let files in it be replaced with --
 
 
 def check_explanation_target(folder: str | PathLike[str], *, force: bool = False) -> None:
-    """Finds out before a scan whether its explanation can be written.
+    """Check before a scan that its explanation can be written.
 
-    A folder with an earlier explanation is used again, being the same thing made again; one that holds anything else
-    only with ``force``.
+    A folder with an earlier explanation is used again; one that holds anything else only with ``force``.
 
     Args:
         folder: of the explanation; its parent must be there.
@@ -71,7 +70,7 @@ def check_explanation_target(folder: str | PathLike[str], *, force: bool = False
 
 
 def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> tuple[Path, ...]:
-    """Writes the pictures, and then ``regions.csv``, which names them.
+    """Write the pictures, and then ``regions.csv``, which names them.
 
     Args:
         folder: made where it is missing; pictures of an earlier explanation go (see ``check_explanation_target``).
@@ -114,22 +113,15 @@ def _pictures_named_in(table: Path) -> Iterator[str]:
 
 
 def _cells(picture: str, row: FaceScore, share: RegionShare) -> list[str]:
-    return [
-        text_cell(picture),
-        number_cell(row.time_s, TIME_DIGITS),
-        number_cell(row.frame),
-        number_cell(row.track),
-        number_cell(row.logit, SCORE_DIGITS),
-        number_cell(row.p_fake, SCORE_DIGITS),
-        text_cell(share.region),
-        number_cell(share.area, SCORE_DIGITS),
-        number_cell(share.fake, SCORE_DIGITS),
-        number_cell(share.real, SCORE_DIGITS),
+    times = number_cell(row.time_s, TIME_DIGITS), number_cell(row.frame), number_cell(row.track)
+    numbers = [
+        number_cell(value, SCORE_DIGITS) for value in (row.logit, row.p_fake, share.area, share.fake, share.real)
     ]
+    return [text_cell(picture), *times, *numbers[:2], text_cell(share.region), *numbers[2:]]
 
 
 def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
-    """Draws a face as the network got it, and on it what speaks for "fake" and for "real".
+    """Draw a face as the network got it, and on it what speaks for "fake" and for "real".
 
     Each map goes from nothing to its own highest place: colours of the two, or of two faces, are not to be compared.
 

@@ -1,4 +1,4 @@
-"""Writing without loss: whether a place can be written is asked early, and a file is whole or not there."""
+"""Output files: early checks that a place can be written, and writes that leave a complete file or none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_special(path: Path) -> bool:
 
 
 def check_folder(path: Path, advice: str) -> None:
-    """Makes sure that a new file can be made beside ``path``, by making one.
+    """Make sure that a new file can be made beside ``path``, by making one.
 
     Permission bits don't tell (read-only mounts, administrators, access lists), so it is tried.
 
@@ -64,9 +64,9 @@ def check_targets(
     force: bool = False,
     make_folders: bool = False,
 ) -> None:
-    """Finds out before a scan whether files can be written, and that none of them would replace somebody's work.
+    """Check before a scan that files can be written, and that none of them would replace somebody's work.
 
-    An earlier file of the same kind is replaced, being the same thing made again; any other only with ``force``.
+    An earlier file of the same kind is replaced; any other only with ``force``.
 
     Args:
         paths: of the files.
@@ -93,33 +93,39 @@ def check_targets(
             )
         if target.parent not in checked:
             if make_folders:
-                _make_folder(target.parent)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    reason = error.strerror or error
+                    raise OutputError(f"the folder can't be made: {reason}", path=target.parent) from error
             check_folder(target, advice=elsewhere)
             checked.add(target.parent)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the folder can't be made: {error.strerror or error}", path=folder, advice="Choose another folder."
-        ) from error
-
-
 def first_line(path: Path, advice: str = "Choose another path with -o.") -> str | None:
-    """The first line of an existing file, without its end; None where there is no file.
+    """The first line of an existing file, without its end; None where there is no file. See ``existing``."""
+    start = existing(path, 4096, mode="rb", advice=advice)
+    return None if start is None else start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
+
+
+def existing(
+    path: Path, size: int = -1, *, mode: str = "r+b", advice: str = "Choose another path with -o."
+) -> bytes | None:
+    """The content of a file, or its first bytes; None where there is no file.
 
     Args:
         path: of the file.
-        advice: what to do where it is in the way.
+        size: how many bytes to read; -1 for all.
+        mode: how to open it; the default finds out whether it can be written as well.
+        advice: what to do where it can't be opened.
 
     Raises:
-        OutputError: the path is a folder, or something is there that can't be read.
+        OutputError: the path is a folder, or something is there that can't be opened so.
     """
     try:
-        with path.open("rb") as file:
-            return file.readline(4096).decode("utf-8", "replace").rstrip("\r\n")
+        with path.open(mode) as file:
+            content: bytes = file.read(size)
+            return content
     except FileNotFoundError:
         return None
     except IsADirectoryError as error:
@@ -128,25 +134,8 @@ def first_line(path: Path, advice: str = "Choose another path with -o.") -> str 
         raise unwritable(path, error, advice=advice) from error
 
 
-def existing(path: Path, size: int = -1) -> bytes | None:
-    """The content of a file that is to be written, or its first so many bytes; None where there is no file.
-
-    Raises:
-        OutputError: the path is a folder, or something is there that can't be read and written.
-    """
-    try:
-        with path.open("r+b") as file:
-            return file.read(size)
-    except FileNotFoundError:
-        return None
-    except IsADirectoryError as error:
-        raise OutputError("is a folder", path=path, advice="Name a file.") from error
-    except OSError as error:
-        raise unwritable(path, error, advice="Choose another path with -o.") from error
-
-
 def append(file: FileIO, data: bytes, path: Path) -> None:
-    """Adds to an open file, all or nothing, and waits for the disk; to a device or a pipe it just writes.
+    """Append to an open file, all or nothing, and flush it to the disk; a device or a pipe is only written to.
 
     Raises:
         OutputError: it can't be written; a full disk leaves no half line.
@@ -168,7 +157,7 @@ def append(file: FileIO, data: bytes, path: Path) -> None:
 
 
 def write_whole(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
-    """Writes a file so that a reader, or a crash, meets the old one or the new one, never a half.
+    """Replace a file in one step: a reader, or a crash, finds the old content or the new, never a part.
 
     Args:
         path: a link keeps pointing where it does.
@@ -181,7 +170,10 @@ def write_whole(path: Path, content: str | bytes, temporary: Path | None = None)
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if is_special(path):
-        _write_through(path, data)
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise unwritable(path, error) from error
         return
     target = Path(os.path.realpath(path))
     temporary = temporary or temporary_beside(target)
@@ -194,14 +186,6 @@ def write_whole(path: Path, content: str | bytes, temporary: Path | None = None)
         temporary.replace(target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    try:
-        with path.open("wb") as file:
-            file.write(data)
-    except OSError as error:
         raise unwritable(path, error) from error
 
 
@@ -224,9 +208,9 @@ def container_of(path: str | PathLike[str]) -> str:
 
 
 def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *, force: bool = False) -> None:
-    """Finds out before the work whether an annotated clip can be written.
+    """Check before the work that an annotated clip can be written.
 
-    An earlier one is replaced, being the same thing made again; any other file only with ``force``, and the source
+    An earlier one is replaced; any other file only with ``force``, and the source
     never.
 
     Raises:
