@@ -69,7 +69,7 @@ def test_the_panel_fits_80_columns_and_keeps_its_edges(unicode: bool) -> None:
         ([[0.1] * 5, [0.2] * 5], "REAL", "Nobody seen for long looks synthetic"),
         ([[0.5] * 5], "INCONCLUSIVE", "between what is called real (below 0.30)"),
         ([[0.9, None, None, None]], "INCONCLUSIVE", "Too few sharp faces"),
-        ([], "INCONCLUSIVE", "No face was found in the one frame looked at"),
+        ([], "INCONCLUSIVE", "No face was found in the one frame sampled"),
     ],
 )
 def test_verdicts_are_explained_in_plain_words(people: list[list[float | None]], verdict: str, words: str) -> None:
@@ -79,7 +79,7 @@ def test_verdicts_are_explained_in_plain_words(people: list[list[float | None]],
 
 
 def test_a_batch_line_has_verdict_score_path_and_reason() -> None:
-    assert verdict_line(result()).plain == "inconclusive  0.22  clip.mp4  too_few_faces"
+    assert verdict_line(result()).plain == "inconclusive  0.22  clip.mp4  too few sharp faces"
     assert verdict_line(failure()).plain == "error               broken.mp4  empty file. Copy it again."
     assert verdict_line(scanned([0.9] * 5)).plain.split() == [Verdict.FAKE, "0.90", "clips/interview.mp4"]
 

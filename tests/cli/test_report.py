@@ -148,5 +148,5 @@ def test_python_writes_the_same_page(clips: Path, model: Path, tmp_path: Path) -
     write_report(tmp_path / "page.html", result, config, model=model, detector=detector)
     told = words(tmp_path / "page.html")
     assert "The faces can't be shown: no such file." in told
-    assert "The file couldn't be looked at again after the scan." in told
+    assert "The file couldn't be opened again after the scan." in told
     assert sha256_of(model) in told

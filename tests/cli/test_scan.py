@@ -71,7 +71,7 @@ def test_a_folder_gives_a_line_each_and_a_timeline_beside_each(clips: Path, mode
     ended = scan(clips, "--model", model, "--frames", 3)
     assert ended.exit_code == 3
     empty, face = ended.stdout.splitlines()
-    assert empty.split() == ["inconclusive", str(clips / "empty.mp4"), "no_face"]
+    assert empty.split() == ["inconclusive", str(clips / "empty.mp4"), "no", "face", "found"]
     assert face.split()[0] == "fake"
     assert "broken.mp4" in ended.stderr
     assert "3 files in" in ended.stderr

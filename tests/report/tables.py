@@ -9,15 +9,15 @@ from contextlib import closing
 from pathlib import Path
 
 from torchfakes_cli.report import BATCH_COLUMNS, BatchRow
-from torchfakes_cli.report.batch.row import column_types
+from torchfakes_cli.report.rows import column_types
 
 #: One ending a format.
 ENDINGS = [".csv", ".jsonl", ".sqlite", ".parquet"]
 
 
-def state_of(path: Path) -> Path:
-    """The companion of a table."""
-    return path.with_name(path.name + ".state.jsonl")
+def journal_of(path: Path) -> Path:
+    """The journal of a table."""
+    return path.with_name(path.name + ".journal")
 
 
 def rows(path: Path) -> list[BatchRow]:

@@ -13,7 +13,8 @@ from tests.report.browser import chromium
 from tests.report.pages import CIRCUMSTANCES, FILE, crowd
 from tests.report.results import failure, result
 from torchfakes_cli.records import Credentials, CredentialsState, Fact
-from torchfakes_cli.report.page import row_of_result, write_index, write_page
+from torchfakes_cli.report.html.index import row_of_result, write_index
+from torchfakes_cli.report.html.page import write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

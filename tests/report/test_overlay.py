@@ -7,9 +7,9 @@ import pytest
 
 from tests.scan.annotated import row
 from torchfakes_cli.records import FaceScore
-from torchfakes_cli.report.overlay import Headline, Overlay, Person, Word
-from torchfakes_cli.report.overlay.pen import Pixels, lettering
-from torchfakes_cli.report.overlay.places import FacePlaces
+from torchfakes_cli.report.drawing import Pixels, lettering
+from torchfakes_cli.report.overlay import COLOURS, FacePlaces, Headline, Overlay, Person
+from torchfakes_cli.report.summary import Word
 
 LEFT = (0.0, 0.0, 50.0, 60.0)
 RIGHT = (100.0, 0.0, 150.0, 60.0)
@@ -80,7 +80,7 @@ def test_letters_are_readable_at_any_size(size: tuple[int, int]) -> None:
     picture = drawn.draw(grey(size), 0.0)
     assert picture.shape == (height, width, 3)
     assert height < 1.4 * size[1] * drawn.scale
-    label = coloured(picture[: size[1] * drawn.scale], Word.FAKE.colour)
+    label = coloured(picture[: size[1] * drawn.scale], COLOURS[Word.FAKE])
     side = min(size) * drawn.scale
     assert side >= 288
     assert label > (side / 360) ** 2 * 600
@@ -95,7 +95,7 @@ def test_every_standing_has_words_and_a_look_of_its_own() -> None:
     ]
     picture = overlay((640, 360), timeline).draw(grey((640, 360)), 0.0)[:360]
     looks = zip((60, 260, 460), (Word.FAKE, Word.REAL, Word.UNSCORED), strict=True)
-    fake, real, unscored = (coloured(picture[110:190, x - 8 : x + 4], word.colour) for x, word in looks)
+    fake, real, unscored = (coloured(picture[110:190, x - 8 : x + 4], COLOURS[word]) for x, word in looks)
     assert fake > real > unscored > 0
     labels = {word: Person(4, word, None if word is Word.UNSCORED else 0.5).label for word in Word}
     assert len(set(labels.values())) == len(Word)
@@ -110,10 +110,10 @@ def test_the_bar_shows_the_moment_and_marks_scores_by_shape_too() -> None:
     assert all(len(columns) for columns in moments)
     assert moments[1].mean() - moments[0].mean() == pytest.approx((640 - 38 - 188) * 0.6, abs=4)
     plot = start[:, 188:604]
-    heights = [np.flatnonzero((plot == np.array(word.colour)).all(-1).any(1)) for word in (Word.FAKE, Word.REAL)]
+    heights = [np.flatnonzero((plot == np.array(COLOURS[word])).all(-1).any(1)) for word in (Word.FAKE, Word.REAL)]
     assert heights[0].max() < heights[1].min()
     triangle, disc = (
-        [int((plot[y] == np.array(word.colour)).all(-1).sum()) for y in (rows[1], rows[-1])]
+        [int((plot[y] == np.array(COLOURS[word])).all(-1).sum()) for y in (rows[1], rows[-1])]
         for word, rows in zip((Word.FAKE, Word.REAL), heights, strict=True)
     )
     assert triangle[0] < triangle[1]
@@ -123,7 +123,7 @@ def test_the_bar_shows_the_moment_and_marks_scores_by_shape_too() -> None:
 def test_a_picture_of_another_size_is_fitted_with_its_boxes() -> None:
     drawn = overlay((640, 360), [row(0.0, (40, 20, 80, 60))])
     picture = drawn.draw(grey((320, 180)), 0.0)
-    assert (picture[60, 78] == np.array(Word.FAKE.colour)).all()
+    assert (picture[60, 78] == np.array(COLOURS[Word.FAKE])).all()
     assert (picture[300, 600] == 120).all()
 
 

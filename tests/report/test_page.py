@@ -13,10 +13,8 @@ import pytest
 from tests.report.pages import CIRCUMSTANCES, FILE, crowd
 from tests.report.results import FACE, result
 from torchfakes_cli.records import Credentials, CredentialsState, FaceScore, Fact, FileFacts, TellingFace
-from torchfakes_cli.report.page import is_ours, write_page
-from torchfakes_cli.report.page.page import page_of
-from torchfakes_cli.report.page.pictures import heated
-from torchfakes_cli.report.page.table import table_rows
+from torchfakes_cli.report.html.page import heated, page_of, table_rows, write_page
+from torchfakes_cli.report.html.rendering import is_ours
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}&lt;\u202egpj.exe\x1b[31m'
 
@@ -60,7 +58,7 @@ def test_a_page_tells_the_verdict_its_doubts_the_file_and_how_to_get_the_same(tm
         "A low score is no proof of authenticity.",
         "2 of 24 real videos were called fake",
         "calibrated on 32 validation videos of 19 groups",
-        "1 of the 2 frames looked at shows a face; 1 of 2 faces were fit to be scored, 1 too blurry",
+        "1 of the 2 frames sampled shows a face; 1 of 2 faces were fit to be scored, 1 too blurry",
         "Partial: 2 of 5 frames.",
         "0:00.00, frame 0",
         "sharpness 120",
@@ -178,7 +176,7 @@ def test_a_video_without_a_face_has_a_page_as_well() -> None:
     empty = replace(result(), timeline=(FaceScore(0.0, 0, note="no_face"),), tracks=(), p_fake=None, peak_time_s=None)
     text = Elements(page_of(empty, CIRCUMSTANCES)).text
     assert "Nobody was seen." in text
-    assert "0 of the one frame looked at show a face" in text
+    assert "0 of the one frame sampled show a face" in text
 
 
 def test_a_still_picture_has_a_page_without_time() -> None:

@@ -18,7 +18,8 @@ from tests.torture.encoding import Track, remux, tone_bytes
 from torchfakes_cli import VideoResult, annotate_video
 from torchfakes_cli.errors import MediaError, ModelError, OutputError, UsageError
 from torchfakes_cli.records import Status, VideoInfo
-from torchfakes_cli.report.overlay import Word
+from torchfakes_cli.report.overlay import COLOURS
+from torchfakes_cli.report.summary import Word
 
 BOX = (100.0, 40.0, 160.0, 110.0)
 COUNT = 24
@@ -73,7 +74,7 @@ def test_boxes_are_where_the_faces_are_and_look_as_their_score(tmp_path: Path) -
     content, _ = annotated(path, result_of(path, timeline))
 
     def line_at(frame: int, left: int) -> bool:
-        return near(content.frames[frame][110, left - 2], Word.FAKE.colour)
+        return near(content.frames[frame][110, left - 2], COLOURS[Word.FAKE])
 
     assert line_at(0, 100)
     assert not line_at(0, 300)
@@ -83,9 +84,9 @@ def test_boxes_are_where_the_faces_are_and_look_as_their_score(tmp_path: Path) -
     assert not line_at(17, 300)
     # Between samples the corners alone, of an unscored face dashes.
     sampled, between, blurry = (content.frames[frame] for frame in (10, 5, 25))
-    assert near(sampled[150, 298], Word.FAKE.colour)
-    assert not near(between[150, 198], Word.FAKE.colour)
-    column = [near(blurry[y, 298], Word.FAKE.colour) for y in range(100, 200)]
+    assert near(sampled[150, 298], COLOURS[Word.FAKE])
+    assert not near(between[150, 198], COLOURS[Word.FAKE])
+    column = [near(blurry[y, 298], COLOURS[Word.FAKE]) for y in range(100, 200)]
     assert 20 < sum(column) < 80
     assert sum(a and not b for a, b in pairwise(column)) >= 3
 

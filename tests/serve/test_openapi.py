@@ -17,10 +17,8 @@ from tests.service import Server
 from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.report import result_to_json
 from torchfakes_cli.serve.app import create_app
-from torchfakes_cli.serve.documents import JobDocument, ScanDocument, job_document
+from torchfakes_cli.serve.documents import JobDocument, ScanDocument, describe, job_document, problem
 from torchfakes_cli.serve.jobs import Job, State
-from torchfakes_cli.serve.openapi import describe
-from torchfakes_cli.serve.problems import problem
 from torchfakes_cli.serve.service import Service
 
 
@@ -64,6 +62,17 @@ def test_results_and_jobs_are_as_described(document: dict[str, Any]) -> None:
         sent = job_document(job, 1 if job.state is State.QUEUED else None)
         TypeAdapter(JobDocument).validate_json(json.dumps(sent), strict=True)
         assert extra_fields(sent, defined["JobDocument"], defined) == set()
+
+
+def test_operations_have_readable_names_and_codes_are_enumerated(document: dict[str, Any]) -> None:
+    names = {each["operationId"] for operations in document["paths"].values() for each in operations.values()}
+    assert names == {
+        "create_scan", "get_scan", "delete_scan", "get_metrics", "get_health", "get_readiness",
+    }  # fmt: skip
+    defined = document["components"]["schemas"]
+    assert defined["Verdict"]["enum"] == ["real", "fake", "inconclusive"]
+    assert "frames_disagree" in defined["Reason"]["enum"]
+    assert defined["TimelineRow"]["properties"]["note"]["anyOf"][0]["enum"] == ["no_face", "blurry", "damaged"]
 
 
 def test_errors_are_described_as_problems(document: dict[str, Any]) -> None:

@@ -71,15 +71,15 @@ def test_a_client_that_goes_away_leaves_nothing(server: Server) -> None:
         (form("a.mp4", b"")[0], form("", b"")[1], 422, "a.mp4: empty file"),
         (b"x", "text/plain", 415, "a clip comes as"),
         (b"x", "application/x-www-form-urlencoded", 415, "-F file=@clip.mp4"),
-        (b"x", "multipart/form-data", 400, "names no boundary"),
-        (b"x", "multipart/form-data; boundary=" + "x" * 300, 400, "boundary is malformed"),
+        (b"x", "multipart/form-data", 400, "Missing boundary"),
+        (b"x", "multipart/form-data; boundary=" + "x" * 300, 400, "the form is malformed"),
         (b"no form", "multipart/form-data; boundary=b", 400, "malformed"),
         (form("a.mp4", b"x" * 100)[0][:150], form("", b"")[1], 400, "ends too early"),
         (b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--b--\r\n',
          "multipart/form-data; boundary=b", 422, "the form holds no file"),
         (form("a", b"1")[0][:-11] + b"\r\n" + form("b", b"2")[0], form("", b"")[1], 422, "more than one file"),
         (b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + bytes(200_000),
-         "multipart/form-data; boundary=b", 413, "larger than"),
+         "multipart/form-data; boundary=b", 413, "exceeded"),
         (b"--b\r\n" + b"X-A: 1\r\n" * 1000, "multipart/form-data; boundary=b", 400, "malformed"),
     ],
 )  # fmt: skip
@@ -88,6 +88,21 @@ def test_what_is_no_clip_is_told(server: Server, body: bytes, kind: str, status:
     assert answer.problem[0] == status
     assert words in answer.problem[1]
     assert server.clips == []
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "1.5x", ""])
+def test_a_malformed_wait_is_told(server: Server, clips: Path, value: str) -> None:
+    assert server.send(clips / "empty.mp4", prefer=f"wait={value}").problem[0] == 422
+    query = server.ask("POST", f"/v1/scans?wait={value}", b"x", content_type="video/mp4")
+    assert query.problem[0] == 422
+    assert "query.wait" in query.problem[1]
+
+
+def test_a_wait_is_at_most_so_long(server: Server, long_clip: Path) -> None:
+    body, kind = form("long.mp4", long_clip.read_bytes())
+    accepted = server.ask("POST", "/v1/scans?wait=0", body, content_type=kind)
+    assert accepted.status == 202
+    assert server.ask("DELETE", accepted.headers["Location"]).status == 204
 
 
 def test_names_from_clients_are_no_paths(server: Server, clips: Path) -> None:

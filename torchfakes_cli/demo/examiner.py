@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.config import DemoConfig, ScanConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.records import Reason, Verdict, VideoResult
-from torchfakes_cli.report.words import meaning
+from torchfakes_cli.records import Verdict, VideoResult
+from torchfakes_cli.report.summary import summarise
 from torchfakes_cli.scan.evidence import gather_evidence
 from torchfakes_cli.scan.pages import Pages, chosen_rows
 from torchfakes_cli.scan.pipeline import Scanner
-from torchfakes_cli.scan.verdict import Policy
 from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
@@ -31,14 +30,6 @@ Told = Callable[[str, int, int | None], None]
 
 #: Side in pixels of the pictures of faces.
 _PICTURE_SIDE = 288
-
-#: A visitor has no options to try; the command's words name some.
-_WHY_INCONCLUSIVE = {
-    Reason.NO_FACE: "No face was found. Faces under 40 pixels, or turned away, aren't.",
-    Reason.ALL_BLURRY: "Faces were found, but none sharp enough to score.",
-    Reason.TOO_FEW_FACES: "Too few sharp faces of any one person for a firm verdict.",
-    Reason.TINY_FACES: "The most suspicious person's faces are too small for a firm verdict.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +123,7 @@ class Examiner:
         return IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
 
     def _show(self, path: str | PathLike[str], result: VideoResult) -> Finding:
-        from torchfakes_cli.report.page.page import page_of
+        from torchfakes_cli.report.html.page import page_of
 
         with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder:
             faces = gather_evidence(
@@ -148,17 +139,12 @@ class Examiner:
             file = decoder.describe(path)
         named = replace(result, path=Path(path).name)
         page = page_of(named, self._pages.circumstances, faces=faces, file=file)
-        verdict = result.verdict or Verdict.INCONCLUSIVE
-        return Finding(verdict, result.p_fake, _said(result, self._scanner.policy), page)
+        summary = summarise(result, self._scanner.policy)
+        # Without the advice: a visitor has no options to try.
+        return Finding(summary.verdict, result.p_fake, summary.headline, page)
 
     @cached_property
     def _heat_maps(self) -> GradCam:
         from torchfakes_cli.detector import load_gradcam
 
         return load_gradcam(self._model, self._scanner.detector.device)
-
-
-def _said(result: VideoResult, policy: Policy) -> str:
-    if result.reason in _WHY_INCONCLUSIVE:
-        return _WHY_INCONCLUSIVE[result.reason]
-    return meaning(result, policy)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.config import DemoConfig
 from torchfakes_cli.demo.examiner import Examiner, Finding
 from torchfakes_cli.errors import TorchfakesError, UsageError
-from torchfakes_cli.report.text import safe
-from torchfakes_cli.report.words import CAVEAT
+from torchfakes_cli.report.summary import CAVEAT, safe, score
 from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -193,11 +192,11 @@ def _introduction(limits: DemoConfig) -> str:
 
 
 def _headline(found: Finding) -> str:
-    score = "" if found.p_fake is None else f" <span>p_fake {found.p_fake:.2f}</span>"
+    p_fake = "" if found.p_fake is None else f" <span>p_fake {score(found.p_fake)}</span>"
     word = found.verdict.value
     return (
         f"<div class='finding {word}' role='status'><p class='word'><span aria-hidden='true'>{_MARKS[word]}</span> "
-        f"{word.capitalize()}{score}</p><p>{escape(found.said)}</p><p><strong>{CAVEAT}</strong></p></div>"
+        f"{word.capitalize()}{p_fake}</p><p>{escape(found.said)}</p><p><strong>{CAVEAT}</strong></p></div>"
     )
 
 

@@ -1,20 +1,14 @@
-"""What a scan leaves behind: a timeline of one clip, a table of many, a JSON document, evidence. One writer a file."""
+"""Results as files: the timeline of a clip, a table of many, a JSON document, a report, an explanation, a clip."""
 
 from __future__ import annotations
 
-from torchfakes_cli.report.batch import (
-    BATCH_COLUMNS,
-    BatchRow,
-    BatchTable,
-    Stamp,
-    check_batch_target,
-    check_is_csv,
-)
-from torchfakes_cli.report.clip_file import check_clip_target
+from torchfakes_cli.report.csv import check_timeline_targets, write_timeline
 from torchfakes_cli.report.explanation import REGION_COLUMNS, check_explanation_target, write_explanation
+from torchfakes_cli.report.files import check_clip_target
+from torchfakes_cli.report.journal import BatchTable, Stamp, check_batch_target
 from torchfakes_cli.report.json_document import SCHEMA, result_to_json
-from torchfakes_cli.report.timeline_csv import check_timeline_targets, write_timeline
-from torchfakes_cli.report.timeline_row import TIMELINE_COLUMNS
+from torchfakes_cli.report.rows import BATCH_COLUMNS, TIMELINE_COLUMNS, BatchRow
+from torchfakes_cli.report.tables import check_is_csv
 
 __all__ = [
     "BATCH_COLUMNS",

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
-from torchfakes_cli.records import Explanation, FaceScore, RegionShare
-from torchfakes_cli.report.cells import SCORE_DIGITS, TIME_DIGITS, csv_line, number_cell, text_cell
+from torchfakes_cli.records import Explanation, FaceScore, RegionShare, TellingFace
+from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
 from torchfakes_cli.report.files import check_folder, first_line, unwritable, write_whole
+from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 REGION_COLUMNS = (
     "picture",
@@ -30,14 +38,18 @@ REGION_COLUMNS = (
 
 _TABLE = "regions.csv"
 _PICTURE = re.compile(r"person-\d+(-at-[\d.]+s)?\.png")
+#: A colour map whose lightness rises evenly, so that it also reads in grey and without telling red from green.
+_COLOURS = "magma"
+_DPI = 110
+#: How much of the colour covers the picture where the heat is highest.
+_OPACITY = 0.75
 _ADVICE = "Choose another folder with -o, or let files in it be replaced with --force."
 
 
 def check_explanation_target(folder: str | PathLike[str], *, force: bool = False) -> None:
-    """Finds out before a scan whether its explanation can be written.
+    """Check before a scan that its explanation can be written.
 
-    A folder with an earlier explanation is used again, being the same thing made again; one that holds anything else
-    only with ``force``.
+    A folder with an earlier explanation is used again; one that holds anything else only with ``force``.
 
     Args:
         folder: of the explanation; its parent must be there.
@@ -58,7 +70,7 @@ def check_explanation_target(folder: str | PathLike[str], *, force: bool = False
 
 
 def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> tuple[Path, ...]:
-    """Writes the pictures, and then ``regions.csv``, which names them.
+    """Write the pictures, and then ``regions.csv``, which names them.
 
     Args:
         folder: made where it is missing; pictures of an earlier explanation go (see ``check_explanation_target``).
@@ -70,8 +82,6 @@ def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> 
     Raises:
         OutputError: one of them can't be written.
     """
-    from torchfakes_cli.report.heat_picture import heat_picture
-
     place = Path(folder)
     try:
         place.mkdir(exist_ok=True)
@@ -103,15 +113,72 @@ def _pictures_named_in(table: Path) -> Iterator[str]:
 
 
 def _cells(picture: str, row: FaceScore, share: RegionShare) -> list[str]:
-    return [
-        text_cell(picture),
-        number_cell(row.time_s, TIME_DIGITS),
-        number_cell(row.frame),
-        number_cell(row.track),
-        number_cell(row.logit, SCORE_DIGITS),
-        number_cell(row.p_fake, SCORE_DIGITS),
-        text_cell(share.region),
-        number_cell(share.area, SCORE_DIGITS),
-        number_cell(share.fake, SCORE_DIGITS),
-        number_cell(share.real, SCORE_DIGITS),
+    times = number_cell(row.time_s, TIME_DIGITS), number_cell(row.frame), number_cell(row.track)
+    numbers = [
+        number_cell(value, SCORE_DIGITS) for value in (row.logit, row.p_fake, share.area, share.fake, share.real)
     ]
+    return [text_cell(picture), *times, *numbers[:2], text_cell(share.region), *numbers[2:]]
+
+
+def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
+    """Draw a face as the network got it, and on it what speaks for "fake" and for "real".
+
+    Each map goes from nothing to its own highest place: colours of the two, or of two faces, are not to be compared.
+
+    Args:
+        face: with heat maps.
+        still: it is of a still picture, so that its time tells nothing.
+
+    Returns:
+        A PNG file.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), dpi=_DPI, layout="constrained")
+    figure.suptitle(_caption(face, still=still), fontsize=14)
+    plain, fake, real = figure.subplots(1, 3)
+    plain.imshow(face.picture)
+    plain.set_title("the face as the detector got it")
+    _draw(fake, face.picture, face.heat_fake, "fake")
+    _draw(real, face.picture, face.heat_real, "real")
+    for axes in (plain, fake, real):
+        axes.set_axis_off()
+    scale = figure.colorbar(ScalarMappable(cmap=_COLOURS), ax=[fake, real], ticks=[0, 1], shrink=0.8, pad=0.02)
+    scale.ax.set_yticklabels(["none", "most"])
+    scale.set_label("each to its own scale")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _caption(face: TellingFace, *, still: bool) -> str:
+    minutes, seconds = divmod(face.row.time_s, 60)
+    score = "" if face.row.p_fake is None else f", p_fake {face.row.p_fake:.2f}"
+    when = "" if still else f" at {int(minutes)}:{seconds:05.2f}"
+    return f"person {face.row.track}{when}{score}"
+
+
+def _draw(axes: Axes, picture: NDArray[np.uint8], heat: NDArray[np.float32] | None, kind: str) -> None:
+    from matplotlib import colormaps
+
+    if heat is None or not heat.any():
+        axes.set_title(f"nothing speaks for \u201c{kind}\u201d")
+        axes.imshow(_grey(picture))
+        return
+    axes.set_title(f"what speaks for \u201c{kind}\u201d")
+    axes.imshow(_grey(picture))
+    strength = heat / heat.max()
+    height, width = picture.shape[:2]
+    # The pixels of a smaller or larger map cover the same picture.
+    axes.imshow(
+        colormaps[_COLOURS](strength), alpha=_OPACITY * strength, extent=(-0.5, width - 0.5, height - 0.5, -0.5)
+    )
+
+
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import numpy as np
+
+    # Rec. 601, as everywhere a picture becomes grey.
+    grey = np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, 2)

@@ -1,4 +1,4 @@
-"""Writing without loss: whether a place can be written is asked early, and a file is whole or not there."""
+"""Output files: early checks that a place can be written, and writes that leave a complete file or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from io import FileIO
 from os import PathLike
 from pathlib import Path
 
-from torchfakes_cli.errors import OutputError
+from torchfakes_cli.errors import OutputError, UsageError
+
+#: Written into every annotated clip; also how an earlier one is recognised.
+COMMENT = "Annotated by torchfakes. A low score is no proof of authenticity."
+
+_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+
+#: The comment lies in so many last bytes of the index (``moov``, ISO/IEC 14496-12).
+_COMMENT_BYTES = 64 << 10
 
 
 def unwritable(path: Path, error: OSError, advice: str = "") -> OutputError:
@@ -29,7 +37,7 @@ def is_special(path: Path) -> bool:
 
 
 def check_folder(path: Path, advice: str) -> None:
-    """Makes sure that a new file can be made beside ``path``, by making one.
+    """Make sure that a new file can be made beside ``path``, by making one.
 
     Permission bits don't tell (read-only mounts, administrators, access lists), so it is tried.
 
@@ -56,9 +64,9 @@ def check_targets(
     force: bool = False,
     make_folders: bool = False,
 ) -> None:
-    """Finds out before a scan whether files can be written, and that none of them would replace somebody's work.
+    """Check before a scan that files can be written, and that none of them would replace somebody's work.
 
-    An earlier file of the same kind is replaced, being the same thing made again; any other only with ``force``.
+    An earlier file of the same kind is replaced; any other only with ``force``.
 
     Args:
         paths: of the files.
@@ -85,33 +93,39 @@ def check_targets(
             )
         if target.parent not in checked:
             if make_folders:
-                _make_folder(target.parent)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    reason = error.strerror or error
+                    raise OutputError(f"the folder can't be made: {reason}", path=target.parent) from error
             check_folder(target, advice=elsewhere)
             checked.add(target.parent)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the folder can't be made: {error.strerror or error}", path=folder, advice="Choose another folder."
-        ) from error
-
-
 def first_line(path: Path, advice: str = "Choose another path with -o.") -> str | None:
-    """The first line of an existing file, without its end; None where there is no file.
+    """The first line of an existing file, without its end; None where there is no file. See ``existing``."""
+    start = existing(path, 4096, mode="rb", advice=advice)
+    return None if start is None else start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
+
+
+def existing(
+    path: Path, size: int = -1, *, mode: str = "r+b", advice: str = "Choose another path with -o."
+) -> bytes | None:
+    """The content of a file, or its first bytes; None where there is no file.
 
     Args:
         path: of the file.
-        advice: what to do where it is in the way.
+        size: how many bytes to read; -1 for all.
+        mode: how to open it; the default finds out whether it can be written as well.
+        advice: what to do where it can't be opened.
 
     Raises:
-        OutputError: the path is a folder, or something is there that can't be read.
+        OutputError: the path is a folder, or something is there that can't be opened so.
     """
     try:
-        with path.open("rb") as file:
-            return file.readline(4096).decode("utf-8", "replace").rstrip("\r\n")
+        with path.open(mode) as file:
+            content: bytes = file.read(size)
+            return content
     except FileNotFoundError:
         return None
     except IsADirectoryError as error:
@@ -120,25 +134,8 @@ def first_line(path: Path, advice: str = "Choose another path with -o.") -> str 
         raise unwritable(path, error, advice=advice) from error
 
 
-def existing(path: Path, size: int = -1) -> bytes | None:
-    """The content of a file that is to be written, or its first so many bytes; None where there is no file.
-
-    Raises:
-        OutputError: the path is a folder, or something is there that can't be read and written.
-    """
-    try:
-        with path.open("r+b") as file:
-            return file.read(size)
-    except FileNotFoundError:
-        return None
-    except IsADirectoryError as error:
-        raise OutputError("is a folder", path=path, advice="Name a file.") from error
-    except OSError as error:
-        raise unwritable(path, error, advice="Choose another path with -o.") from error
-
-
 def append(file: FileIO, data: bytes, path: Path) -> None:
-    """Adds to an open file, all or nothing, and waits for the disk; to a device or a pipe it just writes.
+    """Append to an open file, all or nothing, and flush it to the disk; a device or a pipe is only written to.
 
     Raises:
         OutputError: it can't be written; a full disk leaves no half line.
@@ -160,7 +157,7 @@ def append(file: FileIO, data: bytes, path: Path) -> None:
 
 
 def write_whole(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
-    """Writes a file so that a reader, or a crash, meets the old one or the new one, never a half.
+    """Replace a file in one step: a reader, or a crash, finds the old content or the new, never a part.
 
     Args:
         path: a link keeps pointing where it does.
@@ -173,7 +170,10 @@ def write_whole(path: Path, content: str | bytes, temporary: Path | None = None)
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if is_special(path):
-        _write_through(path, data)
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise unwritable(path, error) from error
         return
     target = Path(os.path.realpath(path))
     temporary = temporary or temporary_beside(target)
@@ -189,15 +189,66 @@ def write_whole(path: Path, content: str | bytes, temporary: Path | None = None)
         raise unwritable(path, error) from error
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    try:
-        with path.open("wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
 def temporary_beside(path: Path) -> Path:
     """A path in the same folder that nobody else has, to be written and then renamed."""
     # Short, whatever the length of the final name, and hidden from a scan of the folder.
     return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"
+
+
+def container_of(path: str | PathLike[str]) -> str:
+    """The format of an annotated clip of this name: ``mp4`` or ``mov``.
+
+    Raises:
+        UsageError: it is called like something else.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _CONTAINERS:
+        raise UsageError("an annotated clip is an MP4 or MOV file", path=path, advice="Give it a name such as out.mp4.")
+    return _CONTAINERS[suffix]
+
+
+def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *, force: bool = False) -> None:
+    """Check before the work that an annotated clip can be written.
+
+    An earlier one is replaced; any other file only with ``force``, and the source
+    never.
+
+    Raises:
+        UsageError: it is called like something else than a clip, or is the source itself.
+        OutputError: its folder can't be written, or something else is in its place.
+    """
+    container_of(path)
+    target = Path(path)
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise UsageError("is the clip itself", path=path, advice="Choose another name for the annotated one.")
+    if is_special(target):
+        raise OutputError("is no regular file", path=path, advice="Choose another name.")
+    there = first_line(target)  # also tells what can't be read
+    if there is not None and not force and not _is_annotated(target):
+        raise OutputError(
+            "exists and was not annotated by torchfakes",
+            path=path,
+            advice="Choose another name, or replace it with --force.",
+        )
+    check_folder(Path(os.path.realpath(target)), advice="Choose another place for the annotated clip.")
+
+
+def _is_annotated(path: Path) -> bool:
+    """Whether a file bears the comment where an annotated clip has it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 0
+        while start + 8 <= size:
+            file.seek(start)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if head[4:8] == b"moov":
+                end = min(start + length, size)
+                file.seek(max(start, end - _COMMENT_BYTES))
+                return COMMENT.encode() in file.read(min(length, _COMMENT_BYTES))
+            if length < 8:
+                return False
+            start += length
+    return False

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from torchfakes_cli.records import Face, FaceScore, Status, Track, VideoInfo, VideoResult
-from torchfakes_cli.report.cells import (
+from torchfakes_cli.report.rows import (
     PIXEL_DIGITS,
     RATE_DIGITS,
     SCORE_DIGITS,

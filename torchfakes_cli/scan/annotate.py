@@ -25,27 +25,17 @@ from torchfakes_cli.errors import (
     UsageError,
 )
 from torchfakes_cli.faces.shots import Scene
-from torchfakes_cli.records import Frame, Reason, Status, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.records import Frame, Status, VideoInfo, VideoResult
 from torchfakes_cli.report import check_clip_target
-from torchfakes_cli.report.clip_file import COMMENT, container_of
-from torchfakes_cli.report.files import temporary_beside, unwritable
-from torchfakes_cli.report.overlay import Headline, Overlay, Person, Word
-from torchfakes_cli.scan.verdict import Policy, deciding_track, judge, settle_policy
+from torchfakes_cli.report.files import COMMENT, container_of, temporary_beside, unwritable
+from torchfakes_cli.report.overlay import Headline, Overlay, Person
+from torchfakes_cli.report.summary import Word, summarise
+from torchfakes_cli.scan.verdict import Policy, deciding_track, settle_policy
 from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.pipeline import Progress
     from torchfakes_cli.video.isolated import IsolatedReader
-
-_WHY = {
-    Reason.NO_FACE: "no face found",
-    Reason.ALL_BLURRY: "all faces too blurry",
-    Reason.TOO_FEW_FACES: "too few sharp faces",
-    Reason.TINY_FACES: "faces too small",
-    Reason.BETWEEN_THRESHOLDS: "between the thresholds",
-    Reason.FRAMES_DISAGREE: "the frames disagree",
-    Reason.DAMAGED: "the video is damaged",
-}
 
 
 def annotate_video(
@@ -128,36 +118,19 @@ def _policy_of(result: VideoResult, config: ScanConfig) -> Policy:
 
 def _overlay(result: VideoResult, info: VideoInfo, policy: Policy) -> Overlay:
     track = deciding_track(result.tracks, policy)
-    deciding = track.number if track else None
+    summary = summarise(result, policy)
+    score = "" if result.reason else f" {summary.score}"
+    why = f"{summary.score} {summary.short}".strip() if result.reason else summary.short
     return Overlay(
         (info.width, info.height),
-        _headline(result, deciding),
-        {track.number: Person(track.number, _word(track, policy), track.p_fake) for track in result.tracks},
+        Headline(f"{summary.verdict.upper()}{score}", why, Word(summary.verdict.value)),
+        {each.track.number: Person(each.track.number, each.word, each.track.p_fake) for each in summary.people},
         result.timeline,
-        deciding=deciding,
+        deciding=track.number if track else None,
         fake_above=policy.fake_above,
         real_below=policy.real_below,
         duration_s=info.duration_s or 0.0,
     )
-
-
-def _headline(result: VideoResult, deciding: int | None) -> Headline:
-    score = "" if result.p_fake is None else f"{result.p_fake:.2f}"
-    if result.reason is not None:
-        return Headline("INCONCLUSIVE", f"{score} {_WHY[result.reason]}".strip(), Word.BETWEEN)
-    word = Word.FAKE if result.verdict is Verdict.FAKE else Word.REAL
-    return Headline(f"{word.upper()} {score}", f"person #{deciding} decides", word)
-
-
-def _word(track: Track, policy: Policy) -> Word:
-    if track.p_fake is None:
-        return Word.UNSCORED
-    if not track.lasting:
-        return Word.TOO_FEW
-    if track.doubt:
-        return Word.BETWEEN
-    words = {Verdict.FAKE: Word.FAKE, Verdict.REAL: Word.REAL, Verdict.INCONCLUSIVE: Word.BETWEEN}
-    return words[judge(track.p_fake, policy)[0]]
 
 
 def _draw(

@@ -20,7 +20,7 @@ from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces import crop_corner, crop_face
 from torchfakes_cli.records import FaceScore, Frame, TellingFace, VideoResult
-from torchfakes_cli.report.words import by_suspicion
+from torchfakes_cli.report.summary import by_suspicion
 from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:

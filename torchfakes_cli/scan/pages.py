@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.detector import Detector
     from torchfakes_cli.report import BatchRow
-    from torchfakes_cli.report.page import IndexRow
+    from torchfakes_cli.report.html.index import IndexRow
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Pages:
         Raises:
             OutputError: it can't be written.
         """
-        from torchfakes_cli.report.page import write_page
+        from torchfakes_cli.report.html.page import write_page
 
         notes: list[str] = []
         with self._scanner.spare_decoder() as spare:
@@ -127,7 +127,7 @@ class Pages:
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
         """Writes the page that leads to the others; see ``write_index`` of the pages."""
-        from torchfakes_cli.report.page import write_index
+        from torchfakes_cli.report.html.index import write_index
 
         write_index(path, rows, self.circumstances, self._scanner.detector.name, unfinished=unfinished)
 
@@ -203,7 +203,7 @@ class ReportFolder:
     @property
     def index(self) -> Path | None:
         """Path of the index; None where no reports are wanted."""
-        from torchfakes_cli.report.page import INDEX
+        from torchfakes_cli.report.html.index import INDEX
 
         return self._path and self._path / INDEX
 
@@ -214,7 +214,7 @@ class ReportFolder:
 
     def keep(self, kept: Mapping[str, BatchRow]) -> None:
         """Take over the rows of an earlier run, whose reports exist."""
-        from torchfakes_cli.report.page import row_of_earlier
+        from torchfakes_cli.report.html.index import row_of_earlier
 
         if self._path:
             self._rows.update(
@@ -223,7 +223,7 @@ class ReportFolder:
 
     def add(self, result: VideoResult, pages: Pages | None) -> None:
         """Write the report on a video, if it could be scanned; the index comes last."""
-        from torchfakes_cli.report.page import row_of_result
+        from torchfakes_cli.report.html.index import row_of_result
 
         if self._path is None or pages is None:
             return
@@ -248,7 +248,7 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
     if not paths:
         return
     from torchfakes_cli.report.files import check_targets
-    from torchfakes_cli.report.page import is_ours
+    from torchfakes_cli.report.html.rendering import is_ours
 
     check_targets(paths, is_ours, kind="a report", option="--report", force=force, make_folders=True)
 
@@ -287,6 +287,8 @@ def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:
 def _in_words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"  # 0.6667, not 0.6666666666666666
     return "not set" if value is None else str(value)
 
 

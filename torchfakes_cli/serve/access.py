@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from torchfakes_cli.config import ServeConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.serve.problems import ProblemError
 
 TOKEN_VARIABLE = "TORCHFAKES_TOKEN"
 _SHORTEST_TOKEN = 16
@@ -90,7 +90,7 @@ class TokenRequired:
         """Ends the request with status 401 unless it shows the token."""
         if shown is None or not hmac.compare_digest(shown.credentials.strip().encode("latin-1"), self._token):
             detail = "this needs the server's token: Authorization: Bearer TOKEN"
-            raise ProblemError(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer realm="torchfakes"'})
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer realm="torchfakes"'})
 
 
 def refuse_web_pages(request: Request) -> None:
@@ -100,7 +100,7 @@ def refuse_web_pages(request: Request) -> None:
     name was made to mean this machine (DNS rebinding), it asks for that name.
 
     Raises:
-        ProblemError: status 403.
+        HTTPException: status 403.
     """
     host = request.headers.get("host", "")
     try:
@@ -109,6 +109,6 @@ def refuse_web_pages(request: Request) -> None:
         name = ""
     origin = request.headers.get("origin", f"http://{host}")
     if not is_loopback(name) or origin != f"http://{host}":
-        raise ProblemError(
+        raise HTTPException(
             HTTPStatus.FORBIDDEN, "without a token, only programs of this machine are served, and no web pages"
         )

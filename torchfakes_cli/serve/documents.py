@@ -1,14 +1,82 @@
-"""The shapes of the answers, for the OpenAPI document. What is sent is written by ``report`` and read from ``Job``."""
+"""The shapes of the answers and of errors, and the OpenAPI document that describes them.
+
+Results are written by ``report``; errors are RFC 9457 problem documents that hold the project's one-line errors.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Literal
 
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from torchfakes_cli.serve.jobs import Job, State
-from torchfakes_cli.serve.problems import Problem
+from torchfakes_cli.errors import (
+    DecodeTimeoutError,
+    MediaError,
+    TooLongError,
+    TorchfakesError,
+    UnsupportedMediaError,
+)
+from torchfakes_cli.records import Reason, Verdict
+from torchfakes_cli.serve.jobs import Job, Problem, State
+
+PROBLEM_JSON = "application/problem+json"
+
+#: The status for an error: that of the first class that fits.
+_STATUSES: tuple[tuple[type[TorchfakesError], HTTPStatus], ...] = (
+    (TooLongError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (UnsupportedMediaError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    (DecodeTimeoutError, HTTPStatus.GATEWAY_TIMEOUT),
+    (MediaError, HTTPStatus.UNPROCESSABLE_ENTITY),
+)
+
+_CLIP = {"type": "string", "format": "binary"}
+#: What a clip may be sent as. It has no model, for the body is written to disk as it comes.
+CLIP_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A video or a picture: one file in a form, whatever its field is called, or the bytes alone.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _CLIP}},
+            },
+            "application/octet-stream": {"schema": _CLIP},
+            "video/*": {"schema": _CLIP},
+            "image/*": {"schema": _CLIP},
+        },
+    }
+}
+
+_RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}
+_HEADERS = {
+    HTTPStatus.ACCEPTED: {
+        **_RETRY,
+        "Location": {"description": "Where to ask for the result.", "schema": {"type": "string"}},
+    },
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    HTTPStatus.TOO_MANY_REQUESTS: _RETRY,
+    HTTPStatus.SERVICE_UNAVAILABLE: _RETRY,
+}
+_MEANINGS = {
+    400: "The form is malformed.",
+    401: "The token is missing or wrong.",
+    403: "Without a token: the request came from a web page, or asked for a host that isn't this machine.",
+    404: "There is no such scan, or it has been forgotten.",
+    408: "The upload stopped, or is too slow.",
+    413: "The clip is too large or too long.",
+    415: "The file is no video that is read here, or the body isn't a clip.",
+    422: "The video can't be decoded well enough, there is none in the request, or a parameter is malformed.",
+    429: "The queue is full.",
+    500: "An unexpected error.",
+    503: "The detector is being loaded, or the server is stopping.",
+    504: "The scan, or the decoder, took too long.",
+    507: "There is no room for the clip.",
+}
 
 
 class FaceDocument(BaseModel):
@@ -28,8 +96,8 @@ class TimelineRow(BaseModel):
     face: FaceDocument | None
     sharpness: float | None = Field(description="Variance of the Laplacian of the crop.")
     logit: float | None
-    p_fake: float | None = Field(description="Calibrated probability that the face is synthetic; never made up.")
-    note: str | None = Field(description="Why there is no score: no_face, blurry, damaged or long_shot.")
+    p_fake: float | None = Field(description="Calibrated probability that the face is synthetic.")
+    note: Literal["no_face", "blurry", "damaged", "long_shot"] | None = Field(description="Why there is no score.")
 
 
 class TrackDocument(BaseModel):
@@ -44,7 +112,7 @@ class TrackDocument(BaseModel):
     p_fake: float | None
     peak_time_s: float | None
     lasting: bool = Field(description="Seen often enough to decide a verdict.")
-    doubt: str | None = Field(description="Why the score says too little: tiny_faces.")
+    doubt: Literal["tiny_faces"] | None = Field(description="Why the score says too little.")
 
 
 class VideoDocument(BaseModel):
@@ -69,9 +137,9 @@ class ScanDocument(BaseModel):
     schema_version: int = Field(alias="schema", description="Goes up when a field changes its meaning.")
     path: str = Field(description="The file name that came with the clip.")
     status: Literal["ok"]
-    verdict: Literal["real", "fake", "inconclusive"]
+    verdict: Verdict
     p_fake: float | None = Field(description="Of the person who decided; null where nothing was scored.")
-    reason: str | None = Field(description="Why the verdict is inconclusive.")
+    reason: Reason | None = Field(description="Why the verdict is inconclusive.")
     error: None
     warnings: list[str]
     video: VideoDocument
@@ -105,12 +173,7 @@ class StateDocument(BaseModel):
 
 
 def job_document(job: Job, ahead: int | None) -> dict[str, Any]:
-    """A ``JobDocument`` to send.
-
-    Args:
-        job: that has been received.
-        ahead: see there.
-    """
+    """A ``JobDocument`` to send, of a job that has been received."""
     return {
         "id": job.id,
         "status": job.state.value,
@@ -121,3 +184,50 @@ def job_document(job: Job, ahead: int | None) -> dict[str, Any]:
         "result": json.loads(job.document) if job.state is State.DONE and job.document else None,
         "error": job.problem.model_dump() if job.problem else None,
     }
+
+
+def problem(status: HTTPStatus, detail: str) -> Problem:
+    """The document for a status."""
+    return Problem(title=status.phrase, status=status, detail=detail)
+
+
+def problem_of(error: TorchfakesError, name: str) -> Problem:
+    """The document for a scan that failed.
+
+    Args:
+        error: its reason.
+        name: of the clip, as the client gave it.
+    """
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    # Never the path of the error: it is that of the temporary file.
+    return problem(status, str(TorchfakesError(error.cause, path=name, advice=error.advice)))
+
+
+def problem_response(found: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that carries a problem."""
+    return JSONResponse(found.model_dump(), found.status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of an operation."""
+    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of an application; the framework's own guesses at errors are taken out."""
+    document = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+    )
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            answers = operation["responses"]
+            if answers.get("422", {}).get("description") == "Validation Error":
+                del answers["422"]
+            for status, answer in answers.items():
+                if int(status) >= HTTPStatus.BAD_REQUEST:
+                    answer["content"] = {PROBLEM_JSON: answer["content"]["application/json"]}
+                if headers := _HEADERS.get(HTTPStatus(int(status))):
+                    answer["headers"] = headers
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
+    return document

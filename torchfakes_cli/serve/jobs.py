@@ -11,11 +11,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from pydantic import BaseModel, Field
+
 from torchfakes_cli.config import ServeConfig
-from torchfakes_cli.serve.problems import Problem
 
 #: Scans whose time tells how long the next one may take.
 _REMEMBERED = 16
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 wants it."""
+
+    type: str = Field(default="about:blank", description="about:blank: the status says what kind of problem it is.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(ge=400, le=599, description="The HTTP status that the problem has, or would have had.")
+    detail: str = Field(description="What is wrong with what, and what to do next, in one line.")
 
 
 class State(StrEnum):
@@ -93,7 +103,7 @@ class Jobs:
         self._folder = folder
         self._all: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
         self._seconds: deque[float] = deque([5.0], maxlen=_REMEMBERED)
 
@@ -120,13 +130,13 @@ class Jobs:
         """The clip has come."""
         job.state = State.QUEUED
         self._queue.append(job)
-        self._news.set()
+        self._changed.set()
 
     async def next(self) -> Job | None:
         """The job whose turn it is, running from now on; None once there will be no more."""
         while not self._queue and not self._closed:
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         if self._closed:
             return None
         job = self._queue.popleft()
@@ -181,7 +191,7 @@ class Jobs:
             if job.state in (State.RECEIVING, State.QUEUED):
                 self.finish(job, why)
         self._queue.clear()
-        self._news.set()
+        self._changed.set()
 
     def _forget_old(self) -> None:
         kept = [job for job in self._all.values() if job.ended is not None]

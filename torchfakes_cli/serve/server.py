@@ -1,4 +1,4 @@
-"""Listens, serves until it is told to end, and leaves nothing behind."""
+"""Listens, serves until a signal ends it, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.scan.temporary import TemporaryFolder
 from torchfakes_cli.serve.app import create_app
-from torchfakes_cli.serve.envelope import Envelope
+from torchfakes_cli.serve.metrics import Envelope
 from torchfakes_cli.serve.service import Service
 
 #: Seconds that requests under way have to end once the server is told to.

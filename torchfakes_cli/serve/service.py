@@ -17,9 +17,9 @@ from torchfakes_cli.errors import StoppedError, TorchfakesError
 from torchfakes_cli.records import Verdict
 from torchfakes_cli.report import result_to_json
 from torchfakes_cli.scan import Scanner
-from torchfakes_cli.serve.jobs import Job, Jobs, State
+from torchfakes_cli.serve.documents import problem, problem_of
+from torchfakes_cli.serve.jobs import Job, Jobs, Problem, State
 from torchfakes_cli.serve.metrics import Metrics, Outcome
-from torchfakes_cli.serve.problems import Problem, problem, problem_of
 
 logger = logging.getLogger(__name__)
 
@@ -152,4 +152,4 @@ def log_job(job: Job, outcome: str) -> None:
 
 
 def _ending() -> Problem:
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the server ends. Try it again in a minute.")
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping. Try it again in a minute.")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from torchfakes_cli.config import ServeConfig
-from torchfakes_cli.serve.problems import ProblemError
 
-#: Bytes gathered before they are written.
-_BLOCK = 1 << 20
 #: Bytes that a form may hold besides its file.
 _FORM_BYTES = 1 << 16
 #: Bytes a second below which an upload that has lasted for the idle time is given up.
@@ -34,7 +33,7 @@ class Received:
 
     Attributes:
         name: what the client calls it, in characters that can be shown.
-        path: where it lies.
+        path: of the file.
         size: in bytes.
     """
 
@@ -56,180 +55,105 @@ def shown_name(given: str) -> str:
 
 
 async def receive_clip(request: Request, place: Path, name: str | None, config: ServeConfig) -> Received:
-    """Writes the clip of a request to disk; what was written of one that is refused is for the caller to delete.
+    """Write the clip of a request to disk; the caller deletes what was written of one that is refused.
 
     Args:
         request: whose body hasn't been read.
-        place: path to write to; the clip's suffix, by which some formats are told, is added.
+        place: path to write to; the clip's suffix, by which some formats are recognised, is added.
         name: of the clip, where the query gives one.
-        config: the limits. They are held to while the body is read, whatever its headers claim.
+        config: the limits. They are enforced while the body is read, whatever its headers claim.
 
     Raises:
-        ProblemError: with the status that the client is to be answered.
+        HTTPException: with the status that the client is to be answered.
         ClientDisconnect: the client has gone.
     """
-    sink = _Sink(config.max_bytes)
-    kind, parameters = parse_options_header(request.headers.get("content-type"))
-    form: _Form | None = None
-    feed: Callable[[bytes], None]
-    if kind == _FORM.encode():
-        form = _Form(parameters.get(b"boundary", b""), sink)
-        feed = form.feed
-    elif kind and kind != b"application/octet-stream" and not kind.startswith((b"video/", b"image/")):
-        raise ProblemError(
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    is_form = kind == _FORM
+    if kind and not is_form and kind != "application/octet-stream" and not kind.startswith(("video/", "image/")):
+        raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"a clip comes as {_FORM}, application/octet-stream, video/* or image/*. With curl: -F file=@clip.mp4.",
         )
-    else:
-        feed = sink.take
-    claimed = request.headers.get("content-length", "")
-    if claimed.isdecimal() and int(claimed) > config.max_bytes + (_FORM_BYTES if form else 0):
-        raise sink.too_large()
+    body = _body(request, config, config.max_bytes + (_FORM_BYTES if is_form else 0))
     try:
         with place.open("wb") as file:
-            async for chunk in _chunks(request, config.idle_s):
-                feed(chunk)
-                if sink.waiting_bytes >= _BLOCK:
-                    await asyncio.to_thread(file.writelines, sink.waiting())
-            await asyncio.to_thread(file.writelines, sink.waiting())
-        shown = shown_name(name or (form.complete() if form else ""))
-        if not sink.size:
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{shown}: empty file. Copy or download it again.")
+            if is_form:
+                given = await _file_in_form(request, body)
+                await asyncio.to_thread(shutil.copyfileobj, given.file, file, 1 << 20)
+                await given.close()
+                name = name or given.filename
+            else:
+                async for chunk in body:
+                    await asyncio.to_thread(file.write, chunk)
+            size = file.tell()
+        if size > config.max_bytes:
+            raise _too_large(config)
+        shown = shown_name(name or "")
+        if not size:
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"{shown}: empty file. Copy or download it again.")
         suffix = _SUFFIX.search(shown)
-        return Received(shown, place.rename(place.with_suffix(suffix[0].lower())) if suffix else place, sink.size)
-    except FormParserError as error:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "the form is malformed") from error
+        return Received(shown, place.rename(place.with_suffix(suffix[0].lower())) if suffix else place, size)
     except OSError as error:
-        raise ProblemError(
+        raise HTTPException(
             HTTPStatus.INSUFFICIENT_STORAGE, f"the clip can't be stored: {error.strerror or 'unknown reason'}"
         ) from error
 
 
-async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
-    """The body as it comes; ends with a problem where it comes too slowly."""
+async def _body(request: Request, config: ServeConfig, most: int) -> AsyncGenerator[bytes, None]:
+    """The body as it comes; ends with an error where it is too large or comes too slowly."""
+    claimed = request.headers.get("content-length", "")
+    if claimed.isdecimal() and int(claimed) > most:
+        raise _too_large(config)
+    too_slow = HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the upload is too slow, or has stopped. Try it again.")
     started = time.monotonic()
     size = 0
     stream = aiter(request.stream())
     while True:
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout(config.idle_s):
                 chunk = await anext(stream, None)
         except TimeoutError:
-            raise _too_slow() from None
+            raise too_slow from None
         if chunk is None:
             return
         size += len(chunk)
-        if (lasted := time.monotonic() - started) > idle_s and size < _SLOWEST * lasted:
-            raise _too_slow()
+        if size > most:
+            raise _too_large(config)
+        if (lasted := time.monotonic() - started) > config.idle_s and size < _SLOWEST * lasted:
+            raise too_slow
         yield chunk
 
 
-def _too_slow() -> ProblemError:
-    return ProblemError(HTTPStatus.REQUEST_TIMEOUT, "the upload is too slow, or has stopped. Try it again.")
+def _too_large(config: ServeConfig) -> HTTPException:
+    return HTTPException(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"the clip is larger than {config.max_size_mb:g} MiB. Cut it to the part that matters.",
+    )
 
 
-class _Sink:
-    """Holds what waits to be written, and counts."""
+class _Parser(MultiPartParser):
+    """Starlette's, which doesn't notice a form that ends too early."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._waiting: list[bytes] = []
-        self.waiting_bytes = 0
-        self.size = 0
+    ended = False
 
-    def too_large(self) -> ProblemError:
-        return ProblemError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the clip is larger than {self._most / (1 << 20):g} MiB. Cut it to the part that matters.",
-        )
-
-    def take(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size > self._most:
-            raise self.too_large()
-        self._waiting.append(data)
-        self.waiting_bytes += len(data)
-
-    def waiting(self) -> list[bytes]:
-        """What waits, from now on no more."""
-        taken, self._waiting, self.waiting_bytes = self._waiting, [], 0
-        return taken
+    def on_end(self) -> None:
+        self.ended = True
 
 
-class _Form:
-    """Finds the one file in a form, whatever its field is called; other fields are ignored."""
-
-    def __init__(self, boundary: bytes, sink: _Sink) -> None:
-        if not boundary:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "the form's Content-Type names no boundary")
-        self._sink = sink
-        self._files: list[str] = []
-        self._in_file = False
-        self._ended = False
-        self._field = self._value = b""
-        self._disposition = b""
-        self._bytes = 0
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin_part,
-                    "on_header_field": self._take_field,
-                    "on_header_value": self._take_value,
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._end_headers,
-                    "on_part_data": self._take_data,
-                    "on_end": self._end,
-                },
-            )
-        except FormParserError as error:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "the form's boundary is malformed") from error
-
-    def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes of the form."""
-        self._bytes += len(chunk)
-        self._parser.write(chunk)
-        if self._bytes - self._sink.size > _FORM_BYTES:
-            raise self._sink.too_large()
-
-    def complete(self) -> str:
-        """The name of the file, once all has come."""
-        if not self._ended:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "the form ends too early")
-        if not self._files:
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "the form holds no file. With curl: -F file=@clip.mp4.")
-        return self._files[0]
-
-    def _begin_part(self) -> None:
-        self._disposition = b""
-        self._in_file = False
-
-    def _take_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
-
-    def _take_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _end_header(self) -> None:
-        if self._field.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._field = self._value = b""
-
-    def _end_headers(self) -> None:
-        _, parameters = parse_options_header(self._disposition)
-        given = parameters.get(b"filename")
-        if given is None:
-            return
-        if self._files:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY, "the form holds more than one file. Send one a request."
-            )
-        self._in_file = True
-        self._files.append(given.decode("utf-8", "replace"))
-
-    def _take_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
-            self._sink.take(data[start:end])
-
-    def _end(self) -> None:
-        self._ended = True
+async def _file_in_form(request: Request, body: AsyncGenerator[bytes, None]) -> UploadFile:
+    """The one file in a form, whatever its field is called; until it is closed it has no name on the disk."""
+    parser = _Parser(request.headers, body, max_part_size=_FORM_BYTES)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        large = "exceeded" in error.message
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
+        raise HTTPException(status, f"the form is malformed: {error.message}") from error
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    if parser.ended and len(files) == 1:
+        return files[0]
+    await form.close()
+    if not parser.ended:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "the form is malformed: it ends too early")
+    wrong = "more than one file. Send one a request." if files else "no file. With curl: -F file=@clip.mp4."
+    raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"the form holds {wrong}")

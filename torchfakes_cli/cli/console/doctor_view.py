@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torchfakes_cli.records import Fact, Standing
-from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.summary import safe
 
 _STYLES = {Standing.GOOD: "", Standing.LIMITED: "yellow", Standing.BROKEN: "bold red"}
 

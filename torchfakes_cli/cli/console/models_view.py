@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torchfakes_cli.cli.console.screen import Screen
-from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.summary import safe
 
 
 def rows_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

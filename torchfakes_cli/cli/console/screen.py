@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.summary import safe
 
 #: Where there is no bar, a batch says this often how far it is.
 _TELL_EACH_S = 60.0

@@ -13,8 +13,17 @@ from rich.text import Text
 
 from torchfakes_cli.cli.console.screen import duration
 from torchfakes_cli.records import FaceScore, Status, Track, Verdict, VideoResult
-from torchfakes_cli.report.text import safe
-from torchfakes_cli.report.words import CAVEAT, ONE_VIEW, by_suspicion, clock, geometry, meaning
+from torchfakes_cli.report.summary import (
+    CAVEAT,
+    ONE_VIEW,
+    Summary,
+    clock,
+    geometry,
+    reason_words,
+    safe,
+    score,
+    summarise,
+)
 from torchfakes_cli.scan.verdict import Policy
 
 #: People shown in the panel; the rest stand in the timeline.
@@ -38,10 +47,10 @@ def verdict_line(result: VideoResult) -> Text:
             ("error".ljust(12), "bold red"), "        ", safe(result.path), "  ", (safe(result.error), "red")
         )
     verdict = result.verdict or Verdict.INCONCLUSIVE
-    score = "" if result.p_fake is None else f"{result.p_fake:.2f}"
-    line = Text.assemble((verdict.value.ljust(12), _STYLES[verdict]), "  ", score.ljust(4), "  ", safe(result.path))
+    word = verdict.value.ljust(12), _STYLES[verdict]
+    line = Text.assemble(word, "  ", score(result.p_fake).ljust(4), "  ", safe(result.path))
     if result.reason:
-        line.append(f"  {result.reason.value}", style="dim")
+        line.append(f"  {reason_words(result.reason, picture=result.is_picture)}", style="dim")
     if result.is_picture:
         line.append("  one picture", style="dim")
     return line
@@ -55,13 +64,14 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
         policy: that made the verdict.
         unicode: whether block characters can be shown.
     """
-    verdict = result.verdict or Verdict.INCONCLUSIVE
-    headline = Text.assemble((verdict.value.upper(), _STYLES[verdict]))
-    if result.p_fake is not None:
-        headline.append(f"   p_fake {result.p_fake:.2f}")
-    parts: list[RenderableType] = [headline, Text(meaning(result, policy))]
-    if result.tracks:
-        parts += [Text(), _people(result, policy, unicode=unicode)]
+    summary = summarise(result, policy)
+    style = _STYLES[summary.verdict]
+    headline = Text.assemble((summary.verdict.value.upper(), style))
+    if summary.score:
+        headline.append(f"   p_fake {summary.score}")
+    parts: list[RenderableType] = [headline, Text(summary.text)]
+    if summary.people:
+        parts += [Text(), _people(result, summary, policy, unicode=unicode)]
         legend = ONE_VIEW if result.is_picture else _legend(result, unicode)
         parts.append(Text(legend, style="dim"))
     parts += [
@@ -74,13 +84,13 @@ def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) 
         title=Text(safe(result.path), style="bold"),
         title_align="left",
         box=box.ROUNDED if unicode else box.ASCII,
-        border_style=_STYLES[verdict].removeprefix("bold "),
+        border_style=style.removeprefix("bold "),
         padding=(0, 1),
     )
     return Constrain(panel, _PANEL_WIDTH)
 
 
-def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
+def _people(result: VideoResult, summary: Summary, policy: Policy, *, unicode: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("person", justify="right")
     if not result.is_picture:
@@ -89,11 +99,12 @@ def _people(result: VideoResult, policy: Policy, *, unicode: bool) -> Table:
     table.add_column("p_fake", justify="right")
     if not result.is_picture:
         table.add_column("over time", no_wrap=True)
-    for track in by_suspicion(result)[:_PEOPLE_SHOWN]:
-        score = Text("—" if unicode else "-")
+    for person in summary.people[:_PEOPLE_SHOWN]:
+        track = person.track
+        p_fake = Text("—" if unicode else "-")
         if track.p_fake is not None:
-            score = _coloured(f"{track.p_fake:.2f}", track.p_fake, policy)
-        cells: list[RenderableType] = [str(track.number), score]
+            p_fake = _coloured(score(track.p_fake), track.p_fake, policy)
+        cells: list[RenderableType] = [str(track.number), p_fake]
         if not result.is_picture:
             seen = f"{clock(track.start_s)}–{clock(track.end_s)}" if unicode else _ascii_span(track)
             cells[1:1] = [seen, f"{track.faces_scored}/{track.faces}"]
@@ -127,12 +138,12 @@ def _sparkline(timeline: Sequence[FaceScore], track: int, policy: Policy, *, uni
             if row.p_fake is not None:
                 scores[cell] = max(row.p_fake, scores[cell] or 0.0)
     line = Text()
-    for score, seen in zip(scores, present, strict=True):
-        if score is None:
+    for height, seen in zip(scores, present, strict=True):
+        if height is None:
             line.append(marks["unscored" if seen else "unseen"], style="dim")
         else:
             steps = _BLOCKS if unicode else _DIGITS
-            line.append_text(_coloured(steps[min(int(score * len(steps)), len(steps) - 1)], score, policy))
+            line.append_text(_coloured(steps[min(int(height * len(steps)), len(steps) - 1)], height, policy))
     return line
 
 
@@ -147,6 +158,6 @@ def _legend(result: VideoResult, unicode: bool) -> str:
 
 
 def _footer(result: VideoResult) -> str:
-    frames = "one picture" if result.is_picture else f"{result.frames_sampled} frames looked at"
+    frames = "one picture" if result.is_picture else f"{result.frames_sampled} frames sampled"
     facts = [frames, f"model {safe(result.model)}", duration(result.elapsed_s)]
     return ", ".join(geometry(result.info) + facts if result.info else facts)

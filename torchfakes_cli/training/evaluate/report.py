@@ -28,7 +28,7 @@ import pandas as pd
 from torchfakes_cli.detector.checkpoint import Header, write_atomically
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.records import Verdict
-from torchfakes_cli.report.cells import escape_undecodable, text_cell
+from torchfakes_cli.report.csv import escape_undecodable, text_cell
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.evaluate.calibrate import fitted_groups, trained_groups

@@ -1,4 +1,4 @@
-"""Lines and letters on a picture, at any size of it. Whatever lies outside of the picture is left out."""
+"""Lines and text on a picture of any size; what lies outside of the picture is left out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from torchfakes_cli.records import Box
-from torchfakes_cli.report.overlay.people import INK, Colour
 
 Pixels = NDArray[np.uint8]
+#: Red, green and blue, 0 to 255.
+Colour = tuple[int, int, int]
+INK: Colour = (16, 16, 16)
 #: The two ends of a line, as (x, y) each.
 Line = tuple[tuple[int, int], tuple[int, int]]
 

@@ -1,11 +1,18 @@
-"""What every table of a batch says of one file, whatever its format: the columns, their order and their types."""
+"""The rows that every format shares: one a file (``BatchRow``) and one a face (``TimelineRow``), typed and rounded."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, get_args, get_type_hints
 
-from torchfakes_cli.records import Status, VideoResult
-from torchfakes_cli.report.cells import RATE_DIGITS, SCORE_DIGITS, TIME_DIGITS, rounded
+from torchfakes_cli.records import FaceScore, Status, VideoResult
+
+#: Decimals of each kind of number, in every format.
+TIME_DIGITS = 3
+PIXEL_DIGITS = 1
+SCORE_DIGITS = 4
+SHARPNESS_DIGITS = 2
+RATE_DIGITS = 3
 
 
 class BatchRow(NamedTuple):
@@ -19,9 +26,9 @@ class BatchRow(NamedTuple):
         reason: why the verdict is inconclusive.
         duration_s: of the video.
         width: of the upright picture in pixels.
-        height: likewise.
+        height: of the upright picture in pixels.
         fps: average frame rate.
-        frames_sampled: frames looked at.
+        frames_sampled: frames that were examined.
         faces_scored: faces that were sharp enough to score.
         faces_blurry: faces that were not.
         tracks: people found.
@@ -50,16 +57,41 @@ class BatchRow(NamedTuple):
     error: str | None
 
 
-BATCH_COLUMNS = BatchRow._fields
+class TimelineRow(NamedTuple):
+    """One face, or a sampled frame without any, as ``FaceScore`` has it; rounded, None for what is missing."""
 
-#: Decimals of the numbers that are not whole, by column.
-BATCH_DIGITS = {
-    "p_fake": SCORE_DIGITS,
-    "duration_s": TIME_DIGITS,
+    time_s: float | None
+    frame: int | None
+    track: int | None
+    x1: float | None
+    y1: float | None
+    x2: float | None
+    y2: float | None
+    confidence: float | None
+    sharpness: float | None
+    logit: float | None
+    p_fake: float | None
+    note: str | None
+
+
+BATCH_COLUMNS = BatchRow._fields
+TIMELINE_COLUMNS = TimelineRow._fields
+
+#: Decimals of the columns whose numbers are not whole.
+COLUMN_DIGITS = {
+    **dict.fromkeys(("time_s", "duration_s", "peak_time_s", "elapsed_s"), TIME_DIGITS),
+    **dict.fromkeys(("x1", "y1", "x2", "y2"), PIXEL_DIGITS),
+    **dict.fromkeys(("p_fake", "logit", "confidence"), SCORE_DIGITS),
+    "sharpness": SHARPNESS_DIGITS,
     "fps": RATE_DIGITS,
-    "peak_time_s": TIME_DIGITS,
-    "elapsed_s": TIME_DIGITS,
 }
+
+
+def rounded(value: float | None, digits: int) -> float | None:
+    """Round a number; None for a missing or non-finite one, and never a negative zero."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(float(value), digits) + 0.0
 
 
 def batch_row(result: VideoResult) -> BatchRow:
@@ -87,6 +119,25 @@ def batch_row(result: VideoResult) -> BatchRow:
     )
 
 
+def timeline_row(score: FaceScore) -> TimelineRow:
+    """The row of a face, or of a frame without any."""
+    x1, y1, x2, y2 = score.face.box if score.face else (None, None, None, None)
+    return TimelineRow(
+        time_s=rounded(score.time_s, TIME_DIGITS),
+        frame=score.frame,
+        track=score.track,
+        x1=rounded(x1, PIXEL_DIGITS),
+        y1=rounded(y1, PIXEL_DIGITS),
+        x2=rounded(x2, PIXEL_DIGITS),
+        y2=rounded(y2, PIXEL_DIGITS),
+        confidence=rounded(score.face.confidence if score.face else None, SCORE_DIGITS),
+        sharpness=rounded(score.sharpness, SHARPNESS_DIGITS),
+        logit=rounded(score.logit, SCORE_DIGITS),
+        p_fake=rounded(score.p_fake, SCORE_DIGITS),
+        note=score.note or None,
+    )
+
+
 def column_types(row: type[tuple[object, ...]]) -> dict[str, type]:
-    """The type of each column of a kind of row, text, whole number or number; any but ``str`` alone may be missing."""
+    """The type of each column, ``str``, ``int`` or ``float``; any value but ``path`` and ``status`` may be missing."""
     return {column: (*get_args(hint), hint)[0] for column, hint in get_type_hints(row).items()}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fsencode
 from pathlib import Path
 from urllib.parse import quote
 
 from torchfakes_cli.records import Circumstances, Status, Verdict, VideoResult
-from torchfakes_cli.report.batch.row import BatchRow
 from torchfakes_cli.report.files import write_whole
-from torchfakes_cli.report.page.doubts import LIMITS
-from torchfakes_cli.report.page.page import again
-from torchfakes_cli.report.page.rendering import render
+from torchfakes_cli.report.html.page import again
+from torchfakes_cli.report.html.rendering import render
+from torchfakes_cli.report.rows import BatchRow, batch_row
+from torchfakes_cli.report.summary import LIMITS, reason_words
 
 #: Name of the page in the folder of the reports.
 INDEX = "index.html"
@@ -66,40 +66,31 @@ def row_of_result(result: VideoResult, page: Path | None, folder: Path) -> Index
     """The row of a file that was scanned.
 
     Args:
-        result: of the scan, or what stands for a failed one.
+        result: of the scan, or one with status ``error``.
         page: its report; None without one.
         folder: of the index.
     """
-    known = result.status is Status.OK
-    return IndexRow(
-        path=result.path,
-        page=address(page, folder) if page and known else None,
-        verdict=result.verdict.value if result.verdict else Status.ERROR.value,
-        p_fake=result.p_fake,
-        people=len(result.tracks) if known else None,
-        peak_s=result.peak_time_s,
-        duration_s=result.info.duration_s if result.info else None,
-        note=result.error or (result.reason.value.replace("_", " ") if result.reason else ""),
-    )
+    row = row_of_earlier(batch_row(result), page if result.status is Status.OK else None, folder)
+    return replace(row, note=result.error or reason_words(result.reason, picture=result.is_picture))
 
 
-def row_of_earlier(row: BatchRow, page: Path, folder: Path) -> IndexRow:
+def row_of_earlier(row: BatchRow, page: Path | None, folder: Path) -> IndexRow:
     """The row of a file that an earlier run scanned.
 
     Args:
-        row: that the batch's table has of it; its status is ``ok``.
-        page: its report.
+        row: in the table of that run.
+        page: its report; None without one.
         folder: of the index.
     """
     return IndexRow(
         path=row.path,
-        page=address(page, folder),
+        page=address(page, folder) if page else None,
         verdict=row.verdict or Status.ERROR.value,
         p_fake=row.p_fake,
         people=row.tracks,
         peak_s=row.peak_time_s,
         duration_s=row.duration_s,
-        note=(row.reason or "").replace("_", " "),
+        note=reason_words(row.reason),
     )
 
 

@@ -11,13 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from torchfakes_cli import __version__
-from torchfakes_cli.report.text import safe
-from torchfakes_cli.report.words import CAVEAT, clock
+from torchfakes_cli.report.summary import CAVEAT, clock, safe, score
 
 #: By its first line a page is known as ours.
 OPENING = '<!doctype html><html lang="en" data-made-by="torchfakes">'
 
-_ROOM = "torchfakes_cli.report.page"
+_PACKAGE = "torchfakes_cli.report.html"
 
 
 def is_ours(first_line: str) -> bool:
@@ -71,20 +70,20 @@ def _source(text: str) -> str:
 
 
 def _text(name: str) -> str:
-    return (files(_ROOM) / "templates" / name).read_text(encoding="utf-8")
+    return (files(_PACKAGE) / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader(_ROOM),
+        loader=PackageLoader(_PACKAGE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(score=_score, clock=clock, moment=_moment, share=_share, per=_per)
+    environment.filters.update(score=score, clock=clock, moment=_moment, share=_share, per=_per)
     return environment
 
 
@@ -93,10 +92,6 @@ def _shown(value: object) -> object:
     if value is None:
         return ""
     return safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _score(p_fake: float | None) -> str:
-    return "" if p_fake is None else f"{p_fake:.2f}"
 
 
 def _share(part: float | None) -> str:

@@ -1,0 +1,55 @@
+"""A result in words: no codes, no numbers that say nothing, the same words for every renderer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.report.pages import CIRCUMSTANCES, crowd
+from tests.report.results import result
+from torchfakes_cli.records import Reason, VideoResult
+from torchfakes_cli.report.html.index import row_of_result
+from torchfakes_cli.report.summary import caveats, reason_words, summarise
+
+
+def said(film: VideoResult, **thresholds: float) -> str:
+    circumstances = replace(CIRCUMSTANCES, **thresholds)
+    summary = summarise(film, circumstances)
+    return " ".join([summary.short, summary.text, *caveats(film, circumstances)])
+
+
+@pytest.mark.parametrize("picture", [False, True])
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_said_without_its_code(reason: Reason, picture: bool, tmp_path: Path) -> None:
+    film = result()
+    film = replace(film, reason=reason, info=replace(film.info, picture=picture))
+    assert "_" not in said(film).replace("p_fake", "")
+    assert "_" not in row_of_result(film, None, tmp_path).note
+    assert reason_words(reason.value)
+
+
+def test_an_explanation_and_its_advice_are_apart() -> None:
+    summary = summarise(replace(result(), reason=Reason.NO_FACE), CIRCUMSTANCES)
+    assert summary.headline == "No face was found in the 2 frames sampled."
+    assert summary.text == f"{summary.headline} Try --min-face for smaller faces, or --fps to sample more frames."
+
+
+def test_numbers_that_look_alike_are_told_apart_or_said_once() -> None:
+    between = replace(result(), reason=Reason.BETWEEN_THRESHOLDS)
+    assert "(below 0.996) and what is called fake (from 0.999)" in said(between, real_below=0.9961, fake_above=0.9987)
+    film, _ = crowd(20, 1)
+    alike = replace(film, timeline=tuple(replace(row, p_fake=0.9991) for row in film.timeline))
+    assert "Half of the 20 scores of person 1 are about 1.00." in said(alike)
+    assert "lie between 0." in said(film)
+
+
+def test_the_person_who_decides_comes_first() -> None:
+    film, _ = crowd(20, 3)
+    summary = summarise(film, CIRCUMSTANCES)
+    first, *others = summary.people
+    assert (first.decides, first.word, first.standing) == (True, "fake", "looks synthetic")
+    assert not any(person.decides for person in others)
+    assert summary.short == f"person {first.track.number} decides"
+    assert summary.score == f"{film.p_fake:.2f}"
