@@ -11,7 +11,6 @@ from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.runs import DecodeSettings, Decoding
 from torchfakes_cli.video.sampling import choose_frames, nearest_frames
-from torchfakes_cli.video.sound import add_sound
 from torchfakes_cli.video.survey import survey
 
 if TYPE_CHECKING:
@@ -126,28 +125,10 @@ class VideoReader:
         """
         return self._start(np.arange(len(self._survey.index)), first=0, neighbours=False, needed_share=0.0)
 
-    def add_sound(self, silent: str, target: str, container: str) -> tuple[bool, list[str]]:
-        """Writes a clip of pictures alone, whose first is at its time 0, again with this file's sound.
-
-        Args:
-            silent: path of the clip.
-            target: path of the new file, which is replaced.
-            container: ``mp4`` or ``mov``.
-
-        Returns:
-            Whether there is a new file with sound, and what a user should know of the sound.
-
-        Raises:
-            MediaError: this file can't be opened any more.
-        """
-        return add_sound(
-            silent,
-            self._path,
-            target,
-            first_s=self._survey.index.first_s,
-            container=container,
-            on_packet=self._settings.on_packet or (lambda: None),
-        )
+    @property
+    def sound_start_s(self) -> float | None:
+        """Time zero of the frames on the clock that the file's sound goes by, too; None where none is known."""
+        return self._survey.index.first_s
 
     def _start(
         self, wanted: NDArray[np.int64], *, first: int, neighbours: bool, needed_share: float = 0.5

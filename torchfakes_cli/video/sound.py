@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from fractions import Fraction
 from heapq import merge
+from io import FileIO
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 from av.audio.resampler import AudioResampler
@@ -43,7 +44,13 @@ _GAP_S = 0.1
 
 
 def add_sound(
-    silent: str, source: str, target: str, *, first_s: float | None, container: str, on_packet: Callable[[], None]
+    silent: str,
+    source: str,
+    target: Sequence[Any],
+    *,
+    first_s: float | None,
+    container: str,
+    on_packet: Callable[[], None],
 ) -> tuple[bool, list[str]]:
     """Writes the pictures of one clip with the sound of another.
 
@@ -53,7 +60,7 @@ def add_sound(
     Args:
         silent: path of the clip with the pictures, the first at its time 0.
         source: path of the file with the sound.
-        target: path of the new file, which is replaced.
+        target: path of the new file, which is replaced, and a file descriptor to write it by, if this process has one.
         first_s: when the first picture is shown, on the clock of the source; None if that can't be told.
         container: ``mp4`` or ``mov``.
         on_packet: called for every packet, a sign of progress.
@@ -114,7 +121,7 @@ def _start_s(sound: AudioStream) -> float | None:
 def _join(
     silent: str,
     source: str,
-    target: str,
+    target: Sequence[Any],
     way: Callable[[InputContainer, AudioStream, OutputContainer, float, Callable[[], None]], Iterator[_Packet]],
     video_s: float,
     origin_s: float,
@@ -127,7 +134,8 @@ def _join(
         pictures = stack.enter_context(av.open(silent))
         opened = stack.enter_context(open_video(source))
         options = {"movflags": "+faststart"}
-        output = stack.enter_context(av.open(target, "w", format=container, container_options=options))
+        file = stack.enter_context(_writable(*target))
+        output = stack.enter_context(av.open(file, "w", format=container, container_options=options))
         output.metadata.update({key: value for key, value in pictures.metadata.items() if key == "comment"})
         video = _pictures(pictures, output, video_s, on_packet)
         found = _main(opened.container.streams.audio)
@@ -136,6 +144,15 @@ def _join(
             count += packet.stream.type == "audio"
             output.mux(packet)
     return count
+
+
+def _writable(path: str, descriptor: int | None = None) -> FileIO:
+    """Opens the new file, by its descriptor where this process may open none."""
+    file = FileIO(path if descriptor is None else descriptor, "wb+", closefd=descriptor is None)
+    file.name = path  # read by this when the index is put in front
+    file.truncate(0)
+    file.seek(0)
+    return file
 
 
 def _time(packet: _Packet) -> Fraction:
