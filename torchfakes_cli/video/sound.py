@@ -48,7 +48,7 @@ def add_sound(
     source: str,
     target: Sequence[Any],
     *,
-    first_s: float | None,
+    zero_s: float | None,
     container: str,
     on_packet: Callable[[], None],
 ) -> tuple[bool, list[str]]:
@@ -58,10 +58,10 @@ def add_sound(
     pictures keep their distance in time: if sound begins earlier, the pictures are moved back.
 
     Args:
-        silent: path of the clip with the pictures, the first at its time 0.
+        silent: path of the clip with the pictures.
         source: path of the file with the sound.
         target: path of the new file, which is replaced, and a file descriptor to write it by, if this process has one.
-        first_s: when the first picture is shown, on the clock of the source; None if that can't be told.
+        zero_s: the clip's time zero on the clock of the source; None if that can't be told.
         container: ``mp4`` or ``mov``.
         on_packet: called for every packet, a sign of progress.
 
@@ -75,17 +75,17 @@ def add_sound(
         sound = _main(streams)
         if sound is None:
             return False, ["sound left out: its codec is unknown or encrypted"]
-        if first_s is None:
+        if zero_s is None:
             return False, ["sound left out: its time can't be told from the file"]
         name = sound.codec_context.name
         start_s = _start_s(sound)
     notes = [f"{len(streams)} sound tracks: only the main one is kept"] if len(streams) > 1 else []
-    origin_s = first_s if start_s is None else min(first_s, start_s)
+    origin_s = zero_s if start_s is None else min(zero_s, start_s)
     ways = [_copied, _encoded] if _canonical(name) in COPIED[container] else [_encoded]
     reason = ""
     for way in ways:
         try:
-            packets = _join(silent, source, target, way, first_s - origin_s, origin_s, container, on_packet)
+            packets = _join(silent, source, target, way, zero_s - origin_s, origin_s, container, on_packet)
         except MemoryError:
             raise
         except AV_ERRORS as error:

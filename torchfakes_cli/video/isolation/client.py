@@ -225,7 +225,7 @@ class _Session:
         process.wait_until_ready()
 
     @property
-    def _file(self) -> dict[str, str]:
+    def _file(self) -> dict[str, Any]:
         """The file's path and the folder that it starts from, empty where it needs none."""
         return {"path": self._path, "folder": "" if Path(self._path).is_absolute() else str(Path.cwd())}
 
@@ -545,7 +545,11 @@ class IsolatedReader(_Session):
         # While the file is put in order at the end there is no sign of progress.
         order_s = silent.stat().st_size / _DISK_BYTES_PER_S
         deadline = Deadline(self._timeout_s + order_s, self._timeout_s + order_s + self._work_s)
-        arguments = {"silent": str(silent.absolute()), "container": container, "start_s": self._sound_start_s}
+        arguments: dict[str, Any] = {
+            "silent": str(silent.absolute()),
+            "container": container,
+            "start_s": self._sound_start_s,
+        }
         with target.open("w+b") as file:
             inherited = () if sys.platform == "win32" else (file.fileno(),)
             process = _Process(*self._settings, inherited)

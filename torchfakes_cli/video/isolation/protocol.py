@@ -255,7 +255,7 @@ class PictureMemory:
 
 def _nameless_file(size: int) -> int:
     """Makes a file that is in no folder: in memory where the system has such files."""
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):
         import fcntl
 
         descriptor = os.memfd_create("torchfakes-pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -197,7 +197,7 @@ class _Server:
         self, path: str, folder: str, start_s: float | None, silent: str, target: Any, container: str
     ) -> Any:
         self._enter(path, folder)
-        added, notes = add_sound(silent, path, target, first_s=start_s, container=container, on_packet=self._progress)
+        added, notes = add_sound(silent, path, target, zero_s=start_s, container=container, on_packet=self._progress)
         return {"added": added, "notes": notes}
 
     def _too_large(self) -> TooLargeError:
