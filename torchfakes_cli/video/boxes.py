@@ -16,8 +16,7 @@ _MOST_EDITS = 1024
 _MOST_BRANDS = 32
 #: Boxes that hold the boxes on the way to an edit list.
 _FOLDERS = {b"moov", b"trak", b"edts"}
-#: Boxes that a file may begin with.
-BOXED = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
+_FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def read_layout(file: BinaryIO, size: int) -> Layout | None:
     track = 0
     scale: int | None = None
     for depth, kind, start, end in _walk(file, 0, size, 0, [_MOST_BOXES]):
-        if not boxes and kind not in BOXED:
+        if not boxes and kind not in _FIRST:
             return None
         if depth == 0 and boxes[-1:] != [_name(kind)]:
             boxes.append(_name(kind))

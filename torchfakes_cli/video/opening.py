@@ -175,7 +175,7 @@ def heif_kind(head: bytes) -> str:
 
 
 def _open_heif(path: str | PathLike[str], kind: str) -> OpenVideo:
-    """Opens such a picture by Pillow, which puts its tiles together and turns it upright, in a form that FFmpeg reads."""
+    """Opens such a picture by Pillow, tiles put together and upright, in a form that FFmpeg reads."""
     from PIL import Image, ImageOps
 
     if kind == "HEIC":

@@ -134,6 +134,7 @@ class Decoding:
         keys = set(np.unique(self._index.entries)[:2].tolist())
         with open_video(self._path, edit_lists=self._edit_lists) as video:
             context = video.stream.codec_context
+            context.options = {**context.options, "flags": "+output_corrupt"}
             for number, packet in enumerate(PacketReader(lambda: video.container.demux(video.stream))):
                 if number in keys:
                     try:

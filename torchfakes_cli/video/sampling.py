@@ -85,7 +85,7 @@ def span_of(times_s: NDArray[np.float64], sampling: SamplingConfig) -> tuple[int
     A frame belongs to the time that is printed for it, to the millisecond: such a time must find it again.
     """
     end_s = np.inf if sampling.end_s is None else sampling.end_s
-    first, last = np.searchsorted(times_s, np.array((sampling.start_s, end_s)) - _PRINTED_S / 2)
+    first, last = np.searchsorted(times_s + _PRINTED_S / 2, (sampling.start_s, end_s))
     return int(first), int(last)
 
 

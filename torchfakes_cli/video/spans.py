@@ -34,8 +34,8 @@ _MOST_THREADS = 16
 #: Decoders that look at ``skip_frame`` packet by packet; others read it once, when they open.
 _SKIPPING_DECODERS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 
-#: Decoders that adapt to flaws of the encoder, once the first packet has told which one and which version made it: those
-#: of x264 before core 151 in 4:4:4 H.264, as in FaceForensics++, and of Xvid, DivX and old FFmpeg in MPEG-4.
+#: Decoders that adapt to flaws of an encoder when the first packet has told its version: of x264 before core 151 in
+#: 4:4:4 H.264, as in FaceForensics++, and of Xvid, DivX and old FFmpeg in MPEG-4.
 _ADAPTING_DECODERS = frozenset({"h264", "mpeg4"})
 
 #: How many key frames earlier careful decoding begins; a picture that is refreshed in stripes is whole after that many.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from av.stream import Stream
 
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
-from torchfakes_cli.video.boxes import BOXED, read_layout
+from torchfakes_cli.video.boxes import read_layout
 from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
 from torchfakes_cli.video.limits import MAX_PIXELS
 from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
@@ -80,8 +81,11 @@ def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = Non
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
     """
-    edits = _several_edits(path)
-    with open_video(path, edit_lists=not edits) as video:
+    with ExitStack() as stack:
+        video = stack.enter_context(open_video(path))
+        edits = _several_edits(path) if video.container.format.name.startswith("mov") else {}
+        if edits:
+            video = stack.enter_context(open_video(path, edit_lists=False))
         packets = PacketReader(lambda: video.container.demux(video.stream), on_packet)
         builder = IndexBuilder()
         sizes = Sizes(video.stream.codec_context.name)
@@ -113,11 +117,8 @@ def _several_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int
 
     FFmpeg applies those of one part well. Of others it gets times wrong, by up to the distance of key frames.
     """
-    try:
-        with Path(path).open("rb") as file:
-            layout = read_layout(file, os.fstat(file.fileno()).st_size) if file.read(8)[4:] in BOXED else None
-    except OSError:
-        return {}  # opening it says why
+    with Path(path).open("rb") as file:
+        layout = read_layout(file, os.fstat(file.fileno()).st_size)
     if layout is None or layout.movie_scale is None or "moof" in layout.boxes:
         return {}
     lists = [[edit for edit in edits if edit[0]] for edits in layout.edits.values()]
