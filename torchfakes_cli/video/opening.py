@@ -267,7 +267,10 @@ def _translated(error: BaseException, path: str | PathLike[str], head: bytes) ->
 
 
 def _misnamed(path: str | PathLike[str], kind: str, suffix: str) -> MediaError:
-    return UnsupportedMediaError(f"a {kind} picture with a video's name", path=path, advice=f"Rename it to {suffix}.")
+    article = "an" if kind == "AVIF" else "a"
+    return UnsupportedMediaError(
+        f"{article} {kind} picture with a video's name", path=path, advice=f"Rename it to {suffix}."
+    )
 
 
 def _something_else(head: bytes) -> tuple[str, str]:
