@@ -52,7 +52,7 @@ def with_sound(clip: Path, path: Path, *, sound_s: float, late_s: float = 0.0) -
 
 
 def set_edits(path: Path, edits: list[tuple[float, float]]) -> Path:
-    """Writes an edit list into an MP4 file whose index comes last: length and start (-1: empty) of each part in seconds.
+    """Writes an edit list into an MP4 file whose index comes last: length and start (-1: empty) of parts in seconds.
 
     The boxes on the way grow by as much.
     """
