@@ -1,6 +1,7 @@
 """What flows between the stages: small, frozen records with their units.
 
-Conventions, everywhere: times are presentation seconds (float) from the first shown frame; sizes are (width, height);
+Conventions, everywhere: times are seconds (float) on the player's clock, which starts with
+the earliest stream of the file; sizes are (width, height);
 pixel arrays are H×W×3 ``uint8`` in RGB order; a box is (x1, y1, x2, y2) in pixels of the upright frame and may leave
 it; *fake* is 1. A missing value is ``None``, never a made-up number.
 """
@@ -83,7 +84,7 @@ class Frame:
     """One decoded picture.
 
     Attributes:
-        time_s: presentation time from the first shown frame.
+        time_s: presentation time on the player's clock.
         index: place in presentation order; None where the way it was reached doesn't tell.
         pixels: H×W×3 uint8 RGB, upright, square pixels.
         damaged: the decoder had to make up parts of it.

@@ -39,6 +39,7 @@ def test_this_machine_can_scan_and_each_choice_has_its_reason() -> None:
     assert all(found[name]["why"] for name in ("device", "precision", "threads", "memory limit", "thresholds"))
     assert {"H.264", "AV1"} <= set(found["decoders"]["value"].split(", "))
     assert found["decoding process"]["value"] == "starts"
+    assert found["decoder's rights"]["value"] in ("without network and file writes", "those of its user")
     assert found["checksum"]["value"] == "right"
 
 

@@ -117,11 +117,7 @@ def is_fine(case: Case, document: dict[str, Any] | None) -> bool:
         unseen = outcome is Outcome.NO_FACES and case.faces and not warned
         return outcome not in (Outcome.ERROR, Outcome.SKIP) and not unseen
     if case.outcome is Outcome.OK_WARN:
-        # An inconclusive verdict is a doubt in itself; of a broken file it must be told what is broken.
-        doubts = warned or (
-            case.category != "broken" and document is not None and document["verdict"] == "inconclusive"
-        )
-        return outcome not in (Outcome.ERROR, Outcome.SKIP) and doubts
+        return outcome not in (Outcome.ERROR, Outcome.SKIP) and warned
     return outcome is case.outcome
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.clips import barcode_frames, write_clip
-from tests.video.test_isolated import children
+from tests.video.test_isolation import children
 from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.video import IsolatedDecoder, VideoReader
 from torchfakes_cli.video.hardware import why_not

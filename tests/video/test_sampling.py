@@ -52,7 +52,8 @@ def test_chosen_frames_are_distinct_ordered_and_lie_in_the_span(
 ) -> None:
     times, duration = timeline
     chosen = choose_frames(times, duration, sampling, None if gop is None else after_key(len(times), gop, first))
-    inside = (times >= sampling.start_s) & (times < (np.inf if sampling.end_s is None else sampling.end_s))
+    shown = times + 0.0005  # the start and the end are taken to the millisecond, as times are printed
+    inside = (shown >= sampling.start_s) & (shown < (np.inf if sampling.end_s is None else sampling.end_s))
     assert len(chosen) <= inside.sum()
     assert (len(chosen) > 0) == inside.any()
     assert np.all(np.diff(chosen) > 0)
@@ -187,3 +188,14 @@ def test_a_gap_in_the_timestamps_does_not_eat_the_samples(gap_s: float) -> None:
 def test_a_slide_show_gives_every_picture() -> None:
     times = np.arange(5) * 60.0
     assert list(choose_frames(times, 300.0, SamplingConfig())) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("frame", [0, 1, 89, 280, 281])
+def test_a_printed_time_finds_its_frame_again(frame: int) -> None:
+    """9.36667 is printed as 9.367."""
+    times, duration = constant_rate(300, 30)
+    printed = float(f"{times[frame]:.3f}")
+    assert choose_frames(times, duration, SamplingConfig(fps=Fraction(1000), start_s=printed))[0] == frame
+    if frame:
+        before = SamplingConfig(fps=Fraction(1000), end_s=printed)
+        assert choose_frames(times, duration, before)[-1] == frame - 1

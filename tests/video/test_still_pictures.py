@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from tests.portraits import portrait
 from torchfakes_cli.config import SamplingConfig
@@ -103,7 +104,7 @@ def test_a_name_with_a_pattern_opens_no_other_file(tmp_path: Path) -> None:
 def test_a_picture_named_like_a_video_is_told(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     wide().save(path, format="JPEG")
-    with pytest.raises(UnsupportedMediaError, match="a picture, not a video"):
+    with pytest.raises(UnsupportedMediaError, match=r"a JPEG picture with a video's name\. Rename it to \.jpg\."):
         VideoReader(path)
 
 
@@ -127,3 +128,38 @@ def test_exif_in_the_frames_of_a_video_turns_them_too(tmp_path: Path, orientatio
     with av.open(str(path), format="jpeg_pipe") as container:
         frame = next(container.decode(video=0))
         assert Orientation.of(frame) == Orientation.turned(clockwise) == Orientation.of_picture(path)
+
+
+@pytest.mark.parametrize(("suffix", "orientation"), [(".avif", 1), (".avif", 6), (".heic", 1), (".heic", 6)])
+def test_pictures_in_boxes_are_read_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif not features.check("avif"):
+        pytest.skip("Pillow knows AVIF from 11.3 on")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo{suffix}"
+    wide().save(path, exif=exif.tobytes(), quality=95)
+    upright = np.asarray(ImageOps.exif_transpose(wide_turned(orientation)).convert("RGB"))
+    frame = only_frame(path)
+    assert frame.pixels.shape == upright.shape
+    assert np.abs(frame.pixels.astype(int) - upright).mean() < 5
+    with IsolatedDecoder() as decoder, decoder.open(path) as there:
+        assert there.info.codec == suffix[1:]
+        assert len(list(there.frames(SamplingConfig()))) == 1
+
+
+def wide_turned(orientation: int) -> Image.Image:
+    picture = wide()
+    picture.getexif()[0x0112] = orientation
+    return picture
+
+
+def test_without_pillow_heif_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(
+        UnsupportedMediaError, match=r"HEIC pictures need pillow-heif\. Convert it to JPEG, or run: pip"
+    ):
+        VideoReader(path)

@@ -35,7 +35,7 @@ from torchfakes_cli.video import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.pipeline import Progress
-    from torchfakes_cli.video.isolated import IsolatedReader
+    from torchfakes_cli.video import IsolatedReader
 
 
 def annotate_video(

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfakes_cli.video.cores import usable_cores
     from torchfakes_cli.video.decode import VideoReader
-    from torchfakes_cli.video.isolated import IsolatedDecoder
+    from torchfakes_cli.video.isolation.client import IsolatedDecoder, IsolatedReader
     from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
     from torchfakes_cli.video.recode import h264_round_trip
     from torchfakes_cli.video.survey import probe
 
 _HOME = {
-    "IsolatedDecoder": "isolated",
+    "IsolatedDecoder": "isolation.client",
+    "IsolatedReader": "isolation.client",
     "PICTURE_SUFFIXES": "limits",
     "VIDEO_SUFFIXES": "limits",
     "VideoReader": "decode",
@@ -38,6 +39,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "IsolatedDecoder",
+    "IsolatedReader",
     "VideoReader",
     "h264_round_trip",
     "probe",

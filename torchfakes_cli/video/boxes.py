@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 #: Boxes looked at in one file, edits in one list, brands, at most.
 _MOST_BOXES = 4096
-_MOST_EDITS = 16
+_MOST_EDITS = 1024
 _MOST_BRANDS = 32
 #: Boxes that hold the boxes on the way to an edit list.
 _FOLDERS = {b"moov", b"trak", b"edts"}
@@ -26,14 +26,14 @@ class Layout:
     Attributes:
         boxes: kinds of the boxes at the top, in order; one kind in a row is named once.
         brands: the major brand first.
-        edits: edit lists, one a track that has one: (length in units of the movie, start in units of the media; -1
-            for an empty stretch).
+        edits: edit lists by number of the track: (length in units of the movie, start in units of the media; -1 for an
+            empty stretch).
         movie_scale: units of the movie in a second; None where unknown.
     """
 
     boxes: tuple[str, ...]
     brands: tuple[str, ...]
-    edits: tuple[tuple[tuple[int, int], ...], ...]
+    edits: dict[int, tuple[tuple[int, int], ...]]
     movie_scale: int | None
 
 
@@ -46,7 +46,8 @@ def read_layout(file: BinaryIO, size: int) -> Layout | None:
     """
     boxes: list[str] = []
     brands: tuple[str, ...] = ()
-    edits: list[tuple[tuple[int, int], ...]] = []
+    edits: dict[int, tuple[tuple[int, int], ...]] = {}
+    track = 0
     scale: int | None = None
     for depth, kind, start, end in _walk(file, 0, size, 0, [_MOST_BOXES]):
         if not boxes and kind not in _FIRST:
@@ -55,11 +56,13 @@ def read_layout(file: BinaryIO, size: int) -> Layout | None:
             boxes.append(_name(kind))
         if kind == b"ftyp" and depth == 0:
             brands = _brands(_content(file, start, end, 8 + 4 * _MOST_BRANDS))
+        elif kind == b"tkhd":
+            track = _number(_content(file, start, end, 32), 12, 20)
         elif kind == b"elst":
-            edits.append(_edits(_content(file, start, end, 8 + 20 * _MOST_EDITS)))
+            edits[track] = _edits(_content(file, start, end, 8 + 20 * _MOST_EDITS))
         elif kind == b"mvhd":
-            scale = _movie_scale(_content(file, start, end, 32))
-    return Layout(tuple(boxes), brands, tuple(edits), scale) if boxes else None
+            scale = _number(_content(file, start, end, 32), 12, 20) or None
+    return Layout(tuple(boxes), brands, edits, scale) if boxes else None
 
 
 def _walk(file: BinaryIO, start: int, end: int, depth: int, left: list[int]) -> Iterator[tuple[int, bytes, int, int]]:
@@ -100,10 +103,10 @@ def _brands(content: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(part) for part in parts[:1] + parts[2:]))
 
 
-def _movie_scale(content: bytes) -> int | None:
-    """Units in a second, which stand behind two times whose width depends on the version."""
-    place = 20 if content[:1] == b"\x01" else 12
-    return int.from_bytes(content[place : place + 4], "big") or None if len(content) >= place + 4 else None
+def _number(content: bytes, short: int, long: int) -> int:
+    """A number that stands behind two times, whose width depends on the version; 0 where there is none."""
+    place = long if content[:1] == b"\x01" else short
+    return int.from_bytes(content[place : place + 4], "big")
 
 
 def _edits(content: bytes) -> tuple[tuple[int, int], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,7 @@ import numpy as np
 from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.runs import DecodeSettings, Decoding
-from torchfakes_cli.video.sampling import choose_frames, nearest_frames
-from torchfakes_cli.video.sound import add_sound
+from torchfakes_cli.video.sampling import choose_frames, nearest_frames, span_of
 from torchfakes_cli.video.survey import survey
 
 if TYPE_CHECKING:
@@ -102,14 +102,14 @@ class VideoReader:
                 advice="Choose an earlier start or a later end.",
             )
         # No frame from before the start stands in for one that is lost.
-        first = int(np.searchsorted(index.times_s, sampling.start_s, side="left"))
+        first, _ = span_of(index.times_s, sampling)
         return self._start(chosen, first=first, neighbours=True)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
         """Decodes the frame nearest to each wanted time, lazily.
 
         Args:
-            times_s: seconds from the first frame, increasing.
+            times_s: seconds on the player's clock, increasing.
 
         Returns:
             An iterator over one frame a time, the same one again where two times share it. A frame that can't be
@@ -126,51 +126,49 @@ class VideoReader:
         """
         return self._start(np.arange(len(self._survey.index)), first=0, neighbours=False, needed_share=0.0)
 
-    def add_sound(self, silent: str, target: str, container: str) -> tuple[bool, list[str]]:
-        """Writes a clip of pictures alone, whose first is at its time 0, again with this file's sound.
-
-        Args:
-            silent: path of the clip.
-            target: path of the new file, which is replaced.
-            container: ``mp4`` or ``mov``.
-
-        Returns:
-            Whether there is a new file with sound, and what a user should know of the sound.
-
-        Raises:
-            MediaError: this file can't be opened any more.
-        """
-        return add_sound(
-            silent,
-            self._path,
-            target,
-            first_s=self._survey.index.first_s,
-            container=container,
-            on_packet=self._settings.on_packet or (lambda: None),
-        )
+    @property
+    def sound_start_s(self) -> float | None:
+        """Time zero of the frames on the clock that the file's sound goes by, too; None where none is known."""
+        return self._survey.index.zero_s
 
     def _start(
         self, wanted: NDArray[np.int64], *, first: int, neighbours: bool, needed_share: float = 0.5
     ) -> Iterator[Frame]:
-        run = Decoding(self._path, self._survey, first=first, neighbours=neighbours, settings=self._settings)
-        generator = self._deliver(wanted, run, needed_share)
+        generator = self._deliver(wanted, first, neighbours, needed_share)
         self._running.append(generator)
         return generator
 
-    def _deliver(self, wanted: NDArray[np.int64], run: Decoding, needed_share: float) -> Generator[Frame, None, None]:
+    def _deliver(
+        self, wanted: NDArray[np.int64], first: int, neighbours: bool, needed_share: float
+    ) -> Generator[Frame, None, None]:
         places, repeats = np.unique(wanted, return_counts=True)
         again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
+        index = self._survey.index
         delivered = 0
+        runs: list[Decoding] = []
         self._report = DecodeReport(len(wanted), 0)
         try:
-            for sample in run.samples(places.tolist()):
-                time_s = float(self._survey.index.times_s[sample.place])
-                frame = Frame(time_s, sample.place, sample.pixels, sample.damaged)
-                for _ in range(again[sample.wanted]):
-                    delivered += 1
-                    yield frame
+            for start, end in pairwise((*index.parts, len(index))):
+                chosen = (places[(places >= start) & (places < end)] - start).tolist()
+                if not chosen:
+                    continue
+                run = Decoding(
+                    self._path,
+                    self._survey,
+                    index.part(start, end),
+                    first=max(0, first - start),
+                    neighbours=neighbours,
+                    settings=self._settings,
+                )
+                runs.append(run)
+                for sample in run.samples(chosen):
+                    place = start + sample.place
+                    frame = Frame(float(index.times_s[place]), place, sample.pixels, sample.damaged)
+                    for _ in range(again[start + sample.wanted]):
+                        delivered += 1
+                        yield frame
         finally:
-            self._report = _report(len(wanted), delivered, run)
+            self._report = _report(len(wanted), delivered, runs)
         if len(wanted) and (not delivered or delivered < needed_share * len(wanted)):
             raise DecodeError(
                 f"only {delivered} of {len(wanted)} frames could be decoded",
@@ -179,16 +177,19 @@ class VideoReader:
             )
 
 
-def _report(wanted: int, delivered: int, run: Decoding) -> DecodeReport:
+def _report(wanted: int, delivered: int, runs: Sequence[Decoding]) -> DecodeReport:
     warnings = []
+    packets_bad = sum(run.packets_bad for run in runs)
+    damaged = sum(run.pictures_damaged for run in runs)
     if delivered < wanted:
         warnings.append(f"partial: {delivered} of {wanted} frames")
-    if run.packets_bad:
-        warnings.append(f"damaged packets skipped: {run.packets_bad}")
-    if run.pictures_damaged:
-        warnings.append(f"damaged pictures among the frames: {run.pictures_damaged} of {delivered}")
-    if run.software_reason:
-        warnings.append(run.software_reason)
-    if run.damage_met and not warnings:
+    if packets_bad:
+        warnings.append(f"damaged packets skipped: {packets_bad}")
+    if damaged:
+        warnings.append(f"damaged pictures among the frames: {damaged} of {delivered}")
+    if any(run.damage_met for run in runs) and not warnings:
         warnings.append("damaged in places; the frames looked at are whole")
-    return DecodeReport(wanted, delivered, run.packets_bad, tuple(warnings))
+    warnings += dict.fromkeys(run.software_reason for run in runs if run.software_reason)
+    if any(run.pictures_fitted for run in runs):
+        warnings.append("the picture changes its size: pictures of other sizes than the video's have black borders")
+    return DecodeReport(wanted, delivered, packets_bad, tuple(warnings))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 import av
 from av.codec.codec import UnknownCodecError
 from av.codec.hwaccel import hwdevices_available
@@ -12,7 +10,7 @@ from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import Fact, Standing
 from torchfakes_cli.video.cores import usable_cores
 from torchfakes_cli.video.hardware import why_not
-from torchfakes_cli.video.isolated import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 #: What most videos are, and FFmpeg's decoders for them; its own one for AV1 works on devices alone.
 _CODECS = {
@@ -44,7 +42,7 @@ def decoding_facts() -> list[Fact]:
     ffmpeg = Fact("FFmpeg", av.ffmpeg_version_info, "comes with PyAV")
     if not present["H.264"]:
         return [ffmpeg, codecs]
-    return [ffmpeg, codecs, threads, _devices(), _process(), _limit()]
+    return [ffmpeg, codecs, threads, _devices(), *_process()]
 
 
 def _has(decoder: str) -> bool:
@@ -67,17 +65,20 @@ def _devices() -> Fact:
     )
 
 
-def _process() -> Fact:
+def _process() -> list[Fact]:
+    """Whether the decoding process starts, and what it may not do, as it found by trying."""
     try:
         with IsolatedDecoder() as decoder:
-            decoder.wait()
+            enforced = decoder.enforced()
     except TorchfakesError as error:
-        return Fact("decoding process", "doesn't start", str(error), Standing.BROKEN)
-    return Fact("decoding process", "starts", "files are decoded in a process of its own, which they may crash")
-
-
-def _limit() -> Fact:
-    if platform.system() == "Linux":
-        return Fact("memory limit", "held to", "Linux limits what the decoding process may take")
-    why = "only Linux limits a process so: a hostile file may take all memory"
-    return Fact("memory limit", "not held to", why, Standing.LIMITED)
+        return [Fact("decoding process", "doesn't start", str(error), Standing.BROKEN)]
+    memory, rights = "memory" in enforced, [right for right in ("network", "file writes") if right in enforced]
+    return [
+        Fact("decoding process", "starts", "files are decoded in a process of its own, which they may crash"),
+        Fact("memory limit", "held to", "Linux limits what the decoding process may take")
+        if memory
+        else Fact("memory limit", "not held to", "a hostile file may take all memory", Standing.LIMITED),
+        Fact("decoder's rights", f"without {' and '.join(rights)}", "the kernel refuses them (seccomp)")
+        if rights
+        else Fact("decoder's rights", "those of its user", "this system gives no way to take them", Standing.LIMITED),
+    ]

@@ -7,7 +7,7 @@ frame from which it can be decoded.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from av.packet import Packet
     from av.stream import Stream
@@ -51,7 +51,7 @@ class FrameIndex:
     """The frames of one video stream.
 
     Attributes:
-        times_s: presentation times from the first shown frame, increasing, shape (N,).
+        times_s: presentation times on the player's clock, increasing, shape (N,).
         duration_s: when the last frame leaves the screen.
         stamps: timestamp (in the stream's time base) by which a decoded frame is recognised, distinct, shape (N,); None
             where timestamps are missing or wrong: then frames are counted as they come.
@@ -62,7 +62,9 @@ class FrameIndex:
         measured_fps: frames a second over the whole stream; None where that tells nothing.
         end_position: byte in the file where the last packet ends; 0 where unknown.
         read_errors: how often reading failed.
-        first_s: the first frame's time on the clock that the file's sound goes by, too; None where none is known.
+        zero_s: the player's time zero on the clock of the file's streams; None where there is none.
+        parts: number of the first frame of each part of an edit list that plays several, in order. Within one,
+            frames come in the order of the file.
     """
 
     times_s: NDArray[np.float64]
@@ -74,7 +76,8 @@ class FrameIndex:
     measured_fps: Fraction | None
     end_position: int
     read_errors: int
-    first_s: float | None
+    zero_s: float | None
+    parts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
         return len(self.times_s)
@@ -83,6 +86,54 @@ class FrameIndex:
     def after_key(self) -> NDArray[np.int64]:
         """How many packets each frame comes after the one that it can be decoded from, shape (N,)."""
         return self.packets - self.entries
+
+    def part(self, first: int, end: int) -> FrameIndex:
+        """The index of the frames from number ``first`` up to ``end``."""
+        chosen = slice(first, end)
+        return replace(
+            self,
+            times_s=self.times_s[chosen],
+            stamps=None if self.stamps is None else self.stamps[chosen],
+            packets=self.packets[chosen],
+            entries=self.entries[chosen],
+            parts=(0,),
+        )
+
+    def edited(self, edits: Sequence[tuple[float, int]], tick: float, sound_start_s: float | None) -> FrameIndex:
+        """The index of the frames that an edit list plays, at the times when it does.
+
+        Args:
+            edits: each part's length in seconds and its start in the media, in ticks; negative for an empty one.
+            tick: seconds of a tick of the media.
+            sound_start_s: when the sound starts, on the clock of the edit list; None if there is none.
+        """
+        assert self.stamps is not None
+        media_s = self.stamps * tick
+        times: list[NDArray[np.float64]] = []
+        chosen: list[NDArray[np.int64]] = []
+        parts: list[int] = []
+        now_s = 0.0
+        for length_s, start in edits:
+            if start >= 0:
+                # What is on the screen when a part starts may have begun before.
+                first = max(0, int(np.searchsorted(self.stamps, start, side="right")) - 1)
+                end = int(np.searchsorted(media_s, start * tick + length_s - tick / 2))
+                parts.append(sum(map(len, chosen)))
+                chosen.append(np.arange(first, max(first, end)))
+                times.append(now_s + np.maximum(media_s[chosen[-1]] - start * tick, 0.0))
+            now_s += length_s
+        if not sum(map(len, chosen)):
+            return self
+        places, times_s = np.concatenate(chosen), np.concatenate(times)
+        zero_s = float(min(times_s[:1].tolist() + ([] if sound_start_s is None else [max(0.0, sound_start_s)])))
+        edited = replace(self.part(0, 0), times_s=times_s - zero_s, duration_s=now_s - zero_s, zero_s=zero_s)
+        return replace(
+            edited,
+            stamps=self.stamps[places],
+            packets=self.packets[places],
+            entries=self.entries[places],
+            parts=tuple(parts),
+        )
 
     @property
     def packets_read(self) -> int:
@@ -153,8 +204,17 @@ class IndexBuilder:
         if packet.pos is not None:
             self._end_position = max(self._end_position, packet.pos + packet.size)
 
-    def build(self, stream: VideoStream, container_format: str, read_errors: int) -> FrameIndex:
-        """Makes the index of everything that was added."""
+    def build(
+        self, stream: VideoStream, container_format: str, read_errors: int, sound_start_s: float | None = None
+    ) -> FrameIndex:
+        """Makes the index of everything that was added.
+
+        Args:
+            stream: that the packets came from.
+            container_format: FFmpeg's name of it.
+            read_errors: how often reading failed.
+            sound_start_s: when the file's sound starts, on the clock of its streams; None if there is none.
+        """
         tick = float(stream.time_base or Fraction(1, 1000))
         rate = stream.guessed_rate or stream.average_rate or _FALLBACK_RATE
         frame_s = float(1 / rate) if rate > 0 else float(1 / _FALLBACK_RATE)
@@ -179,6 +239,13 @@ class IndexBuilder:
         else:
             times = np.arange(len(numbers)) * frame_s
         entries, leading = _entries(line, key)
+        zero_s = first_s
+        if first_s is not None and sound_start_s is not None:
+            # Players start with the earliest stream. What comes before a stream's own time zero is there to be cut off.
+            zero_s = min(first_s, max(0.0, sound_start_s))
+            if container_format in _CLOCK_FORMATS and first_s - zero_s > _JUMP_AHEAD_S:
+                zero_s = first_s
+            times = times + (first_s - zero_s)
         last_s = self._last_duration * tick
         if not 0 < last_s <= _LONGEST_LAST_FRAME_S:
             last_s = frame_s
@@ -192,7 +259,7 @@ class IndexBuilder:
             measured_fps=_rate(times),
             end_position=self._end_position,
             read_errors=read_errors,
-            first_s=first_s,
+            zero_s=zero_s,
         )
 
     def _pts_trusted(self, stream: VideoStream, container_format: str) -> bool:
@@ -259,6 +326,6 @@ def _entries(pts: NDArray[np.int64], key: NDArray[np.bool_]) -> tuple[NDArray[np
 
 
 def _rate(times_s: NDArray[np.floating[Any]]) -> Fraction | None:
-    if len(times_s) < 2 or times_s[-1] <= 0:
+    if len(times_s) < 2 or times_s[-1] <= times_s[0]:
         return None
-    return Fraction((len(times_s) - 1) / float(times_s[-1])).limit_denominator(1001) or None
+    return Fraction((len(times_s) - 1) / float(times_s[-1] - times_s[0])).limit_denominator(1001) or None

@@ -13,7 +13,7 @@ VIDEO_SUFFIXES: frozenset[str] = frozenset(
 )
 
 #: Likewise of still pictures, which a folder is searched for only where that is asked for.
-PICTURE_SUFFIXES: frozenset[str] = frozenset({".jpeg", ".jpg", ".png", ".webp"})
+PICTURE_SUFFIXES: frozenset[str] = frozenset({".avif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".webp"})
 
 #: Largest picture decoded, in pixels: 8K (7680×4320) fits.
 MAX_PIXELS = 1 << 25

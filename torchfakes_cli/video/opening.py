@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from torchfakes_cli.errors import (
     DecodeError,
     MediaError,
     NoVideoStreamError,
+    TooLargeError,
     UnreadableFileError,
     UnsupportedMediaError,
 )
@@ -53,13 +55,18 @@ _PICTURE_FORMATS = {b"\xff\xd8\xff": "jpeg_pipe", b"\x89PNG": "png_pipe", b"RIFF
 #: Everything that PyAV raises on a damaged file, besides its own tree.
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, OverflowError, RuntimeError)
 
+_PICTURE_NAMES = {b"\xff\xd8\xff": ("JPEG", ".jpg"), b"\x89PNG": ("PNG", ".png")}
+
+#: Brands of pictures in MP4's boxes (ISO/IEC 23008-12, AV1 Image File Format); sequences of pictures have others.
+_HEIF_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
+
 _EBML = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 _UNKNOWN_RIFF_SIZE = 0xFFFF_FF00
 
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
 
-_READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG, or a picture (JPEG, PNG, WebP)."
+_READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG, or a picture (JPEG, PNG, WebP, AVIF, HEIC)."
 
 #: How other files begin that are often mistaken for, or renamed to, a video.
 _SIGNATURES = {
@@ -89,6 +96,7 @@ class OpenVideo:
         video_streams: how many could be shown.
         cut_short: the file ends before the size that it states at its beginning.
         picture: it is a still picture.
+        converted: the format that it was converted from to be read; empty where it was not.
     """
 
     container: InputContainer
@@ -96,6 +104,12 @@ class OpenVideo:
     video_streams: int
     cut_short: bool
     picture: bool
+    converted: str = ""
+
+    @property
+    def format_name(self) -> str:
+        """FFmpeg's short name of the file's format."""
+        return self.converted or self.container.format.name
 
     def __enter__(self) -> OpenVideo:
         return self
@@ -106,12 +120,13 @@ class OpenVideo:
         self.container.close()
 
 
-def open_video(path: str | PathLike[str], device: HWAccel | None = None) -> OpenVideo:
+def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit_lists: bool = True) -> OpenVideo:
     """Opens a file and finds the video stream that a player would show, or its still picture.
 
     Args:
         path: of the file.
         device: to decode on.
+        edit_lists: apply those of MP4 and MOV; else all samples come, at the times of the media.
 
     Raises:
         UnreadableFileError: it is missing, empty, not a regular file, or may not be read.
@@ -121,7 +136,14 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None) -> Open
     """
     head, size = _read_head(path)
     picture = _picture_format(path, head)
-    options = _OPTIONS if picture is None else {**_OPTIONS, "format_whitelist": picture}
+    heif = heif_kind(head)
+    if heif and Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        raise _misnamed(path, heif, f".{heif.lower()}")
+    if heif:
+        return _open_heif(path, heif)
+    options = {**_OPTIONS, **({} if picture is None else {"format_whitelist": picture})}
+    if not edit_lists:
+        options["ignore_editlist"] = "1"
     try:
         container = av.open(
             "file:" + str(Path(path).absolute()),
@@ -142,6 +164,47 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None) -> Open
         container.close()
         raise
     return OpenVideo(container, stream, video_streams, _stated_size(head) > size, picture is not None)
+
+
+def heif_kind(head: bytes) -> str:
+    """The kind of a picture that lies in MP4's boxes, ``HEIC`` or ``AVIF``, by its first bytes; empty for others."""
+    if head[4:8] != b"ftyp":
+        return ""
+    kind = _HEIF_BRANDS.get(head[8:12], "")
+    return "AVIF" if kind and b"avif" in head[16 : int.from_bytes(head[:4], "big")] else kind
+
+
+def _open_heif(path: str | PathLike[str], kind: str) -> OpenVideo:
+    """Opens such a picture by Pillow, tiles put together and upright, in a form that FFmpeg reads."""
+    from PIL import Image, ImageOps
+
+    if kind == "HEIC":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise UnsupportedMediaError(
+                "HEIC pictures need pillow-heif",
+                path=path,
+                advice="Convert it to JPEG, or run: pip install 'torchfakes[heif]'",
+            ) from error
+        register_heif_opener()
+    stored = BytesIO()
+    try:
+        with Image.open(path, formats=("HEIF" if kind == "HEIC" else kind,)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise TooLargeError(
+                    f"more than {MAX_PIXELS // 1_000_000} megapixels", path=path, advice="Scale it down first."
+                )
+            ImageOps.exif_transpose(picture).convert("RGB").save(stored, "PPM")
+    except (MemoryError, MediaError):
+        raise
+    except Exception as error:
+        raise DecodeError(
+            f"this {kind} picture can't be decoded", path=path, advice="It may be damaged, or convert it to JPEG."
+        ) from error
+    stored.seek(0)
+    container = av.open(stored, "r", format="ppm_pipe")
+    return OpenVideo(container, container.streams.video[0], 1, cut_short=False, picture=True, converted=kind.lower())
 
 
 def _picture_format(path: str | PathLike[str], head: bytes) -> str | None:
@@ -189,6 +252,9 @@ def _translated(error: BaseException, path: str | PathLike[str], head: bytes) ->
     """The error to show for what PyAV raised when it opened a file that starts with ``head``."""
     if isinstance(error, PermissionError):
         return UnreadableFileError("may not be read", path=path, advice="Check its permissions.")
+    for start, (kind, suffix) in _PICTURE_NAMES.items():
+        if head.startswith(start) and Path(path).suffix.lower() in VIDEO_SUFFIXES:
+            return _misnamed(path, kind, suffix)
     what, advice = _something_else(head)
     if what:
         return UnsupportedMediaError(what, path=path, advice=advice)
@@ -198,6 +264,13 @@ def _translated(error: BaseException, path: str | PathLike[str], head: bytes) ->
         cause = "truncated or damaged: its table of contents (moov) is missing"
         return DecodeError(cause, path=path, advice="Copy or download it again, or repair it.")
     return DecodeError("not a video, or damaged beyond reading", path=path, advice=_READABLE)
+
+
+def _misnamed(path: str | PathLike[str], kind: str, suffix: str) -> MediaError:
+    article = "an" if kind == "AVIF" else "a"
+    return UnsupportedMediaError(
+        f"{article} {kind} picture with a video's name", path=path, advice=f"Rename it to {suffix}."
+    )
 
 
 def _something_else(head: bytes) -> tuple[str, str]:

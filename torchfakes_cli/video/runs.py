@@ -7,9 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from av.video.frame import PictureType
+
 from torchfakes_cli.errors import MediaError
 from torchfakes_cli.video.cores import usable_cores
 from torchfakes_cli.video.hardware import decodes_on_device, device_of, why_not
+from torchfakes_cli.video.index import PacketReader
 from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
 from torchfakes_cli.video.picture import PictureMaker
 from torchfakes_cli.video.side_by_side import decode_side_by_side, decoders_for, threads_for
@@ -18,10 +22,10 @@ from torchfakes_cli.video.spans import LostError, SpanDecoder, spans_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    import numpy as np
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
+    from torchfakes_cli.video.index import FrameIndex
     from torchfakes_cli.video.survey import Survey
 
 
@@ -64,6 +68,7 @@ class Decoding:
     Args:
         path: of the file.
         survey: what is known of it.
+        index: of its frames, or of those of one part of its edit list.
         first: place of the first frame that may be brought.
         neighbours: for a frame that is lost, the nearest frame before the next wanted one may stand in.
         settings: how to decode.
@@ -71,15 +76,27 @@ class Decoding:
     Attributes:
         packets_bad: packets the decoder refused.
         pictures_damaged: delivered pictures of which the decoder had to make up parts.
+        pictures_fitted: pictures that had another size than the video's, and got borders.
         damage_met: fast decoding met damage, if only between the wanted frames.
         software_reason: why the wanted device wasn't used, as a sentence; empty where it was, or none was wanted.
     """
 
-    def __init__(self, path: str, survey: Survey, *, first: int, neighbours: bool, settings: DecodeSettings) -> None:
+    def __init__(
+        self,
+        path: str,
+        survey: Survey,
+        index: FrameIndex,
+        *,
+        first: int,
+        neighbours: bool,
+        settings: DecodeSettings,
+    ) -> None:
         self._path = path
         self._settings = settings
-        self._index = survey.index
+        self._index = index
+        self._edit_lists = survey.edit_lists
         self._codec = survey.info.codec
+        self._size = survey.info.width, survey.info.height
         self._pixels = survey.info.width * survey.info.height
         self._aspect = survey.aspect
         self._orientation = survey.orientation
@@ -88,6 +105,7 @@ class Decoding:
         self._last_place = first - 1
         self.packets_bad = 0
         self.pictures_damaged = 0
+        self.pictures_fitted = 0
         self.damage_met = False
         self.software_reason = ""
 
@@ -102,17 +120,41 @@ class Decoding:
                 yield from self._pass(missing, careful=careful, device=device)
             except LostError:
                 if device is None:
-                    careful = self.damage_met = True
+                    careful, self.damage_met = True, not self._refreshes_gradually()
                 else:
                     self.software_reason, device = f"{self._settings.hwaccel} failed at it: decoded in software", None
             else:
                 return
 
+    def _refreshes_gradually(self) -> bool:
+        """Whether key frames aren't whole by themselves, but the pictures become so after them (intra refresh).
+
+        Low-latency encoders do so. A decoder that enters there finds damage, though there is none.
+        """
+        keys = set(np.unique(self._index.entries)[:2].tolist())
+        with open_video(self._path, edit_lists=self._edit_lists) as video:
+            context = video.stream.codec_context
+            context.options = {**context.options, "flags": "+output_corrupt"}
+            for number, packet in enumerate(PacketReader(lambda: video.container.demux(video.stream))):
+                if number in keys:
+                    try:
+                        frames = [*context.decode(packet), *context.decode(None)]
+                    except MemoryError:
+                        raise
+                    except AV_ERRORS:
+                        frames = []
+                    context.flush_buffers()
+                    if any(frame.pict_type != PictureType.I for frame in frames):
+                        return True
+                if number >= max(keys):
+                    break
+        return False
+
     def _usable_device(self, *, careful: bool) -> str | None:
         name = self._settings.hwaccel
         if name is None:
             return None
-        with open_video(self._path) as video:
+        with open_video(self._path, edit_lists=self._edit_lists) as video:
             reason = "its frames have no times" if careful else why_not(name, video.stream.codec_context.codec)
         if reason:
             self.software_reason = f"{name} can't be used ({reason}): decoded in software"
@@ -125,7 +167,7 @@ class Decoding:
         Raises:
             LostError: not ``careful``, and a packet was refused or a frame didn't come.
         """
-        maker = PictureMaker(self._aspect, self._orientation)
+        maker = PictureMaker(self._aspect, self._orientation, self._size)
         with closing(self._decoded(list(missing), careful=careful, device=device)) as frames:
             for wanted, place, frame in self._matched(frames, missing, careful=careful):
                 try:
@@ -139,6 +181,7 @@ class Decoding:
                 # Decoders of still pictures fill up what is missing without a word, once they aren't told to stop.
                 damaged = frame.is_corrupt or (careful and self._still)
                 self.pictures_damaged += damaged
+                self.pictures_fitted = self.pictures_fitted or maker.fitted
                 yield Sample(wanted, place, pixels, damaged)
         if missing and not careful:
             raise LostError
@@ -165,6 +208,7 @@ class Decoding:
                 decoders=decoders,
                 threads=threads // decoders,
                 on_packet=on_packet,
+                edit_lists=self._edit_lists,
             )
             return
         with self._opened(device) as video:
@@ -180,9 +224,9 @@ class Decoding:
 
     def _opened(self, device: str | None) -> OpenVideo:
         if device is None:
-            return open_video(self._path)
+            return open_video(self._path, edit_lists=self._edit_lists)
         try:
-            return open_video(self._path, device_of(device))
+            return open_video(self._path, device_of(device), edit_lists=self._edit_lists)
         except MediaError as error:  # its memory may be full by now
             raise LostError from error
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Seconds for which one still frame counts when samples are spread, where the sampling rate doesn't ask for more.
 _LONGEST_STILL_S = 1.0
 
+#: Seconds to which times are rounded where they are printed.
+_PRINTED_S = 0.001
+
 #: How far from a wanted time a key frame may lie to be taken, as a share of an interval.
 _KEY_REACH = 0.25
 
@@ -61,8 +64,7 @@ def choose_frames(
         Indices into ``times_s``, strictly increasing; empty only where no frame begins in the wanted span.
     """
     end_s = duration_s if sampling.end_s is None else min(sampling.end_s, duration_s)
-    first = int(np.searchsorted(times_s, sampling.start_s, side="left"))
-    last = int(np.searchsorted(times_s, end_s, side="left")) if sampling.end_s is not None else len(times_s)
+    first, last = span_of(times_s, sampling)
     if first >= last:
         return np.empty(0, dtype=np.int64)
     longest_still = _LONGEST_STILL_S if sampling.fps is None else max(_LONGEST_STILL_S, float(1 / sampling.fps))
@@ -75,6 +77,16 @@ def choose_frames(
     if after_key is None or not sampling.key_frames or count * _FEWEST_FRAMES > last - first:
         return first + np.unique(_on_screen(ends, _wanted(ends, count, _PHASES[0])))
     return first + _easiest(ends - shown_s, ends, count, after_key[first:last])
+
+
+def span_of(times_s: NDArray[np.float64], sampling: SamplingConfig) -> tuple[int, int]:
+    """The first frame in the wanted span, and the first one after it.
+
+    A frame belongs to the time that is printed for it, to the millisecond: such a time must find it again.
+    """
+    end_s = np.inf if sampling.end_s is None else sampling.end_s
+    first, last = np.searchsorted(times_s + _PRINTED_S / 2, (sampling.start_s, end_s))
+    return int(first), int(last)
 
 
 def nearest_frames(times_s: NDArray[np.float64], wanted_s: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:

@@ -73,6 +73,7 @@ def decode_side_by_side(
     decoders: int,
     threads: int,
     on_packet: Callable[[], None] | None,
+    edit_lists: bool,
 ) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decodes the frames at ``places``, which lie in ``spans``, fast; yields them in order, as (place, frame).
 
@@ -85,6 +86,7 @@ def decode_side_by_side(
         decoders: that work at once; each opens the file.
         threads: of each decoder.
         on_packet: called for every packet that is read, from several threads.
+        edit_lists: FFmpeg applies them.
 
     Raises:
         LostError: a packet was refused, or a picture is damaged; raised after the frames before it.
@@ -95,7 +97,7 @@ def decode_side_by_side(
 
     def work(found: Found, own: Sequence[Span]) -> None:
         try:
-            with open_video(path) as video:
+            with open_video(path, edit_lists=edit_lists) as video:
                 decoder = SpanDecoder(video, index, places, careful=False, threads=threads, on_packet=on_packet)
                 for span in own:
                     for place, frame in decoder.frames(span):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from fractions import Fraction
 from heapq import merge
+from io import FileIO
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 from av.audio.resampler import AudioResampler
@@ -43,7 +44,13 @@ _GAP_S = 0.1
 
 
 def add_sound(
-    silent: str, source: str, target: str, *, first_s: float | None, container: str, on_packet: Callable[[], None]
+    silent: str,
+    source: str,
+    target: Sequence[Any],
+    *,
+    zero_s: float | None,
+    container: str,
+    on_packet: Callable[[], None],
 ) -> tuple[bool, list[str]]:
     """Writes the pictures of one clip with the sound of another.
 
@@ -51,10 +58,10 @@ def add_sound(
     pictures keep their distance in time: if sound begins earlier, the pictures are moved back.
 
     Args:
-        silent: path of the clip with the pictures, the first at its time 0.
+        silent: path of the clip with the pictures.
         source: path of the file with the sound.
-        target: path of the new file, which is replaced.
-        first_s: when the first picture is shown, on the clock of the source; None if that can't be told.
+        target: path of the new file, which is replaced, and a file descriptor to write it by, if this process has one.
+        zero_s: the clip's time zero on the clock of the source; None if that can't be told.
         container: ``mp4`` or ``mov``.
         on_packet: called for every packet, a sign of progress.
 
@@ -68,17 +75,17 @@ def add_sound(
         sound = _main(streams)
         if sound is None:
             return False, ["sound left out: its codec is unknown or encrypted"]
-        if first_s is None:
+        if zero_s is None:
             return False, ["sound left out: its time can't be told from the file"]
         name = sound.codec_context.name
         start_s = _start_s(sound)
     notes = [f"{len(streams)} sound tracks: only the main one is kept"] if len(streams) > 1 else []
-    origin_s = first_s if start_s is None else min(first_s, start_s)
+    origin_s = zero_s if start_s is None else min(zero_s, start_s)
     ways = [_copied, _encoded] if _canonical(name) in COPIED[container] else [_encoded]
     reason = ""
     for way in ways:
         try:
-            packets = _join(silent, source, target, way, first_s - origin_s, origin_s, container, on_packet)
+            packets = _join(silent, source, target, way, zero_s - origin_s, origin_s, container, on_packet)
         except MemoryError:
             raise
         except AV_ERRORS as error:
@@ -114,7 +121,7 @@ def _start_s(sound: AudioStream) -> float | None:
 def _join(
     silent: str,
     source: str,
-    target: str,
+    target: Sequence[Any],
     way: Callable[[InputContainer, AudioStream, OutputContainer, float, Callable[[], None]], Iterator[_Packet]],
     video_s: float,
     origin_s: float,
@@ -127,7 +134,8 @@ def _join(
         pictures = stack.enter_context(av.open(silent))
         opened = stack.enter_context(open_video(source))
         options = {"movflags": "+faststart"}
-        output = stack.enter_context(av.open(target, "w", format=container, container_options=options))
+        file = stack.enter_context(_writable(*target))
+        output = stack.enter_context(av.open(file, "w", format=container, container_options=options))
         output.metadata.update({key: value for key, value in pictures.metadata.items() if key == "comment"})
         video = _pictures(pictures, output, video_s, on_packet)
         found = _main(opened.container.streams.audio)
@@ -136,6 +144,15 @@ def _join(
             count += packet.stream.type == "audio"
             output.mux(packet)
     return count
+
+
+def _writable(path: str, descriptor: int | None = None) -> FileIO:
+    """Opens the new file, by its descriptor where this process may open none."""
+    file = FileIO(path if descriptor is None else descriptor, "wb+", closefd=descriptor is None)
+    file.name = path  # read by this when the index is put in front
+    file.truncate(0)
+    file.seek(0)
+    return file
 
 
 def _time(packet: _Packet) -> Fraction:

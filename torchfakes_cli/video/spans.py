@@ -34,6 +34,10 @@ _MOST_THREADS = 16
 #: Decoders that look at ``skip_frame`` packet by packet; others read it once, when they open.
 _SKIPPING_DECODERS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 
+#: Decoders that adapt to flaws of an encoder when the first packet has told its version: of x264 before core 151 in
+#: 4:4:4 H.264, as in FaceForensics++, and of Xvid, DivX and old FFmpeg in MPEG-4.
+_ADAPTING_DECODERS = frozenset({"h264", "mpeg4"})
+
 #: How many key frames earlier careful decoding begins; a picture that is refreshed in stripes is whole after that many.
 _KEYS_BACK = 2
 
@@ -121,6 +125,8 @@ class SpanDecoder:
         entering = not self._careful
         for number, packet in self._packets:
             if number < start:
+                if number == 0 and self._context.name in _ADAPTING_DECODERS:
+                    self._show_encoder(packet)
                 continue
             entering &= number == start or not packet.is_keyframe
             if entering and self._index.leading[number]:
@@ -131,6 +137,17 @@ class SpanDecoder:
             if number >= end:
                 break
         yield from self._identified(None)
+        self._context.flush_buffers()
+
+    def _show_encoder(self, first: Packet[VideoStream]) -> None:
+        """Decodes the first packet for what it says of the encoder: the decoder keeps that when it is flushed."""
+        for packet in (first, None):
+            try:
+                self._context.decode(packet)
+            except MemoryError:
+                raise
+            except AV_ERRORS:
+                pass
         self._context.flush_buffers()
 
     def _identified(self, packet: Packet[VideoStream] | None) -> Generator[tuple[int, VideoFrame], None, None]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.stream import Stream
 
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
+from torchfakes_cli.video.boxes import read_layout
 from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
 from torchfakes_cli.video.limits import MAX_PIXELS
 from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
-from torchfakes_cli.video.picture import Orientation, square_size
+from torchfakes_cli.video.picture import Orientation, Sizes, square_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,12 +45,21 @@ _EARLY_END_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is known of a file, the index of its frames, the shape of its stored pixels, and how pictures are turned."""
+    """What is known of a file before its samples are decoded.
+
+    Attributes:
+        info: for the user.
+        index: of its frames.
+        aspect: width ÷ height of a stored pixel.
+        orientation: how pictures are turned.
+        edit_lists: FFmpeg applies them; else the index has done so.
+    """
 
     info: VideoInfo
     index: FrameIndex
     aspect: Fraction | None
     orientation: Orientation
+    edit_lists: bool = True
 
 
 def probe(path: str | PathLike[str]) -> VideoInfo:
@@ -68,25 +81,61 @@ def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = Non
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
     """
-    with open_video(path) as video:
+    with ExitStack() as stack:
+        video = stack.enter_context(open_video(path))
+        edits = _several_edits(path) if video.container.format.name.startswith("mov") else {}
+        if edits:
+            video = stack.enter_context(open_video(path, edit_lists=False))
         packets = PacketReader(lambda: video.container.demux(video.stream), on_packet)
         builder = IndexBuilder()
+        sizes = Sizes(video.stream.codec_context.name)
         first: VideoFrame | None = None
         for packet in packets:
             if packet.has_sidedata("encryption_info"):
                 raise UnsupportedMediaError("encrypted", path=path, advice="Only videos without copy protection work.")
             builder.add(packet)
+            sizes.add(packet)
             if first is None:
                 first = _first_frame(video, packet)
             if video.picture:
                 break  # what else is in the file, another picture of the same camera for example, isn't shown
         first = first or _first_frame(video, None)
-        index = builder.build(video.stream, video.container.format.name, packets.errors)
+        sound_start_s = _sound_start_s(video)
+        index = builder.build(video.stream, video.container.format.name, packets.errors, sound_start_s)
+        if edits and index.stamps is not None and (own := edits.get(video.stream.id)):
+            index = index.edited(own, float(video.stream.time_base or 0), sound_start_s)
         if first is None or not len(index):
             raise _undecodable(path, video, index)
         orientation = Orientation.of_picture(path) if video.picture else Orientation.of(first)
-        info = _describe(path, video, first, index, orientation)
-        return Survey(info, index, video.stream.sample_aspect_ratio, orientation)
+        size = sizes.largest(first.width, first.height)
+        info = _describe(path, video, first, size, index, orientation)
+        return Survey(info, index, video.stream.sample_aspect_ratio, orientation, edit_lists=not edits)
+
+
+def _several_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int]]]:
+    """The edit lists of a file, by track, in seconds and in ticks, if one plays several parts; else nothing.
+
+    FFmpeg applies those of one part well. Of others it gets times wrong, by up to the distance of key frames.
+    """
+    with Path(path).open("rb") as file:
+        layout = read_layout(file, os.fstat(file.fileno()).st_size)
+    if layout is None or layout.movie_scale is None or "moof" in layout.boxes:
+        return {}
+    lists = [[edit for edit in edits if edit[0]] for edits in layout.edits.values()]
+    if not any(len(edits) > 1 + (edits[0][1] < 0) for edits in lists if edits):
+        return {}
+    scale = layout.movie_scale
+    return {track: [(length / scale, start) for length, start in edits] for track, edits in layout.edits.items()}
+
+
+def _sound_start_s(video: OpenVideo) -> float | None:
+    """When the earliest sound starts, on the clock of the file's streams."""
+    starts = [
+        float(stream.start_time * stream.time_base)
+        for stream in video.container.streams.audio
+        if stream.start_time is not None and stream.time_base is not None
+    ]
+    return min(starts, default=None)
 
 
 def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoFrame | None:
@@ -119,21 +168,26 @@ def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex)
 
 
 def _describe(
-    path: str | PathLike[str], video: OpenVideo, first: VideoFrame, index: FrameIndex, orientation: Orientation
+    path: str | PathLike[str],
+    video: OpenVideo,
+    first: VideoFrame,
+    size: tuple[int, int],
+    index: FrameIndex,
+    orientation: Orientation,
 ) -> VideoInfo:
     stream = video.stream
-    width, height = orientation.size(square_size(first.width, first.height, stream.sample_aspect_ratio))
+    width, height = orientation.size(square_size(*size, stream.sample_aspect_ratio))
     return VideoInfo(
         path=os.fspath(path),
-        container=video.container.format.name,
-        codec=stream.codec_context.codec.canonical_name,
+        container=video.format_name,
+        codec=video.converted or stream.codec_context.codec.canonical_name,
         width=width,
         height=height,
         fps=None if video.picture else _true_rate(stream.average_rate or stream.guessed_rate, index),
         duration_s=None if video.picture else index.duration_s,
         frame_count=len(index),
         rotation=orientation.clockwise,
-        warnings=() if video.picture else tuple(_warnings(video, first, index)),
+        warnings=() if video.picture else tuple(_warnings(path, video, first, index)),
         picture=video.picture,
     )
 
@@ -148,7 +202,7 @@ def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
     return measured
 
 
-def _warnings(video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[str]:
+def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[str]:
     warnings = []
     transfer = _HDR_TRANSFERS.get(int(first.color_trc))
     if transfer:
@@ -162,13 +216,13 @@ def _warnings(video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[st
         warnings.append(
             f"one picture stays for {longest:.0f} of its {index.duration_s:.0f} s: its time stamps may be wrong"
         )
-    partial = _partial(video, index)
+    partial = _partial(path, video, index)
     if partial:
         warnings.append(partial)
     return warnings
 
 
-def _partial(video: OpenVideo, index: FrameIndex) -> str:
+def _partial(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> str:
     """Says what is missing of a file that breaks off; empty where nothing is known to be.
 
     A declared duration alone proves nothing, for it may lie; a file that is smaller than it says, or of which the
@@ -177,11 +231,32 @@ def _partial(video: OpenVideo, index: FrameIndex) -> str:
     container = video.container
     declared_frames = video.stream.frames
     if container.format.name.startswith("mov") and declared_frames > index.packets_read:
-        return f"partial: {index.packets_read} of {declared_frames} frames are in the file"
+        # Samples that the edit list cuts off are no loss.
+        in_file = _end_of(path, "video", edit_lists=False)[0]
+        if in_file < declared_frames:
+            return f"partial: {min(in_file, index.packets_read)} of {declared_frames} frames are in the file"
     declared_s = (container.duration or 0) / av.time_base
     gave_up = bool(index.read_errors) or 0 < index.end_position < _READ_SHARE * container.size
-    ends_early = index.duration_s < declared_s - max(_EARLY_END_S, _EARLY_END_SHARE * declared_s)
+    tolerance_s = max(_EARLY_END_S, _EARLY_END_SHARE * declared_s)
+    ends_early = index.duration_s < declared_s - tolerance_s
+    if ends_early and gave_up and not index.read_errors and not video.cut_short:
+        # Sound may go on after the picture.
+        ends_early = gave_up = _end_of(path, "audio")[1] < declared_s - tolerance_s
     if video.cut_short or (gave_up and ends_early):
         of = f" of {declared_s:.1f} s" if ends_early else ""
         return f"partial: the file breaks off after {index.duration_s:.1f} s{of}"
     return "partial: parts of the file can't be read" if index.read_errors else ""
+
+
+def _end_of(path: str | PathLike[str], kind: str, *, edit_lists: bool = True) -> tuple[int, float]:
+    """How many packets of the shown video or of sound there are, and when the last one ends."""
+    count, end_s = 0, 0.0
+    with open_video(path, edit_lists=edit_lists) as video:
+        streams = [video.stream] if kind == "video" else list(video.container.streams.audio)
+        start_s = (video.container.start_time or 0) / av.time_base
+        if streams:
+            for packet in PacketReader[Stream](lambda: video.container.demux(*streams)):
+                count += 1
+                if packet.pts is not None:
+                    end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start_s)
+    return count, end_s

@@ -26,6 +26,7 @@ _PACKET_BYTES = 1 << 16
 #: Longest value that is shown, and most tags of one place: metadata can hold whole books.
 _MOST_CHARACTERS = 400
 _MOST_TAGS = 40
+_MOST_SHOWN_EDITS = 16
 _CHUNK_BYTES = 1 << 20
 
 #: What encoders write into the stream they make: x264 and x265 their settings (as user data, SEI), Lavc its version.
@@ -94,7 +95,7 @@ def _checksum(path: Path, tell: Callable[[], None]) -> tuple[int, str]:
 
 def _facts(video: OpenVideo, path: str | PathLike[str]) -> Iterator[Fact]:
     container = video.container
-    yield Fact("container", container.format.long_name or container.format.name)
+    yield Fact("container", video.converted.upper() or container.format.long_name or container.format.name)
     with Path(path).open("rb") as file:
         layout = read_layout(file, container.size) if container.size else None
     if layout:
@@ -118,8 +119,9 @@ def _layout_facts(layout: Layout) -> Iterator[Fact]:
     if layout.brands:
         yield Fact("brands", ", ".join(layout.brands))
     yield Fact("order of its parts", " ".join(layout.boxes[:24]), _order(layout.boxes))
-    for edits in layout.edits:
-        yield Fact("edit list", "; ".join(_edit(length, start, layout.movie_scale) for length, start in edits))
+    for edits in layout.edits.values():
+        shown = [_edit(length, start, layout.movie_scale) for length, start in edits[:_MOST_SHOWN_EDITS]]
+        yield Fact("edit list", "; ".join(shown) + ("; …" if len(edits) > len(shown) else ""))
 
 
 def _order(boxes: tuple[str, ...]) -> str:

@@ -25,7 +25,7 @@ from torchfakes_cli.errors import (
     UsageError,
 )
 from torchfakes_cli.video import IsolatedDecoder, VideoReader
-from torchfakes_cli.video.patience import Patience
+from torchfakes_cli.video.isolation.client import Deadline
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of processes in /proc")
@@ -184,13 +184,13 @@ def test_without_progress_a_file_is_given_up_and_the_next_one_read(barcode_clip:
         assert read(decoder, barcode_clip) == 60
 
 
-def test_progress_renews_patience_but_not_for_ever() -> None:
-    patience = Patience(60.0, 100.0)
-    patience.spend(59.0, progress=True)
-    patience.spend(40.0, progress=False)
-    assert not patience.over
-    patience.spend(1.0, progress=True)
-    assert patience.over == "decoding it took longer than 100 s"
+def test_progress_restarts_the_deadline_but_not_for_ever() -> None:
+    deadline = Deadline(60.0, 100.0)
+    deadline.spend(59.0, progress=True)
+    deadline.spend(40.0, progress=False)
+    assert deadline.expired == ""
+    deadline.spend(1.0, progress=True)
+    assert deadline.expired == "decoding it took longer than 100 s"
 
 
 @ON_LINUX
@@ -206,6 +206,7 @@ def test_a_process_that_hangs_is_killed(barcode_clip: Path) -> None:
         assert time.monotonic() - started < 5
         assert error.value.path == str(barcode_clip)
         assert gone(worker)
+        decoder._timeout_s = 20.0
         assert read(decoder, barcode_clip) == 60
 
 
@@ -293,3 +294,113 @@ with decoder.open({str(large_clip)!r}) as video:
         process.send_signal(kind)
         assert "once" not in process.communicate(timeout=10)[0]
     assert gone(worker)
+
+
+HOSTILE = """
+import json, os, struct, sys
+paths, channel, *rest = json.loads(sys.argv[1])
+def send(message):
+    text = message if isinstance(message, bytes) else json.dumps(message).encode()
+    os.write(channel, struct.pack("!I", len(text)) + text)
+info = {"path": "a", "container": "mp4", "codec": "h264", "width": 64, "height": 48, "fps": "25", "duration_s": 1.0,
+        "frame_count": 25, "rotation": 0, "warnings": [], "picture": False}
+opened = {"info": info, "sound_start_s": 0.0}
+report = {"frames_wanted": 1, "frames_delivered": 0, "packets_bad": 0, "warnings": []}
+item = {"slot": 0, "size": [64, 48], "damaged": False, "time_s": 0.0, "index": 0}
+send({"call": 0, "result": {"enforced": []}})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the messages of Windows's pipes are framed by the system")
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "send(b'\\x80\\x04cos\\nsystem\\n.')",  # a pickle
+        "send([1, 2])",
+        "os.write(channel, struct.pack('!I', 1 << 31))",
+        "send({'call': 1, 'result': {**opened, 'info': {**info, 'width': '64'}}})",
+        "send({'call': 1, 'result': {**opened, 'info': {**info, 'fps': '1/0'}}})",
+        "send({'call': 1, 'result': 7})",
+        "send({'call': 1, 'error': {'kind': 'SystemExit', 'cause': '', 'path': None, 'advice': ''}})",
+        "send({'call': 1, 'result': opened}); send({'call': 2, 'result': report}); item['slot'] = 2",
+        "send({'call': 1, 'result': opened}); send({'call': 2, 'result': report}); item['size'] = [1 << 20, 1 << 20]",
+        "send({'call': 1, 'result': opened}); send({'call': 2, 'result': report}); item['size'] = [-1, 48]",
+        "send({'call': 1, 'result': opened}); send({'call': 2, 'result': report}); item['time_s'] = None",
+    ],
+)
+def test_a_captured_decoder_can_make_no_more_than_an_error(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = f"{HOSTILE}\n{lines}\nsend({{'call': 3, 'item': item}})\n__import__('time').sleep(60)"
+    monkeypatch.setattr("torchfakes_cli.video.isolation.client._PROGRAM", program)
+    with IsolatedDecoder(timeout_s=20) as decoder, pytest.raises(DecoderCrashError, match="sent what makes no sense"):
+        read(decoder, Path("clip.mp4"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the messages of Windows's pipes are framed by the system")
+def test_half_a_message_is_waited_for_no_longer_than_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = f"{HOSTILE}\nos.write(channel, struct.pack('!I', 100) + b'half')\n__import__('time').sleep(60)"
+    monkeypatch.setattr("torchfakes_cli.video.isolation.client._PROGRAM", program)
+    with IsolatedDecoder(timeout_s=0.5) as decoder, pytest.raises(DecodeTimeoutError):
+        decoder.open("clip.mp4")
+
+
+SANDBOXED = """
+import errno, os, signal, socket, subprocess, sys, threading
+from torchfakes_cli.video.isolation import sandbox
+place = sys.argv[1]
+inside = os.path.join(place, "kept")
+print(",".join(sandbox.apply()))
+def refused(act):
+    try:
+        act()
+    except PermissionError:
+        return True
+    return False
+acts = {
+    "internet": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+    "datagrams": lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM),
+    "local": lambda: socket.socket(socket.AF_UNIX),
+    "create": lambda: open(os.path.join(place, "new"), "w"),
+    "append": lambda: open(inside, "a"),
+    "truncate": lambda: os.truncate(inside, 0),
+    "delete": lambda: os.unlink(inside),
+    "rename": lambda: os.rename(inside, inside + "2"),
+    "link": lambda: os.link(inside, inside + "2"),
+    "symlink": lambda: os.symlink(inside, inside + "2"),
+    "folder": lambda: os.mkdir(inside + "2"),
+    "mode": lambda: os.chmod(inside, 0o777),
+    "times": lambda: os.utime(inside),
+    "fifo": lambda: os.mkfifo(inside + "2"),
+    "program": lambda: subprocess.run(["true"]),
+    "kill": lambda: os.kill(os.getppid(), 0),
+}
+in_a_thread = []
+thread = threading.Thread(target=lambda: in_a_thread.append(refused(acts["create"])))
+thread.start(); thread.join()
+print(",".join(name for name, act in acts.items() if not refused(act)), in_a_thread[0], open(inside).read(), flush=True)
+os.abort()
+"""
+
+
+def test_what_is_said_to_be_taken_from_the_decoder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("whole")
+    command = [sys.executable, "-c", SANDBOXED, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    said, found = ended.stdout.splitlines()
+    if not said:
+        pytest.skip("this system takes no rights away")
+    assert said == "network,file writes"
+    assert found == " True whole"
+    assert ended.returncode == -signal.SIGABRT
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@ON_LINUX
+def test_the_decoding_process_says_what_it_may_not_do(barcode_clip: Path) -> None:
+    decoder, worker = started_worker()
+    with decoder:
+        enforced = decoder.enforced()
+        assert "memory" in enforced
+        if len(enforced) > 1:
+            assert set(enforced) == {"network", "file writes", "memory"}
+            assert "Seccomp:\t2" in Path(f"/proc/{worker}/status").read_text()
+            assert read(decoder, barcode_clip) == 60
