@@ -16,7 +16,7 @@ from torchfakes_cli.scan.pipeline import Scanner
 def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds() -> None:
     with Scanner() as scanner, Pages(scanner, command="torchfakes scan a.mp4") as pages:
         own = pages.circumstances
-    said = r"In the test of this detector \d+ of \d+ real videos were called fake, and \d+ of \d+ fakes real\."
+    said = r"this detector called \d+ of \d+ genuine videos fake; of \d+ fakes it called \d+ fake and \d+ real\."
     assert re.fullmatch(said, own.measured)
     assert own.calibrated_on
     assert own.command == "torchfakes scan a.mp4"

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
+from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, Verdict, VideoResult
+from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, VideoResult
 from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.verdict import Policy
@@ -261,17 +262,11 @@ def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
 
 
 def _measured(detector: Detector, policy: Policy) -> str:
-    """How often verdicts were wrong in the test that the checkpoint tells of; with other thresholds it says nothing."""
+    """How often the detector errs, by its checkpoint; empty with other thresholds than its own."""
     if (policy.fake_above, policy.real_below) != (detector.fake_above, detector.real_below):
         return ""
-    try:
-        counts = detector.header.metrics["test_verdicts"]
-        reals, fakes = ({verdict: int(counts[label][verdict]) for verdict in Verdict} for label in ("real", "fake"))
-    except (KeyError, TypeError, ValueError):  # a checkpoint may hold anything
-        return ""
-    alarms, missed = reals[Verdict.FAKE], fakes[Verdict.REAL]
-    words = f"In the test of this detector {alarms} of {sum(reals.values())} real videos were called fake"
-    return f"{words}, and {missed} of {sum(fakes.values())} fakes real."
+    rates = error_rates(detector.header)
+    return rates.sentence() if rates else ""
 
 
 def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,15 @@ from torchfakes_cli import __version__
 from torchfakes_cli.config import EvaluateConfig
 from torchfakes_cli.detector.calibration import fit_platt, fit_temperature, probability, real_fake_thresholds
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.figures import CALIBRATION as RECORD
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.scan.verdict import judge
+from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.evaluate import metrics
-from torchfakes_cli.training.evaluate.figures import Judged, verdict_table
+from torchfakes_cli.training.evaluate.figures import Judged, auc_estimate, verdict_table
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
-from torchfakes_cli.training.evaluate.scores import policy_of
+from torchfakes_cli.training.evaluate.scores import counterparts, policy_of
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -72,6 +75,8 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         "missed_fakes": config.missed_fakes,
         "groups": sorted(group_marks(deciding["group"])),
         "cross_validated": asdict(tried[0]) if tried else None,
+        "footage": f"{len(deciding)} videos of {deciding['group'].nunique()} people or pieces of footage",
+        "auc": _aucs(videos, config),
     }
     # Counts of verdicts at the old thresholds would no longer be true.
     kept = {name: value for name, value in header.metrics.items() if not name.endswith("verdicts")}
@@ -174,13 +179,25 @@ def worth(videos: pd.DataFrame, bins: int) -> Probabilities:
     )
 
 
+def _aucs(videos: pd.DataFrame, config: EvaluateConfig) -> dict[str, dict[str, Any]]:
+    """Video AUC of all fakes, and of each method against its own originals where these are there."""
+    scored = videos[videos["logit"].notna()]
+    fakes = scored[scored["label"] == FAKE]
+    found: dict[str, dict[str, Any]] = {}
+    for name, part in [("all", fakes), *((str(method), part) for method, part in fakes.groupby("method"))]:
+        reals, against = (scored[scored["label"] == REAL], "all reals") if name == "all" else counterparts(scored, part)
+        both = pd.concat([reals, part])
+        area = auc_estimate(Judged.of(both), rounds=config.rounds, seed=config.seed)
+        interval = None if area.low is None or area.high is None else [area.low, area.high]
+        found[name] = {"videos": len(part), "against": against, "auc": area.value, "interval": interval}
+    return found
+
+
 def _lasting(videos: pd.DataFrame) -> pd.Series[bool]:
     """Videos whose verdict depends on the thresholds."""
     return videos["reason"].isin(["", Reason.BETWEEN_THRESHOLDS.value, Reason.FRAMES_DISAGREE.value])
 
 
-#: In a checkpoint's ``metrics``: how its calibration was fitted, and on which groups.
-RECORD = "calibration"
 #: In a checkpoint's ``training``, and in that of the checkpoint it went on from: the marks of its groups.
 TRAINED_ON = "groups"
 
