@@ -33,7 +33,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of EfficientNet-Lite0 with random weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     path = tmp_path_factory.mktemp("lite") / "lite.safetensors"
     header = Header(name="lite", architecture="EfficientNetLite0", input_size=96)
     save_checkpoint(path, portable_state(build_network("EfficientNetLite0")), header)
