@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchfakes_cli.video.index import FrameIndex, IndexBuilder
-from torchfakes_cli.video.opening import open_video
+from torchfakes_cli.video.open import open_video
 
 # Presentation stamp, decoding stamp, key frame; in ticks, far beyond what a real clock shows.
 STAMP = st.none() | st.integers(-(2**40), 2**40) | st.integers(-500, 500)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.video import probe
-from torchfakes_cli.video.picture import square_size
+from torchfakes_cli.video.convert import square_size
 
 SMALL = (192, 108)
 

@@ -17,7 +17,7 @@ from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import Frame
 from torchfakes_cli.video import IsolatedDecoder, VideoReader
-from torchfakes_cli.video.picture import Orientation
+from torchfakes_cli.video.convert import Orientation
 
 
 def wide() -> Image.Image:

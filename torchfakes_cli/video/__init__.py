@@ -17,22 +17,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfakes_cli.video.cores import usable_cores
-    from torchfakes_cli.video.decode import VideoReader
+    from torchfakes_cli.video.encode import h264_round_trip
     from torchfakes_cli.video.isolation.client import IsolatedDecoder, IsolatedReader
-    from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
-    from torchfakes_cli.video.recode import h264_round_trip
-    from torchfakes_cli.video.survey import probe
+    from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES, usable_cores
+    from torchfakes_cli.video.probing import probe
+    from torchfakes_cli.video.reader import VideoReader
 
 _HOME = {
     "IsolatedDecoder": "isolation.client",
     "IsolatedReader": "isolation.client",
     "PICTURE_SUFFIXES": "limits",
     "VIDEO_SUFFIXES": "limits",
-    "VideoReader": "decode",
-    "h264_round_trip": "recode",
-    "probe": "survey",
-    "usable_cores": "cores",
+    "VideoReader": "reader",
+    "h264_round_trip": "encode",
+    "probe": "probing",
+    "usable_cores": "limits",
 }
 
 __all__ = [

@@ -8,9 +8,9 @@ from av.codec.hwaccel import hwdevices_available
 
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import Fact, Standing
-from torchfakes_cli.video.cores import usable_cores
 from torchfakes_cli.video.hardware import why_not
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.limits import usable_cores
 
 #: What most videos are, and FFmpeg's decoders for them; its own one for AV1 works on devices alone.
 _CODECS = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
-from torchfakes_cli.video.opening import AV_ERRORS
+from torchfakes_cli.video.open import AV_ERRORS
 
 if TYPE_CHECKING:
     from av.codec.codec import Codec

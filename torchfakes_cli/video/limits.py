@@ -1,6 +1,8 @@
-"""What counts as a video or a still picture, and how large a picture may be; known without loading a decoder."""
+"""What counts as a video or a still picture, and how large and how fast; known without loading a decoder."""
 
 from __future__ import annotations
+
+import os
 
 #: File name endings, lower case, that a folder is searched for.
 VIDEO_SUFFIXES: frozenset[str] = frozenset(
@@ -17,3 +19,10 @@ PICTURE_SUFFIXES: frozenset[str] = frozenset({".avif", ".heic", ".heif", ".jpeg"
 
 #: Largest picture decoded, in pixels: 8K (7680×4320) fits.
 MAX_PIXELS = 1 << 25
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, TooLargeError, TorchfakesError
-from torchfakes_cli.video.decode import VideoReader
+from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
 from torchfakes_cli.video.isolation.protocol import (
     SLOTS,
@@ -24,7 +24,7 @@ from torchfakes_cli.video.isolation.protocol import (
     encode_error,
     inherited_channel,
 )
-from torchfakes_cli.video.sound import add_sound
+from torchfakes_cli.video.reader import VideoReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,7 +188,7 @@ class _Server:
         return encode(reader.report)
 
     def _describe(self, path: str, folder: str) -> Any:
-        from torchfakes_cli.video.traces import describe_file  # few scans ask for it
+        from torchfakes_cli.video.metadata import describe_file  # few scans ask for it
 
         self._enter(path, folder)
         return encode(describe_file(path, self._progress))

@@ -16,7 +16,7 @@ from torchfakes_cli.errors import UnsupportedMediaError
 from torchfakes_cli.records import CredentialsState, FileFacts
 from torchfakes_cli.video import IsolatedDecoder
 from torchfakes_cli.video.boxes import read_layout
-from torchfakes_cli.video.traces import describe_file
+from torchfakes_cli.video.metadata import describe_file
 
 
 def named(facts: FileFacts) -> dict[str, str]:
@@ -101,5 +101,5 @@ def test_boxes_without_end_are_given_up() -> None:
 def test_without_the_library_credentials_were_not_looked_at(
     barcode_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torchfakes_cli.video.credentials.find_spec", lambda name: None)
+    monkeypatch.setattr("torchfakes_cli.video.metadata.find_spec", lambda name: None)
     assert describe_file(barcode_clip).credentials.state is CredentialsState.NOT_LOOKED

@@ -14,7 +14,7 @@ from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import Frame
 from torchfakes_cli.video import VideoReader
-from torchfakes_cli.video.side_by_side import threads_for
+from torchfakes_cli.video.decode import threads_for
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 SMALL = (192, 108)

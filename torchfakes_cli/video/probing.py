@@ -16,10 +16,10 @@ from av.stream import Stream
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
 from torchfakes_cli.video.boxes import read_layout
+from torchfakes_cli.video.convert import Orientation, Sizes, square_size
 from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
 from torchfakes_cli.video.limits import MAX_PIXELS
-from torchfakes_cli.video.opening import AV_ERRORS, OpenVideo, open_video
-from torchfakes_cli.video.picture import Orientation, Sizes, square_size
+from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ _EARLY_END_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class Probe:
     """What is known of a file before its samples are decoded.
 
     Attributes:
@@ -68,10 +68,10 @@ def probe(path: str | PathLike[str]) -> VideoInfo:
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
     """
-    return survey(path).info
+    return examine(path).info
 
 
-def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = None) -> Survey:
+def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = None) -> Probe:
     """Opens a video, looks at its first frame and indexes the rest.
 
     Args:
@@ -109,7 +109,7 @@ def survey(path: str | PathLike[str], on_packet: Callable[[], None] | None = Non
         orientation = Orientation.of_picture(path) if video.picture else Orientation.of(first)
         size = sizes.largest(first.width, first.height)
         info = _describe(path, video, first, size, index, orientation)
-        return Survey(info, index, video.stream.sample_aspect_ratio, orientation, edit_lists=not edits)
+        return Probe(info, index, video.stream.sample_aspect_ratio, orientation, edit_lists=not edits)
 
 
 def _several_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int]]]:

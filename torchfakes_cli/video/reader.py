@@ -1,0 +1,195 @@
+"""Decodes the wanted frames of a video, and no more than they need."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from torchfakes_cli.errors import DecodeError, UsageError
+from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
+from torchfakes_cli.video.decode import DecodePass, DecodeSettings
+from torchfakes_cli.video.probing import examine
+from torchfakes_cli.video.sampling import choose_frames, nearest_frames, span_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from os import PathLike
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from torchfakes_cli.config import SamplingConfig
+
+
+class VideoReader:
+    """Reads sampled frames from one video file; a context manager.
+
+    Opening looks at the first frame and counts the rest, so ``info`` tells true times, not the header's.
+
+    Args:
+        path: of the video file.
+        on_packet: called for every packet that is read, a sign of progress; from several threads.
+        threads: that may decode at once; None for one a core, or one fewer where pictures are small.
+        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, the report says so
+            and software decodes. None for software.
+
+    Raises:
+        MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        on_packet: Callable[[], None] | None = None,
+        *,
+        threads: int | None = None,
+        hwaccel: str | None = None,
+    ) -> None:
+        self._path = os.fspath(path)
+        self._settings = DecodeSettings(threads, hwaccel, on_packet)
+        self._probe = examine(path, on_packet)
+        self._report = DecodeReport(0, 0)
+        self._running: list[Generator[Frame, None, None]] = []
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every iterator that is still running, and closes its file."""
+        while self._running:
+            self._running.pop().close()
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known of the file; duration and number of frames are counted."""
+        return self._probe.info
+
+    @property
+    def report(self) -> DecodeReport:
+        """How the latest iterator went; complete once it is exhausted."""
+        return self._report
+
+    def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
+        """Decodes the sampled frames, lazily and in order of presentation.
+
+        Args:
+            sampling: which frames are wanted.
+
+        Returns:
+            An iterator over frames of full resolution: upright, square pixels, RGB. Where damage loses a frame, a
+            neighbour stands in if there is one. At its end it raises ``DecodeError`` where fewer than half of the
+            wanted frames could be decoded.
+
+        Raises:
+            UsageError: no frame lies in the wanted span.
+        """
+        index = self._probe.index
+        # Without timestamps every frame is decoded.
+        after_key = None if index.stamps is None else index.after_key
+        chosen = choose_frames(index.times_s, index.duration_s, sampling, after_key)
+        if not len(chosen):
+            raise UsageError(
+                f"no frame lies between the chosen start and end: it lasts {index.duration_s:.2f} s",
+                path=self._path,
+                advice="Choose an earlier start or a later end.",
+            )
+        # No frame from before the start stands in for one that is lost.
+        first, _ = span_of(index.times_s, sampling)
+        return self._start(chosen, first=first, neighbours=True)
+
+    def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
+        """Decodes the frame nearest to each wanted time, lazily.
+
+        Args:
+            times_s: seconds on the player's clock, increasing.
+
+        Returns:
+            An iterator over one frame a time, the same one again where two times share it. A frame that can't be
+            decoded is left out: compare ``time_s``. At its end it raises ``DecodeError`` where fewer than half of them
+            could be decoded.
+        """
+        return self._start(nearest_frames(self._probe.index.times_s, times_s), first=0, neighbours=False)
+
+    def every_frame(self) -> Iterator[Frame]:
+        """Decodes all frames, lazily and in order of presentation.
+
+        Returns:
+            An iterator over each frame once. What can't be decoded is left out, and the report tells how much that is.
+        """
+        return self._start(np.arange(len(self._probe.index)), first=0, neighbours=False, needed_share=0.0)
+
+    @property
+    def sound_start_s(self) -> float | None:
+        """Time zero of the frames on the clock that the file's sound goes by, too; None where none is known."""
+        return self._probe.index.zero_s
+
+    def _start(
+        self, wanted: NDArray[np.int64], *, first: int, neighbours: bool, needed_share: float = 0.5
+    ) -> Iterator[Frame]:
+        generator = self._deliver(wanted, first, neighbours, needed_share)
+        self._running.append(generator)
+        return generator
+
+    def _deliver(
+        self, wanted: NDArray[np.int64], first: int, neighbours: bool, needed_share: float
+    ) -> Generator[Frame, None, None]:
+        places, repeats = np.unique(wanted, return_counts=True)
+        again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
+        index = self._probe.index
+        delivered = 0
+        runs: list[DecodePass] = []
+        self._report = DecodeReport(len(wanted), 0)
+        try:
+            for start, end in pairwise((*index.parts, len(index))):
+                chosen = (places[(places >= start) & (places < end)] - start).tolist()
+                if not chosen:
+                    continue
+                run = DecodePass(
+                    self._path,
+                    self._probe,
+                    index.part(start, end),
+                    first=max(0, first - start),
+                    neighbours=neighbours,
+                    settings=self._settings,
+                )
+                runs.append(run)
+                for sample in run.samples(chosen):
+                    place = start + sample.place
+                    frame = Frame(float(index.times_s[place]), place, sample.pixels, sample.damaged)
+                    for _ in range(again[start + sample.wanted]):
+                        delivered += 1
+                        yield frame
+        finally:
+            self._report = _report(len(wanted), delivered, runs)
+        if len(wanted) and (not delivered or delivered < needed_share * len(wanted)):
+            raise DecodeError(
+                f"only {delivered} of {len(wanted)} frames could be decoded",
+                path=self._path,
+                advice="The file is damaged: copy or download it again.",
+            )
+
+
+def _report(wanted: int, delivered: int, runs: Sequence[DecodePass]) -> DecodeReport:
+    warnings = []
+    packets_bad = sum(run.packets_bad for run in runs)
+    damaged = sum(run.pictures_damaged for run in runs)
+    if delivered < wanted:
+        warnings.append(f"partial: {delivered} of {wanted} frames")
+    if packets_bad:
+        warnings.append(f"damaged packets skipped: {packets_bad}")
+    if damaged:
+        warnings.append(f"damaged pictures among the frames: {damaged} of {delivered}")
+    if any(run.damage_met for run in runs) and not warnings:
+        warnings.append("damaged in places; the frames looked at are whole")
+    warnings += dict.fromkeys(run.software_reason for run in runs if run.software_reason)
+    if any(run.pictures_fitted for run in runs):
+        warnings.append("the picture changes its size: pictures of other sizes than the video's have black borders")
+    return DecodeReport(wanted, delivered, packets_bad, tuple(warnings))
