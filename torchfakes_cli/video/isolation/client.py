@@ -533,7 +533,7 @@ class IsolatedReader(_Session):
             yield Frame(self._decode(float, body, "time_s"), index, pixels, self._decode(bool, body, "damaged"))
 
     def add_sound(self, silent: Path, target: Path, container: str) -> tuple[bool, tuple[str, ...]]:
-        """Writes a clip of pictures alone again with this file's sound, see ``video.sound``.
+        """Writes a clip of pictures alone again with this file's sound, see ``video.encode``.
 
         No iterator may be running. It is done by a process of its own: the one that decodes may change no file, and
         this one may write but the file that it inherits.
