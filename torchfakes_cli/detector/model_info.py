@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 
 #: Values of a header's free parts are cut to so many characters.
@@ -49,8 +50,13 @@ def header_words(header: Header) -> dict[str, dict[str, str]]:
         "input": {"crop": input_words(header)},
         "verdicts": {"thresholds": threshold_words(header)},
         "training": {str(name): in_short(value) for name, value in header.training.items()} or {"": "unknown"},
-        "measured": _metrics(header.metrics) or {"": "nothing: no figures of it are known"},
+        "measured": _measured(header) or {"": "nothing: no figures of it are known"},
     }
+
+
+def _measured(header: Header) -> dict[str, str]:
+    rates = error_rates(header)
+    return {**({"error rates": rates.sentence()} if rates else {}), **_metrics(header.metrics)}
 
 
 def in_short(value: object) -> str:

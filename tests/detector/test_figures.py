@@ -1,0 +1,50 @@
+"""The figures of the detector that ships stand in its header, and documents repeat them word by word."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from torchfakes_cli.detector.checkpoint import Header, load_header
+from torchfakes_cli.detector.figures import error_rates, figures_markdown
+from torchfakes_cli.detector.registry import model_card, shipped_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+def _figures_in(text: str) -> str:
+    found = re.search(r"<!-- figures:begin -->\n(.*)<!-- figures:end -->", text, re.DOTALL)
+    assert found is not None
+    return found[1].strip()
+
+
+@pytest.mark.parametrize("document", ["the model card", "README.md"])
+def test_documents_show_the_figures_of_the_header(document: str) -> None:
+    header = load_header(shipped_checkpoint())
+    text = model_card(shipped_checkpoint()) if document == "the model card" else (ROOT / document).read_text("utf-8")
+    assert text is not None
+    assert _figures_in(text) == figures_markdown(header).strip()
+
+
+def test_error_rates_come_from_people_that_the_calibration_was_not_fitted_on() -> None:
+    verdicts = {
+        "real": {"real": 5, "inconclusive": 4, "fake": 1},
+        "fake": {"real": 2, "inconclusive": 3, "fake": 6},
+    }
+    record = {"cross_validated": {"verdicts": verdicts, "ece": 0.1}, "footage": "21 videos of 9 people"}
+    rates = error_rates(Header(name="x", metrics={"calibration": record}))
+    assert rates is not None
+    assert rates.sentence() == (
+        "On 21 videos of 9 people, this detector called 1 of 10 genuine videos fake; of 11 fakes it called 6 fake "
+        "and 2 real."
+    )
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [{}, {"calibration": 3}, {"calibration": {"cross_validated": None}}, {"test_verdicts": {"real": {"real": "x"}}}],
+)
+def test_a_header_without_figures_gives_none(metrics: dict[str, object]) -> None:
+    header = Header(name="x", metrics=metrics)
+    assert error_rates(header) is None
+    assert figures_markdown(header) == ""
