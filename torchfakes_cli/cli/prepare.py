@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -210,15 +209,15 @@ def _prepare(corpus: str, config: PrepareConfig) -> None:
 
 
 def _tell(summary: PrepareSummary, screen: Screen) -> None:
-    """What a careful user should know besides the counts."""
+    """Show what a careful user should know besides the counts."""
+    from torchfakes_cli.training.corpora import summarised
+
     for note in summary.notes[:_MOST_NOTES]:
         screen.warning(note)
     if len(summary.notes) > _MOST_NOTES:
         screen.warning(f"{len(summary.notes) - _MOST_NOTES} more such notes stand in the report")
-    reasons = Counter(skipped.reason for skipped in summary.skipped)
-    for reason, count in reasons.most_common():
-        first = next(skipped.name for skipped in summary.skipped if skipped.reason == reason)
-        screen.warning(f"{first}{f' and {count - 1} more' if count > 1 else ''}: {reason}")
+    for line in summarised(summary.skipped):
+        screen.warning(line)
     if summary.unchanged:
         screen.note(f"{summary.unchanged} faces in fakes are their original's and were left out")
     if not summary.videos_prepared:
