@@ -50,7 +50,7 @@ def evaluate_command(
         SplitName, typer.Option(rich_help_panel=_DATA, help="Which groups. Use all for a corpus never trained on.")
     ] = "test",
     frames_per_video: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_DATA, help="At most so many crops of each person in a video.")
+        int, typer.Option(metavar="N", rich_help_panel=_DATA, help="Use at most N crops per person and video.")
     ] = _DEFAULT.frames_per_video,
     robustness: Annotated[
         list[str] | None,
@@ -72,7 +72,7 @@ def evaluate_command(
     ] = ",".join(map(str, _DEFAULT.levels)),
     robustness_frames: Annotated[
         int,
-        typer.Option(metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage so many crops of each person in a video."),
+        typer.Option(metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage N crops per person and video."),
     ] = _DEFAULT.robustness_frames,
     calibrate: Annotated[
         str | None,

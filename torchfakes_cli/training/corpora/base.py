@@ -78,7 +78,7 @@ class Corpus:
         skipped: what was left out.
         notes: plain sentences on what is missing.
         links: pairs of groups that are one, since a fake joins them or their footage is the same.
-        rest: splits that are open to videos of which nothing says where they belong.
+        rest: splits that are open to videos without a given split.
         official: the splits of its videos were published with the corpus, and may contradict what is known of people:
             then those for testing stay, and what shows the same people elsewhere is left out. Splits from anywhere else
             that contradict each other are refused.
@@ -193,7 +193,7 @@ def without_originals(videos: Sequence[SourceVideo], advice: str = "") -> tuple[
 
 
 def partly_there(found: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
-    """A note on collections of which only a part is there.
+    """Write a note on incomplete collections.
 
     Args:
         found: for each collection how many files there are, and how many there should be.

@@ -51,7 +51,7 @@ _IDLE = frozenset({"videos"})
 
 
 def _folders(root: Path) -> dict[str, Path]:
-    """The three collections that are there, in whatever case they are spelled."""
+    """Find which of the three collections are there; the case of their names is ignored."""
     return {path.name.casefold(): path for path in sorted(root.iterdir()) if path.name.casefold() in _FOLDERS}
 
 

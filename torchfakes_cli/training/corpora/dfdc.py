@@ -42,9 +42,9 @@ from torchfakes_cli.training.corpora.base import (
 from torchfakes_cli.training.corpora.tables import table_columns, table_rows
 
 _METADATA, _LABELS, _DATASET = "metadata.json", "labels.csv", "dataset.json"
-#: From so many parts on, each is a group: fewer can't be divided well.
+#: With at least this number of parts each is a group; fewer can't be divided well.
 _PARTS_AS_GROUPS = 4
-#: It isn't told which of its methods made which fake.
+#: The corpus does not say which of its methods made which fake.
 _METHODS = {REAL: "original", FAKE: "DFDC"}
 
 

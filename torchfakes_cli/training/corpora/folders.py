@@ -117,7 +117,7 @@ def _with_sources(videos: Sequence[SourceVideo], named: Mapping[str, str]) -> Co
         return candidates[0] if len(candidates) == 1 else ""
 
     found = [replace(v, source=original(v)) if v.label == FAKE else v for v in videos]
-    # A fake and its original are one piece of footage, whatever their groups are called.
+    # A fake and its original are one piece of footage, regardless of the names of their groups.
     group_of = {v.video: v.group for v in found}
     links = tuple((v.group, group_of[v.source]) for v in found if v.source)
     return Corpus(LAYOUT.name, tuple(found), links=links)

@@ -103,7 +103,7 @@ def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpu
 def with_groups(corpus: Corpus, root: Path, table: Path) -> Corpus:
     """Link the groups of videos that a CSV with the columns video (or path) and group says are one.
 
-    A row may also name a person or a sequence of which only fakes are there.
+    A row may also name a person or a sequence that only has fakes here.
 
     Raises:
         DataError: it isn't such a table.
@@ -159,7 +159,7 @@ def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[d
     """A function that finds the videos a row speaks of.
 
     A ``path`` is one file, from the corpus or absolute. A ``video`` is a name as in the manifest, or that of a file
-    without its folder and suffix: such as ``071``, whatever its compressions, or ``071_054`` of every method.
+    without its folder and suffix: such as ``071`` in all its compressions, or ``071_054`` of every method.
     """
     try:
         columns = set(table_columns(table))
@@ -237,5 +237,5 @@ def _digest(path: Path) -> bytes:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "blake2b").digest()
     except OSError:
-        # Unreadable files are told apart by name here, and reported when their turn comes.
+        # Unreadable files are distinguished by name here, and reported when they are read.
         return os.fsencode(path)

@@ -126,7 +126,7 @@ def _header(file: TextIO) -> tuple[list[str], str, int]:
         if not line:
             return [], ",", count
         count += 1
-        if line.casefold().startswith("sep=") and line[4:5] in _SEPARATORS:  # how Excel is told the separator
+        if line.casefold().startswith("sep=") and line[4:5] in _SEPARATORS:  # Excel's way to declare the separator
             line, separators = "", line[4]
     found = {each: next(csv.reader([line], delimiter=each, skipinitialspace=True)) for each in separators}
     separator = max(found, key=lambda each: len(found[each]))
@@ -169,7 +169,9 @@ def located(root: Path, text: str) -> Path:
     """
     slashed = text.replace("\\", "/")
     path = next((path for path in (root / text, root / slashed, Path(slashed)) if path.exists()), root / slashed)
-    for base, whole in ((os.path.abspath(root), os.path.abspath(path)), (root.resolve(), path.resolve())):
-        if Path(whole).is_relative_to(base):
-            return root / Path(whole).relative_to(base)
-    return Path(os.path.abspath(path))
+    # The spelling comes first: a link in the corpus keeps its name, wherever it leads.
+    plain = Path(os.path.normpath(path.absolute()))
+    for base, whole in ((Path(os.path.normpath(root.absolute())), plain), (root.resolve(), path.resolve())):
+        if whole.is_relative_to(base):
+            return root / whole.relative_to(base)
+    return plain
