@@ -429,7 +429,7 @@ def test_a_torn_video_gives_what_it_has_and_is_noted(corpus: Path, tmp_path: Pat
 def test_a_corpus_without_faces_is_refused_with_its_report(tmp_path: Path) -> None:
     (tmp_path / "corpus/real").mkdir(parents=True)
     write_clip(tmp_path / "corpus/real/nobody.mp4", barcode_frames(4))
-    with pytest.raises(DataError, match=r"no file gave a face\. Each file's reason stands in .*report\.md; for small"):
+    with pytest.raises(DataError, match=r"no file gave a face\. Each file's reason is in .*report\.md; for small"):
         prepare_corpus(tmp_path / "corpus", _config(tmp_path / "crops"))
     assert "no face that lasts" in (tmp_path / "crops/report.md").read_text(encoding="utf-8")
 
