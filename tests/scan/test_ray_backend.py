@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
+from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.scan.ray_backend import Node, Shares, divide
+from torchfakes_cli.scan.ray_backend import Node, RayCluster, Shares, divide
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,22 @@ def test_a_cluster_is_divided(nodes: list[Node], device: str, workers: int | Non
 def test_what_a_cluster_has_not(nodes: list[Node], device: str, workers: int | None, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         divide(nodes, device, workers)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("local", "Ray can't be started on this machine: The current node timed out during startup"),
+        ("auto", "no Ray cluster at 'auto': The current node timed out during startup"),
+    ],
+)
+def test_a_timeout_at_the_start_of_ray_is_one_line(monkeypatch: pytest.MonkeyPatch, address: str, message: str) -> None:
+    """Ray waits half a minute for a node that doesn't come, which can't be had at will; so its part is played here."""
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This\ncould happen because some raylet failed.")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(UsageError, match=message) as caught:
+        RayCluster(address, ScanConfig())
+    assert "\n" not in str(caught.value)

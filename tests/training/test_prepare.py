@@ -125,6 +125,25 @@ def _pictures(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.png")}
 
 
+def test_damaged_stills_are_told_in_one_line_each_and_not_by_opencv(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    corpus = tmp_path / "corpus"
+    for name in ("whole.png", "torn.png", "torn.jpg"):
+        _save(corpus / "real" / name, _portrait())
+    for name in ("torn.png", "torn.jpg"):
+        data = (corpus / "real" / name).read_bytes()
+        middle = len(data) // 2
+        (corpus / "real" / name).write_bytes(data[:middle] + b"\xff\x00\x11" * 30 + data[middle + 90 :])
+    capfd.readouterr()
+    summary = prepare_corpus(corpus, _config(tmp_path / "crops"))
+    assert capfd.readouterr().err == ""
+    assert [(each.name, each.reason) for each in summary.skipped] == [
+        ("real/torn.png", "is not a picture that can be read")
+    ]
+    assert [note for note in summary.notes if "Corrupt JPEG data" in note and "real/torn.jpg: " in note]
+
+
 def test_manifest_and_crops_agree(prepared: Prepared) -> None:
     assert tuple(prepared.table.columns) == COLUMNS
     assert sorted(prepared.table["crop"]) == sorted(_pictures(prepared.out))
@@ -410,7 +429,7 @@ def test_a_torn_video_gives_what_it_has_and_is_noted(corpus: Path, tmp_path: Pat
 def test_a_corpus_without_faces_is_refused_with_its_report(tmp_path: Path) -> None:
     (tmp_path / "corpus/real").mkdir(parents=True)
     write_clip(tmp_path / "corpus/real/nobody.mp4", barcode_frames(4))
-    with pytest.raises(DataError, match=r"no file gave a face\. Each file's reason stands in .*report\.md; for small"):
+    with pytest.raises(DataError, match=r"no file gave a face\. Each file's reason is in .*report\.md; for small"):
         prepare_corpus(tmp_path / "corpus", _config(tmp_path / "crops"))
     assert "no face that lasts" in (tmp_path / "crops/report.md").read_text(encoding="utf-8")
 

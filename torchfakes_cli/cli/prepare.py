@@ -1,8 +1,7 @@
-"""``torchfakes prepare``: from a corpus to face crops."""
+"""``torchfakes prepare``: extract face crops from a corpus."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,7 @@ _SPLITS = "Splits"
 _RUN = "Run"
 
 _DEFAULT = PrepareConfig()
-#: More would push the table off the screen.
+#: More notes would scroll the table off the screen.
 _MOST_NOTES = 8
 
 
@@ -41,8 +40,8 @@ def prepare_command(
         typer.Option(
             metavar="FOLDER",
             rich_help_panel=_CORPUS,
-            help="Further genuine stills or videos; may be given again. A CSV in it may name path and group (person). "
-            "Of FaceForensics++ its originals are taken, which DeeperForensics needs.",
+            help="Add genuine stills or videos; repeatable. A CSV in it may name path and group (person). "
+            "From FaceForensics++ the originals are used, which DeeperForensics needs.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +50,7 @@ def prepare_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_CORPUS,
-            help="Only fakes made so; may be given again.",
+            help="Use only fakes made by this method; repeatable.",
             show_default="all",
         ),
     ] = None,
@@ -60,7 +59,7 @@ def prepare_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_CORPUS,
-            help="Only this compression of FaceForensics++: raw, c23 or c40.",
+            help="Use only this compression of FaceForensics++: raw, c23 or c40.",
             show_default="all found",
             autocompletion=compressions,
         ),
@@ -70,12 +69,13 @@ def prepare_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_CORPUS,
-            help="At most so many files of each method, for a trial.",
+            help="Use at most N files per method, for a trial.",
             show_default="all",
         ),
     ] = _DEFAULT.limit,
     frames_per_video: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_CROPS, help="Frames of each video, spread evenly.")
+        int,
+        typer.Option(metavar="N", rich_help_panel=_CROPS, help="Sample N frames per video, spread evenly."),
     ] = _DEFAULT.frames_per_video,
     blur_threshold: Annotated[
         float,
@@ -83,7 +83,7 @@ def prepare_command(
             metavar="X",
             rich_help_panel=_CROPS,
             help="Mark crops less sharp than this (variance of the Laplacian) as blurry. All are written: this can be "
-            "changed later without cutting them again.",
+            "changed later without extracting them again.",
         ),
     ] = _DEFAULT.faces.blur_threshold,
     duplicate_threshold: Annotated[
@@ -106,23 +106,25 @@ def prepare_command(
         typer.Option(
             metavar="P",
             rich_help_panel=_CROPS,
-            help="Ignore faces that the detector is less sure of; can be raised later.",
+            help="Ignore faces below this detector confidence; can be raised later.",
         ),
     ] = _DEFAULT.faces.confidence,
     margin: Annotated[
-        float, typer.Option(metavar="FACTOR", rich_help_panel=_CROPS, help="How much larger than the face a crop is.")
+        float,
+        typer.Option(metavar="FACTOR", rich_help_panel=_CROPS, help="Set the size of a crop relative to the face."),
     ] = _DEFAULT.faces.margin,
     size: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Larger crops are reduced to this side.")
+        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Reduce larger crops to this side.")
     ] = _DEFAULT.size,
     image_format: Annotated[
-        ImageFormat, typer.Option("--format", rich_help_panel=_CROPS, help="png loses nothing; jpg is smaller.")
+        ImageFormat,
+        typer.Option("--format", rich_help_panel=_CROPS, help="Set the image format: png is lossless, jpg is smaller."),
     ] = "png",
     balance: Annotated[
         bool,
         typer.Option(
             rich_help_panel=_CROPS,
-            help="Choose frames (never people) so that reals and fakes are about as many; nothing is deleted.",
+            help="Select frames (never people) so that reals and fakes are about equal in number; nothing is deleted.",
         ),
     ] = _DEFAULT.balance,
     split: Annotated[
@@ -130,8 +132,8 @@ def prepare_command(
         typer.Option(
             metavar="HOW",
             rich_help_panel=_SPLITS,
-            help="groups: by people and footage. official, or official:DIR: by the lists that come with the corpus. "
-            "Or a CSV: video (or path), split, and if known group.",
+            help="Split by people and footage (groups), by the lists published with the corpus (official, or "
+            "official:DIR), or by a CSV with the columns video (or path), split and optionally group.",
             autocompletion=splits,
         ),
     ] = _DEFAULT.split,
@@ -140,37 +142,47 @@ def prepare_command(
         typer.Option(
             metavar="CSV",
             rich_help_panel=_SPLITS,
-            help="Videos of the same person or footage: video (or path), group.",
+            help="Read a CSV of videos of the same person or footage: video (or path), group.",
             show_default=False,
         ),
     ] = _DEFAULT.groups,
     val: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Share of the people for validation.")
+        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Set the share of people for validation.")
     ] = _DEFAULT.val,
     test: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Share of the people for testing.")
+        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Set the share of people for testing.")
     ] = _DEFAULT.test,
-    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_SPLITS, help="Decides who lands where.")] = (
+    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_SPLITS, help="Set the seed of the split.")] = (
         _DEFAULT.seed
     ),
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="For the crops and manifest.csv.")
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="Write the crops and manifest.csv here."
+        ),
     ] = _DEFAULT.out,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", metavar="N", rich_help_panel=_RUN, help="Processes.", show_default="one a core"),
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            rich_help_panel=_RUN,
+            help="Set the number of processes.",
+            show_default="one per core",
+        ),
     ] = _DEFAULT.jobs,
     force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=_RUN, help="Drop the crops of an earlier run and start over.")
+        bool, typer.Option("--force", rich_help_panel=_RUN, help="Delete the crops of an earlier run and start over.")
     ] = _DEFAULT.force,
     debug: Annotated[
         bool, typer.Option("--debug", rich_help_panel=_RUN, help="Show the log, and tracebacks of errors.")
     ] = False,
 ) -> None:
-    """Cut the faces out of a corpus, for training.
+    """Extract the face crops of a corpus for training.
 
-    Nobody lands on two sides: a person's videos, and a video with its fakes, stay in one split. A fake is cut at the
-    same times and with the same boxes as its original. Run it again to go on after an interruption.
+    All videos of a person, and a video with its fakes, stay in one split. A fake is cropped at the same times and with
+    the same boxes as its original. Run the command again to continue after an interruption.
     """
     with guarded(debug=debug):
         refuse_urls([corpus])
@@ -210,17 +222,17 @@ def _prepare(corpus: str, config: PrepareConfig) -> None:
 
 
 def _tell(summary: PrepareSummary, screen: Screen) -> None:
-    """What a careful user should know besides the counts."""
+    """Show what a careful user should know besides the counts."""
+    from torchfakes_cli.training.corpora import summarised
+
     for note in summary.notes[:_MOST_NOTES]:
         screen.warning(note)
     if len(summary.notes) > _MOST_NOTES:
-        screen.warning(f"{len(summary.notes) - _MOST_NOTES} more such notes stand in the report")
-    reasons = Counter(skipped.reason for skipped in summary.skipped)
-    for reason, count in reasons.most_common():
-        first = next(skipped.name for skipped in summary.skipped if skipped.reason == reason)
-        screen.warning(f"{first}{f' and {count - 1} more' if count > 1 else ''}: {reason}")
+        screen.warning(f"{len(summary.notes) - _MOST_NOTES} more such notes are in the report")
+    for line in summarised(summary.skipped):
+        screen.warning(line)
     if summary.unchanged:
-        screen.note(f"{summary.unchanged} faces in fakes are their original's and were left out")
+        screen.note(f"{summary.unchanged} faces in fakes equal their original's and were left out")
     if not summary.videos_prepared:
         screen.note(f"nothing to do: all {summary.videos_ready} files were ready")
     elif summary.videos_ready:

@@ -197,11 +197,13 @@ def _connected(address: str) -> tuple[ModuleType, bool]:
     try:
         with _interrupts_kept():
             library.init(address=address, log_to_driver=False, configure_logging=False, **new)
-    except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
-        raise UsageError(
-            f"no Ray cluster at {address!r}: {first_sentence(error)}",
-            advice="Start one with `ray start --head`, or give its address.",
-        ) from error
+    except Exception as error:  # a timeout at the start is a plain Exception
+        if address == LOCAL:
+            cause, advice = "Ray can't be started on this machine", "Try again, or scan without --ray."
+        else:
+            cause = f"no Ray cluster at {address!r}"
+            advice = "Start one with `ray start --head`, or give its address."
+        raise UsageError(f"{cause}: {first_sentence(error)}", advice=advice) from error
     return library, True
 
 

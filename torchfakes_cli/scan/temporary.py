@@ -7,15 +7,16 @@ import os
 import shutil
 import stat
 import tempfile
-from io import FileIO
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
-from torchfakes_cli.report.lock import try_lock
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +55,27 @@ class TemporaryFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.close()  # Windows removes no file that is open
+        self._lock.release()  # Windows removes no file that is open
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _locked_folder(prefix: str) -> tuple[Path, FileIO]:
+def _locked_folder(prefix: str) -> tuple[Path, BaseFileLock]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix))
-        lock = FileIO(folder / _LOCK, "w")
-        if try_lock(lock) and folder.exists():
-            return folder, lock
-        lock.close()  # another process has just taken it for an abandoned one
+        made = folder.stat()
+        lock = _lock(folder)
+        # Another process may just have taken it for an abandoned one.
+        with suppress(TimeoutError, FileNotFoundError):
+            lock.acquire()
+            if os.path.samestat(made, folder.stat()):
+                return folder, lock
+        lock.release()
+
+
+def _lock(folder: Path) -> BaseFileLock:
+    from filelock import FileLock
+
+    return FileLock(folder / _LOCK, timeout=0, thread_local=False)
 
 
 def _empty(folder: Path) -> None:
@@ -81,13 +92,12 @@ def remove_abandoned(prefix: str) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
                 continue
-            with FileIO(folder / _LOCK, "r+") as lock:
-                abandoned = try_lock(lock)
-                if abandoned:
-                    _empty(folder)
-                    if os.name != "nt":  # which removes no file that is open
-                        shutil.rmtree(folder, ignore_errors=True)
-            if abandoned:
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
+            if not (folder / _LOCK).is_file():
+                continue
+            with _lock(folder):
+                _empty(folder)
+                if os.name != "nt":  # which removes no file that is open
+                    shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, NotImplementedError) as error:  # a timeout while its process lives
             logger.debug("%s stays: %s", folder, error)

@@ -184,17 +184,20 @@ def agreed_bounds(logits: Iterable[float | None], agreement: float) -> tuple[flo
     """Between what logits enough faces of a track lie.
 
     Args:
-        logits: of its faces; None for one without a score. At least one has one.
+        logits: of its faces; None or NaN for one without a score, which agrees with nothing.
         agreement: the share that is enough.
 
     Returns:
-        (low, high): that share of the faces has at least the logit ``low``, and that share at most ``high``.
+        (low, high): that share of the faces has at least the logit ``low``, and that share at most ``high``; without
+        any score, the infinities that no verdict agrees with.
 
     Example:
         >>> agreed_bounds([-1.0, 0.0, 5.0], 2 / 3)
         (0.0, 0.0)
     """
-    ordered = sorted(value for value in logits if value is not None)
+    ordered = sorted(value for value in logits if value is not None and not math.isnan(value))
+    if not ordered:
+        return -math.inf, math.inf
     # The small amount keeps two thirds of three at two.
     enough = max(1, math.ceil(agreement * len(ordered) - 1e-9))
     return ordered[len(ordered) - enough], ordered[enough - 1]

@@ -83,10 +83,10 @@ def calibration_text(calibration: Calibration) -> Text:
 
 
 def interval(estimate: Estimate) -> str:
-    """Where a figure may lie; empty where that can't be told."""
+    """Format the interval of a figure; empty where it is undefined."""
     return "" if estimate.low is None else f"{estimate.low:.2f}–{estimate.high:.2f}"
 
 
 def share(estimate: Estimate, digits: int = 2) -> str:
-    """A figure alone, or that it can't be told."""
+    """Format a figure alone, or say that it is undefined."""
     return "unknown" if estimate.value is None else f"{estimate.value:.{digits}f}"

@@ -51,7 +51,7 @@ def verdict_lines(verdicts: Mapping[str, Mapping[str, int]], videos: str) -> lis
 
 
 def figure(value: float | None) -> str:
-    """A share to three places, or that it can't be told."""
+    """Format a share to three places, or say that it is undefined."""
     return "unknown" if value is None else f"{value:.3f}"
 
 

@@ -26,6 +26,7 @@ from torchfakes_cli.training.corpora.base import (
     SourceVideo,
     group_order,
     listed,
+    summarised,
 )
 from torchfakes_cli.training.corpora.folders import read_reals
 from torchfakes_cli.training.corpora.selection import (
@@ -50,6 +51,7 @@ __all__ = [
     "group_order",
     "read_corpus",
     "select",
+    "summarised",
 ]
 
 #: The first that recognises a folder reads it.
@@ -85,12 +87,17 @@ def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = BY_GROUPS, 
     if layout.completed is not None:
         corpus = layout.completed(corpus)
     if not corpus.videos:
+        reasons = "; ".join(summarised(corpus.skipped))
         raise DataError(
-            "holds no video or picture", path=root, advice="Check the path, or see what was left out above."
+            f"holds no video or picture that can be used{f' ({reasons})' if reasons else ''}",
+            path=root,
+            advice="Correct the list or the names of the files." if reasons else "Check the path.",
         )
     corpus = with_splits(corpus, layout, root, split)
     if groups is not None:
         corpus = with_groups(corpus, root, groups)
+    if layout is folders.LAYOUT:
+        corpus = replace(corpus, notes=(*folders.unused_lists(root, corpus.lists), *corpus.notes))
     return joined(without_duplicates(corpus))
 
 

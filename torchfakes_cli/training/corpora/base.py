@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ class Corpus:
         skipped: what was left out.
         notes: plain sentences on what is missing.
         links: pairs of groups that are one, since a fake joins them or their footage is the same.
-        rest: splits that are open to videos of which nothing says where they belong.
+        rest: splits that are open to videos without a given split.
         official: the splits of its videos were published with the corpus, and may contradict what is known of people:
             then those for testing stay, and what shows the same people elsewhere is left out. Splits from anywhere else
             that contradict each other are refused.
@@ -193,7 +193,7 @@ def without_originals(videos: Sequence[SourceVideo], advice: str = "") -> tuple[
 
 
 def partly_there(found: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
-    """A note on collections of which only a part is there.
+    """Write a note on incomplete collections.
 
     Args:
         found: for each collection how many files there are, and how many there should be.
@@ -202,39 +202,16 @@ def partly_there(found: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
     return (f"only partly there: {', '.join(short)}",) if short else ()
 
 
+def summarised(skipped: Sequence[Skipped]) -> list[str]:
+    """One line for each reason that files were left out, the most frequent first."""
+    counts = Counter(each.reason for each in skipped)
+    first = {each.reason: each.name for each in reversed(skipped)}
+    return [f"{first[r]}{f' and {n - 1} more' if n > 1 else ''}: {r}" for r, n in counts.most_common()]
+
+
 def listed(names: Sequence[str], most: int = 10) -> str:
     """Names for a sentence, the first few of many."""
     return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "nothing"
-
-
-def find_table(folder: Path, columns: tuple[str, ...]) -> Path | None:
-    """The one CSV at the top of a folder that has these columns.
-
-    Raises:
-        DataError: there are several.
-    """
-    tables = [path for path in sorted(folder.glob("*.csv")) if set(columns) <= set(table_header(path))]
-    if len(tables) > 1:
-        raise DataError(
-            f"several CSV files have the columns {' and '.join(columns)}: {listed([t.name for t in tables])}",
-            path=folder,
-            advice="Keep one of them at the top.",
-        )
-    return tables[0] if tables else None
-
-
-def table_header(table: Path) -> list[str]:
-    """The first line of a CSV."""
-    with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        return next(csv.reader(file), [])
-
-
-def table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row of a CSV; absent cells are empty."""
-    with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, restval="")
-        for row in reader:
-            yield reader.line_num, {column: cell for column, cell in row.items() if column is not None}
 
 
 def read_json(path: Path) -> Any:
@@ -244,6 +221,6 @@ def read_json(path: Path) -> Any:
         DataError: it is damaged or can't be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"can't be read as JSON ({error})", path=path, advice="Copy or download it again.") from error

@@ -38,6 +38,7 @@ from torchfakes_cli.training.corpora.base import (
     partly_there,
     without_originals,
 )
+from torchfakes_cli.training.corpora.tables import read_text
 
 _LIST_NAME = "List_of_testing_videos.txt"
 _CELEBRITIES, _STRANGERS, _FAKES = "celeb-real", "youtube-real", "celeb-synthesis"
@@ -50,7 +51,7 @@ _IDLE = frozenset({"videos"})
 
 
 def _folders(root: Path) -> dict[str, Path]:
-    """The three collections that are there, in whatever case they are spelled."""
+    """Find which of the three collections are there; the case of their names is ignored."""
     return {path.name.casefold(): path for path in sorted(root.iterdir()) if path.name.casefold() in _FOLDERS}
 
 
@@ -118,13 +119,13 @@ def _official(corpus: Corpus, folder: Path) -> Corpus:
     labels = {key: video.label for video in corpus.videos for key in _keys(video)}
     wanted: set[str] = set()
     absent = []
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for line, text in enumerate(read_text(path).splitlines(), 1):
         if not text.strip():
             continue
-        mark, _, name = text.strip().partition(" ")
+        mark, name = [*text.split(None, 1), ""][:2]
         if mark not in ("0", "1") or not name:
             raise DataError(f"line {line} is not '1 <video>' or '0 <video>'", path=path, advice="Copy it again.")
-        key = _key(Path(name.strip()))
+        key = _key(Path(name.strip().replace("\\", "/")))
         if key not in labels:
             absent.append(name.strip())
         elif labels[key] != (REAL if mark == "1" else FAKE):

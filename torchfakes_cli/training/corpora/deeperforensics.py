@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora.base import (
@@ -36,6 +36,7 @@ from torchfakes_cli.training.corpora.base import (
     without_originals,
 )
 from torchfakes_cli.training.corpora.faceforensics import sequence_group
+from torchfakes_cli.training.corpora.tables import read_text
 
 _MANIPULATED = "manipulated_videos"
 _WHOLE = 1000
@@ -85,8 +86,8 @@ def _official(corpus: Corpus, folder: Path) -> Corpus:
         )
     split_of: dict[str, str] = {}
     for split, path in found.items():
-        for line in path.read_text(encoding="utf-8-sig").split():
-            stem = Path(line).stem
+        for line in read_text(path).split():
+            stem = PureWindowsPath(line).stem
             if split_of.setdefault(stem, split) != split:
                 raise DataError(f"{stem} is in {split_of[stem]}.txt, too", path=path, advice="Copy it again.")
     videos = tuple(replace(v, split=split_of.get(v.path.stem, "")) if v.label == FAKE else v for v in corpus.videos)

@@ -37,15 +37,14 @@ from torchfakes_cli.training.corpora.base import (
     listed,
     namer,
     read_json,
-    table_header,
-    table_rows,
     without_originals,
 )
+from torchfakes_cli.training.corpora.tables import table_columns, table_rows
 
 _METADATA, _LABELS, _DATASET = "metadata.json", "labels.csv", "dataset.json"
-#: From so many parts on, each is a group: fewer can't be divided well.
+#: With at least this number of parts each is a group; fewer can't be divided well.
 _PARTS_AS_GROUPS = 4
-#: It isn't told which of its methods made which fake.
+#: The corpus does not say which of its methods made which fake.
 _METHODS = {REAL: "original", FAKE: "DFDC"}
 
 
@@ -74,7 +73,7 @@ def _parts(root: Path) -> Iterator[Path]:
 
 
 def _label_tables(root: Path) -> Iterator[Path]:
-    return (path for path in _files_named(root, _LABELS) if {"filename", "label"} <= set(table_header(path)))
+    return (path for path in _files_named(root, _LABELS) if {"filename", "label"} <= set(table_columns(path)))
 
 
 def _read(root: Path) -> Corpus:
@@ -148,7 +147,7 @@ def _family_members(
 
 
 def _tests(table: Path, name: Callable[[Path], str], skipped: list[Skipped], notes: list[str]) -> Iterator[SourceVideo]:
-    labels = {row["filename"]: row["label"].strip() for _, row in table_rows(table)}
+    labels = {row["filename"].replace("\\", "/"): row["label"] for _, row in table_rows(table)}
     # The competition's own archive has the videos in a folder beside the table.
     folder = table.parent
     if not any((folder / file).is_file() for file in labels):

@@ -163,7 +163,7 @@ def _missing_pairs(fakes: Sequence[SourceVideo]) -> tuple[str, ...]:
 def _official(corpus: Corpus, folder: Path) -> Corpus:
     """Follow ``train.json``, ``val.json`` and ``test.json``: lists of pairs such as ``["071", "054"]``.
 
-    DeepFakeDetection stands in none of them: its actors are divided as without lists.
+    DeepFakeDetection is in none of them: its actors are divided as without lists.
     """
     paths = {split: folder / f"{split}.json" for split in SPLITS}
     found = {split: path for split, path in paths.items() if path.is_file()}

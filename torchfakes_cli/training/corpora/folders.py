@@ -28,12 +28,11 @@ from torchfakes_cli.training.corpora.base import (
     Skipped,
     SourceVideo,
     files_below,
-    find_table,
     is_footage,
     namer,
     split_named,
-    table_rows,
 )
+from torchfakes_cli.training.corpora.tables import find_table, located, table_rows, unused_tables
 
 _LABELS = {"real": REAL, "0": REAL, "fake": FAKE, "1": FAKE}
 _COLUMNS = ("path", "label")
@@ -60,6 +59,12 @@ def _read_folders(root: Path) -> Corpus:
     return _with_sources(videos, {})
 
 
+def unused_lists(root: Path, used: Sequence[Path]) -> tuple[str, ...]:
+    """Write notes on lists of files at the top of a corpus that were not used."""
+    table = find_table(root, _COLUMNS)
+    return unused_tables(root, used if table is None else (*used, table))
+
+
 def _read_listed(root: Path, table: Path) -> Corpus:
     videos: list[SourceVideo] = []
     skipped: list[Skipped] = []
@@ -67,27 +72,30 @@ def _read_listed(root: Path, table: Path) -> Corpus:
     listed: set[Path] = set()
     name, resolved = namer(root), root.resolve()
     for line, row in table_rows(table):
-        label = _LABELS.get(row["label"].strip().casefold())
+        label = _LABELS.get(row["label"].casefold())
         if label is None:
             raise DataError(f"unknown label {row['label']!r} in line {line}", path=table, advice="Labels: real, fake.")
         split = split_named(row.get("split", ""), table, line)
-        path = root / row["path"]
+        path = located(root, row["path"])
         if path in listed:
             raise DataError(f"line {line} names {row['path']} again", path=table, advice="List each file once.")
         listed.add(path)
-        if not path.is_file():
-            skipped.append(Skipped(row["path"], f"is listed in {table.name} but not there"))
+        name_given = row["path"] or f"line {line}"
+        if not row["path"] or not path.is_file():
+            skipped.append(Skipped(name_given, f"is listed in {table.name} but not there"))
         elif not is_footage(path):
             skipped.append(Skipped(row["path"], "is neither a video nor a picture"))
         elif not path.resolve().is_relative_to(resolved):
-            skipped.append(Skipped(row["path"], "lies outside the corpus"))
+            skipped.append(Skipped(row["path"], f"is listed in {table.name} but lies outside the corpus"))
         else:
-            method = row.get("method", "").strip() or path.parent.name
-            group = row.get("group", "").strip() or path.stem
+            method = row.get("method", "") or path.parent.name
+            group = row.get("group", "") or path.stem
             video = SourceVideo(path, name(path), label, method, group, split=split)
             videos.append(video)
-            if source := row.get("source", "").strip():
-                wanted_sources[video.video] = source
+            if source := row.get("source", ""):
+                original = located(root, source)
+                inside = original.is_relative_to(root)
+                wanted_sources[video.video] = original.relative_to(root).as_posix() if inside else source
     unlisted = [p for label in (REAL, FAKE) for p in files_below(root / label) if is_footage(p) and p not in listed]
     skipped += [Skipped(p.relative_to(root).as_posix(), f"is not listed in {table.name}") for p in unlisted]
     return replace(_with_sources(videos, wanted_sources), skipped=tuple(skipped))
@@ -109,7 +117,7 @@ def _with_sources(videos: Sequence[SourceVideo], named: Mapping[str, str]) -> Co
         return candidates[0] if len(candidates) == 1 else ""
 
     found = [replace(v, source=original(v)) if v.label == FAKE else v for v in videos]
-    # A fake and its original are one piece of footage, whatever their groups are called.
+    # A fake and its original are one piece of footage, regardless of the names of their groups.
     group_of = {v.video: v.group for v in found}
     links = tuple((v.group, group_of[v.source]) for v in found if v.source)
     return Corpus(LAYOUT.name, tuple(found), links=links)
@@ -153,7 +161,7 @@ def read_reals(folder: Path, names_taken: Collection[str], paths_taken: Collecti
 
 def _read_any(folder: Path, prefix: str) -> list[SourceVideo]:
     table = find_table(folder, ("path", "group"))
-    groups = {folder / row["path"]: row["group"].strip() for _, row in table_rows(table)} if table else {}
+    groups = {located(folder, row["path"]): row["group"] for _, row in table_rows(table)} if table else {}
     paths = [path for path in files_below(folder) if is_footage(path)]
     sharing = Counter((path.parent, _digits(path.stem)) for path in paths)
     name = namer(folder)

@@ -21,9 +21,8 @@ from torchfakes_cli.training.corpora.base import (
     group_order,
     listed,
     split_named,
-    table_header,
-    table_rows,
 )
+from torchfakes_cli.training.corpora.tables import located, table_columns, table_rows
 
 
 def select(
@@ -104,7 +103,7 @@ def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpu
 def with_groups(corpus: Corpus, root: Path, table: Path) -> Corpus:
     """Link the groups of videos that a CSV with the columns video (or path) and group says are one.
 
-    A row may also name a person or a sequence of which only fakes are there.
+    A row may also name a person or a sequence that only has fakes here.
 
     Raises:
         DataError: it isn't such a table.
@@ -118,10 +117,10 @@ def with_groups(corpus: Corpus, root: Path, table: Path) -> Corpus:
     by_name: dict[str, list[str]] = defaultdict(list)
     strangers = []
     for _, row in table_rows(table):
-        groups = [video.group for video in find(row)] or by_bare_name.get(row.get("video", "").strip(), [])
+        groups = [video.group for video in find(row)] or by_bare_name.get(row.get("video", ""), [])
         if not groups:
             strangers.append(_name(row))
-        if name := row["group"].strip():
+        if name := row["group"]:
             by_name[name] += groups
     links = tuple((groups[0], other) for groups in by_name.values() for other in groups[1:])
     # A table of splits that names groups as well has been read once before.
@@ -153,21 +152,19 @@ def _with_split_table(corpus: Corpus, root: Path, table: Path) -> Corpus:
     if unnamed:
         notes.append(f"{len(unnamed)} videos are not in {table.name} and go where their people are: {listed(unnamed)}")
     placed = replace(corpus, videos=videos, notes=tuple(notes), official=False, lists=(*corpus.lists, table))
-    return with_groups(placed, root, table) if "group" in table_header(table) else placed
+    return with_groups(placed, root, table) if "group" in table_columns(table) else placed
 
 
 def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[dict[str, str]], list[SourceVideo]]:
     """A function that finds the videos a row speaks of.
 
     A ``path`` is one file, from the corpus or absolute. A ``video`` is a name as in the manifest, or that of a file
-    without its folder and suffix: such as ``071``, whatever its compressions, or ``071_054`` of every method.
+    without its folder and suffix: such as ``071`` in all its compressions, or ``071_054`` of every method.
     """
     try:
-        columns = set(table_header(table))
-    except OSError as error:
-        raise DataError(
-            f"can't be read ({error.strerror or error})", path=table, advice="Expected groups, official, or a CSV file."
-        ) from error
+        columns = set(table_columns(table))
+    except DataError as error:
+        raise DataError(error.cause, path=table, advice="Expected groups, official, or a CSV file.") from error
     if column not in columns or not columns & {"path", "video"}:
         raise DataError(
             f"lacks the columns video (or path) and {column}", path=table, advice="Name the columns in the first line."
@@ -180,9 +177,10 @@ def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[d
 
     def find(row: dict[str, str]) -> list[SourceVideo]:
         if row.get("path"):
-            video = by_path.get((root / row["path"]).resolve())
+            video = by_path.get(located(root, row["path"]).resolve())
             return [] if video is None else [video]
-        return by_name.get(row.get("video", "").strip(), [])
+        name = row.get("video", "")
+        return by_name.get(name) or by_name.get(name.replace("\\", "/"), [])
 
     return find
 
@@ -239,5 +237,5 @@ def _digest(path: Path) -> bytes:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "blake2b").digest()
     except OSError:
-        # Unreadable files are told apart by name here, and reported when their turn comes.
+        # Unreadable files are distinguished by name here, and reported when they are read.
         return os.fsencode(path)

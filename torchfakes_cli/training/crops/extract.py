@@ -1,16 +1,19 @@
 """Cutting the faces out of one original and the fakes made from it.
 
-An original and its fakes are looked at together: at the same times, with the original's boxes, so that a network that
+An original and its fakes are sampled together: at the same times, with the original's boxes, so that a network that
 learns from the crops can learn nothing from where they were cut.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Frames given to the face detector at once; bounds memory.
 DETECTION_BATCH = 8
-#: Only the largest faces of a crowd are of use, and only so many crops fit into memory.
+#: Only the largest faces of a crowd are useful, and memory limits the number of crops.
 MOST_FACES = 8
 #: A person is kept who is seen in this share of the samples: a false alarm of the face detector doesn't last.
 LASTING_SHARE = 0.25
@@ -52,6 +55,10 @@ _ENCODER_OPTIONS = {
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
     "png": [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE],
 }
+
+#: What the decoders write about a picture with missing or damaged parts.
+_DAMAGE = re.compile(r"Corrupt|Premature end|error", re.IGNORECASE)
+_LOG_PREFIX = re.compile(r"^\[.*?\] global \S+ ")
 
 Pixels = NDArray[np.uint8]
 
@@ -303,6 +310,7 @@ class _Source:
     def __init__(self, video: SourceVideo, decoder: IsolatedDecoder) -> None:
         self._path = video.path
         self.damaged = 0
+        self._warnings: tuple[str, ...] = ()
         self._reader = None if video.is_still else decoder.open(video.path)
 
     def __enter__(self) -> _Source:
@@ -318,10 +326,14 @@ class _Source:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return () if self._reader is None else (*self._reader.info.warnings, *self._reader.report.warnings)
+        return self._warnings if self._reader is None else (*self._reader.info.warnings, *self._reader.report.warnings)
+
+    def _still(self) -> Frame:
+        frame, self._warnings = _read_still(self._path)
+        return frame
 
     def whole(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Those frames of which the decoder made up nothing; counts the others in ``damaged``."""
+        """Pass on frames that were decoded completely; count the others in ``damaged``."""
         for frame in frames:
             if frame.damaged:
                 self.damaged += 1
@@ -331,14 +343,14 @@ class _Source:
     def samples(self, count: int) -> Iterator[Frame]:
         """Frames spread evenly."""
         if self._reader is None:
-            return iter((_read_still(self._path),))
+            return iter((self._still(),))
         # Key frames are sharper than others: no label may have more of them.
         return iter(self._reader.frames(SamplingConfig(frames=count, frames_fixed=True, key_frames=False)))
 
     def at(self, wanted: Sequence[tuple[int, float]]) -> Iterator[tuple[tuple[int, float], Frame]]:
         """The frames at given (sample, time), where the file has them."""
         if self._reader is None:
-            yield wanted[0], _read_still(self._path)
+            yield wanted[0], self._still()
             return
         tolerance = 1.0 / float(self._reader.info.fps or 10)
         missing = list(wanted)
@@ -349,20 +361,41 @@ class _Source:
                 yield nearest, frame
 
 
-def _read_still(path: Path) -> Frame:
+def _read_still(path: Path) -> tuple[Frame, tuple[str, ...]]:
+    """Decode a still; the second value warns of damaged parts."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UnreadableFileError(
             error.strerror or "can't be read", path=path, advice="Check the file and its permissions."
         ) from error
-    try:
+    picture = None
+    with _stderr_kept() as messages, suppress(cv2.error):
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
-    except cv2.error:
-        picture = None
     if picture is None:
         raise UnreadableFileError("is not a picture that can be read", path=path, advice="Check the file.")
-    return Frame(0.0, 0, np.asarray(picture, np.uint8))
+    damage = next((_LOG_PREFIX.sub("", line) for line in messages if _DAMAGE.search(line)), "")
+    warnings = (f"the picture is damaged ({damage})",) if damage else ()
+    return Frame(0.0, 0, np.asarray(picture, np.uint8)), warnings
+
+
+@contextmanager
+def _stderr_kept() -> Iterator[list[str]]:
+    """Collect the lines that OpenCV's decoders write to the process's standard error, past Python and OpenCV's log."""
+    lines: list[str] = []
+    try:
+        before = os.dup(2)
+    except OSError:  # there is no standard error
+        yield lines
+        return
+    with os.fdopen(before), tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(before, 2)
+            kept.seek(0)
+            lines += kept.read().decode(errors="replace").splitlines()
 
 
 def _sighting(frame: Frame, sample: int, face: Face, track: int, config: ExtractConfig, still: bool) -> Sighting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +13,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from torchfakes_cli.config import FaceConfig, PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError
-from torchfakes_cli.report.lock import try_lock
 from torchfakes_cli.training.corpora import SPLITS, SourceVideo
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import MANIFEST_NAME
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 SETTINGS_NAME, REPORT_NAME, SHEET_NAME = "prepare.json", "report.md", "contact_sheet.jpg"
@@ -84,10 +88,19 @@ def workplace(out: Path) -> Iterator[None]:
             "is not empty and was not made by prepare", path=out, advice="Choose another --out, or empty it first."
         )
     (out / PARTS_NAME).mkdir(exist_ok=True)
-    with (out / PARTS_NAME / _LOCK_NAME).open("ab", buffering=0) as lock:
-        if not try_lock(lock):
-            raise OutputError("another run is writing there", path=out, advice="Wait for it, or choose another --out.")
+    lock = FileLock(out / PARTS_NAME / _LOCK_NAME, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(
+            "another run is writing there", path=out, advice="Wait for it, or choose another --out."
+        ) from None
+    except (OSError, NotImplementedError) as error:  # some network file systems have no locks
+        logger.debug("no lock on %s: %s", out, error)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def claim(out: Path, corpus: Path, config: PrepareConfig, lists: Sequence[Path] = ()) -> FaceConfig:

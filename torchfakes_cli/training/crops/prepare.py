@@ -87,7 +87,7 @@ def prepare_corpus(
         raise DataError(
             "no file gave a face",
             path=root,
-            advice=f"Each file's reason stands in {summary.report}; for small faces lower --min-face.",
+            advice=f"Each file's reason is in {summary.report}; for small faces lower --min-face.",
         )
     return summary
 

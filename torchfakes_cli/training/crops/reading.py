@@ -61,7 +61,7 @@ def recorded_margin(folder: Path) -> float:
 
 
 def recorded_size(folder: Path) -> int:
-    """The longest side in pixels that ``prepare`` was told to give crops; its usual one where that isn't on record."""
+    """The longest side in pixels of crops set for ``prepare``; its default where that isn't recorded."""
     try:
         return int(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))["settings"]["size"])
     except (OSError, ValueError, KeyError, TypeError):

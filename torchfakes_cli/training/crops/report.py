@@ -123,7 +123,7 @@ def report_text(summary: PrepareSummary) -> str:
     lines = [
         "# Crops",
         "",
-        f"Corpus: {summary.layout}. {summary.crops} crops, of which {flaws}; {summary.unchanged} faces of fakes left "
+        f"Corpus: {summary.layout}. {summary.crops} crops, {flaws} among them; {summary.unchanged} faces of fakes left "
         f"out since they are their original's, {summary.damaged} frames since they are damaged.",
         "",
         f"![Some crops of every kind]({SHEET_NAME})",

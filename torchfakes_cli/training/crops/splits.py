@@ -113,7 +113,7 @@ def _given(corpus: Corpus) -> dict[str, str]:
                     advice="A person or a piece of footage must stay on one side: correct the column split.",
                 )
     given = {group: _strongest(splits) for group, splits in named.items()}
-    # Whose face was put in belongs there as well, unless footage of their own has told already.
+    # Whose face was put in belongs there as well, unless their own footage has already decided.
     partners: dict[str, set[str]] = defaultdict(set)
     for video in corpus.videos:
         if video.split and video.partner and video.partner not in given:

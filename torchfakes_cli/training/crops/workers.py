@@ -41,7 +41,7 @@ class Task:
     """An original and its fakes, or a file without a counterpart; one process works on it.
 
     Attributes:
-        original: looked at first, whether or not its crops are wanted; None for a lone file.
+        original: sampled first, whether or not its crops are wanted; None for a lone file.
         pending: files whose crops are wanted.
         splits: of each pending file.
     """
@@ -159,7 +159,7 @@ def _look(video: SourceVideo, original: Footage | None, config: ExtractConfig) -
         return _Outcome(look_at(video, config, _detector(config.faces), _decoder()))
     except TorchfakesError as error:
         return _Outcome(reason=error.cause)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not stop the others
+    except Exception as error:  # noqa: BLE001 - an error in one file must not stop the others
         _log.debug("%s", video.path, exc_info=True)
         return _Outcome(reason=f"unexpected {type(error).__name__}: {error}")
 
@@ -224,8 +224,6 @@ def _start_worker(threads: int) -> None:
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    # What is wrong with a picture is told in the report.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     # An interrupt at the terminal reaches every process; the parent answers it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,1 +1,1 @@
-"""``evaluate``: how good detectors are, with intervals, under damage, and calibrated anew."""
+"""``evaluate``: metrics of detectors with intervals, under damage, and recalibration."""

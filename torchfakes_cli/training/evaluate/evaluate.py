@@ -68,7 +68,7 @@ class EvaluateSummary:
         out: folder of everything that was written.
         report: path of the Markdown report.
         document: path of ``report.json``.
-        evaluation: all that was found, as it stands in ``report.json``.
+        evaluation: all results, as written to ``report.json``.
     """
 
     out: Path

@@ -44,7 +44,7 @@ class Judged:
     Attributes:
         fake: the label.
         logits: NaN where there is no score.
-        p_fake: NaN likewise.
+        p_fake: NaN without a score.
         verdicts: as text.
         groups: as text.
     """
@@ -138,7 +138,7 @@ def weighted_figures(judged: Judged, weights: Floats, bins: int) -> Floats:
         bins: of the calibration error.
 
     Returns:
-        Shape (draws, len(ESTIMATED)); NaN where a figure can't be told.
+        Shape (draws, len(ESTIMATED)); NaN where a figure is undefined.
     """
     seen = judged.scored
     fake, p = judged.fake[seen], judged.p_fake[seen]
@@ -187,7 +187,7 @@ def auc_estimate(judged: Judged, *, rounds: int, seed: int) -> Estimate:
 
 
 def enough_groups(fake: Bools, groups: NDArray[np.str_]) -> bool:
-    """Whether every label that is there comes from so many groups that a bootstrap over them says something."""
+    """Whether every label present has enough groups for a meaningful bootstrap over them."""
     return bool(len(fake)) and all(len(np.unique(groups[fake == label])) >= MIN_GROUPS for label in np.unique(fake))
 
 
@@ -205,7 +205,7 @@ def verdict_table(judged: Judged) -> dict[str, dict[str, int]]:
 
 
 def missing_classes(fake: Bools) -> str:
-    """Why figures that compare real with fake can't be told; empty where they can."""
+    """Reason why figures that compare real with fake can't be computed; empty where they can."""
     if metrics.both_classes(fake):
         return ""
     if not len(fake):

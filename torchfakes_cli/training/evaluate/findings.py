@@ -1,6 +1,6 @@
 """What an evaluation finds. ``report.json`` is these records written out field by field, so this is its schema.
 
-Shares, probabilities and AUCs lie between 0 and 1. What can't be told is null, with the reason in words beside it.
+Shares, probabilities and AUCs lie between 0 and 1. Undefined figures are null, with the reason in words beside them.
 Fields may be added; ``schema`` goes up when one changes its meaning or goes away.
 """
 
@@ -20,7 +20,7 @@ class Estimate:
     """A figure and how far chance may have moved it.
 
     Attributes:
-        value: None where it can't be told.
+        value: None where it is undefined.
         low: lower end of the 95 % bootstrap interval over groups; None with the value, or where fewer than ten groups
             have a label: what they show by chance would pass for certainty.
         high: its upper end.
@@ -43,11 +43,11 @@ class Figures:
         auc: area under the ROC curve of the logits.
         eer: equal error rate.
         average_precision: of fake; depends on how many fakes there are.
-        accuracy: at ``p_fake`` 0.5, whatever the thresholds.
+        accuracy: at ``p_fake`` 0.5, independent of the thresholds.
         balanced_accuracy: the mean of that on real and on fake.
         log_loss: of ``p_fake``, real and fake weighing the same in sum, as the calibration has it; 0.693 for 0.5.
-        brier: mean squared error of ``p_fake``, weighted likewise; 0.25 for always 0.5.
-        ece: expected calibration error over the equally wide bins of ``reliability``, weighted likewise.
+        brier: mean squared error of ``p_fake``, with the same weights; 0.25 for always 0.5.
+        ece: expected calibration error over the equally wide bins of ``reliability``, with the same weights.
         coverage: share of the verdicts that are firm, those of the unscored included.
         selective_accuracy: share of the firm verdicts that are right.
         verdicts: how many of each label get which verdict at the detector's thresholds.
@@ -119,7 +119,7 @@ class Damage:
     Attributes:
         kind: of the damage; empty for the same crops undamaged.
         level: 0 (none) to 5.
-        value: that stands for the level, such as a CRF; None undamaged.
+        value: of the level, such as a CRF; None for undamaged crops.
         auc: over videos.
         verdicts: how many of each label get which verdict.
         correct: how many videos get the right verdict.
@@ -146,7 +146,7 @@ class Model:
         path: as given; empty for the one that ships.
         sha256: of the file.
         input_size: side of the network's input in pixels.
-        margin: factor by which a face's box grows into its crop.
+        margin: size of a crop as a multiple of the face's box.
         slope: of the calibration.
         intercept: of the calibration.
         real_below: below this probability a video is called real.

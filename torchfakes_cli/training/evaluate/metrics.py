@@ -1,6 +1,6 @@
 """Figures of merit as pure functions: labels and scores in, numbers out. scikit-learn says what each figure is.
 
-A figure is None where it can't be told, as where a class is missing. Labels are 0 for real and 1 for fake.
+A figure is None where it is undefined, for example where a class is missing. Labels are 0 for real and 1 for fake.
 """
 
 from __future__ import annotations

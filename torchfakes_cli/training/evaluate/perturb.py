@@ -53,7 +53,7 @@ MEANING: dict[Kind, str] = {
     Kind.JPEG: "quality",
     Kind.BLUR: "Gaussian kernel in pixels, of a sixth of that as standard deviation",
     Kind.NOISE: "variance of Gaussian noise in luma and chroma, of a range of 1",
-    Kind.RESIZE: "factor by which a crop is reduced and enlarged again",
+    Kind.RESIZE: "factor of the reduction before a crop is enlarged again",
     Kind.BLOCKS: "grey squares, each a 32nd of the crop's side wide",
     Kind.SATURATION: "factor on the chroma",
     Kind.CONTRAST: "factor on all values",
@@ -74,7 +74,7 @@ class Perturbation:
 
     @property
     def value(self) -> float | None:
-        """What the level stands for; None for level 0."""
+        """Value of the damage at a level; None for level 0."""
         return LEVELS[self.kind][self.level - 1] if self.level else None
 
 

@@ -8,7 +8,7 @@ report.md last.
     report.md      to read
     report.json    the same and more for programs; its schema is torchfakes_cli.training.evaluate.findings
     scores.csv     a row a video, detector and set of crops
-    frames.csv     a row a crop, likewise
+    frames.csv     one row per crop, in the same way
     *.png          plots
     crops/         faces cut out of corpora; another run goes on from there
 """
@@ -263,7 +263,7 @@ def _result(result: Result, model: Model, source: Source) -> list[str]:
     ]
     lines += [*_table(["", "by video", "by crop"], rows), ""]
     if video.missing:
-        lines += [f"Some figures can't be told: {video.missing}.", ""]
+        lines += [f"Some figures can't be computed: {video.missing}.", ""]
     lines += ["### Verdicts", ""]
     lines += _verdicts([("videos", video), ("crops", result.frame)])
     lines += [
@@ -388,7 +388,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-#: Below so many videos of a label, or so many groups, a set is called small.
+#: A set with fewer videos of a label, or fewer groups, is called small.
 FEW_VIDEOS = 50
 FEW_GROUPS = 30
 

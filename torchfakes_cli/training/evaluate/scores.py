@@ -74,7 +74,7 @@ def score_crops(
         folder: the manifest's.
         header: says how crops become input.
         device: where to compute.
-        unreadable: told of each crop that can't be read.
+        unreadable: called with each crop that can't be read.
 
     Returns:
         The rows that could be read, with a column ``logit``.
@@ -158,7 +158,7 @@ def moving_pictures(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def thinned(table: pd.DataFrame, frames: int) -> pd.DataFrame:
-    """At most so many crops of each person in each video, evenly over its length."""
+    """Limit the crops of each person in each video, spread evenly over its length."""
     place = table.groupby(TRACK_KEYS).cumcount()
     count = table.groupby(TRACK_KEYS)["crop"].transform("size")
     kept = np.minimum(count, frames)
@@ -269,7 +269,7 @@ def score_conditions(
         folder: the manifest's.
         perturbations: what to do to crops besides nothing.
         to_damage: to which of the rows.
-        seed: of the noise; the same crop gets the same noise whatever else is asked for.
+        seed: of the noise; the same crop gets the same noise regardless of other settings.
         progress: called with (pictures scored, pictures to score).
 
     Raises:
@@ -393,7 +393,8 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     Returns:
         One row a video: the keys, ``faces`` and ``faces_scored``, the medians ``face_size`` and ``sharpness``,
         ``logit`` and ``p_fake`` (NaN without a score), ``logit_low`` and ``logit_high`` of the deciding track's faces
-        (see ``scan.verdict.agreed_bounds``; NaN likewise), ``verdict`` and ``reason`` (empty with a firm verdict).
+        (see ``scan.verdict.agreed_bounds``; NaN without a score), ``verdict`` and ``reason`` (empty for a
+        firm verdict).
     """
     policy = policy_of(header)
     videos = []

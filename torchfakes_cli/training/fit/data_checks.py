@@ -19,7 +19,7 @@ COLLAPSE = 0.98
 #: A validation set is small when an AUC of ``TYPICAL_AUC`` measured on it would be known less exactly than ± this.
 VAGUE = 0.15
 TYPICAL_AUC = 0.8
-#: Of two files of one size, so many bytes from the middle are compared before all.
+#: Bytes from the middle of two files of equal size that are compared before the whole files.
 _PROBE = 1024
 
 
@@ -90,7 +90,7 @@ def check_validation(table: pd.DataFrame, folder: Path) -> str:
 
 
 def auc_error(auc: float, reals: int, fakes: int) -> float:
-    """Standard error of an AUC measured on so many independent scores (Hanley and McNeil, Radiology 143, 1982).
+    """Standard error of an AUC measured on a number of independent scores (Hanley and McNeil, Radiology 143, 1982).
 
     Example:
         >>> round(auc_error(0.8, 50, 50), 3)

@@ -35,7 +35,7 @@ DONOR_SHARE = 0.35
 #: How much more often some are drawn: fakes beside their originals, since others teach their source as well as the
 #: manipulation, and frames of videos to be blended, since stills are sharper than what will be scanned.
 FAVOURED_ODDS = 3.0
-#: Share of the fakes beside their originals of which only a part is shown, in the original's picture. The whole face
+#: Share of the fakes beside their originals that show only a part, in the original's picture. The whole face
 #: shows another person as well, and a network may learn the few people of a corpus by heart.
 PARTIAL_SHARE = 0.5
 #: Of all that the fake changed, such a part must show at least this share.

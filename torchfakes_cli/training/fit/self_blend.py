@@ -50,7 +50,7 @@ _HULL_NAMES = tuple(HULLS)
 _HULL_ODDS = np.array([0.32, 0.14, 0.24, 0.14, 0.06, 0.10])
 #: A blur this wide in pixels loses nothing at half the size, nor one twice as wide at a quarter, and is much faster.
 _WIDE = 3.0
-#: Straight edges are cut into so many pieces before they are bent.
+#: Number of pieces that straight edges are cut into before they are bent.
 _PIECES = 8
 
 

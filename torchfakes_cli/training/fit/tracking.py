@@ -12,7 +12,7 @@ from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.training.fit.epoch_log import EpochRecord
 
-#: Trackers are told of every so many updates.
+#: Interval of the reports to trackers, in updates.
 TRACK_EVERY = 10
 
 
@@ -80,7 +80,7 @@ def open_trackers(config: TrainConfig, run: str, step: int) -> list[Tracker]:
     Args:
         config: of the training.
         run: a name that is the same after resuming.
-        step: updates made before; TensorBoard forgets what it was told of later ones.
+        step: updates made before; TensorBoard discards what was logged of later ones.
     """
     return [
         _TensorBoard(Path(config.out), step) if name == "tensorboard" else _WeightsAndBiases(config, run)
@@ -111,7 +111,7 @@ class _WeightsAndBiases:
     def __init__(self, config: TrainConfig, run: str) -> None:
         wandb = importlib.import_module("wandb")
         out = Path(config.out)
-        # It would otherwise write beside whatever folder the user happens to be in.
+        # It would otherwise write into the current folder.
         os.environ.setdefault("WANDB_DIR", str(out))
         self._run: Any = wandb.init(
             project="torchfakes", name=config.name, id=run, resume="allow", dir=str(out), config=asdict(config)

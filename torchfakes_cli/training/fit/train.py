@@ -44,7 +44,7 @@ from torchfakes_cli.training.fit.update import DivergedError, Update, Updater, p
 
 #: Training gives up when more than this share of the crops drawn can't be read …
 MAX_UNREADABLE = 0.05
-#: … and at least so many of them.
+#: … and at least this number of them.
 MIN_UNREADABLE = 20
 
 
@@ -147,7 +147,7 @@ class _Training:
             self._tell_warnings()
             self._epochs()
         except KeyboardInterrupt:
-            # Held back while a step is made: whatever else it came in the middle of can be done again.
+            # Held back while a step is made: an interruption anywhere else is repeated on resume.
             self._save_state()
             raise
         except DivergedError as error:
@@ -182,8 +182,8 @@ class _Training:
                 started = time.monotonic()
                 rows = self._scored(self.kept, validation)
                 with uninterrupted():
-                    told = self._end_epoch(rows, loss / seen, right / seen, time.monotonic() - started)
-                self.progress(told)
+                    progress = self._end_epoch(rows, loss / seen, right / seen, time.monotonic() - started)
+                self.progress(progress)
                 self._tell_warnings()
                 self._check_collapse()
             else:
@@ -252,7 +252,7 @@ class _Training:
     def _end_epoch(self, rows: pd.DataFrame, loss: float, accuracy: float, seconds: float) -> TrainProgress:
         """Write down how an epoch went, and keep its weights; returns what to tell of it."""
         run_state, tally, scores = self.run_state, self.run_state.tally, measure(rows)
-        told = self._progress(scores)
+        progress = self._progress(scores)
         if tally.passed_over:
             self._warn(f"epoch {run_state.epoch}: {tally.passed_over} crops could not be read and were passed over")
         self._save(LAST, rows)
@@ -272,7 +272,7 @@ class _Training:
         write_curves(self.out, run_state.records)
         for tracker in self.trackers:
             tracker.epoch(run_state.records[-1])
-        return told
+        return progress
 
     def _check_collapse(self) -> None:
         limit = self.config.stop_on_collapse
@@ -341,7 +341,7 @@ class _Training:
         save_state(self.out, self.config, self.data, self.header, self.run_state, self.updater, self.average)
 
     def _warn(self, warning: str) -> None:
-        """Keep a warning, to be told at the next good moment."""
+        """Keep a warning for the next progress report."""
         if warning not in self.run_state.warnings:
             self.run_state.warnings.append(warning)
             self.untold.append(warning)
