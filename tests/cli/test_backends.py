@@ -7,17 +7,18 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.report.tables import rows, state_of
+from tests.report.tables import journal_of, rows
 from tests.workers import PROCESS_WORKER, RAY_WORKER, below, gone, wait_until
 from torchfakes_cli.cli import app
 from torchfakes_cli.report import BatchRow
@@ -150,7 +151,13 @@ def running(arguments: list[str | Path]) -> Iterator[subprocess.Popen[str]]:
 
 def finished(results: Path) -> int:
     """Rows that are safe."""
-    return state_of(results).read_bytes().count(b"\n") - 1 if state_of(results).exists() else 0
+    if not journal_of(results).exists():
+        return 0
+    with closing(sqlite3.connect(f"{journal_of(results).as_uri()}?mode=ro", uri=True)) as journal:
+        try:
+            return int(journal.execute("SELECT count(*) FROM rows").fetchone()[0])
+        except sqlite3.OperationalError:  # not made yet, or being written
+            return 0
 
 
 @pytest.mark.slow

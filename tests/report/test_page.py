@@ -56,7 +56,7 @@ def test_a_page_tells_the_verdict_its_doubts_the_file_and_how_to_get_the_same(tm
         "Inconclusive",
         "Too few sharp faces of any one person",
         "A low score is no proof of authenticity.",
-        "2 of 24 real videos were called fake",
+        "2 of 24 genuine videos fake",
         "calibrated on 32 validation videos of 19 groups",
         "1 of the 2 frames sampled shows a face; 1 of 2 faces were fit to be scored, 1 too blurry",
         "Partial: 2 of 5 frames.",

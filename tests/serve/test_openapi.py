@@ -72,7 +72,12 @@ def test_operations_have_readable_names_and_codes_are_enumerated(document: dict[
     defined = document["components"]["schemas"]
     assert defined["Verdict"]["enum"] == ["real", "fake", "inconclusive"]
     assert "frames_disagree" in defined["Reason"]["enum"]
-    assert defined["TimelineRow"]["properties"]["note"]["anyOf"][0]["enum"] == ["no_face", "blurry", "damaged"]
+    assert defined["TimelineRow"]["properties"]["note"]["anyOf"][0]["enum"] == [
+        "no_face",
+        "blurry",
+        "damaged",
+        "long_shot",
+    ]
 
 
 def test_errors_are_described_as_problems(document: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from torchfakes_cli.training.fit.train import train_detector
 from torchfakes_cli.training.fit.update import pair_loss
 
 TINY = TrainConfig(
-    start="scratch", epochs=2, samples_per_epoch=56, batch=8, input_size=75, workers=0, dropout=0.0, augment="none",
+    start="scratch", epochs=2, samples_per_epoch=96, batch=8, input_size=75, workers=0, dropout=0.0, augment="none",
     self_blend=0.0, learning_rate=2e-3, ema=0.0, device="cpu",
 )  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_progress_counts_every_crop_and_validates_each_epoch(
     trained: tuple[TrainSummary, list[TrainProgress]],
 ) -> None:
     _, steps = trained
-    assert steps[-1].samples == steps[-1].samples_wanted == 112
+    assert steps[-1].samples == steps[-1].samples_wanted == 192
     assert [step.epoch for step in steps if step.validation] == [1, 2]
 
 
