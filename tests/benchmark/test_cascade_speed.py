@@ -26,7 +26,7 @@ from torchfakes_cli.config import FaceConfig, SamplingConfig
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.follow import FaceFollower
 from torchfakes_cli.records import Frame
-from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video.decode import VideoReader
 
 pytestmark = pytest.mark.benchmark
 CLIPS = sorted(Path(os.environ["TORCHFAKES_CLIPS"]).rglob("*.mp4")) if "TORCHFAKES_CLIPS" in os.environ else []

@@ -19,7 +19,7 @@ import pytest
 
 from tests.benchmark.films import FPS, write_film
 from torchfakes_cli.config import SamplingConfig
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 pytestmark = pytest.mark.benchmark
 Pixels = np.ndarray

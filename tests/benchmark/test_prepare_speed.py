@@ -22,7 +22,7 @@ from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.extract import DETECTION_BATCH, ExtractConfig
 from torchfakes_cli.training.crops.workers import Task, extract
-from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video.decode import VideoReader
 
 pytestmark = pytest.mark.benchmark
 FRAMES = 500

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
 from torchfakes_cli.detector import checkpoint as checkpoint_module
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, load_weights, portable_state
 from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError, OutputError
 

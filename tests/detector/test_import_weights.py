@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from tests.portraits import FACE_CENTRE, portrait
 from tests.torture import Canaries, all_cases, write_case
-from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
-from torchfakes_cli.detector.detector import Detector
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.detector import Detector, load_detector
 from torchfakes_cli.detector.import_weights import import_weights, input_mean, told_range
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.registry import shipped_checkpoint

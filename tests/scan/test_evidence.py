@@ -12,14 +12,14 @@ import pytest
 from tests.clips import write_clip
 from tests.people import natural
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
-from torchfakes_cli.detector import Detector
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError, UsageError
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.records import Face, FaceScore, Status, Verdict, VideoResult
 from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import scan_video
 from torchfakes_cli.scan.verdict import Policy, decide
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 FACE = Face((0.0, 0.0, 80.0, 90.0), 0.99, ((0.0, 0.0),) * 5)
 SMALL = Face((0.0, 0.0, 44.0, 50.0), 0.99, ((0.0, 0.0),) * 5)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
-from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import (
     ModelError,
@@ -19,7 +20,8 @@ from torchfakes_cli.errors import (
     UsageError,
 )
 from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
-from torchfakes_cli.scan import Scanner, scan_files, scan_video
+from torchfakes_cli.scan.batch import scan_files
+from torchfakes_cli.scan.pipeline import Scanner, scan_video
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=2, frames_fixed=True))
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from torchfakes_cli.config import FaceConfig
-from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.faces import crop_face
 from torchfakes_cli.records import Box, Face, Frame
 from torchfakes_cli.scan.profile import Profile

@@ -10,8 +10,8 @@ import pytest
 
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.records import CredentialsState
-from torchfakes_cli.video import IsolatedDecoder
 from torchfakes_cli.video.credentials import read_credentials
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 c2pa = pytest.importorskip("c2pa", reason="needs the extra c2pa")
 

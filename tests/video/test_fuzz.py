@@ -11,7 +11,7 @@ import pytest
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import MediaError
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 KINDS = {
     "clip.mp4": "libx264",

@@ -12,8 +12,9 @@ import pytest
 from tests.clips import barcode_frames, write_clip
 from tests.video.test_isolation import children
 from torchfakes_cli.config import SamplingConfig
-from torchfakes_cli.video import IsolatedDecoder, VideoReader
+from torchfakes_cli.video.decode import VideoReader
 from torchfakes_cli.video.hardware import why_not
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 SAMPLING = SamplingConfig(frames=20, frames_fixed=True)
 

@@ -24,8 +24,8 @@ from torchfakes_cli.errors import (
     UnsupportedMediaError,
     UsageError,
 )
-from torchfakes_cli.video import IsolatedDecoder, VideoReader
-from torchfakes_cli.video.isolation.client import Deadline
+from torchfakes_cli.video.decode import VideoReader
+from torchfakes_cli.video.isolation.client import Deadline, IsolatedDecoder
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of processes in /proc")
@@ -276,7 +276,7 @@ def test_the_process_ends_with_the_one_that_started_it(large_clip: Path, kind: s
     # No guard around the program: nothing of it may run twice.
     program = f"""
 print("once", flush=True)
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.config import SamplingConfig
 decoder = IsolatedDecoder()
 with decoder.open({str(large_clip)!r}) as video:

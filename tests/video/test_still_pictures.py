@@ -16,7 +16,8 @@ from tests.portraits import portrait
 from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import Frame
-from torchfakes_cli.video import IsolatedDecoder, VideoReader
+from torchfakes_cli.video.decode import VideoReader
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.picture import Orientation
 
 

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 
-from torchfakes_cli import __version__
 from torchfakes_cli.cli.demo import demo_command
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
@@ -28,6 +27,7 @@ from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.scan import scan_command
 from torchfakes_cli.cli.serve import serve_command
 from torchfakes_cli.cli.train import train_command
+from torchfakes_cli.version import __version__
 
 app = typer.Typer(
     name="torchfakes",

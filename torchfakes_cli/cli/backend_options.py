@@ -110,7 +110,8 @@ class BackendOptions:
             UsageError: a device or package is missing, or the cluster can't be used.
             ModelError: there is no such detector.
         """
-        from torchfakes_cli.scan import on_devices, on_ray
+        from torchfakes_cli.scan.ray_backend import on_ray
+        from torchfakes_cli.scan.workers import on_devices
 
         if self.ray is not None:
             return on_ray(self.ray, config, model=model, workers=self.workers)

@@ -176,7 +176,7 @@ def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
         evaluation_table,
         methods_table,
     )
-    from torchfakes_cli.training import evaluate_detector
+    from torchfakes_cli.training.evaluate.evaluate import evaluate_detector
 
     screen = Screen()
     with _stages(screen) as progress:

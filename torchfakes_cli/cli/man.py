@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from torchfakes_cli import __version__
 from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.errors import OutputError, UsageError
+from torchfakes_cli.version import __version__
 
 _MANUAL = "torchfakes manual"
 #: Newer versions of Typer write an argument's type after its name, which tells of Python alone: ``PATH <list[str]>``.

@@ -15,7 +15,7 @@ from torchfakes_cli.config import FaceConfig, ImageFormat, PrepareConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.training import PrepareSummary
+    from torchfakes_cli.training.crops.report import PrepareSummary
 
 _CORPUS = "Which files"
 _CROPS = "Crops"
@@ -200,7 +200,7 @@ def prepare_command(
 def _prepare(corpus: str, config: PrepareConfig) -> None:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.cli.console.prepare_view import crops_table
-    from torchfakes_cli.training import prepare_corpus
+    from torchfakes_cli.training.crops.prepare import prepare_corpus
 
     screen = Screen()
     with screen.progress(Path(corpus).name or corpus) as advance:

@@ -54,7 +54,9 @@ from torchfakes_cli.records import Status, Verdict, VideoResult
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.report import BatchTable
-    from torchfakes_cli.scan import Batch, Finds, Scanner
+    from torchfakes_cli.scan.batch import Batch
+    from torchfakes_cli.scan.discovery import Finds
+    from torchfakes_cli.scan.pipeline import Scanner
 
 _FILES = "Which files"
 _LIMITS = LIMITS_PANEL
@@ -276,7 +278,7 @@ def _scan(
     fail_on_fake: bool,
 ) -> ExitCode:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.scan import Scanner
+    from torchfakes_cli.scan.pipeline import Scanner
 
     screen = Screen(quiet=output.quiet)
     with screen.progress("starting"):
@@ -307,7 +309,9 @@ def _time_of_ended_processes() -> float | None:
 
 def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
     from torchfakes_cli.report import check_clip_target, check_is_csv, check_timeline_targets, write_timeline
-    from torchfakes_cli.scan import Pages, check_pages, failed, mirrored_paths, report_path, timeline_paths
+    from torchfakes_cli.scan.flow import failed
+    from torchfakes_cli.scan.output_paths import mirrored_paths, report_path, timeline_paths
+    from torchfakes_cli.scan.pages import Pages, check_pages
     from torchfakes_cli.scan.remote_files import is_url
 
     if output.path and output.timelines:
@@ -375,7 +379,7 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
 
 
 def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
-    from torchfakes_cli.scan import annotate_video
+    from torchfakes_cli.scan.annotate import annotate_video
 
     with screen.progress(Path(out).name) as advance:
         notes = annotate_video(
@@ -394,7 +398,7 @@ def _scan_many(
     screen: Screen,
     output: _Output,
 ) -> Counter[str]:
-    from torchfakes_cli.scan import Batch
+    from torchfakes_cli.scan.batch import Batch
 
     started = time.monotonic()
     found = _find(paths, search, screen)
@@ -430,7 +434,7 @@ def _scan_many(
 
 
 def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
-    from torchfakes_cli.scan import find_videos
+    from torchfakes_cli.scan.discovery import find_videos
 
     with screen.progress("looking for videos"):
         found = find_videos(paths, recursive=search.recursive, include=search.include, exclude=search.exclude)

@@ -443,7 +443,7 @@ def parse_mix(text: str | None) -> dict[str, float] | None:
 def _settled(recipe: str, given: dict[str, Any]) -> TrainConfig:
     """The user's settings over those of the recipe, or of the training that goes on."""
     if given.get("resume"):
-        from torchfakes_cli.training import saved_config
+        from torchfakes_cli.training.fit.state import saved_config
 
         return replace(saved_config(given.get("out", _DEFAULT.out)), **given)
     return replace(train_recipe(recipe), **given)
@@ -457,7 +457,7 @@ def _is_first() -> bool:
 def _show_how_to_resume(config: TrainConfig) -> None:
     from pathlib import Path
 
-    from torchfakes_cli.training import STATE
+    from torchfakes_cli.training.fit.state import STATE
 
     if (Path(config.out) / STATE).is_file():
         show_error(
@@ -470,7 +470,7 @@ def _show_how_to_resume(config: TrainConfig) -> None:
 def _train(crops: str, config: TrainConfig) -> None:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.cli.console.train_view import figure
-    from torchfakes_cli.training import train_detector
+    from torchfakes_cli.training.fit.train import train_detector
 
     screen = Screen(quiet=not _is_first())
     shown: set[str] = set()

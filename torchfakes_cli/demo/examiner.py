@@ -18,12 +18,12 @@ from torchfakes_cli.report.summary import summarise
 from torchfakes_cli.scan.evidence import gather_evidence
 from torchfakes_cli.scan.pages import Pages, chosen_rows
 from torchfakes_cli.scan.pipeline import Scanner
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import GradCam
+    from torchfakes_cli.detector.gradcam import GradCam
 
 #: Told what is being done, and how much of it: done, and in all where that is known.
 Told = Callable[[str, int, int | None], None]
@@ -145,6 +145,6 @@ class Examiner:
 
     @cached_property
     def _heat_maps(self) -> GradCam:
-        from torchfakes_cli.detector import load_gradcam
+        from torchfakes_cli.detector.gradcam import load_gradcam
 
         return load_gradcam(self._model, self._scanner.detector.device)

@@ -27,9 +27,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 import platformdirs
 
-from torchfakes_cli import __version__
 from torchfakes_cli.detector.registry import PUBLISHED, place_of
 from torchfakes_cli.errors import CheckpointError, DownloadError, OutputError, UsageError
+from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -31,11 +31,11 @@ from torchfakes_cli.report.files import COMMENT, container_of, temporary_beside,
 from torchfakes_cli.report.overlay import Headline, Overlay, Person
 from torchfakes_cli.report.summary import Word, summarise
 from torchfakes_cli.scan.verdict import Policy, deciding_track, settle_policy
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.pipeline import Progress
-    from torchfakes_cli.video import IsolatedReader
+    from torchfakes_cli.video.isolation.client import IsolatedReader
 
 
 def annotate_video(

@@ -15,7 +15,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import ModelNotFoundError, TorchfakesError, UnreadableFileError
@@ -28,11 +27,12 @@ from torchfakes_cli.scan.pages import Pages, ReportFolder, check_pages
 from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.workers import computed_on
+from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.report import BatchRow
     from torchfakes_cli.scan.remote_files import State
     from torchfakes_cli.scan.workers import WorkerPool

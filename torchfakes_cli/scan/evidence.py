@@ -21,10 +21,10 @@ from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces import crop_corner, crop_face
 from torchfakes_cli.records import FaceScore, Frame, TellingFace, VideoResult
 from torchfakes_cli.report.summary import by_suspicion
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
 
 #: Faces shown of one person, and people shown.
 FACES_A_TRACK = 3

@@ -66,7 +66,7 @@ def explain_with(
     rows = telling_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
     if not rows:
         return Explanation(result)
-    from torchfakes_cli.detector import load_gradcam
+    from torchfakes_cli.detector.gradcam import load_gradcam
 
     heat_maps = load_gradcam(model, scanner.detector.device)
     faces = gather_evidence(

@@ -18,7 +18,7 @@ from torchfakes_cli.scan.remote_files import is_url, local_copy
 if TYPE_CHECKING:
     from torchfakes_cli.config import SamplingConfig
     from torchfakes_cli.records import DecodeReport, VideoInfo
-    from torchfakes_cli.video import IsolatedDecoder
+    from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 # A blocked thread looks up this often, to see whether it should stop (and, on Windows, to notice Ctrl-C at all).
 LOOK_UP_S = 0.1

@@ -32,7 +32,7 @@ from torchfakes_cli.scan.timeline import Scoring, Timeline
 from torchfakes_cli.scan.verdict import Policy, decide
 
 if TYPE_CHECKING:
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
 logger = logging.getLogger(__name__)

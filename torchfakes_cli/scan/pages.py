@@ -13,19 +13,19 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torchfakes_cli import __version__
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, Verdict, VideoResult
 from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
 from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.verdict import Policy
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.version import __version__
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.report import BatchRow
     from torchfakes_cli.report.html.index import IndexRow
 
@@ -148,7 +148,7 @@ class Pages:
         """None where it isn't known which checkpoint the detector came from: a fused network gives no gradients."""
         if self._model is None and self._scanner.given:
             return None
-        from torchfakes_cli.detector import load_gradcam
+        from torchfakes_cli.detector.gradcam import load_gradcam
 
         return load_gradcam(self._model, self._scanner.detector.device)
 

@@ -19,12 +19,13 @@ from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.flow import Flow, FolderProgress, Networks, Outcome
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.verdict import Policy, settle_policy
-from torchfakes_cli.video import IsolatedDecoder, usable_cores
+from torchfakes_cli.video.cores import usable_cores
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
 
 #: Told how far a scan is: frames done, and frames wanted in all where that is known.
 Progress = Callable[[int, int | None], None]
@@ -254,7 +255,7 @@ class Scanner:
         if self._given is not None:
             return self._given
         _import_networks()
-        from torchfakes_cli.detector import load_detector
+        from torchfakes_cli.detector.detector import load_detector
 
         return load_detector(self._model, self.config.device)
 
@@ -277,7 +278,7 @@ class Scanner:
         """The face detector; the detector is loaded in the meantime, and faces may be looked for already."""
         if self._given is None:
             _import_networks()
-        from torchfakes_cli.detector import choose_device
+        from torchfakes_cli.detector.detector import choose_device
         from torchfakes_cli.faces.cascade import FaceDetector
 
         device = choose_device(self.config.device) if self._given is None else self._given.device

@@ -20,7 +20,7 @@ from torchfakes_cli.scan.second_look import SecondLook
 from torchfakes_cli.scan.threads import computing_threads, set_threads
 
 if TYPE_CHECKING:
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
 #: Crops given to the detector at once, half as many where faces are searched in the meantime: that takes memory too,

@@ -7,47 +7,6 @@
             ...
         print(video.info.duration_s, video.report.warnings)
 
-``IsolatedDecoder`` reads in the same way in a process of its own, which a file may hang or crash. Names are loaded when
-first used: what leaves decoding to that process needn't load PyAV.
+``IsolatedDecoder`` reads in the same way in a process of its own, which a file may hang or crash; its client doesn't
+load PyAV.
 """
-
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torchfakes_cli.video.cores import usable_cores
-    from torchfakes_cli.video.decode import VideoReader
-    from torchfakes_cli.video.isolation.client import IsolatedDecoder, IsolatedReader
-    from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
-    from torchfakes_cli.video.recode import h264_round_trip
-    from torchfakes_cli.video.survey import probe
-
-_HOME = {
-    "IsolatedDecoder": "isolation.client",
-    "IsolatedReader": "isolation.client",
-    "PICTURE_SUFFIXES": "limits",
-    "VIDEO_SUFFIXES": "limits",
-    "VideoReader": "decode",
-    "h264_round_trip": "recode",
-    "probe": "survey",
-    "usable_cores": "cores",
-}
-
-__all__ = [
-    "PICTURE_SUFFIXES",
-    "VIDEO_SUFFIXES",
-    "IsolatedDecoder",
-    "IsolatedReader",
-    "VideoReader",
-    "h264_round_trip",
-    "probe",
-    "usable_cores",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,7 +27,7 @@ from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.manifest import CropRow
 from torchfakes_cli.training.crops.novelty import UNLIKE_ANY, novelties
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector

@@ -28,7 +28,7 @@ from torchfakes_cli.training.crops.extract import (
     write_crops,
 )
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector

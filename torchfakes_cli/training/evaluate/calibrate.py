@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from torchfakes_cli import __version__
 from torchfakes_cli.config import EvaluateConfig
 from torchfakes_cli.detector.calibration import fit_platt, fit_temperature, probability, real_fake_thresholds
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
@@ -23,6 +22,7 @@ from torchfakes_cli.training.evaluate import metrics
 from torchfakes_cli.training.evaluate.figures import Judged, verdict_table
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.scores import policy_of
+from torchfakes_cli.version import __version__
 
 
 def check_target(path: Path, *, force: bool) -> None:

@@ -19,7 +19,6 @@ import sklearn
 import torch
 from numpy.typing import NDArray
 
-from torchfakes_cli import __version__
 from torchfakes_cli.config import EvaluateConfig, FaceConfig, PrepareConfig
 from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
@@ -53,6 +52,7 @@ from torchfakes_cli.training.evaluate.scores import (
     thinned,
     with_compression,
 )
+from torchfakes_cli.version import __version__
 
 #: Columns of a manifest, where it has them, that mark faces which a scan would not take for faces.
 UNSEEN = ("small", "doubtful")
