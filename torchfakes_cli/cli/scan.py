@@ -308,7 +308,7 @@ def _time_of_ended_processes() -> float | None:
 
 
 def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
-    from torchfakes_cli.report import check_clip_target, check_is_csv, check_timeline_targets, write_timeline
+    from torchfakes_cli.report import check_is_csv, check_timeline_targets, write_timeline
     from torchfakes_cli.scan.flow import failed
     from torchfakes_cli.scan.output_paths import mirrored_paths, report_path, timeline_paths
     from torchfakes_cli.scan.pages import Pages, check_pages
@@ -329,6 +329,8 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     if timeline and exists:
         check_timeline_targets([timeline], force=output.force, make_folders=bool(output.timelines))
     if output.annotate:
+        from torchfakes_cli.scan.annotate import check_clip_target
+
         if timeline and os.path.realpath(output.annotate) == os.path.realpath(timeline):
             raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
         check_clip_target(output.annotate, path, force=output.force)

@@ -179,8 +179,8 @@ class Pages:
         )
 
     def _checksum(self) -> str | None:
-        from torchfakes_cli.detector.download import sha256_of
         from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+        from torchfakes_cli.files import sha256_of
 
         if self._model is None and self._scanner.given:
             return None
@@ -247,7 +247,7 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
     """
     if not paths:
         return
-    from torchfakes_cli.report.files import check_targets
+    from torchfakes_cli.files import check_targets
     from torchfakes_cli.report.html.rendering import is_ours
 
     check_targets(paths, is_ours, kind="a report", option="--report", force=force, make_folders=True)

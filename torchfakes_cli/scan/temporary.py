@@ -7,15 +7,16 @@ import os
 import shutil
 import stat
 import tempfile
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
-from torchfakes_cli.report.lock import try_lock
+from torchfakes_cli.files import try_lock
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +55,18 @@ class TemporaryFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.close()  # Windows removes no file that is open
+        self._lock.release()  # Windows removes no file that is open
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _locked_folder(prefix: str) -> tuple[Path, FileIO]:
+def _locked_folder(prefix: str) -> tuple[Path, BaseFileLock]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix))
-        lock = FileIO(folder / _LOCK, "w")
-        if try_lock(lock) and folder.exists():
-            return folder, lock
-        lock.close()  # another process has just taken it for an abandoned one
+        lock = try_lock(folder / _LOCK)
+        if lock is not None:
+            if folder.exists():
+                return folder, lock
+            lock.release()  # another process has just taken it for an abandoned one
 
 
 def _empty(folder: Path) -> None:
@@ -81,13 +83,15 @@ def remove_abandoned(prefix: str) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
                 continue
-            with FileIO(folder / _LOCK, "r+") as lock:
-                abandoned = try_lock(lock)
-                if abandoned:
-                    _empty(folder)
-                    if os.name != "nt":  # which removes no file that is open
-                        shutil.rmtree(folder, ignore_errors=True)
-            if abandoned:
-                shutil.rmtree(folder, ignore_errors=True)
+            lock = try_lock(folder / _LOCK) if (folder / _LOCK).is_file() else None
+            if lock is None:
+                continue
+            try:
+                _empty(folder)
+                if os.name != "nt":  # which removes no file that is open
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                lock.release()
+            shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             logger.debug("%s stays: %s", folder, error)

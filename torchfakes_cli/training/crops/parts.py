@@ -14,7 +14,7 @@ from typing import Any
 
 from torchfakes_cli.config import FaceConfig, PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError
-from torchfakes_cli.report.lock import try_lock
+from torchfakes_cli.files import try_lock
 from torchfakes_cli.training.corpora import SPLITS, SourceVideo
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import MANIFEST_NAME
@@ -84,10 +84,13 @@ def workplace(out: Path) -> Iterator[None]:
             "is not empty and was not made by prepare", path=out, advice="Choose another --out, or empty it first."
         )
     (out / PARTS_NAME).mkdir(exist_ok=True)
-    with (out / PARTS_NAME / _LOCK_NAME).open("ab", buffering=0) as lock:
-        if not try_lock(lock):
-            raise OutputError("another run is writing there", path=out, advice="Wait for it, or choose another --out.")
+    lock = try_lock(out / PARTS_NAME / _LOCK_NAME)
+    if lock is None:
+        raise OutputError("another run is writing there", path=out, advice="Wait for it, or choose another --out.")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def claim(out: Path, corpus: Path, config: PrepareConfig, lists: Sequence[Path] = ()) -> FaceConfig:

@@ -28,6 +28,7 @@ from torchfakes_cli.training.crops.extract import (
     write_crops,
 )
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
+from torchfakes_cli.video.cores import usable_cores
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run_tasks(
     Raises:
         OutputError: crops can't be written.
     """
-    cores = _cores()
+    cores = usable_cores()
     processes = min(jobs or cores, len(tasks))
     if processes <= 1:
         try:
@@ -237,9 +238,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _cores() -> int:
-    """Cores this process may use, where the system tells."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
