@@ -123,10 +123,10 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.cli.scan", "torch numpy av cv2 pandas jinja2 matplotlib"),
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn"),
         ("import torchfakes_cli.faces.tracks", "torch av"),
-        ("import torchfakes_cli.scan.evidence, torchfakes_cli.faces.regions", "torch av"),
+        ("import torchfakes_cli.scan.representative_faces, torchfakes_cli.faces.regions", "torch av"),
         ("import torchfakes_cli.detector.download, torchfakes_cli.detector.registry", "torch"),
         ("import torchfakes_cli.scan.batch, torchfakes_cli.scan.workers", "torch"),
-        ("import torchfakes_cli.scan.discovery, torchfakes_cli.scan.pipeline", "torch"),
+        ("import torchfakes_cli.scan.discovery, torchfakes_cli.scan.scanner", "torch"),
     ],
 )
 def test_importing_stays_light(statement: str, absent: str) -> None:

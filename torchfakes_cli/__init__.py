@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.batch import scan_folder, scan_to_table
     from torchfakes_cli.scan.explain import explain_video
     from torchfakes_cli.scan.pages import write_report
-    from torchfakes_cli.scan.pipeline import Scanner, scan_video
+    from torchfakes_cli.scan.scanner import Scanner, scan_video
     from torchfakes_cli.training.crops.prepare import prepare_corpus
     from torchfakes_cli.training.crops.report import PrepareSummary
     from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
@@ -91,8 +91,8 @@ _HOME = {
     "scan_to_table": "scan.batch",
     "explain_video": "scan.explain",
     "write_report": "scan.pages",
-    "Scanner": "scan.pipeline",
-    "scan_video": "scan.pipeline",
+    "Scanner": "scan.scanner",
+    "scan_video": "scan.scanner",
     "prepare_corpus": "training.crops.prepare",
     "PrepareSummary": "training.crops.report",
     "EvaluateSummary": "training.evaluate.evaluate",

@@ -23,8 +23,8 @@ from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp
 from torchfakes_cli.scan.batch import scan_files
-from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.ray_backend import on_ray
+from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.workers import WorkerPool, on_devices
 
 pytestmark = [

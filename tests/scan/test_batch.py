@@ -21,7 +21,7 @@ from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelNotFoundError
 from torchfakes_cli.records import Reason, Status
 from torchfakes_cli.scan.batch import scan_files, scan_folder, scan_to_table, settings_digest, stamp_of
-from torchfakes_cli.scan.pipeline import Scanner, scan_video
+from torchfakes_cli.scan.scanner import Scanner, scan_video
 from torchfakes_cli.scan.workers import on_devices
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))

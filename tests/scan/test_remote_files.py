@@ -14,8 +14,8 @@ from torchfakes_cli.errors import UnreadableFileError
 from torchfakes_cli.records import Reason, Status
 from torchfakes_cli.scan.batch import scan_folder
 from torchfakes_cli.scan.discovery import find_videos
-from torchfakes_cli.scan.pipeline import scan_video
 from torchfakes_cli.scan.remote_files import entries, is_url, local_copy, state_of
+from torchfakes_cli.scan.scanner import scan_video
 
 fsspec = pytest.importorskip("fsspec")
 

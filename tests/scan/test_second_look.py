@@ -11,7 +11,7 @@ from tests.portraits import Pixels, scene
 from torchfakes_cli.config import SamplingConfig, ScanConfig
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.records import Reason
-from torchfakes_cli.scan.pipeline import scan_video
+from torchfakes_cli.scan.scanner import scan_video
 
 SIZE = (320, 180)
 EMPTY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)

@@ -20,10 +20,10 @@ from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.exit_codes import ExitCode, install_handlers
 from torchfakes_cli.cli.explain import explain_command
-from torchfakes_cli.cli.libraries import set_up_libraries
 from torchfakes_cli.cli.man import man_command
 from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.prepare import prepare_command
+from torchfakes_cli.cli.runtime_environment import set_up_runtime
 from torchfakes_cli.cli.scan import scan_command
 from torchfakes_cli.cli.serve import serve_command
 from torchfakes_cli.cli.train import train_command
@@ -83,7 +83,7 @@ def main() -> None:
     install_handlers()
     # Importing torch makes half a million objects that stay: looking among them for garbage took a tenth of that time.
     gc.set_threshold(100_000, 20, 100)
-    set_up_libraries(next(iter(sys.argv[1:]), None))
+    set_up_runtime(next(iter(sys.argv[1:]), None))
     try:
         # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
         typer.main.get_command(app)(prog_name="torchfakes")

@@ -116,7 +116,7 @@ def _explain(
     from torchfakes_cli.scan.explain import explain_with
     from torchfakes_cli.scan.output_paths import explanation_folder
     from torchfakes_cli.scan.pages import Pages
-    from torchfakes_cli.scan.pipeline import Scanner
+    from torchfakes_cli.scan.scanner import Scanner
 
     screen = Screen()
     folder = Path(output) if output else explanation_folder(path)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.report import BatchTable
     from torchfakes_cli.scan.batch import Batch
     from torchfakes_cli.scan.discovery import Finds
-    from torchfakes_cli.scan.pipeline import Scanner
+    from torchfakes_cli.scan.scanner import Scanner
 
 _FILES = "Which files"
 _LIMITS = LIMITS_PANEL
@@ -278,7 +278,7 @@ def _scan(
     fail_on_fake: bool,
 ) -> ExitCode:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.scan.pipeline import Scanner
+    from torchfakes_cli.scan.scanner import Scanner
 
     screen = Screen(quiet=output.quiet)
     with screen.progress("starting"):
@@ -309,10 +309,10 @@ def _time_of_ended_processes() -> float | None:
 
 def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
     from torchfakes_cli.report import check_is_csv, check_timeline_targets, write_timeline
-    from torchfakes_cli.scan.flow import failed
     from torchfakes_cli.scan.output_paths import mirrored_paths, report_path, timeline_paths
     from torchfakes_cli.scan.pages import Pages, check_pages
     from torchfakes_cli.scan.remote_files import is_url
+    from torchfakes_cli.scan.scheduler import failed
 
     if output.path and output.timelines:
         raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")

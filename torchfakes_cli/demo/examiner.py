@@ -15,9 +15,9 @@ from torchfakes_cli.config import DemoConfig, ScanConfig
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.records import Verdict, VideoResult
 from torchfakes_cli.report.summary import summarise
-from torchfakes_cli.scan.evidence import gather_evidence
 from torchfakes_cli.scan.pages import Pages, chosen_rows
-from torchfakes_cli.scan.pipeline import Scanner
+from torchfakes_cli.scan.representative_faces import cut_faces
+from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Examiner:
         from torchfakes_cli.report.html.page import page_of
 
         with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder:
-            faces = gather_evidence(
+            faces = cut_faces(
                 path,
                 result,
                 detector=self._scanner.detector,

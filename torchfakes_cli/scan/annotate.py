@@ -33,7 +33,7 @@ from torchfakes_cli.scan.verdict import Policy, deciding_track, settle_policy
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
-    from torchfakes_cli.scan.pipeline import Progress
+    from torchfakes_cli.scan.scanner import Progress
     from torchfakes_cli.video.isolation.client import IsolatedReader
 
 #: Comment in every annotated clip, by which an earlier one is recognised.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, Verdict, VideoResult
-from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
-from torchfakes_cli.scan.pipeline import Scanner
+from torchfakes_cli.scan.representative_faces import HeatMaps, cut_faces, representative_rows
+from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.verdict import Policy
 from torchfakes_cli.version import __version__
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
@@ -132,7 +132,7 @@ class Pages:
         write_index(path, rows, self.circumstances, self._scanner.detector.name, unfinished=unfinished)
 
     def _faces(self, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
-        return gather_evidence(
+        return cut_faces(
             result.path,
             result,
             detector=self._scanner.detector,
@@ -257,7 +257,7 @@ def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
     """The faces that a page shows."""
     people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
     each = next(faces for most, faces in _FACES if people <= most)
-    return telling_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
+    return representative_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
 
 
 def _measured(detector: Detector, policy: Policy) -> str:

@@ -26,9 +26,9 @@ from typing import Any, Protocol
 from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
 from torchfakes_cli.records import VideoResult
-from torchfakes_cli.scan.flow import failed, result_of
-from torchfakes_cli.scan.pipeline import Scanner, jobs_for
 from torchfakes_cli.scan.remote_files import is_url
+from torchfakes_cli.scan.scanner import Scanner, jobs_for
+from torchfakes_cli.scan.scheduler import failed, result_of
 from torchfakes_cli.video.cores import usable_cores
 
 logger = logging.getLogger(__name__)

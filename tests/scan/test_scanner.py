@@ -21,7 +21,7 @@ from torchfakes_cli.errors import (
 )
 from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
 from torchfakes_cli.scan.batch import scan_files
-from torchfakes_cli.scan.pipeline import Scanner, scan_video
+from torchfakes_cli.scan.scanner import Scanner, scan_video
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=2, frames_fixed=True))
 
