@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "torchfakes_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"version", "records", "config", "errors", "files"}
+BASE = {"version", "records", "errors", "files"}
 MAY_IMPORT = {
     "video": BASE,
     "faces": BASE,
@@ -20,9 +20,9 @@ MAY_IMPORT = {
     "report": BASE,
     "scan": BASE | {"video", "faces", "detector", "report"},
     # The video scores of a training run are those of a scan: the policy is shared, the pipeline is not.
-    "training": BASE | {"video", "faces", "detector", "report", "scan.verdict"},
+    "training": BASE | {"video", "faces", "detector", "report", "scan.verdict", "scan.config"},
     # What an export is calibrated with and compared on are the crops that ``prepare`` wrote.
-    "export": BASE | {"faces", "detector", "training.crops", "training.corpora"},
+    "export": BASE | {"faces", "detector", "scan.config", "training.crops", "training.corpora"},
     "demo": BASE | {"video", "faces", "detector", "report", "scan"},
     # The service is the scan behind HTTP: it puts nothing together itself, so it sees no stage.
     "serve": BASE | {"report", "scan"},
@@ -93,7 +93,7 @@ def test_the_rooms_of_training_follow_its_steps() -> None:
             assert not {".".join(name.split(".")[:3]) for name in imports(module)} & later, module
 
 
-@pytest.mark.parametrize("base", ["version.py", "records.py", "errors.py", "config.py"])
+@pytest.mark.parametrize("base", ["version.py", "records.py", "errors.py", "files.py"])
 def test_the_base_imports_no_room(base: str) -> None:
     ours = {name for name in imports(PACKAGE / base) if name.startswith("torchfakes_cli")}
     assert ours <= {f"torchfakes_cli.{name}" for name in BASE}
@@ -121,8 +121,9 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.report", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.report.html.index", "torch av pandas rich typer"),
         ("import torchfakes_cli.cli.scan", "torch numpy av cv2 pandas jinja2 matplotlib"),
-        ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn"),
-        ("import torchfakes_cli.faces.tracks", "torch av"),
+        ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn gradio"),
+        ("import torchfakes_cli.scan.config, torchfakes_cli.training.config", "torch numpy av cv2 pandas rich typer"),
+        ("import torchfakes_cli.faces.tracks, torchfakes_cli.faces.crops", "torch av"),
         ("import torchfakes_cli.scan.representative_faces, torchfakes_cli.faces.regions", "torch av"),
         ("import torchfakes_cli.detector.download, torchfakes_cli.detector.registry", "torch"),
         ("import torchfakes_cli.scan.batch, torchfakes_cli.scan.workers", "torch"),

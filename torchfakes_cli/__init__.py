@@ -16,19 +16,10 @@ from typing import TYPE_CHECKING, Any
 from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
-    from torchfakes_cli.config import (
-        EvaluateConfig,
-        FaceConfig,
-        PrepareConfig,
-        SamplingConfig,
-        ScanConfig,
-        TrainConfig,
-        VerdictConfig,
-        train_recipe,
-    )
     from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
     from torchfakes_cli.detector.detector import Detector, load_detector
     from torchfakes_cli.errors import DataError, MediaError, ModelError, OutputError, TorchfakesError, UsageError
+    from torchfakes_cli.faces.options import FaceConfig
     from torchfakes_cli.records import (
         Explanation,
         Face,
@@ -45,24 +36,27 @@ if TYPE_CHECKING:
     from torchfakes_cli.report import result_to_json, write_timeline
     from torchfakes_cli.scan.annotate import annotate_video
     from torchfakes_cli.scan.batch import scan_folder, scan_to_table
+    from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
     from torchfakes_cli.scan.explain import explain_video
     from torchfakes_cli.scan.pages import write_report
     from torchfakes_cli.scan.scanner import Scanner, scan_video
+    from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig, TrainConfig, train_recipe
     from torchfakes_cli.training.crops.prepare import prepare_corpus
     from torchfakes_cli.training.crops.report import PrepareSummary
     from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
     from torchfakes_cli.training.fit.summary import TrainSummary
     from torchfakes_cli.training.fit.train import train_detector
+    from torchfakes_cli.video.options import SamplingConfig
 
 _HOME = {
-    "EvaluateConfig": "config",
-    "FaceConfig": "config",
-    "PrepareConfig": "config",
-    "SamplingConfig": "config",
-    "ScanConfig": "config",
-    "TrainConfig": "config",
-    "VerdictConfig": "config",
-    "train_recipe": "config",
+    "EvaluateConfig": "training.config",
+    "FaceConfig": "faces.options",
+    "PrepareConfig": "training.config",
+    "SamplingConfig": "video.options",
+    "ScanConfig": "scan.config",
+    "TrainConfig": "training.config",
+    "VerdictConfig": "scan.config",
+    "train_recipe": "training.config",
     "Header": "detector.checkpoint",
     "load_checkpoint": "detector.checkpoint",
     "Detector": "detector.detector",

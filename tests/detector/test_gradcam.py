@@ -15,7 +15,7 @@ from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.gradcam import GradCam, load_gradcam
 from torchfakes_cli.detector.network import EfficientNetLite0, InceptionResnetV1, build_network
 from torchfakes_cli.detector.registry import shipped_checkpoint
-from torchfakes_cli.faces import crop_face
+from torchfakes_cli.faces.crops import crop_face
 
 CPU = torch.device("cpu")
 

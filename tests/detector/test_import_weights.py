@@ -26,7 +26,7 @@ from torchfakes_cli.detector.import_weights import import_weights, input_mean, t
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError, UsageError
-from torchfakes_cli.faces import crop_face
+from torchfakes_cli.faces.crops import crop_face
 
 BOX = (FACE_CENTRE[0] - 88.6, FACE_CENTRE[1] - 111.3, FACE_CENTRE[0] + 87.2, FACE_CENTRE[1] + 104.8)
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.report.pages import crowd
-from torchfakes_cli.config import ScanConfig, VerdictConfig
 from torchfakes_cli.detector.registry import shipped_checkpoint
+from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
 from torchfakes_cli.scan.pages import Pages, chosen_rows
 from torchfakes_cli.scan.scanner import Scanner
 

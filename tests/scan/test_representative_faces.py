@@ -11,15 +11,17 @@ import pytest
 
 from tests.clips import write_clip
 from tests.people import natural
-from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError, UsageError
 from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Face, FaceScore, Status, Verdict, VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.representative_faces import cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import scan_video
 from torchfakes_cli.scan.verdict import Policy, decide
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
 
 FACE = Face((0.0, 0.0, 80.0, 90.0), 0.99, ((0.0, 0.0),) * 5)
 SMALL = Face((0.0, 0.0, 44.0, 50.0), 0.99, ((0.0, 0.0),) * 5)

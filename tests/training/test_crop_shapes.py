@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.training.crop_folders import write_crops
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.preprocess import box_part
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluate.scores import score_conditions

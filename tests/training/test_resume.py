@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from tests.training.crop_folders import write_crops
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.state import STATE, load_state, saved_config
 from torchfakes_cli.training.fit.summary import TrainProgress
 from torchfakes_cli.training.fit.train import train_detector

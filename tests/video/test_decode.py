@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.clips import barcode_frames, burn_barcode, cut_file, damage_packets, packet_spans, read_barcode, write_clip
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import Frame
 from torchfakes_cli.video.decode import VideoReader
+from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.side_by_side import threads_for
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))

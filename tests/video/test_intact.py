@@ -13,8 +13,8 @@ import pytest
 
 from tests.clips import barcode_frames, cut_file, read_barcode, write_clip
 from tests.portraits import portrait
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.video.decode import VideoReader
+from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.survey import probe
 
 SMALL = (192, 108)

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from tests.portraits import portrait
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import Frame
 from torchfakes_cli.video.decode import VideoReader
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.picture import Orientation
 
 

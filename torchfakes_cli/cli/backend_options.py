@@ -12,7 +12,7 @@ from torchfakes_cli.cli.options import JUDGING_PANEL, LIMITS_PANEL, refuse_urls
 from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from torchfakes_cli.config import ScanConfig
+    from torchfakes_cli.scan.config import ScanConfig
     from torchfakes_cli.scan.workers import WorkerPool
 
 _MACHINES = "Many devices and machines"

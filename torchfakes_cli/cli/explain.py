@@ -32,8 +32,8 @@ from torchfakes_cli.cli.options import (
     refuse_urls,
     scan_config,
 )
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.scan.config import ScanConfig
 
 #: As the evidence has them; named here so that the help needs nothing heavy.
 _FACES_A_TRACK = 3

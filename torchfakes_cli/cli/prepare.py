@@ -11,7 +11,8 @@ import typer
 from torchfakes_cli.cli.completion import compressions, splits
 from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.cli.options import refuse_urls
-from torchfakes_cli.config import FaceConfig, ImageFormat, PrepareConfig
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.training.config import ImageFormat, PrepareConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen

@@ -47,9 +47,9 @@ from torchfakes_cli.cli.options import (
     paths_from,
     scan_config,
 )
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import MediaError, TorchfakesError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen

@@ -10,7 +10,8 @@ import typer
 
 from torchfakes_cli.cli.completion import devices, starts, trackers
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded, show_error
-from torchfakes_cli.config import (
+from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.config import (
     Augment,
     OptimizerName,
     Precision,
@@ -21,7 +22,6 @@ from torchfakes_cli.config import (
     TrainConfig,
     train_recipe,
 )
-from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen

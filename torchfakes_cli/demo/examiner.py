@@ -11,10 +11,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import DemoConfig, ScanConfig
+from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.records import Verdict, VideoResult
 from torchfakes_cli.report.summary import summarise
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.pages import Pages, chosen_rows
 from torchfakes_cli.scan.representative_faces import cut_faces
 from torchfakes_cli.scan.scanner import Scanner

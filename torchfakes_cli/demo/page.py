@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import DemoConfig
+from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.demo.examiner import Examiner, Finding
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.report.summary import CAVEAT, safe, score

@@ -15,7 +15,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import (
     CheckpointError,
     DecodeError,
@@ -29,6 +28,7 @@ from torchfakes_cli.files import check_folder, first_line, is_special, temporary
 from torchfakes_cli.records import Frame, Status, VideoInfo, VideoResult
 from torchfakes_cli.report.overlay import Headline, Overlay, Person
 from torchfakes_cli.report.summary import Word, summarise
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.verdict import Policy, deciding_track, settle_policy
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 

@@ -15,11 +15,11 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import ModelNotFoundError, TorchfakesError, UnreadableFileError
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp, check_batch_target, check_timeline_targets, write_timeline
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.discovery import Finds, find_videos
 from torchfakes_cli.scan.output_paths import mirrored_paths, report_paths, timeline_paths
 from torchfakes_cli.scan.pages import Pages, ReportFolder, check_pages

@@ -8,9 +8,9 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.faces.regions import REGIONS, face_regions
 from torchfakes_cli.records import Explanation, RegionShare, TellingFace
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.representative_faces import FACES_A_TRACK, MOST_TRACKS, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Progress, Scanner
 

@@ -13,9 +13,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, Verdict, VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.representative_faces import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.verdict import Policy

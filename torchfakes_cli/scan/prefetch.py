@@ -16,9 +16,9 @@ from torchfakes_cli.records import Frame
 from torchfakes_cli.scan.remote_files import is_url, local_copy
 
 if TYPE_CHECKING:
-    from torchfakes_cli.config import SamplingConfig
     from torchfakes_cli.records import DecodeReport, VideoInfo
     from torchfakes_cli.video.isolation.client import IsolatedDecoder
+    from torchfakes_cli.video.options import SamplingConfig
 
 # Seconds between a blocked thread's checks whether to stop; without them Windows would not deliver Ctrl-C.
 LOOK_UP_S = 0.1

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.faces import crop_corner, crop_face
+from torchfakes_cli.faces.crops import crop_corner, crop_face
 from torchfakes_cli.records import FaceScore, Frame, TellingFace, VideoResult
 from torchfakes_cli.report.summary import by_suspicion
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.records import VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.scheduler import FolderProgress, Networks, Outcome, Scheduler

@@ -19,10 +19,10 @@ from os import PathLike, fspath
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import StoppedError, TorchfakesError
-from torchfakes_cli.faces import FaceFollower
+from torchfakes_cli.faces.follow import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.prefetch import LOOK_UP_S, Batch, Prefetcher
 from torchfakes_cli.scan.profile import Profile

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import FaceConfig
-from torchfakes_cli.faces import Tracker, crop_face, sharpness
+from torchfakes_cli.faces.crops import crop_face, sharpness
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.faces.tracks import Tracker
 from torchfakes_cli.records import Face, FaceScore, Frame
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.second_look import SecondLook

@@ -23,9 +23,9 @@ from os import PathLike, fspath
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
 from torchfakes_cli.records import VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.scanner import Scanner, jobs_for
 from torchfakes_cli.scan.scheduler import failed, result_of

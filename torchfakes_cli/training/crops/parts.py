@@ -12,9 +12,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from torchfakes_cli.config import FaceConfig, PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.files import try_lock
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SPLITS, SourceVideo
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import MANIFEST_NAME

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.errors import OutputError, TorchfakesError
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.extract import (
     ExtractConfig,

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from torchfakes_cli.config import EvaluateConfig
 from torchfakes_cli.detector.calibration import fit_platt, fit_temperature, probability, real_fake_thresholds
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.scan.verdict import judge
+from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.evaluate import metrics
 from torchfakes_cli.training.evaluate.figures import Judged, verdict_table
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities

@@ -18,11 +18,12 @@ import sklearn
 import torch
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import EvaluateConfig, FaceConfig, PrepareConfig
 from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import DataError, UsageError
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.files import sha256_of
+from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.parts import SETTINGS_NAME
