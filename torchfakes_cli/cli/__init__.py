@@ -20,7 +20,6 @@ from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.exit_codes import ExitCode, install_handlers
 from torchfakes_cli.cli.explain import explain_command
-from torchfakes_cli.cli.man import man_command
 from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.prepare import prepare_command
 from torchfakes_cli.cli.runtime_environment import set_up_runtime
@@ -70,7 +69,6 @@ _add("evaluate", evaluate_command)
 _add("demo", demo_command)
 _add("serve", serve_command)
 _add("doctor", doctor_command)
-_add("man", man_command)
 
 _models = typer.Typer(help="List, inspect, check, fetch, import and export detectors.", no_args_is_help=True)
 for _name, _command in MODELS_COMMANDS.items():
