@@ -14,8 +14,8 @@ from rich.text import Text
 
 from torchfakes_cli import scan_video
 from torchfakes_cli.cli.console import verdict_panel
-from torchfakes_cli.config import VerdictConfig
-from torchfakes_cli.detector import load_detector
+from torchfakes_cli.detector.detector import load_detector
+from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import settle_policy
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from torchfakes_cli import scan_video, write_report
-from torchfakes_cli.detector import load_detector
+from torchfakes_cli.detector.detector import load_detector
 
 _CLIP = "astronaut_fake.mp4"
 _WIDTH = 1060

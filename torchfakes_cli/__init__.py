@@ -13,19 +13,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from torchfakes_cli.version import __version__
+
 if TYPE_CHECKING:
-    from torchfakes_cli.config import (
-        EvaluateConfig,
-        FaceConfig,
-        PrepareConfig,
-        SamplingConfig,
-        ScanConfig,
-        TrainConfig,
-        VerdictConfig,
-        train_recipe,
-    )
-    from torchfakes_cli.detector import Detector, Header, load_checkpoint, load_detector
+    from torchfakes_cli.detector.checkpoint import Header, load_checkpoint
+    from torchfakes_cli.detector.detector import Detector, load_detector
     from torchfakes_cli.errors import DataError, MediaError, ModelError, OutputError, TorchfakesError, UsageError
+    from torchfakes_cli.faces.options import FaceConfig
     from torchfakes_cli.records import (
         Explanation,
         Face,
@@ -40,39 +34,33 @@ if TYPE_CHECKING:
         VideoResult,
     )
     from torchfakes_cli.report import result_to_json, write_timeline
-    from torchfakes_cli.scan import (
-        Scanner,
-        annotate_video,
-        explain_video,
-        scan_folder,
-        scan_to_table,
-        scan_video,
-        write_report,
-    )
-    from torchfakes_cli.training import (
-        EvaluateSummary,
-        PrepareSummary,
-        TrainSummary,
-        evaluate_detector,
-        prepare_corpus,
-        train_detector,
-    )
-
-__version__ = "0.1.0"
+    from torchfakes_cli.scan.annotate import annotate_video
+    from torchfakes_cli.scan.batch import scan_folder, scan_to_table
+    from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
+    from torchfakes_cli.scan.explain import explain_video
+    from torchfakes_cli.scan.pages import write_report
+    from torchfakes_cli.scan.scanner import Scanner, scan_video
+    from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig, TrainConfig, train_recipe
+    from torchfakes_cli.training.crops.prepare import prepare_corpus
+    from torchfakes_cli.training.crops.report import PrepareSummary
+    from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
+    from torchfakes_cli.training.fit.summary import TrainSummary
+    from torchfakes_cli.training.fit.train import train_detector
+    from torchfakes_cli.video.options import SamplingConfig
 
 _HOME = {
-    "EvaluateConfig": "config",
-    "FaceConfig": "config",
-    "PrepareConfig": "config",
-    "SamplingConfig": "config",
-    "ScanConfig": "config",
-    "TrainConfig": "config",
-    "VerdictConfig": "config",
-    "train_recipe": "config",
-    "Detector": "detector",
-    "Header": "detector",
-    "load_checkpoint": "detector",
-    "load_detector": "detector",
+    "EvaluateConfig": "training.config",
+    "FaceConfig": "faces.options",
+    "PrepareConfig": "training.config",
+    "SamplingConfig": "video.options",
+    "ScanConfig": "scan.config",
+    "TrainConfig": "training.config",
+    "VerdictConfig": "scan.config",
+    "train_recipe": "training.config",
+    "Header": "detector.checkpoint",
+    "load_checkpoint": "detector.checkpoint",
+    "Detector": "detector.detector",
+    "load_detector": "detector.detector",
     "DataError": "errors",
     "MediaError": "errors",
     "ModelError": "errors",
@@ -92,19 +80,19 @@ _HOME = {
     "VideoResult": "records",
     "result_to_json": "report",
     "write_timeline": "report",
-    "Scanner": "scan",
-    "annotate_video": "scan",
-    "explain_video": "scan",
-    "scan_folder": "scan",
-    "scan_to_table": "scan",
-    "scan_video": "scan",
-    "write_report": "scan",
-    "EvaluateSummary": "training",
-    "PrepareSummary": "training",
-    "TrainSummary": "training",
-    "evaluate_detector": "training",
-    "prepare_corpus": "training",
-    "train_detector": "training",
+    "annotate_video": "scan.annotate",
+    "scan_folder": "scan.batch",
+    "scan_to_table": "scan.batch",
+    "explain_video": "scan.explain",
+    "write_report": "scan.pages",
+    "Scanner": "scan.scanner",
+    "scan_video": "scan.scanner",
+    "prepare_corpus": "training.crops.prepare",
+    "PrepareSummary": "training.crops.report",
+    "EvaluateSummary": "training.evaluate.evaluate",
+    "evaluate_detector": "training.evaluate.evaluate",
+    "TrainSummary": "training.fit.summary",
+    "train_detector": "training.fit.train",
 }
 
 __all__ = [

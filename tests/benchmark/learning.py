@@ -17,9 +17,9 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.benchmark.plain_training import PlainCrops, plain_loader, plain_steps
-from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import Header
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.network import build_network
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.fit.loading import TrainingCrops
 from torchfakes_cli.training.fit.processes import Processes

@@ -16,7 +16,7 @@ from facenet_pytorch import InceptionResnetV1
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from torchfakes_cli.video import h264_round_trip
+from torchfakes_cli.video.encode import h264_round_trip
 
 SIZE = 160
 

@@ -22,11 +22,12 @@ from facenet_pytorch import MTCNN
 
 from tests.faces.parity import Parity, crowd, reference_faces
 from tests.portraits import Pixels, scene
-from torchfakes_cli.config import FaceConfig, SamplingConfig
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.follow import FaceFollower
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Frame
-from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.reader import VideoReader
 
 pytestmark = pytest.mark.benchmark
 CLIPS = sorted(Path(os.environ["TORCHFAKES_CLIPS"]).rglob("*.mp4")) if "TORCHFAKES_CLIPS" in os.environ else []

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from tests.benchmark.films import FPS, write_film
-from torchfakes_cli.config import SamplingConfig
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
 
 pytestmark = pytest.mark.benchmark
 Pixels = np.ndarray

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from torchfakes_cli import VideoResult
-from torchfakes_cli.config import SamplingConfig, ScanConfig
-from torchfakes_cli.scan import Scanner, timeline
+from torchfakes_cli.scan import timeline
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.scanner import Scanner
+from torchfakes_cli.video.options import SamplingConfig
 
 pytestmark = pytest.mark.benchmark
 CLIPS = sorted(Path(os.environ["TORCHFAKES_CLIPS"]).rglob("*.mp4"))[::5] if "TORCHFAKES_CLIPS" in os.environ else []

@@ -17,12 +17,14 @@ import torch
 
 from tests.clips import write_clip
 from tests.portraits import scene
-from torchfakes_cli.config import FaceConfig, PrepareConfig, SamplingConfig
 from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.extract import DETECTION_BATCH, ExtractConfig
 from torchfakes_cli.training.crops.workers import Task, extract
-from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.reader import VideoReader
 
 pytestmark = pytest.mark.benchmark
 FRAMES = 500

@@ -15,7 +15,7 @@ import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1
 
-from torchfakes_cli.detector import load_detector
+from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.preprocess import to_input
 
 pytestmark = pytest.mark.benchmark

@@ -19,11 +19,13 @@ import pytest
 
 from tests.benchmark.films import write_film
 from tests.workers import below, processor_s
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp
-from torchfakes_cli.scan import Scanner, on_devices, on_ray, scan_files
-from torchfakes_cli.scan.workers import WorkerPool
+from torchfakes_cli.scan.batch import scan_files
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.ray_backend import on_ray
+from torchfakes_cli.scan.scanner import Scanner
+from torchfakes_cli.scan.workers import WorkerPool, on_devices
 
 pytestmark = [
     pytest.mark.benchmark,

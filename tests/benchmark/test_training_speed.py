@@ -21,7 +21,7 @@ from tests.benchmark.learning import BATCH, WORKERS, crops_per_second, own, plai
 from tests.benchmark.plain_training import plain_loader
 from tests.portraits import scene
 from tests.training.crop_folders import row
-from torchfakes_cli.cli.libraries import library_settings
+from torchfakes_cli.cli.runtime_environment import runtime_settings
 from torchfakes_cli.training.crops.manifest import COLUMNS
 
 pytestmark = pytest.mark.benchmark
@@ -81,7 +81,7 @@ def test_training(crops: Path) -> None:
     # Each with the threads of its user's process: not with those of the tests.
     bare = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     for _ in range(ROUNDS):
-        own_rates.append(crops_learnt_per_second("torchfakes", crops, bare | library_settings("train")))
+        own_rates.append(crops_learnt_per_second("torchfakes", crops, bare | runtime_settings("train")))
         plain_rates.append(crops_learnt_per_second("plain", crops, bare))
     report("training at 160 px with --augment strong, batch 16", own_rates, plain_rates)
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.clips import write_clip
 from tests.people import natural
-from torchfakes_cli.detector import Header, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 
 

@@ -21,8 +21,8 @@ from tests.clips import barcode_frames, write_clip
 from tests.people import natural
 from tests.report.browser import chromium
 from torchfakes_cli.cli import app
-from torchfakes_cli.config import DemoConfig
-from torchfakes_cli.demo import Examiner
+from torchfakes_cli.demo.config import DemoConfig
+from torchfakes_cli.demo.examiner import Examiner
 from torchfakes_cli.errors import MediaError, UsageError
 
 if TYPE_CHECKING:

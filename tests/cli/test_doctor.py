@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 import torchfakes_cli
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import choose_device, diagnostics, load_detector, registry
+from torchfakes_cli.detector import diagnostics, registry
+from torchfakes_cli.detector.detector import choose_device, load_detector
 
 
 def doctor(*arguments: str) -> Result:

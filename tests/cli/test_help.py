@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import torchfakes_cli
 from torchfakes_cli.cli import app
 
-COMMANDS = ["scan", "explain", "prepare", "train", "evaluate", "demo", "serve", "doctor", "man", "models"]
+COMMANDS = ["scan", "explain", "prepare", "train", "evaluate", "demo", "serve", "doctor", "models"]
 MODELS_COMMANDS = ["list", "show", "verify", "import", "fetch", "export"]
 HEAVY = {"torch", "numpy", "pandas", "av", "cv2", "facenet_pytorch", "matplotlib", "sklearn", "fastapi", "uvicorn"}
 

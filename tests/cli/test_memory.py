@@ -10,7 +10,7 @@ import pytest
 from tests.clips import barcode_frames, write_clip
 from tests.torture import write_set
 from tests.usage import TELLS_MEMORY, usage_of
-from torchfakes_cli.video import probe
+from torchfakes_cli.video.probing import probe
 
 pytestmark = [
     pytest.mark.slow,

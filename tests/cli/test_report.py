@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from torchfakes_cli import SamplingConfig, ScanConfig, scan_video, write_report
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import load_detector
-from torchfakes_cli.detector.download import sha256_of
+from torchfakes_cli.detector.detector import load_detector
+from torchfakes_cli.files import sha256_of
 
 
 def scan(*arguments: str | Path) -> Result:

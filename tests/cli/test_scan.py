@@ -15,7 +15,7 @@ from tests.people import natural
 from tests.report.tables import rows, timeline
 from torchfakes_cli.cli import app
 from torchfakes_cli.report import TIMELINE_COLUMNS
-from torchfakes_cli.video import probe
+from torchfakes_cli.video.probing import probe
 
 
 def scan(*arguments: str | Path) -> Result:

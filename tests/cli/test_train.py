@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from tests.training.crop_folders import write_crops
 from torchfakes_cli.cli import app
-from torchfakes_cli.detector import load_checkpoint
+from torchfakes_cli.detector.checkpoint import load_checkpoint
 
 TINY = ("--from", "scratch", "--epochs", 1, "--samples-per-epoch", 4, "--batch", 4, "--workers", 0, "--device", "cpu")
 

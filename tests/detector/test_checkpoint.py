@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -13,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
-from torchfakes_cli.detector import checkpoint as checkpoint_module
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, load_weights, portable_state
 from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError, OutputError
 
@@ -68,7 +69,7 @@ def test_a_failed_write_leaves_the_previous_checkpoint(
     def full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OutputError, match=r"c\.safetensors.*No space left"):
         save_checkpoint(path, state, Header(name="second"))
     assert load_checkpoint(path)[1].name == "first"

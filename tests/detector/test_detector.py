@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from tests.portraits import scene
-from torchfakes_cli.detector import Header, choose_device, load_detector, save_checkpoint
-from torchfakes_cli.detector.checkpoint import load_network
-from torchfakes_cli.detector.detector import Detector
+from torchfakes_cli.detector.checkpoint import Header, load_network, save_checkpoint
+from torchfakes_cli.detector.detector import Detector, choose_device, load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import shipped_checkpoint

@@ -10,8 +10,9 @@ import pytest
 
 from tests.weights_server import WeightsServer, serving
 from torchfakes_cli.detector import download
-from torchfakes_cli.detector.download import fetch, file_name, record_checksum, recorded_checksum, sha256_of
+from torchfakes_cli.detector.download import fetch, file_name, record_checksum, recorded_checksum
 from torchfakes_cli.errors import DownloadError, UsageError
+from torchfakes_cli.files import sha256_of
 
 
 def test_a_file_is_fetched_once(server: WeightsServer, tmp_path: Path) -> None:

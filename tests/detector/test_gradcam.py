@@ -11,11 +11,11 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tests.portraits import FACE_CENTRE, portrait
-from torchfakes_cli.detector import GradCam, Header, load_gradcam
-from torchfakes_cli.detector.checkpoint import load_network
+from torchfakes_cli.detector.checkpoint import Header, load_network
+from torchfakes_cli.detector.gradcam import GradCam, load_gradcam
 from torchfakes_cli.detector.network import EfficientNetLite0, InceptionResnetV1, build_network
 from torchfakes_cli.detector.registry import shipped_checkpoint
-from torchfakes_cli.faces import crop_face
+from torchfakes_cli.faces.crops import crop_face
 
 CPU = torch.device("cpu")
 

@@ -20,13 +20,13 @@ from torch.nn import functional
 
 from tests.portraits import FACE_CENTRE, portrait
 from tests.torture import Canaries, all_cases, write_case
-from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
-from torchfakes_cli.detector.detector import Detector
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.detector import Detector, load_detector
 from torchfakes_cli.detector.import_weights import import_weights, input_mean, told_range
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError, UsageError
-from torchfakes_cli.faces import crop_face
+from torchfakes_cli.faces.crops import crop_face
 
 BOX = (FACE_CENTRE[0] - 88.6, FACE_CENTRE[1] - 111.3, FACE_CENTRE[0] + 87.2, FACE_CENTRE[1] + 104.8)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1 as PublicNetwork
 
-from torchfakes_cli.detector import Header, load_detector, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, save_checkpoint
+from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.efficientnet_lite import EfficientNetLite0
 from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
 from torchfakes_cli.detector.network import build_network, fold_batch_norm, portable_state

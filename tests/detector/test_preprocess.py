@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tests.portraits import FACE_CENTRE, portrait
 from torchfakes_cli.detector.preprocess import box_part, resize_crop, to_input
-from torchfakes_cli.faces import crop_face
+from torchfakes_cli.faces.crops import crop_face
 
 
 def test_values_are_standardised_as_facenet_pytorch_does() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint, installed, place_of, shipped_checkpoint
 from torchfakes_cli.errors import ModelNotFoundError, UsageError
 from torchfakes_cli.scan.batch import settings_digest
+from torchfakes_cli.scan.config import ScanConfig
 
 
 def put(folder: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.portraits import scene
-from torchfakes_cli.detector import Header, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 
 

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from tests.portraits import scene
-from torchfakes_cli.config import SHARPNESS_SIZE
 from torchfakes_cli.detector.preprocess import resize_crop
 from torchfakes_cli.export import example
 from torchfakes_cli.export.cascade import NETWORKS, CascadeNetwork
@@ -20,6 +19,7 @@ from torchfakes_cli.export.samples import random_crops, read_pictures
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.crops import crop_face, sharpness
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
+from torchfakes_cli.faces.options import SHARPNESS_SIZE
 
 CPU = torch.device("cpu")
 

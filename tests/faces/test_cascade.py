@@ -10,9 +10,9 @@ from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
 from tests.faces.parity import Parity, crowd, overlap, reference_faces
 from tests.portraits import scene
-from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
+from torchfakes_cli.faces.options import FaceConfig
 
 SCENES = [
     ((640, 360), (320.0, 180.0), 60.0),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.portraits import FACE_CENTRE, portrait
-from torchfakes_cli.faces import crop_corner, crop_face, crop_origin, sharpness
+from torchfakes_cli.faces.crops import crop_corner, crop_face, crop_origin, sharpness
 
 FACE_BOX = (FACE_CENTRE[0] - 45, FACE_CENTRE[1] - 55, FACE_CENTRE[0] + 45, FACE_CENTRE[1] + 55)
 

@@ -10,9 +10,9 @@ import pytest
 from tests.faces.parity import Parity
 from tests.people import SIZE, swapped, two_people
 from tests.portraits import Pixels, scene
-from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.follow import FaceFollower
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Face, Frame
 
 

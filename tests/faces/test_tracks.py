@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torchfakes_cli.faces import Tracker
+from torchfakes_cli.faces.tracks import Tracker
 from torchfakes_cli.records import Face, Frame
 
 RED, BLUE = (200, 60, 50), (40, 70, 190)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.records import Box, Face, FaceScore, Status, Track, Verdict, VideoResult
-from torchfakes_cli.scan import Policy
-from torchfakes_cli.video import probe
+from torchfakes_cli.scan.verdict import Policy
+from torchfakes_cli.video.probing import probe
 
 POLICY = Policy(fake_above=0.7, real_below=0.3, min_faces=3, trim=0.1)
 

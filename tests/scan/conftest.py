@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from tests.clips import write_clip
 from tests.people import natural, two_people
-from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.detector import Detector
 
 
 class Blueness(nn.Module):

@@ -15,20 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.report.tables import rows
-from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
-from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelNotFoundError
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Reason, Status
-from torchfakes_cli.scan import (
-    Scanner,
-    on_devices,
-    scan_files,
-    scan_folder,
-    scan_to_table,
-    scan_video,
-    settings_digest,
-    stamp_of,
-)
+from torchfakes_cli.scan.batch import scan_files, scan_folder, scan_to_table, settings_digest, stamp_of
+from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
+from torchfakes_cli.scan.scanner import Scanner, scan_video
+from torchfakes_cli.scan.workers import on_devices
+from torchfakes_cli.video.options import SamplingConfig
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))
 

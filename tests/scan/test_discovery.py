@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from torchfakes_cli.scan import find_videos
+from torchfakes_cli.scan.discovery import find_videos
 
 
 def touch(folder: Path, *names: str) -> None:

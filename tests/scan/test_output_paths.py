@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.scan import explanation_folder, mirrored_paths, timeline_paths
+from torchfakes_cli.scan.output_paths import explanation_folder, mirrored_paths, timeline_paths
 
 
 @pytest.mark.parametrize(

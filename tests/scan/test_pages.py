@@ -7,10 +7,10 @@ import re
 import pytest
 
 from tests.report.pages import crowd
-from torchfakes_cli.config import ScanConfig, VerdictConfig
 from torchfakes_cli.detector.registry import shipped_checkpoint
+from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
 from torchfakes_cli.scan.pages import Pages, chosen_rows
-from torchfakes_cli.scan.pipeline import Scanner
+from torchfakes_cli.scan.scanner import Scanner
 
 
 def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds() -> None:

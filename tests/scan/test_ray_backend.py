@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.ray_backend import Node, RayCluster, Shares, divide
 
 

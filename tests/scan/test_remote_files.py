@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.config import SamplingConfig, ScanConfig
-from torchfakes_cli.detector import Detector
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError
 from torchfakes_cli.records import Reason, Status
-from torchfakes_cli.scan import find_videos, scan_folder, scan_video
+from torchfakes_cli.scan.batch import scan_folder
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.discovery import find_videos
 from torchfakes_cli.scan.remote_files import entries, is_url, local_copy, state_of
+from torchfakes_cli.scan.scanner import scan_video
+from torchfakes_cli.video.options import SamplingConfig
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -8,10 +8,11 @@ import pytest
 
 from tests.clips import write_clip
 from tests.portraits import Pixels, scene
-from torchfakes_cli.config import SamplingConfig, ScanConfig
-from torchfakes_cli.detector import Detector
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.records import Reason
-from torchfakes_cli.scan import scan_video
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.scanner import scan_video
+from torchfakes_cli.video.options import SamplingConfig
 
 SIZE = (320, 180)
 EMPTY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)

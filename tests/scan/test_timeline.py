@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchfakes_cli.config import FaceConfig
-from torchfakes_cli.detector import Detector, Header
-from torchfakes_cli.faces import crop_face
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.detector import Detector
+from torchfakes_cli.faces.crops import crop_face
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Box, Face, Frame
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.timeline import ALL_UP_TO, THEN_ONE_IN, Scoring, Timeline

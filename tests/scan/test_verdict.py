@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchfakes_cli.config import VerdictConfig
 from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.records import Face, FaceScore, Reason, Verdict
+from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import Decision, Policy, agreed_bounds, decide, judge, settle_policy, trimmed_mean
 
 POLICY = Policy(fake_above=0.7, real_below=0.3, min_faces=3, trim=0.1)

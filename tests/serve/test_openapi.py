@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 
 from tests.report.results import result
 from tests.service import Server
-from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.report import result_to_json
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.serve.app import create_app
+from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.documents import JobDocument, ScanDocument, describe, job_document, problem
 from torchfakes_cli.serve.jobs import Job, State
 from torchfakes_cli.serve.service import Service

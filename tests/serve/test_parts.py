@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.config import ServeConfig
 from torchfakes_cli.serve.access import is_loopback
+from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.jobs import Jobs, QueueFullError, State
 from torchfakes_cli.serve.upload import shown_name
 

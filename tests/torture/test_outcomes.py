@@ -19,11 +19,11 @@ import pytest
 from tests.clips import read_barcode
 from tests.torture import Canaries, Case, Outcome, all_cases, restore_rights, write_set
 from tests.torture.watch import CAN_WATCH, OpenedFiles, canary
-from torchfakes_cli.config import SamplingConfig
-from torchfakes_cli.detector import load_checkpoint
+from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.detector.import_weights import import_weights
 from torchfakes_cli.errors import ModelError, TorchfakesError
-from torchfakes_cli.video import VideoReader
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.reader import VideoReader
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.network import build_network
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.processes import Processes, joined_processes
 from torchfakes_cli.training.fit.update import Updater
 

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from torchfakes_cli.detector import Header
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.training.evaluate.scores import judge_videos
 
 #: p_fake is the logistic function of the logit; real below 0.3, fake from 0.7.

@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 
 from tests.training.crop_folders import write_crops
 from tests.training.test_resume import assert_same_training, interrupt_at
-from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import CheckpointError, ModelError, UsageError
-from torchfakes_cli.training import saved_config, train_detector
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.start import LITE0_PACKAGE, starting_point
+from torchfakes_cli.training.fit.state import saved_config
+from torchfakes_cli.training.fit.train import train_detector
 
 LITE = TrainConfig(
     backbone="EfficientNetLite0", start="scratch", epochs=2, samples_per_epoch=8, batch=4, input_size=75, workers=0,

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.scored_rows import HEADER, people
-from torchfakes_cli.config import EvaluateConfig
-from torchfakes_cli.detector import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
+from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.evaluate.calibrate import (
     calibrate,
     check_target,

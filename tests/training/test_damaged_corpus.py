@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.training.layouts import write_damaged_faceforensics
-from torchfakes_cli.config import PrepareConfig
-from torchfakes_cli.training import PrepareSummary, prepare_corpus
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
+from torchfakes_cli.training.crops.prepare import prepare_corpus
+from torchfakes_cli.training.crops.report import PrepareSummary
 
 
 @pytest.fixture(scope="module")

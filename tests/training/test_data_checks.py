@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import DataError, ModelError
-from torchfakes_cli.training import train_detector
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.evaluate.metrics import roc_auc
 from torchfakes_cli.training.evaluate.scores import Scores
 from torchfakes_cli.training.fit.data_checks import auc_error, check_duplicates, check_validation, collapse_warning
+from torchfakes_cli.training.fit.train import train_detector
 
 QUICK = replace(TINY, epochs=1, samples_per_epoch=4, batch=4, optimizer="sgd")
 

@@ -18,13 +18,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tests.training.crop_folders import row, write_crops
-from torchfakes_cli.config import EvaluateConfig
-from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
-from torchfakes_cli.training import EvaluateSummary, evaluate_detector
+from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluate import findings
+from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
 from torchfakes_cli.training.evaluate.findings import Estimate, Evaluation
 from torchfakes_cli.training.evaluate.report import check_out, estimate_text, make_out
 

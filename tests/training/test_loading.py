@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.training.crop_folders import write_crops
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.errors import DataError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.fit import decoded_cache

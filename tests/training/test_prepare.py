@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 
 from tests.clips import barcode_frames, damage_packets, write_clip
-from torchfakes_cli.config import FaceConfig, PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
-from torchfakes_cli.training import PrepareSummary, prepare_corpus
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.extract import ExtractConfig
 from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
 from torchfakes_cli.training.crops.parts import workplace
+from torchfakes_cli.training.crops.prepare import prepare_corpus
+from torchfakes_cli.training.crops.report import PrepareSummary
 from torchfakes_cli.training.crops.workers import Task, run_tasks
 from torchfakes_cli.training.fit.datasets import Pool
 

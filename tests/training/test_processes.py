@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tests.training.crop_folders import write_crops
 from tests.training.gradients import BATCH, gradients
-from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import load_checkpoint
+from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.fit.loading import TrainingCrops, usual_workers
 from torchfakes_cli.training.fit.processes import Processes

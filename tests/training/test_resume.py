@@ -18,12 +18,12 @@ import pytest
 import torch
 
 from tests.training.crop_folders import write_crops
-from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import load_checkpoint
+from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
-from torchfakes_cli.training import saved_config, train_detector
-from torchfakes_cli.training.fit.state import STATE, load_state
+from torchfakes_cli.training.config import TrainConfig
+from torchfakes_cli.training.fit.state import STATE, load_state, saved_config
 from torchfakes_cli.training.fit.summary import TrainProgress
+from torchfakes_cli.training.fit.train import train_detector
 
 #: Everything that could carry something from step to step: dropout, momentum, an average, blending, augmentation.
 EAGER = TrainConfig(

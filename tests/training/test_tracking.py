@@ -13,9 +13,9 @@ import pytest
 from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.training import train_detector
 from torchfakes_cli.training.fit.epoch_log import EpochRecord, write_curves, write_log
 from torchfakes_cli.training.fit.tracking import StepRecord, open_trackers
+from torchfakes_cli.training.fit.train import train_detector
 
 BLOCKS = ("stem", "repeat_1", "mixed_6a", "embedding", "logits")
 STEP = StepRecord(10, 0.6, 0.7, 1e-3, 20.0, 900.0, 2.0, dict.fromkeys(BLOCKS, 0.1))

@@ -13,10 +13,11 @@ import torch
 
 from tests.training.crop_folders import write_crops
 from tests.training.scored_rows import crops as crop_rows
-from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector import Header, load_checkpoint, load_detector, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
+from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, OutputError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluate.calibrate import trained_groups

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchfakes_cli.config import TrainConfig, train_recipe
-from torchfakes_cli.detector import Header
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.network import build_network
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.config import TrainConfig, train_recipe
 from torchfakes_cli.training.fit.optimizer import block_parameters, build_optimizer, gradient_norms, rate_factor
 from torchfakes_cli.training.fit.processes import Processes
 from torchfakes_cli.training.fit.update import Updater, pair_loss

@@ -10,7 +10,7 @@ import pytest
 
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.records import CredentialsState
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.metadata import read_credentials
 
 c2pa = pytest.importorskip("c2pa", reason="needs the extra c2pa")

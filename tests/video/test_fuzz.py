@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.clips import barcode_frames, write_clip
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import MediaError
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
 
 KINDS = {
     "clip.mp4": "libx264",

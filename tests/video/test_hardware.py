@@ -11,9 +11,10 @@ import pytest
 
 from tests.clips import barcode_frames, write_clip
 from tests.video.test_isolation import children
-from torchfakes_cli.config import SamplingConfig
-from torchfakes_cli.video import IsolatedDecoder, VideoReader
 from torchfakes_cli.video.hardware import why_not
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.reader import VideoReader
 
 SAMPLING = SamplingConfig(frames=20, frames_fixed=True)
 

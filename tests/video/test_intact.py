@@ -13,8 +13,9 @@ import pytest
 
 from tests.clips import barcode_frames, cut_file, read_barcode, write_clip
 from tests.portraits import portrait
-from torchfakes_cli.config import SamplingConfig
-from torchfakes_cli.video import VideoReader, probe
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.probing import probe
+from torchfakes_cli.video.reader import VideoReader
 
 SMALL = (192, 108)
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.clips import barcode_frames, cut_file, write_clip
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import (
     DecodeError,
     DecoderCrashError,
@@ -24,8 +23,9 @@ from torchfakes_cli.errors import (
     UnsupportedMediaError,
     UsageError,
 )
-from torchfakes_cli.video import IsolatedDecoder, VideoReader
-from torchfakes_cli.video.isolation.client import Deadline
+from torchfakes_cli.video.isolation.client import Deadline, IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.reader import VideoReader
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of processes in /proc")
@@ -276,8 +276,8 @@ def test_the_process_ends_with_the_one_that_started_it(large_clip: Path, kind: s
     # No guard around the program: nothing of it may run twice.
     program = f"""
 print("once", flush=True)
-from torchfakes_cli.video import IsolatedDecoder
-from torchfakes_cli.config import SamplingConfig
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
 decoder = IsolatedDecoder()
 with decoder.open({str(large_clip)!r}) as video:
     for frame in video.frames(SamplingConfig(fps=1000)):

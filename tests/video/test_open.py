@@ -16,7 +16,7 @@ from torchfakes_cli.errors import (
     UnreadableFileError,
     UnsupportedMediaError,
 )
-from torchfakes_cli.video import probe
+from torchfakes_cli.video.probing import probe
 
 PLAYLISTS = {
     "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.clips import barcode_frames, write_clip
-from torchfakes_cli.video import probe
 from torchfakes_cli.video.convert import square_size
+from torchfakes_cli.video.probing import probe
 
 SMALL = (192, 108)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.clips import barcode_frames, burn_barcode, cut_file, damage_packets, packet_spans, read_barcode, write_clip
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import Frame
-from torchfakes_cli.video import VideoReader
 from torchfakes_cli.video.decode import threads_for
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.reader import VideoReader
 
 EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 SMALL = (192, 108)

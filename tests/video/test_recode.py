@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.portraits import portrait
-from torchfakes_cli.video import h264_round_trip
+from torchfakes_cli.video.encode import h264_round_trip
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:

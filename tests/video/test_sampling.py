@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchfakes_cli.config import SamplingConfig
+from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.sampling import choose_frames, nearest_frames
 
 

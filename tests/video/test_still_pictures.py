@@ -13,11 +13,12 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from tests.portraits import portrait
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import Frame
-from torchfakes_cli.video import IsolatedDecoder, VideoReader
 from torchfakes_cli.video.convert import Orientation
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
+from torchfakes_cli.video.reader import VideoReader
 
 
 def wide() -> Image.Image:

@@ -15,19 +15,18 @@ from typing import Annotated
 
 import typer
 
-from torchfakes_cli import __version__
 from torchfakes_cli.cli.demo import demo_command
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
 from torchfakes_cli.cli.exit_codes import ExitCode, install_handlers
 from torchfakes_cli.cli.explain import explain_command
-from torchfakes_cli.cli.libraries import set_up_libraries
-from torchfakes_cli.cli.man import man_command
 from torchfakes_cli.cli.models import MODELS_COMMANDS
 from torchfakes_cli.cli.prepare import prepare_command
+from torchfakes_cli.cli.runtime_environment import set_up_runtime
 from torchfakes_cli.cli.scan import scan_command
 from torchfakes_cli.cli.serve import serve_command
 from torchfakes_cli.cli.train import train_command
+from torchfakes_cli.version import __version__
 
 app = typer.Typer(
     name="torchfakes",
@@ -70,7 +69,6 @@ _add("evaluate", evaluate_command)
 _add("demo", demo_command)
 _add("serve", serve_command)
 _add("doctor", doctor_command)
-_add("man", man_command)
 
 _models = typer.Typer(help="List, inspect, check, fetch, import and export detectors.", no_args_is_help=True)
 for _name, _command in MODELS_COMMANDS.items():
@@ -83,7 +81,7 @@ def main() -> None:
     install_handlers()
     # Importing torch makes half a million objects that stay: looking among them for garbage took a tenth of that time.
     gc.set_threshold(100_000, 20, 100)
-    set_up_libraries(next(iter(sys.argv[1:]), None))
+    set_up_runtime(next(iter(sys.argv[1:]), None))
     try:
         # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
         typer.main.get_command(app)(prog_name="torchfakes")

@@ -12,7 +12,7 @@ from torchfakes_cli.cli.options import JUDGING_PANEL, LIMITS_PANEL, refuse_urls
 from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from torchfakes_cli.config import ScanConfig
+    from torchfakes_cli.scan.config import ScanConfig
     from torchfakes_cli.scan.workers import WorkerPool
 
 _MACHINES = "Many devices and machines"
@@ -110,7 +110,8 @@ class BackendOptions:
             UsageError: a device or package is missing, or the cluster can't be used.
             ModelError: there is no such detector.
         """
-        from torchfakes_cli.scan import on_devices, on_ray
+        from torchfakes_cli.scan.ray_backend import on_ray
+        from torchfakes_cli.scan.workers import on_devices
 
         if self.ray is not None:
             return on_ray(self.ray, config, model=model, workers=self.workers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import get_args
 
-from torchfakes_cli.config import PrepareConfig, TrackerName
+from torchfakes_cli.training.config import PrepareConfig, TrackerName
 
 #: What ``evaluate --robustness`` takes, as ``training.evaluate.perturb`` names it; importing that needs OpenCV.
 DAMAGES = ("h264", "jpeg", "blur", "noise", "resize", "blocks", "saturation", "contrast")

@@ -16,7 +16,8 @@ from torchfakes_cli.cli.options import (
     ModelOption,
     TimeoutOption,
 )
-from torchfakes_cli.config import DemoConfig, ScanConfig
+from torchfakes_cli.demo.config import DemoConfig
+from torchfakes_cli.scan.config import ScanConfig
 
 _DEFAULT = DemoConfig()
 #: A waiting thread looks up this often: on Windows it would otherwise not notice Ctrl-C.
@@ -53,7 +54,8 @@ def demo_command(
 
 def _serve(limits: DemoConfig, config: ScanConfig, model: str | None) -> None:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.demo import Examiner, serve
+    from torchfakes_cli.demo.examiner import Examiner
+    from torchfakes_cli.demo.page import serve
 
     screen = Screen()
     if not limits.is_loopback:

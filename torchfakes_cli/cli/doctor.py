@@ -14,9 +14,9 @@ from typing import Annotated
 
 import typer
 
-from torchfakes_cli import __version__
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.version import __version__
 
 #: What every scan needs, and the groups that must be in order for one.
 _LIBRARIES = {"PyTorch": "torch", "PyAV": "av", "OpenCV": "cv2", "NumPy": "numpy", "safetensors": "safetensors"}

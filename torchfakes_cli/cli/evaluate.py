@@ -13,7 +13,7 @@ import typer
 from torchfakes_cli.cli.completion import DAMAGES, damages, detector_names, devices
 from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.cli.options import parse_levels, refuse_urls
-from torchfakes_cli.config import CalibrationFit, EvaluateConfig, PrepareConfig, SplitName
+from torchfakes_cli.training.config import CalibrationFit, EvaluateConfig, PrepareConfig, SplitName
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
@@ -185,7 +185,7 @@ def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
         evaluation_table,
         methods_table,
     )
-    from torchfakes_cli.training import evaluate_detector
+    from torchfakes_cli.training.evaluate.evaluate import evaluate_detector
 
     screen = Screen()
     with _stages(screen) as progress:

@@ -32,8 +32,8 @@ from torchfakes_cli.cli.options import (
     refuse_urls,
     scan_config,
 )
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.scan.config import ScanConfig
 
 #: As the evidence has them; named here so that the help needs nothing heavy.
 _FACES_A_TRACK = 3
@@ -113,7 +113,10 @@ def _explain(
     from torchfakes_cli.cli.console import Screen, verdict_panel
     from torchfakes_cli.cli.console.explain_view import regions_table
     from torchfakes_cli.report import check_explanation_target, write_explanation
-    from torchfakes_cli.scan import Pages, Scanner, explain_with, explanation_folder
+    from torchfakes_cli.scan.explain import explain_with
+    from torchfakes_cli.scan.output_paths import explanation_folder
+    from torchfakes_cli.scan.pages import Pages
+    from torchfakes_cli.scan.scanner import Scanner
 
     screen = Screen()
     folder = Path(output) if output else explanation_folder(path)

@@ -131,9 +131,10 @@ def show_command(
         from torchfakes_cli.cli.console import Screen
         from torchfakes_cli.cli.console.models_view import show_card, show_header
         from torchfakes_cli.detector.checkpoint import load_header
-        from torchfakes_cli.detector.download import recorded_checksum, sha256_of
+        from torchfakes_cli.detector.download import recorded_checksum
         from torchfakes_cli.detector.model_info import header_words
         from torchfakes_cli.detector.registry import find_checkpoint, model_card
+        from torchfakes_cli.files import sha256_of
 
         screen = Screen()
         path = find_checkpoint(model)

@@ -15,8 +15,10 @@ from typing import Annotated, BinaryIO
 import typer
 
 from torchfakes_cli.cli.completion import detector_names, devices
-from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig, VerdictConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
+from torchfakes_cli.video.options import SamplingConfig
 
 #: Headings of the help.
 FRAMES_PANEL = "Which frames"

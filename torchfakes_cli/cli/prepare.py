@@ -10,11 +10,12 @@ import typer
 from torchfakes_cli.cli.completion import compressions, splits
 from torchfakes_cli.cli.exit_codes import guarded
 from torchfakes_cli.cli.options import refuse_urls
-from torchfakes_cli.config import FaceConfig, ImageFormat, PrepareConfig
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.training.config import ImageFormat, PrepareConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.training import PrepareSummary
+    from torchfakes_cli.training.crops.report import PrepareSummary
 
 _CORPUS = "Which files"
 _CROPS = "Crops"
@@ -212,7 +213,7 @@ def prepare_command(
 def _prepare(corpus: str, config: PrepareConfig) -> None:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.cli.console.prepare_view import crops_table
-    from torchfakes_cli.training import prepare_corpus
+    from torchfakes_cli.training.crops.prepare import prepare_corpus
 
     screen = Screen()
     with screen.progress(Path(corpus).name or corpus) as advance:

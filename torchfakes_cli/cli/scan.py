@@ -47,14 +47,16 @@ from torchfakes_cli.cli.options import (
     paths_from,
     scan_config,
 )
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import MediaError, TorchfakesError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.report import BatchTable
-    from torchfakes_cli.scan import Batch, Finds, Scanner
+    from torchfakes_cli.scan.batch import Batch
+    from torchfakes_cli.scan.discovery import Finds
+    from torchfakes_cli.scan.scanner import Scanner
 
 _FILES = "Which files"
 _LIMITS = LIMITS_PANEL
@@ -276,7 +278,7 @@ def _scan(
     fail_on_fake: bool,
 ) -> ExitCode:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.scan import Scanner
+    from torchfakes_cli.scan.scanner import Scanner
 
     screen = Screen(quiet=output.quiet)
     with screen.progress("starting"):
@@ -306,9 +308,11 @@ def _time_of_ended_processes() -> float | None:
 
 
 def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
-    from torchfakes_cli.report import check_clip_target, check_is_csv, check_timeline_targets, write_timeline
-    from torchfakes_cli.scan import Pages, check_pages, failed, mirrored_paths, report_path, timeline_paths
+    from torchfakes_cli.report import check_is_csv, check_timeline_targets, write_timeline
+    from torchfakes_cli.scan.output_paths import mirrored_paths, report_path, timeline_paths
+    from torchfakes_cli.scan.pages import Pages, check_pages
     from torchfakes_cli.scan.remote_files import is_url
+    from torchfakes_cli.scan.scheduler import failed
 
     if output.path and output.timelines:
         raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
@@ -325,6 +329,8 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     if timeline and exists:
         check_timeline_targets([timeline], force=output.force, make_folders=bool(output.timelines))
     if output.annotate:
+        from torchfakes_cli.scan.annotate import check_clip_target
+
         if timeline and os.path.realpath(output.annotate) == os.path.realpath(timeline):
             raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
         check_clip_target(output.annotate, path, force=output.force)
@@ -375,7 +381,7 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
 
 
 def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
-    from torchfakes_cli.scan import annotate_video
+    from torchfakes_cli.scan.annotate import annotate_video
 
     with screen.progress(Path(out).name) as advance:
         notes = annotate_video(
@@ -394,7 +400,7 @@ def _scan_many(
     screen: Screen,
     output: _Output,
 ) -> Counter[str]:
-    from torchfakes_cli.scan import Batch
+    from torchfakes_cli.scan.batch import Batch
 
     started = time.monotonic()
     found = _find(paths, search, screen)
@@ -430,7 +436,7 @@ def _scan_many(
 
 
 def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
-    from torchfakes_cli.scan import find_videos
+    from torchfakes_cli.scan.discovery import find_videos
 
     with screen.progress("looking for videos"):
         found = find_videos(paths, recursive=search.recursive, include=search.include, exclude=search.exclude)

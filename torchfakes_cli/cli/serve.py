@@ -10,8 +10,9 @@ import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.cli.options import DEFAULT_SCAN, DebugOption, DeviceOption, ModelOption
-from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.serve.config import ServeConfig
 
 _LIMITS = "Limits"
 _ACCESS = "Access"
@@ -101,7 +102,8 @@ def serve_command(
 
 def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file: str | None, *, no_auth: bool) -> None:
     try:
-        from torchfakes_cli.serve import read_token, run_service
+        from torchfakes_cli.serve.access import read_token
+        from torchfakes_cli.serve.server import run_service
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _LIBRARIES:
             raise

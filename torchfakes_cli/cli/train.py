@@ -10,7 +10,8 @@ import typer
 
 from torchfakes_cli.cli.completion import devices, starts, trackers
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded, show_error
-from torchfakes_cli.config import (
+from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.config import (
     Augment,
     OptimizerName,
     Precision,
@@ -21,7 +22,6 @@ from torchfakes_cli.config import (
     TrainConfig,
     train_recipe,
 )
-from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
@@ -448,7 +448,7 @@ def parse_mix(text: str | None) -> dict[str, float] | None:
 def _settled(recipe: str, given: dict[str, Any]) -> TrainConfig:
     """Apply the user's settings over those of the recipe, or of the resumed training."""
     if given.get("resume"):
-        from torchfakes_cli.training import saved_config
+        from torchfakes_cli.training.fit.state import saved_config
 
         return replace(saved_config(given.get("out", _DEFAULT.out)), **given)
     return replace(train_recipe(recipe), **given)
@@ -462,7 +462,7 @@ def _is_first() -> bool:
 def _show_how_to_resume(config: TrainConfig) -> None:
     from pathlib import Path
 
-    from torchfakes_cli.training import STATE
+    from torchfakes_cli.training.fit.state import STATE
 
     if (Path(config.out) / STATE).is_file():
         show_error(
@@ -475,7 +475,7 @@ def _show_how_to_resume(config: TrainConfig) -> None:
 def _train(crops: str, config: TrainConfig) -> None:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.cli.console.train_view import figure
-    from torchfakes_cli.training import train_detector
+    from torchfakes_cli.training.fit.train import train_detector
 
     screen = Screen(quiet=not _is_first())
     shown: set[str] = set()

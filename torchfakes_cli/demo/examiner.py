@@ -11,19 +11,20 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import DemoConfig, ScanConfig
+from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.records import Verdict, VideoResult
 from torchfakes_cli.report.summary import summarise
-from torchfakes_cli.scan.evidence import gather_evidence
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.pages import Pages, chosen_rows
-from torchfakes_cli.scan.pipeline import Scanner
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.scan.representative_faces import cut_faces
+from torchfakes_cli.scan.scanner import Scanner
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import GradCam
+    from torchfakes_cli.detector.gradcam import GradCam
 
 #: Told what is being done, and how much of it: done, and in all where that is known.
 Told = Callable[[str, int, int | None], None]
@@ -126,7 +127,7 @@ class Examiner:
         from torchfakes_cli.report.html.page import page_of
 
         with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder:
-            faces = gather_evidence(
+            faces = cut_faces(
                 path,
                 result,
                 detector=self._scanner.detector,
@@ -145,6 +146,6 @@ class Examiner:
 
     @cached_property
     def _heat_maps(self) -> GradCam:
-        from torchfakes_cli.detector import load_gradcam
+        from torchfakes_cli.detector.gradcam import load_gradcam
 
         return load_gradcam(self._model, self._scanner.detector.device)

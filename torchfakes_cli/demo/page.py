@@ -11,11 +11,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import DemoConfig
+from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.demo.examiner import Examiner, Finding
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.report.summary import CAVEAT, safe, score
-from torchfakes_cli.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import gradio

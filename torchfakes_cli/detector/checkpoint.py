@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -25,7 +23,8 @@ from torch import Tensor
 
 from torchfakes_cli.detector.network import ARCHITECTURE, Network, build_network, load_weights, parts_of
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
-from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError, OutputError
+from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError
+from torchfakes_cli.files import write_atomically
 
 #: Key of our JSON in the safetensors metadata, and the version of its layout.
 HEADER_KEY = "torchfakes"
@@ -111,30 +110,6 @@ def save_checkpoint(
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise ModelError(f"the weights are no numbers any more ({broken[0]})", path=path)
     write_atomically(path, to_safetensors(tensors, metadata={HEADER_KEY: text}))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the place, flush to the disk, then replace.
-
-    Raises:
-        OutputError: the file can't be written.
-    """
-    # Not tempfile, whose files are private: the new file gets the permissions that any new file has.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        cause = f"can't be written ({error.strerror or error})"
-        raise OutputError(cause, path=path, advice="Check the folder's rights and free space.") from error
-    finally:
-        # Left by an error or an interruption.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Header]:

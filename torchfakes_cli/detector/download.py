@@ -27,9 +27,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 import platformdirs
 
-from torchfakes_cli import __version__
 from torchfakes_cli.detector.registry import PUBLISHED, place_of
 from torchfakes_cli.errors import CheckpointError, DownloadError, OutputError, UsageError
+from torchfakes_cli.files import sha256_of
+from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -184,12 +185,6 @@ def recorded_checksum(path: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     return words[0] if words else None
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _record_of(path: Path) -> Path:

@@ -17,7 +17,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from torchfakes_cli import __version__
 from torchfakes_cli.detector.checkpoint import (
     HEADER_KEY,
     Header,
@@ -27,12 +26,14 @@ from torchfakes_cli.detector.checkpoint import (
     save_checkpoint,
 )
 from torchfakes_cli.detector.detector import gives_scores
-from torchfakes_cli.detector.download import forget, record_checksum, sha256_of
+from torchfakes_cli.detector.download import forget, record_checksum
 from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.detector.registry import place_of
 from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
+from torchfakes_cli.files import sha256_of
+from torchfakes_cli.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

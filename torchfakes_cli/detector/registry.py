@@ -163,7 +163,8 @@ def verify_detector(model: str | PathLike[str]) -> Verified:
     """
     from torchfakes_cli.detector.checkpoint import load_network
     from torchfakes_cli.detector.detector import gives_scores
-    from torchfakes_cli.detector.download import recorded_checksum, sha256_of
+    from torchfakes_cli.detector.download import recorded_checksum
+    from torchfakes_cli.files import sha256_of
 
     name = fspath(model)
     path: Path | None = None

@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torchfakes_cli import __version__
-from torchfakes_cli.config import SHARPNESS_SIZE, FaceConfig, VerdictConfig
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.export.cascade import NETWORKS
 from torchfakes_cli.faces.cascade import STAGE_OVERLAP, STAGE_THRESHOLDS
 from torchfakes_cli.faces.layout import PROPOSAL_CELL, PROPOSAL_STRIDE, PYRAMID_FACTOR
 from torchfakes_cli.faces.networks import MEAN, OUTPUT_SIDE, REFINE_SIDE, SCALE
+from torchfakes_cli.faces.options import SHARPNESS_SIZE, FaceConfig
 from torchfakes_cli.faces.pictures import GREY
+from torchfakes_cli.scan.config import VerdictConfig
+from torchfakes_cli.version import __version__
 
 #: Version of the document's layout.
 FORMAT = 1

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, write_atomically
+from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelError, OutputError, UsageError
 from torchfakes_cli.export import example
@@ -36,6 +36,7 @@ from torchfakes_cli.export.parity import (
 )
 from torchfakes_cli.export.samples import Samples, faces_of, prepared_crops, random_crops, read_pictures
 from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.files import write_atomically
 
 DETECTOR_FILE, FACTS_FILE, EXAMPLE_FILE = "detector.onnx", "torchfakes.json", "example.py"
 #: Times that a file runs for its latency, after a first one that doesn't count.

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.faces.boxes import Candidates, at, chosen, from_zero, shifted, squared, suppressed
 from torchfakes_cli.faces.layout import PROPOSAL_CELL, PROPOSAL_STRIDE, Layout, lay_out
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.faces.pictures import Pictures, PicturesOnCpu, PicturesOnDevice
 from torchfakes_cli.records import Box, Face, Point
 

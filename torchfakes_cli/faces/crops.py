@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import SHARPNESS_SIZE
+from torchfakes_cli.faces.options import SHARPNESS_SIZE
 from torchfakes_cli.records import Box
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torchfakes_cli.report.csv import check_timeline_targets, write_timeline
 from torchfakes_cli.report.explanation import REGION_COLUMNS, check_explanation_target, write_explanation
-from torchfakes_cli.report.files import check_clip_target
 from torchfakes_cli.report.journal import BatchTable, Stamp, check_batch_target
 from torchfakes_cli.report.json_document import SCHEMA, result_to_json
 from torchfakes_cli.report.rows import BATCH_COLUMNS, TIMELINE_COLUMNS, BatchRow
@@ -19,7 +18,6 @@ __all__ = [
     "BatchTable",
     "Stamp",
     "check_batch_target",
-    "check_clip_target",
     "check_explanation_target",
     "check_is_csv",
     "check_timeline_targets",

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
+from torchfakes_cli.files import check_targets, write_atomically
 from torchfakes_cli.records import FaceScore
-from torchfakes_cli.report.files import check_targets, write_whole
 from torchfakes_cli.report.rows import COLUMN_DIGITS, TIMELINE_COLUMNS, rounded, timeline_row
 
 # What a spreadsheet takes for the start of a formula (OWASP, "CSV Injection"). Leading apostrophes are part of the
@@ -116,4 +116,4 @@ def write_timeline(path: str | PathLike[str], timeline: Iterable[FaceScore]) -> 
         OutputError: it can't be written.
     """
     rows = (csv_cells(TIMELINE_COLUMNS, timeline_row(score)) for score in timeline)
-    write_whole(Path(path), "".join(map(csv_line, [TIMELINE_COLUMNS, *rows])))
+    write_atomically(Path(path), "".join(map(csv_line, [TIMELINE_COLUMNS, *rows])))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
+from torchfakes_cli.files import check_folder, first_line, unwritable, write_atomically
 from torchfakes_cli.records import Explanation, FaceScore, RegionShare, TellingFace
 from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
-from torchfakes_cli.report.files import check_folder, first_line, unwritable, write_whole
 from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> 
     for face, shares in zip(explanation.faces, explanation.regions, strict=True):
         when = "" if still else f"-at-{face.row.time_s:07.3f}s"
         name = f"person-{face.row.track}{when}.png"
-        write_whole(place / name, heat_picture(face, still=still))
+        write_atomically(place / name, heat_picture(face, still=still))
         written.append(place / name)
         lines += (csv_line(_cells(name, face.row, share)) for share in shares)
-    write_whole(place / _TABLE, "".join(lines))
+    write_atomically(place / _TABLE, "".join(lines))
     return (*written, place / _TABLE)
 
 

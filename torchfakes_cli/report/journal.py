@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from torchfakes_cli.errors import OutputError
+from torchfakes_cli.files import check_folder, existing, is_special, try_lock, unwritable
 from torchfakes_cli.records import Status, VideoResult
-from torchfakes_cli.report.files import check_folder, existing, is_special, unwritable
 from torchfakes_cli.report.rows import BatchRow, TimelineRow, batch_row, timeline_row
 from torchfakes_cli.report.tables import OTHER_PATH, Record, Table, is_database, not_ours, open_table
 
@@ -249,20 +249,17 @@ def _locked(table: Path) -> BaseFileLock:
     Raises:
         OutputError: another scan holds it, or it can't be made.
     """
-    from filelock import FileLock, Timeout
-
     path = _beside(table, ".journal.lock")
-    lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
+        lock = try_lock(path)
+    except OSError as error:
+        raise unwritable(path, error, advice=OTHER_PATH) from error
+    if lock is None:
         raise OutputError(
             "another scan is writing these results",
             path=table,
             advice="Wait for it to end, or choose another path with -o.",
-        ) from None
-    except OSError as error:
-        raise unwritable(path, error, advice=OTHER_PATH) from error
+        )
     return lock
 
 

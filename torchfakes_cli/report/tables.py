@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from torchfakes_cli.errors import OutputError, UsageError
+from torchfakes_cli.files import append, existing, is_special, unwritable, write_atomically
 from torchfakes_cli.report.csv import csv_cells, csv_line, distinct_names, escape_undecodable, text_cell
-from torchfakes_cli.report.files import append, existing, is_special, unwritable, write_whole
 from torchfakes_cli.report.rows import BATCH_COLUMNS, TIMELINE_COLUMNS, BatchRow, TimelineRow, column_types
 
 OTHER_PATH = "Choose another path with -o."
@@ -169,7 +169,7 @@ class LineTable(Table):
         self.close()  # Windows replaces no open file
         content = (self.header + "".join(map(self.line, records))).encode("utf-8")
         if existing(self._path) != content:
-            write_whole(self._path, content, temporary=self._part)
+            write_atomically(self._path, content, temporary=self._part)
         self._open("ab")
 
     def append(self, record: Record, records: Callable[[], Sequence[Record]], *, replaces: bool) -> None:

@@ -15,7 +15,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import (
     CheckpointError,
     DecodeError,
@@ -25,17 +24,25 @@ from torchfakes_cli.errors import (
     UsageError,
 )
 from torchfakes_cli.faces.shots import Scene
+from torchfakes_cli.files import check_folder, first_line, is_special, temporary_beside, unwritable
 from torchfakes_cli.records import Frame, Status, VideoInfo, VideoResult
-from torchfakes_cli.report import check_clip_target
-from torchfakes_cli.report.files import COMMENT, container_of, temporary_beside, unwritable
 from torchfakes_cli.report.overlay import Headline, Overlay, Person
 from torchfakes_cli.report.summary import Word, summarise
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.verdict import Policy, deciding_track, settle_policy
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
-    from torchfakes_cli.scan.pipeline import Progress
-    from torchfakes_cli.video import IsolatedReader
+    from torchfakes_cli.scan.scanner import Progress
+    from torchfakes_cli.video.isolation.client import IsolatedReader
+
+#: Comment in every annotated clip, by which an earlier one is recognised.
+COMMENT = "Annotated by torchfakes. A low score is no proof of authenticity."
+
+_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+
+#: The comment lies within this many bytes of the end of the index (``moov``, ISO/IEC 14496-12).
+_COMMENT_BYTES = 64 << 10
 
 
 def annotate_video(
@@ -202,3 +209,62 @@ def _put_in_place(made: Path, target: Path) -> None:
         made.replace(target)
     except OSError as error:
         raise unwritable(target, error) from error
+
+
+def container_of(path: str | PathLike[str]) -> str:
+    """The format of an annotated clip of this name: ``mp4`` or ``mov``.
+
+    Raises:
+        UsageError: it is called like something else.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _CONTAINERS:
+        raise UsageError("an annotated clip is an MP4 or MOV file", path=path, advice="Give it a name such as out.mp4.")
+    return _CONTAINERS[suffix]
+
+
+def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *, force: bool = False) -> None:
+    """Check before the work that an annotated clip can be written.
+
+    An earlier one is replaced; any other file only with ``force``, and the source
+    never.
+
+    Raises:
+        UsageError: it is called like something else than a clip, or is the source itself.
+        OutputError: its folder can't be written, or something else is in its place.
+    """
+    container_of(path)
+    target = Path(path)
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise UsageError("is the clip itself", path=path, advice="Choose another name for the annotated one.")
+    if is_special(target):
+        raise OutputError("is no regular file", path=path, advice="Choose another name.")
+    there = first_line(target)  # also tells what can't be read
+    if there is not None and not force and not _is_annotated(target):
+        raise OutputError(
+            "exists and was not annotated by torchfakes",
+            path=path,
+            advice="Choose another name, or replace it with --force.",
+        )
+    check_folder(Path(os.path.realpath(target)), advice="Choose another place for the annotated clip.")
+
+
+def _is_annotated(path: Path) -> bool:
+    """Whether a file bears the comment where an annotated clip has it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 0
+        while start + 8 <= size:
+            file.seek(start)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if head[4:8] == b"moov":
+                end = min(start + length, size)
+                file.seek(max(start, end - _COMMENT_BYTES))
+                return COMMENT.encode() in file.read(min(length, _COMMENT_BYTES))
+            if length < 8:
+                return False
+            start += length
+    return False

@@ -15,24 +15,24 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from torchfakes_cli import __version__
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import ModelNotFoundError, TorchfakesError, UnreadableFileError
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp, check_batch_target, check_timeline_targets, write_timeline
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.discovery import Finds, find_videos
-from torchfakes_cli.scan.flow import FolderProgress, failed, result_of
 from torchfakes_cli.scan.output_paths import mirrored_paths, report_paths, timeline_paths
 from torchfakes_cli.scan.pages import Pages, ReportFolder, check_pages
-from torchfakes_cli.scan.pipeline import Scanner
 from torchfakes_cli.scan.remote_files import is_url
+from torchfakes_cli.scan.scanner import Scanner
+from torchfakes_cli.scan.scheduler import FolderProgress, failed, result_of
 from torchfakes_cli.scan.workers import computed_on
+from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.report import BatchRow
     from torchfakes_cli.scan.remote_files import State
     from torchfakes_cli.scan.workers import WorkerPool

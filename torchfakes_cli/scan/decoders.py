@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from torchfakes_cli.config import ScanConfig
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 
 class Decoders:

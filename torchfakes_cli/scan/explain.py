@@ -8,11 +8,11 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.faces.regions import REGIONS, face_regions
 from torchfakes_cli.records import Explanation, RegionShare, TellingFace
-from torchfakes_cli.scan.evidence import FACES_A_TRACK, MOST_TRACKS, gather_evidence, telling_rows
-from torchfakes_cli.scan.pipeline import Progress, Scanner
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.representative_faces import FACES_A_TRACK, MOST_TRACKS, cut_faces, representative_rows
+from torchfakes_cli.scan.scanner import Progress, Scanner
 
 
 def explain_video(
@@ -63,15 +63,13 @@ def explain_with(
 ) -> Explanation:
     """Does what ``explain_video`` does with a scanner that is there already, of the same ``model``."""
     result = scanner.scan(path, progress)
-    rows = telling_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
+    rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
     if not rows:
         return Explanation(result)
-    from torchfakes_cli.detector import load_gradcam
+    from torchfakes_cli.detector.gradcam import load_gradcam
 
     heat_maps = load_gradcam(model, scanner.detector.device)
-    faces = gather_evidence(
-        path, result, detector=scanner.detector, config=scanner.config, rows=rows, heat_maps=heat_maps
-    )
+    faces = cut_faces(path, result, detector=scanner.detector, config=scanner.config, rows=rows, heat_maps=heat_maps)
     regions = tuple(region_shares(face) for face in faces)
     return Explanation(result, faces, regions, average_over_tracks(faces, regions))
 

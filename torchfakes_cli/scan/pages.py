@@ -13,20 +13,20 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torchfakes_cli import __version__
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, VideoResult
-from torchfakes_cli.scan.evidence import HeatMaps, gather_evidence, telling_rows
-from torchfakes_cli.scan.pipeline import Scanner
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.representative_faces import HeatMaps, cut_faces, representative_rows
+from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.verdict import Policy
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.version import __version__
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.report import BatchRow
     from torchfakes_cli.report.html.index import IndexRow
 
@@ -133,7 +133,7 @@ class Pages:
         write_index(path, rows, self.circumstances, self._scanner.detector.name, unfinished=unfinished)
 
     def _faces(self, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
-        return gather_evidence(
+        return cut_faces(
             result.path,
             result,
             detector=self._scanner.detector,
@@ -149,7 +149,7 @@ class Pages:
         """None where it isn't known which checkpoint the detector came from: a fused network gives no gradients."""
         if self._model is None and self._scanner.given:
             return None
-        from torchfakes_cli.detector import load_gradcam
+        from torchfakes_cli.detector.gradcam import load_gradcam
 
         return load_gradcam(self._model, self._scanner.detector.device)
 
@@ -180,8 +180,8 @@ class Pages:
         )
 
     def _checksum(self) -> str | None:
-        from torchfakes_cli.detector.download import sha256_of
         from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+        from torchfakes_cli.files import sha256_of
 
         if self._model is None and self._scanner.given:
             return None
@@ -248,7 +248,7 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
     """
     if not paths:
         return
-    from torchfakes_cli.report.files import check_targets
+    from torchfakes_cli.files import check_targets
     from torchfakes_cli.report.html.rendering import is_ours
 
     check_targets(paths, is_ours, kind="a report", option="--report", force=force, make_folders=True)
@@ -258,7 +258,7 @@ def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
     """The faces that a page shows."""
     people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
     each = next(faces for most, faces in _FACES if people <= most)
-    return telling_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
+    return representative_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
 
 
 def _measured(detector: Detector, policy: Policy) -> str:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from torchfakes_cli import __version__
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.temporary import TemporaryFolder
 from torchfakes_cli.scan.workers import BackgroundScanner, WorkerPool, first_sentence, hang_s, room_for, set_up_log
+from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import FaceConfig
+from torchfakes_cli.faces.options import FaceConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector

@@ -7,11 +7,11 @@ import os
 import shutil
 import stat
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
+from torchfakes_cli.files import try_lock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -62,20 +62,11 @@ class TemporaryFolder:
 def _locked_folder(prefix: str) -> tuple[Path, BaseFileLock]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix))
-        made = folder.stat()
-        lock = _lock(folder)
-        # Another process may just have taken it for an abandoned one.
-        with suppress(TimeoutError, FileNotFoundError):
-            lock.acquire()
-            if os.path.samestat(made, folder.stat()):
+        lock = try_lock(folder / _LOCK)
+        if lock is not None:
+            if folder.exists():
                 return folder, lock
-        lock.release()
-
-
-def _lock(folder: Path) -> BaseFileLock:
-    from filelock import FileLock
-
-    return FileLock(folder / _LOCK, timeout=0, thread_local=False)
+            lock.release()  # another process has just taken it for an abandoned one
 
 
 def _empty(folder: Path) -> None:
@@ -92,12 +83,15 @@ def remove_abandoned(prefix: str) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
                 continue
-            if not (folder / _LOCK).is_file():
+            lock = try_lock(folder / _LOCK) if (folder / _LOCK).is_file() else None
+            if lock is None:
                 continue
-            with _lock(folder):
+            try:
                 _empty(folder)
                 if os.name != "nt":  # which removes no file that is open
                     shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                lock.release()
             shutil.rmtree(folder, ignore_errors=True)
-        except (OSError, NotImplementedError) as error:  # a timeout while its process lives
+        except OSError as error:
             logger.debug("%s stays: %s", folder, error)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import FaceConfig
-from torchfakes_cli.faces import Tracker, crop_face, sharpness
+from torchfakes_cli.faces.crops import crop_face, sharpness
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.faces.tracks import Tracker
 from torchfakes_cli.records import Face, FaceScore, Frame
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.second_look import SecondLook
 from torchfakes_cli.scan.threads import computing_threads, set_threads
 
 if TYPE_CHECKING:
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
 #: Crops given to the detector at once, half as many where faces are searched in the meantime: that takes memory too,

@@ -42,9 +42,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from torchfakes_cli.config import AGREEMENT, TINY_BELOW, VerdictConfig
 from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.records import FaceScore, Reason, Track, Verdict
+from torchfakes_cli.scan.config import AGREEMENT, TINY_BELOW, VerdictConfig
 
 
 @dataclass(frozen=True, slots=True)

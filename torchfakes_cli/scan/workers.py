@@ -23,13 +23,13 @@ from os import PathLike, fspath
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
 from torchfakes_cli.records import VideoResult
-from torchfakes_cli.scan.flow import failed, result_of
-from torchfakes_cli.scan.pipeline import Scanner, jobs_for
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.remote_files import is_url
-from torchfakes_cli.video import usable_cores
+from torchfakes_cli.scan.scanner import Scanner, jobs_for
+from torchfakes_cli.scan.scheduler import failed, result_of
+from torchfakes_cli.video.limits import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def named_devices(device: str) -> tuple[str, ...]:
     Raises:
         UsageError: one of them doesn't exist, they are of different kinds, or a GPU is named twice.
     """
-    from torchfakes_cli.detector import choose_device
+    from torchfakes_cli.detector.detector import choose_device
 
     if device == "all":
         import torch

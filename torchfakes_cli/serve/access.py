@@ -15,8 +15,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from torchfakes_cli.config import ServeConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.serve.config import ServeConfig
 
 TOKEN_VARIABLE = "TORCHFAKES_TOKEN"
 _SHORTEST_TOKEN = 16

@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from torchfakes_cli import __version__
 from torchfakes_cli.report.summary import CAVEAT
 from torchfakes_cli.serve.access import TokenRequired, refuse_web_pages
 from torchfakes_cli.serve.documents import (
@@ -30,6 +29,7 @@ from torchfakes_cli.serve.jobs import Job, QueueFullError
 from torchfakes_cli.serve.metrics import CONTENT_TYPE
 from torchfakes_cli.serve.service import Service, log_job
 from torchfakes_cli.serve.upload import receive_clip
+from torchfakes_cli.version import __version__
 
 #: Seconds after which a client may ask again for a scan that isn't done, or a server that isn't ready.
 _POLL_S = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from torchfakes_cli.config import ServeConfig
+from torchfakes_cli.serve.config import ServeConfig
 
 #: Scans whose time tells how long the next one may take.
 _REMEMBERED = 16

@@ -11,10 +11,11 @@ from os import PathLike
 import uvicorn
 from fastapi import FastAPI
 
-from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.temporary import TemporaryFolder
 from torchfakes_cli.serve.app import create_app
+from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.metrics import Envelope
 from torchfakes_cli.serve.service import Service
 

@@ -12,11 +12,12 @@ from http import HTTPStatus
 from os import PathLike
 from pathlib import Path
 
-from torchfakes_cli.config import ScanConfig, ServeConfig
 from torchfakes_cli.errors import StoppedError, TorchfakesError
 from torchfakes_cli.records import Verdict
 from torchfakes_cli.report import result_to_json
-from torchfakes_cli.scan import Scanner
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.scanner import Scanner
+from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.documents import problem, problem_of
 from torchfakes_cli.serve.jobs import Job, Jobs, Problem, State
 from torchfakes_cli.serve.metrics import Metrics, Outcome

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from torchfakes_cli.config import ServeConfig
+from torchfakes_cli.serve.config import ServeConfig
 
 #: Bytes that a form may hold besides its file.
 _FORM_BYTES = 1 << 16

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from torchfakes_cli.config import SamplingConfig
+    from torchfakes_cli.video.options import SamplingConfig
 
 
 class VideoReader:

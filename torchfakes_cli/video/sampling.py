@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from torchfakes_cli.config import SamplingConfig
+    from torchfakes_cli.video.options import SamplingConfig
 
 #: Seconds for which one still frame counts when samples are spread, where the sampling rate doesn't ask for more.
 _LONGEST_STILL_S = 1.0

@@ -10,7 +10,7 @@ from rich.text import Text
 from torchfakes_cli.report.summary import safe
 
 if TYPE_CHECKING:
-    from torchfakes_cli.training import PrepareSummary
+    from torchfakes_cli.training.crops.report import PrepareSummary
 
 
 def crops_table(summary: PrepareSummary) -> Table:

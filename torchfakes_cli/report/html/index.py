@@ -9,8 +9,8 @@ from os import PathLike, fsencode
 from pathlib import Path
 from urllib.parse import quote
 
+from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import Circumstances, Status, Verdict, VideoResult
-from torchfakes_cli.report.files import write_whole
 from torchfakes_cli.report.html.page import again
 from torchfakes_cli.report.html.rendering import render
 from torchfakes_cli.report.rows import BatchRow, batch_row
@@ -133,4 +133,4 @@ def write_index(
         circumstances=circumstances,
         again=again(circumstances, model),
     )
-    write_whole(Path(path), page)
+    write_atomically(Path(path), page)

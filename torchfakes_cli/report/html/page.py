@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import (
     Circumstances,
     CredentialsState,
@@ -25,7 +26,6 @@ from torchfakes_cli.records import (
     VideoInfo,
     VideoResult,
 )
-from torchfakes_cli.report.files import write_whole
 from torchfakes_cli.report.html.plot import draw_timeline
 from torchfakes_cli.report.html.rendering import render
 from torchfakes_cli.report.summary import LIMITS, Person, Summary, caveats, note_words, summarise
@@ -141,7 +141,7 @@ def write_page(
     Raises:
         OutputError: it can't be written.
     """
-    write_whole(Path(path), page_of(result, circumstances, faces=faces, regions=regions, file=file, notes=notes))
+    write_atomically(Path(path), page_of(result, circumstances, faces=faces, regions=regions, file=file, notes=notes))
 
 
 def page_of(

@@ -10,8 +10,8 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from torchfakes_cli import __version__
 from torchfakes_cli.report.summary import CAVEAT, clock, safe, score
+from torchfakes_cli.version import __version__
 
 #: By its first line a page is known as ours.
 OPENING = '<!doctype html><html lang="en" data-made-by="torchfakes">'

@@ -23,14 +23,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import FaceConfig, SamplingConfig
 from torchfakes_cli.errors import DecodeError, UnreadableFileError
-from torchfakes_cli.faces import Tracker, crop_face, crop_origin, sharpness
+from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.faces.tracks import Tracker
 from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.manifest import CropRow
 from torchfakes_cli.training.crops.novelty import UNLIKE_ANY, novelties
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector

@@ -32,9 +32,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.records import Box, Point
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 
 MANIFEST_NAME = "manifest.csv"

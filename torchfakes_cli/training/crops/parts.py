@@ -13,10 +13,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from torchfakes_cli.config import FaceConfig, PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.files import try_lock
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SPLITS, SourceVideo
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import MANIFEST_NAME
@@ -88,15 +88,9 @@ def workplace(out: Path) -> Iterator[None]:
             "is not empty and was not made by prepare", path=out, advice="Choose another --out, or empty it first."
         )
     (out / PARTS_NAME).mkdir(exist_ok=True)
-    lock = FileLock(out / PARTS_NAME / _LOCK_NAME, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise OutputError(
-            "another run is writing there", path=out, advice="Wait for it, or choose another --out."
-        ) from None
-    except (OSError, NotImplementedError) as error:  # some network file systems have no locks
-        logger.debug("no lock on %s: %s", out, error)
+    lock = try_lock(out / PARTS_NAME / _LOCK_NAME)
+    if lock is None:
+        raise OutputError("another run is writing there", path=out, advice="Wait for it, or choose another --out.")
     try:
         yield
     finally:

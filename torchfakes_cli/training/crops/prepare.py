@@ -20,8 +20,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.errors import DataError, OutputError
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS, Corpus, Skipped, SourceVideo, read_corpus, select
 from torchfakes_cli.training.crops.extract import ExtractConfig
 from torchfakes_cli.training.crops.manifest import FLAWS, build_manifest

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import PrepareConfig
 from torchfakes_cli.errors import DataError
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.crops.parts import SETTINGS_NAME
 
 #: Larger pictures are no crops: ``prepare`` writes sides of a few hundred pixels.

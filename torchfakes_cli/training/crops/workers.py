@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import FaceConfig
 from torchfakes_cli.errors import OutputError, TorchfakesError
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.extract import (
     ExtractConfig,
@@ -28,7 +28,8 @@ from torchfakes_cli.training.crops.extract import (
     write_crops,
 )
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.limits import usable_cores
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector
@@ -69,7 +70,7 @@ def run_tasks(
     Raises:
         OutputError: crops can't be written.
     """
-    cores = _cores()
+    cores = usable_cores()
     processes = min(jobs or cores, len(tasks))
     if processes <= 1:
         try:
@@ -235,9 +236,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _cores() -> int:
-    """Cores this process may use, where the system tells."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

@@ -13,19 +13,19 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from torchfakes_cli import __version__
-from torchfakes_cli.config import EvaluateConfig
 from torchfakes_cli.detector.calibration import fit_platt, fit_temperature, probability, real_fake_thresholds
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.figures import CALIBRATION as RECORD
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.scan.verdict import judge
+from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.evaluate import metrics
 from torchfakes_cli.training.evaluate.figures import Judged, auc_estimate, verdict_table
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.scores import counterparts, policy_of
+from torchfakes_cli.version import __version__
 
 
 def check_target(path: Path, *, force: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import platform
@@ -19,11 +18,12 @@ import sklearn
 import torch
 from numpy.typing import NDArray
 
-from torchfakes_cli import __version__
-from torchfakes_cli.config import EvaluateConfig, FaceConfig, PrepareConfig
 from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import DataError, UsageError
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.files import sha256_of
+from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import read_manifest
 from torchfakes_cli.training.crops.parts import SETTINGS_NAME
@@ -53,6 +53,7 @@ from torchfakes_cli.training.evaluate.scores import (
     thinned,
     with_compression,
 )
+from torchfakes_cli.version import __version__
 
 #: Columns of a manifest, where it has them, that mark faces which a scan would not take for faces.
 UNSEEN = ("small", "doubtful")
@@ -199,7 +200,7 @@ class _Evaluation:
                 Model(
                     name=name,
                     path=path,
-                    sha256=_sha256(checkpoint),
+                    sha256=sha256_of(checkpoint),
                     input_size=header.input_size,
                     margin=header.margin,
                     slope=header.slope,
@@ -347,11 +348,6 @@ def _unique(names: Sequence[str]) -> list[str]:
             candidate, number = f"{name}-{number}", number + 1
         found.append(candidate)
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import VerdictConfig
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.records import Verdict
+from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import build_tracks, trimmed_mean
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.evaluate import metrics

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.video import h264_round_trip
+from torchfakes_cli.video.encode import h264_round_trip
 
 Picture = NDArray[np.uint8]
 

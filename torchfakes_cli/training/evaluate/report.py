@@ -25,8 +25,9 @@ from typing import Any
 
 import pandas as pd
 
-from torchfakes_cli.detector.checkpoint import Header, write_atomically
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.errors import OutputError
+from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import Verdict
 from torchfakes_cli.report.csv import escape_undecodable, text_cell
 from torchfakes_cli.training.corpora import FAKE, REAL

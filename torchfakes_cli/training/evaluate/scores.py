@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from torchfakes_cli.config import VerdictConfig
 from torchfakes_cli.detector.calibration import fit_platt, probability, real_fake_thresholds
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import SCORE_BATCH, Detector
 from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.records import Face, FaceScore, Verdict
+from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, deciding_track, settle_policy
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.reading import read_crop

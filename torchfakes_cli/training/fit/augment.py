@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.detector.preprocess import resize_crop
-from torchfakes_cli.video import h264_round_trip
+from torchfakes_cli.video.encode import h264_round_trip
 
 Level = Literal["none", "light", "strong"]
 Picture = NDArray[np.uint8]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from torchfakes_cli.config import DEFAULT_INPUT_SIZE, TrainConfig
 from torchfakes_cli.errors import DataError, UsageError
+from torchfakes_cli.training.config import DEFAULT_INPUT_SIZE, TrainConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
 from torchfakes_cli.training.fit.augment import Augmentation, Level

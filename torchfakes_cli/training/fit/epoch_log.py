@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from torchfakes_cli.detector.checkpoint import write_atomically
+from torchfakes_cli.files import write_atomically
 from torchfakes_cli.training.corpora import FAKE
 
 LOG, CURVES = "log.csv", "curves.png"

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.datasets import Drawn, PairDataset, PlainDataset, collate
 from torchfakes_cli.training.fit.processes import Processes, processes_here
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from torchfakes_cli.config import TrainConfig
+from torchfakes_cli.training.config import TrainConfig
 
 #: A falling learning rate ends at this share of its highest.
 LAST_RATE = 0.01

@@ -15,17 +15,17 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from torchfakes_cli import __version__
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, load_checkpoint, load_network
 from torchfakes_cli.detector.download import load_vggface2
 from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights, portable_state
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluate.calibrate import TRAINED_ON, group_marks
 from torchfakes_cli.training.fit.state import LOCAL
+from torchfakes_cli.version import __version__
 
 #: Subtracted from and dividing RGB values for values from 0 to 1.
 UNIT_MEAN, UNIT_SCALE = 0.0, 255.0

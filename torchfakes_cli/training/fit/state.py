@@ -24,9 +24,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from torchfakes_cli.config import TrainConfig
-from torchfakes_cli.detector.checkpoint import Header, write_atomically
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.errors import CheckpointError, OutputError, TorchfakesError, UsageError
+from torchfakes_cli.files import write_atomically
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.epoch_log import EpochRecord
 from torchfakes_cli.training.fit.update import Updater
 

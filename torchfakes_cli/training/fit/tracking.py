@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.epoch_log import EpochRecord
 
 #: Interval of the reports to trackers, in updates.

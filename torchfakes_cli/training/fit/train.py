@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import save_checkpoint
 from torchfakes_cli.detector.detector import choose_device
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, OutputError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
 from torchfakes_cli.training.evaluate.scores import (
     Scores,

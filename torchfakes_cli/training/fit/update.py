@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from torchfakes_cli.config import TrainConfig
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import fast_dtype
 from torchfakes_cli.errors import ModelError, UsageError
+from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.distill import Student, Teacher, distillation_loss, network_input
 from torchfakes_cli.training.fit.optimizer import (
     block_parameters,

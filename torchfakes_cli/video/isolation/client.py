@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from torchfakes_cli.config import SamplingConfig
+    from torchfakes_cli.video.options import SamplingConfig
 
 logger = logging.getLogger(__name__)
 

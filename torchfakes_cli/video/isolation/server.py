@@ -11,7 +11,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from torchfakes_cli.config import SamplingConfig
 from torchfakes_cli.errors import DecodeError, TooLargeError, TorchfakesError
 from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
@@ -24,6 +23,7 @@ from torchfakes_cli.video.isolation.protocol import (
     encode_error,
     inherited_channel,
 )
+from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.reader import VideoReader
 
 if TYPE_CHECKING:

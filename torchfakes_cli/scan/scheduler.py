@@ -1,10 +1,9 @@
-"""Several videos at once, from files to verdicts: decoders feed one face detector and one classifier.
+"""Scan several videos at once: many decoders, one face detector, one classifier.
 
-Each video is decoded in a process and a thread of its own (``Feed``). What they bring is looked at here: frames of
-several videos in one call of the face detector, crops of several videos in one batch of the classifier, which works in
-a thread of its own.
-Frames live for one batch and crops until the network has seen them, so memory doesn't grow with a video's length; only
-the rows of its timeline do. Results come in the order of the videos, whichever is done first, unless asked otherwise.
+Each video is decoded in a process and a thread of its own (``Prefetcher``). This thread passes frames of several videos
+to one call of the face detector, and collects crops of several videos into one batch of the classifier, which runs in
+another thread. Frames are kept for one batch and crops until they are scored, so that memory doesn't grow with the
+length of a video; only the rows of its timeline do. Results come in the order of the videos unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -20,36 +19,36 @@ from os import PathLike, fspath
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import StoppedError, TorchfakesError
-from torchfakes_cli.faces import FaceFollower
+from torchfakes_cli.faces.follow import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.decoders import Decoders
-from torchfakes_cli.scan.feed import LOOK_UP_S, Batch, Feed
+from torchfakes_cli.scan.prefetch import LOOK_UP_S, Batch, Prefetcher
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.threads import computing_threads
 from torchfakes_cli.scan.timeline import Scoring, Timeline
 from torchfakes_cli.scan.verdict import Policy, decide
 
 if TYPE_CHECKING:
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
 logger = logging.getLogger(__name__)
 
-#: Told how far a scan is: path of the video, frames done, and frames wanted in all where that is known.
+#: Called with the path of the video, the frames done, and the frames wanted in all where that is known.
 FolderProgress = Callable[[str, int, int | None], None]
 
-#: So many videos may be under way or done while the first of them isn't: short ones needn't wait for a long one.
+#: Most videos in progress, or done and waiting for an earlier one: short videos needn't wait for a long one.
 WINDOW = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What looks at frames and faces, and how scores become verdicts.
+    """The face detector, the detector and the verdict policy.
 
     Attributes:
-        face_detector: ready.
+        face_detector: loaded.
         judging: the detector, which may still be loading while faces are found, and the policy.
     """
 
@@ -58,25 +57,25 @@ class Networks:
 
     @property
     def detector(self) -> Detector:
-        """The detector, once it is loaded; raises why it can't be."""
+        """The detector; waits until it is loaded, and raises the error if it can't be."""
         return self.judging.result()[0]
 
     @property
     def policy(self) -> Policy:
-        """The policy, once the detector is loaded; raises why there is none."""
+        """The policy; waits until the detector is loaded, and raises the error if it can't be."""
         return self.judging.result()[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one video.
+    """The result of one video, or the error that prevented it.
 
     Attributes:
         path: of the file.
         elapsed_s: from its opening to its result, without the loading of networks. Other videos may have shared the
             machine in that time.
-        result: of its scan; None where there is none …
-        error: … for this reason.
+        result: of its scan; None after an error.
+        error: why there is no result.
     """
 
     path: str
@@ -86,7 +85,7 @@ class Outcome:
 
 
 def result_of(outcome: Outcome) -> VideoResult:
-    """The result of a scan; a scan that failed gives a result with status ``error``."""
+    """Return the result of a scan; for a failed scan one with status ``error``."""
     if outcome.result is not None:
         return outcome.result
     error = outcome.error
@@ -98,16 +97,16 @@ def result_of(outcome: Outcome) -> VideoResult:
 
 
 def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
-    """The result of a file that couldn't be scanned; the path isn't repeated in its message."""
+    """Return the result of a file that couldn't be scanned; its message leaves the path out."""
     message = f"{error.cause}. {error.advice}" if error.advice else error.cause
     return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
 
 
 class _Scan:
-    """One video under way."""
+    """A video that is being scanned."""
 
-    def __init__(self, feed: Feed) -> None:
-        self.feed = feed
+    def __init__(self, prefetcher: Prefetcher) -> None:
+        self.prefetcher = prefetcher
         self.follower: FaceFollower | None = None
         self.timeline: Timeline | None = None
         self.outcome: Outcome | None = None
@@ -115,23 +114,23 @@ class _Scan:
 
     @property
     def unscored(self) -> int:
-        """Faces that wait for their scores."""
+        """Number of faces that are not scored yet."""
         return self.timeline.unscored if self.timeline else 0
 
 
-class Flow:
+class Scheduler:
     """Scans videos with one set of networks.
 
     Args:
         config: of the scans.
-        decoders: as many videos as there are of them are decoded at once.
-        networks: called once, when the first video is open.
-        profile: told where the time goes.
-        threads: that may decode one video; None for one a core, or one fewer where pictures are small.
+        decoders: pool of decoding processes; its size limits the videos decoded at once.
+        networks: loads the networks; called once, when the first video is open.
+        profile: records the time of each stage.
+        threads: number of decoding threads of a video; None for one a core, or one fewer where pictures are small.
         progress: called after each batch of frames.
-        stop: asked ten times a second or before each batch of frames; once it says True, the scans end.
-        arrived: asked as often, where videos are given while others are scanned: whether there is one to begin with.
-        in_order: outcomes come in the order of the videos; else as they are known.
+        stop: called ten times a second or before each batch of frames; the scans end once it returns True.
+        arrived: called as often, where videos are added during the scan; returns True if a video waits to be begun.
+        in_order: yield outcomes in the order of the videos; else as soon as they are known.
     """
 
     def __init__(
@@ -156,23 +155,23 @@ class Flow:
         self._stop = stop or (lambda: False)
         self._arrived = arrived or (lambda: False)
         self._in_order = in_order
-        self._news = Condition()
+        self._changed = Condition()
         self._scans: deque[_Scan] = deque()
         self._networks: Networks | None = None
         self._scoring: Scoring | None = None
 
     def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[Outcome, None, None]:
-        """Scans videos; close the generator to stop early.
+        """Scan videos; close the generator to stop early.
 
         Args:
-            paths: of the files; the next one is asked for when a decoder is free. None stands for none at the moment.
+            paths: of the files; the next is taken when a decoder is free. None means that none waits at the moment.
 
         Yields:
             One outcome a path.
 
         Raises:
             TorchfakesError: the networks can't be loaded.
-            StoppedError: ``stop`` said so.
+            StoppedError: ``stop`` returned True.
         """
         upcoming = iter(paths)
         try:
@@ -195,18 +194,18 @@ class Flow:
                 self._scoring.close()
 
     def _done(self) -> _Scan | None:
-        """The scan whose outcome is to be told next; None where it isn't known yet."""
+        """The scan whose outcome is yielded next; None where it isn't known yet."""
         candidates = [self._scans[0]] if self._in_order else self._scans
         return next((scan for scan in candidates if scan.outcome is not None), None)
 
     def _begin(self, upcoming: Iterator[str | PathLike[str] | None]) -> None:
-        """Gives the next videos to decoders that are free."""
+        """Start decoding the next videos while decoders are free."""
         while len(self._scans) < WINDOW and (decoder := self._decoders.take()) is not None:
             path = next(upcoming, None)
             if path is None:
                 self._decoders.give_back(decoder)
                 return
-            feed = Feed(
+            prefetcher = Prefetcher(
                 path,
                 decoder,
                 self._config.sampling,
@@ -215,33 +214,33 @@ class Flow:
                 max_pixels=self._config.batch_pixels,
                 max_length_s=self._config.max_length_s,
                 copy_bytes=self._config.copy_mb << 20,
-                news=self._news,
+                changed=self._changed,
             )
-            self._scans.append(_Scan(feed))
+            self._scans.append(_Scan(prefetcher))
 
     def _release(self, scan: _Scan) -> None:
-        """The video needs its decoder no more."""
+        """Return the decoder of a video to the pool."""
         if not scan.decoded:
             scan.decoded = True
-            scan.feed.close()
-            self._decoders.give_back(scan.feed.decoder)
+            scan.prefetcher.close()
+            self._decoders.give_back(scan.prefetcher.decoder)
 
     def _step(self) -> None:
-        """Waits for something to do, and does it."""
-        scores_alone = self._scoring and self._scoring.busy and not any(scan.feed.busy for scan in self._scans)
+        """Wait for frames, scores or the end of a video, and process them."""
+        scores_alone = self._scoring and self._scoring.busy and not any(scan.prefetcher.busy for scan in self._scans)
         with self._profile.stage("waiting for scores" if scores_alone else "waiting for frames"):
             self._wait()
-        if self._networks is None and any(scan.feed.opened for scan in self._scans):
+        if self._networks is None and any(scan.prefetcher.opened for scan in self._scans):
             with self._loading():
                 self._networks = self._load()
         group = self._take()
         if group:
-            self._look(group)
+            self._process(group)
         for scan in self._scans:
-            if scan.feed.ended and not scan.feed.next_frames and not scan.decoded:
+            if scan.prefetcher.ended and not scan.prefetcher.next_frames and not scan.decoded:
                 self._release(scan)
-                if scan.feed.error is not None:
-                    self._fail(scan, scan.feed.error)
+                if scan.prefetcher.error is not None:
+                    self._fail(scan, scan.prefetcher.error)
         if self._scoring is not None:
             self._score(self._scoring)
         if self._networks is not None:
@@ -250,56 +249,56 @@ class Flow:
                     self._conclude(scan, self._networks)
 
     def _wait(self) -> None:
-        """Until a video is open for which networks are needed, or there are frames or scores, or the end of some."""
-        with self._news:
+        """Wait for frames, scores, the end of a video, or a first open video, for which networks are loaded."""
+        with self._changed:
             while not any(
-                scan.feed.next_frames
-                or (scan.feed.ended and not scan.decoded)
-                or (scan.feed.opened and not self._networks)
+                scan.prefetcher.next_frames
+                or (scan.prefetcher.ended and not scan.decoded)
+                or (scan.prefetcher.opened and not self._networks)
                 for scan in self._scans
             ) and not (
                 (self._scoring and (self._scoring.done or self._due(self._scoring)))
                 or (self._decoders.some_free and self._arrived())
                 or self._stop()
             ):
-                self._news.wait(LOOK_UP_S)
+                self._changed.wait(LOOK_UP_S)
 
-    def _tell(self) -> None:
-        with self._news:
-            self._news.notify_all()
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
-        """The block loads networks, or waits for them, which isn't counted as any video's time."""
+        """Leave the time of the block, which loads networks, out of the videos' times."""
         started = time.monotonic()
         with self._profile.stage("loading the networks"):
             yield
         for scan in self._scans:
-            scan.feed.started += time.monotonic() - started
+            scan.prefetcher.started += time.monotonic() - started
 
     def _scores(self, networks: Networks) -> Scoring:
-        """What scores crops, once the detector is loaded."""
+        """The scoring of crops; waits until the detector is loaded."""
         if self._scoring is None:
             with self._loading():
-                self._scoring = Scoring(networks.detector, self._profile, self._tell)
+                self._scoring = Scoring(networks.detector, self._profile, self._notify)
         return self._scoring
 
     def _take(self) -> list[tuple[_Scan, Batch]]:
-        """Batches that wait, the first videos' first, as many as go into one call of the face detector."""
+        """Take batches for one call of the face detector, those of the first videos first."""
         group: list[tuple[_Scan, Batch]] = []
         room = self._config.batch_frames
         for scan in self._scans:
-            if 0 < scan.feed.next_frames <= room or (scan.feed.next_frames and not group):
-                batch = scan.feed.take()
+            if 0 < scan.prefetcher.next_frames <= room or (scan.prefetcher.next_frames and not group):
+                batch = scan.prefetcher.take()
                 room -= len(batch.frames)
                 if scan.outcome is None:  # else it has failed since
                     group.append((scan, batch))
         return group
 
-    def _look(self, group: list[tuple[_Scan, Batch]]) -> None:
-        """Finds the faces in some batches, and adds them to the timelines of their videos."""
+    def _process(self, group: list[tuple[_Scan, Batch]]) -> None:
+        """Detect the faces in batches and add them to the timelines of their videos."""
         assert self._networks is not None, "loaded when the first video was open"
-        for (scan, batch), found in zip(group, self._found(self._networks.face_detector, group), strict=True):
+        for (scan, batch), found in zip(group, self._detect(self._networks.face_detector, group), strict=True):
             if found is None:
                 continue
             if scan.timeline is None:
@@ -311,12 +310,12 @@ class Flow:
                 self._fail(scan, error)
                 continue
             if self._progress:
-                self._progress(scan.feed.path, scan.timeline.frames, batch.wanted or None)
+                self._progress(scan.prefetcher.path, scan.timeline.frames, batch.wanted or None)
 
-    def _found(self, detector: FaceDetector, group: list[tuple[_Scan, Batch]]) -> list[list[list[Face]] | None]:
-        """The faces in each batch; None for one that failed, and so for its video.
+    def _detect(self, detector: FaceDetector, group: list[tuple[_Scan, Batch]]) -> list[list[list[Face]] | None]:
+        """Detect the faces in each batch; None for a batch that failed, which also ends its video.
 
-        Faces are followed through samples that lie close together, video by video. All others are searched together.
+        Faces are followed through closely spaced samples, video by video. All other frames are searched in one call.
         """
         found: dict[int, list[list[Face]] | None] = {}
         searched = []
@@ -332,7 +331,7 @@ class Flow:
             with self._profile.stage("detecting faces", len(pictures)), self._computing():
                 faces = iter(detector.detect(pictures, any_size=True))
             found.update({number: [next(faces) for _ in group[number][1].frames] for number in searched})
-        except Exception:  # noqa: BLE001 - told of the video that fails alone, too
+        except Exception:  # noqa: BLE001 - searched again one by one, to find the video that fails
 
             def search(frames: Sequence[Frame]) -> list[list[Face]]:
                 return detector.detect([frame.pixels for frame in frames], any_size=True)
@@ -341,15 +340,15 @@ class Flow:
         return [found[number] for number in range(len(group))]
 
     def _computing(self) -> AbstractContextManager[None]:
-        """The face detector shares the cores with what is scored, decoded and loaded beside it."""
+        """Share the cores between the face detector and concurrent scoring, decoding and loading."""
         loading = self._networks is None or not self._networks.judging.done()
         scoring = self._scoring is not None and self._scoring.busy
-        return computing_threads(shared=loading or scoring or any(scan.feed.busy for scan in self._scans))
+        return computing_threads(shared=loading or scoring or any(scan.prefetcher.busy for scan in self._scans))
 
     def _guarded(
         self, scan: _Scan, batch: Batch, find: Callable[[Sequence[Frame]], list[list[Face]]]
     ) -> list[list[Face]] | None:
-        """The faces in one batch; None where that fails, and so does its video."""
+        """Detect the faces in one batch; after an error return None and fail its video."""
         try:
             with self._profile.stage("detecting faces", len(batch.frames)), self._computing():
                 return find(batch.frames)
@@ -358,20 +357,20 @@ class Flow:
             return None
 
     def _due(self, scoring: Scoring) -> bool:
-        """Whether what waits is to be scored next: a full batch, or the rest of a video that others wait for."""
+        """True if crops are to be scored next: a full batch, or the last crops of a video that blocks others."""
         if scoring.busy or scoring.done:
             return False  # one batch at a time, and its scores are entered first
         rests = [scan for scan in self._scans if scan.decoded and scan.timeline and scoring.holds(scan.timeline)]
-        more = any(scan.feed.next_frames for scan in self._scans)
+        more = any(scan.prefetcher.next_frames for scan in self._scans)
         return scoring.full(shared=self._searching) or (bool(rests) and (rests[0] is self._scans[0] or not more))
 
     @property
     def _searching(self) -> bool:
-        """Whether frames are there or on their way, so that faces are looked for in the meantime."""
-        return any(scan.feed.next_frames or scan.feed.busy for scan in self._scans)
+        """True if frames are queued or being decoded, so that faces will be detected beside the scoring."""
+        return any(scan.prefetcher.next_frames or scan.prefetcher.busy for scan in self._scans)
 
     def _score(self, scoring: Scoring) -> None:
-        """Enters scores that are there, and begins with the next batch if it is due."""
+        """Enter finished scores into timelines, and start the next batch if it is due."""
         if scoring.full() and scoring.busy:
             with self._profile.stage("waiting for scores"):
                 self._enter(scoring)
@@ -389,38 +388,38 @@ class Flow:
         self._release(scan)
         if self._scoring and scan.timeline:
             self._scoring.drop(scan.timeline)
-        scan.outcome = Outcome(scan.feed.path, time.monotonic() - scan.feed.started, error=error)
+        scan.outcome = Outcome(scan.prefetcher.path, time.monotonic() - scan.prefetcher.started, error=error)
 
     def _conclude(self, scan: _Scan, networks: Networks) -> None:
         timeline = scan.timeline or Timeline(self._scores(networks), self._config.faces)
         try:
             with self._profile.stage("judging"):
-                result = _result(scan.feed, timeline, networks)
+                result = _result(scan.prefetcher, timeline, networks)
         except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self._fail(scan, error)
             return
-        scan.outcome = Outcome(scan.feed.path, result.elapsed_s, result)
+        scan.outcome = Outcome(scan.prefetcher.path, result.elapsed_s, result)
 
 
-def _result(feed: Feed, timeline: Timeline, networks: Networks) -> VideoResult:
-    """What the rows of a video's timeline say."""
-    assert feed.info is not None
-    assert feed.report is not None
+def _result(prefetcher: Prefetcher, timeline: Timeline, networks: Networks) -> VideoResult:
+    """Make the result from the rows of a video's timeline."""
+    assert prefetcher.info is not None
+    assert prefetcher.report is not None
     notes = timeline.explanations(networks.face_detector)
-    picture = feed.info.picture
+    picture = prefetcher.info.picture
     decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=picture)
     return VideoResult(
-        path=fspath(feed.path),
+        path=fspath(prefetcher.path),
         status=Status.OK,
         verdict=decision.verdict,
         p_fake=decision.p_fake,
         reason=decision.reason,
-        info=feed.info,
+        info=prefetcher.info,
         frames_sampled=timeline.frames,
         timeline=timeline.rows,
         tracks=decision.tracks,
         peak_time_s=decision.peak_time_s,
-        elapsed_s=time.monotonic() - feed.started,
+        elapsed_s=time.monotonic() - prefetcher.started,
         model=networks.detector.name,
-        warnings=tuple(dict.fromkeys(feed.info.warnings + feed.report.warnings + notes)),
+        warnings=tuple(dict.fromkeys(prefetcher.info.warnings + prefetcher.report.warnings + notes)),
     )

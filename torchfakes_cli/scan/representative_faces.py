@@ -1,8 +1,8 @@
-"""The faces that tell most of why a video got its verdict, cut out of it once more.
+"""Representative faces: choose the faces that best explain a verdict, and cut them out of the video.
 
-A scan keeps no pixels, so the few frames that evidence needs are decoded again, in the isolated process, and cropped as
-the scan cropped them. A face's score is its row's own, and its heat map is of its own crop, though late in a long shot
-the score may hold what the network says of a face shortly before.
+A scan keeps no pixels, so that the few frames are decoded again, in the isolated process, and cropped as the scan
+cropped them. A face has the score of its row and a heat map of its own crop; late in a long shot the score may include
+the network's output for a face shortly before.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.faces import crop_corner, crop_face
+from torchfakes_cli.faces.crops import crop_corner, crop_face
 from torchfakes_cli.records import FaceScore, Frame, TellingFace, VideoResult
 from torchfakes_cli.report.summary import by_suspicion
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
 
-#: Faces shown of one person, and people shown.
+#: Default numbers of faces a person, and of people.
 FACES_A_TRACK = 3
 MOST_TRACKS = 4
 
-#: Longest side in pixels of a picture kept as evidence.
+#: Longest side in pixels of a face's picture.
 PICTURE_SIDE = 512
 
 #: From a crop (H×W×3 uint8 RGB) to the evidence for "fake" and for "real" at each place of it, S×S float32 each.
 HeatMaps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-def telling_rows(
+def representative_rows(
     result: VideoResult, *, faces_a_track: int = FACES_A_TRACK, most_tracks: int = MOST_TRACKS
 ) -> tuple[FaceScore, ...]:
-    """Chooses the faces that tell most.
+    """Choose the representative faces of a result.
 
     Of each person these are the most suspicious face, one whose score is near the person's own, and the least
     suspicious one. Any two of them lie a share of the time apart in which the person is seen, if there are such:
@@ -72,7 +72,7 @@ def _suspicion(row: FaceScore) -> float:
 
 
 def _spread(scored: Sequence[FaceScore], own_logit: float, count: int) -> list[FaceScore]:
-    """So many rows of one track, in order of precedence."""
+    """Choose ``count`` rows of one track, in order of precedence."""
 
     def from_own(row: FaceScore) -> float:
         return abs(_suspicion(row) - own_logit)
@@ -91,7 +91,7 @@ def _spread(scored: Sequence[FaceScore], own_logit: float, count: int) -> list[F
     return chosen
 
 
-def gather_evidence(
+def cut_faces(
     path: str | PathLike[str],
     result: VideoResult,
     *,
@@ -102,25 +102,25 @@ def gather_evidence(
     picture_side: int = PICTURE_SIDE,
     decoder: IsolatedDecoder | None = None,
 ) -> tuple[TellingFace, ...]:
-    """Cuts faces out of a video again, as the scan did.
+    """Cut representative faces out of a video again, as the scan did.
 
     Args:
         path: of the video, unchanged since its scan.
         result: of that scan.
-        detector: that scanned it.
+        detector: the one that scanned it.
         config: of that scan, for its limits on decoding; None for the defaults.
-        rows: of the result's timeline, with a score; None for ``telling_rows(result)``.
-        heat_maps: computes where the detector looked; None for no heat maps.
-        picture_side: pictures are reduced where their longest side has more pixels.
-        decoder: to use, with no video open; None starts one, and ends it.
+        rows: of the result's timeline, with a score; None for ``representative_rows(result)``.
+        heat_maps: computes heat maps of a crop; None for no heat maps.
+        picture_side: larger pictures are reduced to this longest side, in pixels.
+        decoder: an idle decoder to use; None starts one and ends it.
 
     Returns:
-        A face a row, in their order; one whose frame doesn't come again whole is left out.
+        One face a row, in the same order; rows whose frame can't be decoded whole again are left out.
 
     Raises:
         MediaError: the file can't be read any more.
     """
-    rows = telling_rows(result) if rows is None else rows
+    rows = representative_rows(result) if rows is None else rows
     if not rows:
         return ()
     faces: dict[int, TellingFace] = {}

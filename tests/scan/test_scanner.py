@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
-from torchfakes_cli.detector import Detector, Header
+from torchfakes_cli.detector.checkpoint import Header
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import (
     ModelError,
@@ -18,8 +18,12 @@ from torchfakes_cli.errors import (
     UnreadableFileError,
     UsageError,
 )
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
-from torchfakes_cli.scan import Scanner, scan_files, scan_video
+from torchfakes_cli.scan.batch import scan_files
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.scanner import Scanner, scan_video
+from torchfakes_cli.video.options import SamplingConfig
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=2, frames_fixed=True))
 

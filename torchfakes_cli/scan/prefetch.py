@@ -1,4 +1,4 @@
-"""A video decoded in a thread of its own, ahead of what is being looked at, with bounded room for what waits."""
+"""Decode a video ahead in a thread, with a bounded queue of batches."""
 
 from __future__ import annotations
 
@@ -16,57 +16,56 @@ from torchfakes_cli.records import Frame
 from torchfakes_cli.scan.remote_files import is_url, local_copy
 
 if TYPE_CHECKING:
-    from torchfakes_cli.config import SamplingConfig
     from torchfakes_cli.records import DecodeReport, VideoInfo
-    from torchfakes_cli.video import IsolatedDecoder
+    from torchfakes_cli.video.isolation.client import IsolatedDecoder
+    from torchfakes_cli.video.options import SamplingConfig
 
-# A blocked thread looks up this often, to see whether it should stop (and, on Windows, to notice Ctrl-C at all).
+# Seconds between a blocked thread's checks whether to stop; without them Windows would not deliver Ctrl-C.
 LOOK_UP_S = 0.1
 
-# Alive at any time: the batch being filled, those waiting, and the one being looked at. All wait while the networks are
-# loaded, or while frames of other videos are looked at.
+# In memory at any time: the batch being filled, those in the queue, and the one being processed.
 _BATCHES_WAITING = 3
 _BATCHES_ALIVE = _BATCHES_WAITING + 2
-# Batches of small frames hold more of them, so that fewer need to wait.
+# Batches of small frames hold more of them, so that a shorter queue is enough.
 _FRAMES_WAITING = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Frames that follow one another.
+    """Consecutive sampled frames.
 
     Attributes:
         frames: one or more.
-        wanted: how many frames of the video are wanted in all; 0 if not known.
+        wanted: number of frames that will be sampled from the whole video; 0 if not known.
     """
 
     frames: list[Frame]
     wanted: int
 
 
-class Feed:
-    """One video on its way: opened and decoded in a thread, its batches taken from here.
+class Prefetcher:
+    """Opens and decodes one video in a background thread; batches are taken from a queue.
 
     Args:
         path: of the video.
-        decoder: used by no other feed until this one has ended.
-        sampling: which frames are wanted.
-        threads: that may decode it at once; None for one a core, or one fewer where pictures are small.
-        max_frames: in one batch.
-        max_pixels: of all frames alive at once; a single larger frame is still let through.
+        decoder: for this prefetcher's exclusive use until it has ended.
+        sampling: which frames to decode.
+        threads: number of decoding threads; None for one a core, or one fewer where pictures are small.
+        max_frames: largest number of frames in a batch.
+        max_pixels: largest number of pixels in memory, over all frames; a single larger frame is still accepted.
         max_length_s: a longer video ends at once, with a ``TooLongError``; None for no limit.
-        copy_bytes: that a video from a store may have, for it is copied first.
-        news: notified of each batch and of the end; feeds share it so that one wait serves several.
+        copy_bytes: largest size of a video at a URL, which is copied to a local file first.
+        changed: notified after each batch and at the end; prefetchers share it, so that one wait serves all.
 
     Attributes:
         path: as given.
         decoder: as given.
-        started: when it began, on the monotonic clock.
-        opened: it is a video, and frames may come.
-        ended: nothing more will come; what has come may still wait.
-        error: why it ended early.
-        info: what is known of the video, once it has ended without an error.
-        report: how decoding it went, likewise.
+        started: time at which it began, on the monotonic clock.
+        opened: True once the file has been opened as a video.
+        ended: True once decoding has ended; batches may still be in the queue.
+        error: what ended it early, or None.
+        info: facts of the video, once decoding has ended without an error.
+        report: frames decoded and warnings, once decoding has ended without an error.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Feed:
         max_pixels: int,
         max_length_s: float | None,
         copy_bytes: int,
-        news: Condition,
+        changed: Condition,
     ) -> None:
         self.path = fspath(path)
         self.decoder = decoder
@@ -96,7 +95,7 @@ class Feed:
         self._max_pixels = max_pixels // _BATCHES_ALIVE
         self._max_length_s = max_length_s
         self._copy_bytes = copy_bytes
-        self._news = news
+        self._changed = changed
         self._waiting: deque[Batch] = deque()
         self._stopped = False
         self._thread = Thread(target=self._run, name="decode", daemon=True)
@@ -104,33 +103,33 @@ class Feed:
 
     @property
     def next_frames(self) -> int:
-        """How many frames the batch holds that could be taken now; 0 where none waits."""
+        """Number of frames in the next batch; 0 where the queue is empty."""
         return len(self._waiting[0].frames) if self._waiting else 0
 
     @property
     def busy(self) -> bool:
-        """Whether it decodes, rather than having ended or waiting for room."""
+        """True while it decodes: it has neither ended nor filled the queue."""
         return not self.ended and self._room
 
     @property
     def _room(self) -> bool:
-        """Whether another batch may wait."""
-        with self._news:
+        """True if the queue takes another batch."""
+        with self._changed:
             return has_room([len(batch.frames) for batch in self._waiting])
 
     def take(self) -> Batch:
-        """The batch that waits."""
-        with self._news:
+        """Remove the next batch from the queue and return it."""
+        with self._changed:
             batch = self._waiting.popleft()
-            self._news.notify_all()
+            self._changed.notify_all()
         return batch
 
     def close(self) -> None:
-        """Ends the thread, at once; where it hadn't ended by itself, the decoder is of no use afterwards."""
+        """End the thread at once; if it was still decoding, the decoder can't be used again."""
         if not self.ended:
-            with self._news:
+            with self._changed:
                 self._stopped = True
-                self._news.notify_all()
+                self._changed.notify_all()
             self.decoder.abandon()
         self._thread.join()
 
@@ -144,19 +143,19 @@ class Feed:
             with here as path, self.decoder.open(path, threads=self._threads) as reader:
                 self._check_length(reader.info.duration_s)
                 frames = reader.frames(self._sampling)
-                with self._news:
+                with self._changed:
                     self.opened = True
-                    self._news.notify_all()
+                    self._changed.notify_all()
                 for batch in grouped(frames, self._max_frames, self._max_pixels):
                     if not self._put(Batch(batch, reader.report.frames_wanted)):
                         return
                 self.info, self.report = reader.info, reader.report
-        except Exception as error:  # noqa: BLE001 - told where the feed is read
+        except Exception as error:  # noqa: BLE001 - raised where the batches are taken
             self.error = error
         finally:
-            with self._news:
+            with self._changed:
                 self.ended = True
-                self._news.notify_all()
+                self._changed.notify_all()
 
     def _check_length(self, duration_s: float | None) -> None:
         limit = self._max_length_s
@@ -165,28 +164,28 @@ class Feed:
             raise TooLongError(cause, path=self.path, advice="Cut it to the part that matters.")
 
     def _put(self, batch: Batch) -> bool:
-        """Leaves a batch once there is room; False where none is wanted any more."""
-        with self._news:
+        """Add a batch once the queue has room; False if the thread has been told to end."""
+        with self._changed:
             while not self._room and not self._stopped:
-                self._news.wait(LOOK_UP_S)
+                self._changed.wait(LOOK_UP_S)
             if self._stopped:
                 return False
             self._waiting.append(batch)
-            self._news.notify_all()
+            self._changed.notify_all()
         return True
 
 
 def has_room(waiting: Sequence[int]) -> bool:
-    """Whether another batch may wait, as large as the largest that does.
+    """True if another batch fits into the queue, as large as the largest in it.
 
     Args:
-        waiting: frames of each batch that waits.
+        waiting: number of frames of each batch in the queue.
     """
     return not waiting or (len(waiting) < _BATCHES_WAITING and sum(waiting) + max(waiting) <= _FRAMES_WAITING)
 
 
 def grouped(frames: Iterable[Frame], max_frames: int, max_pixels: int) -> Iterator[list[Frame]]:
-    """Batches of so many frames and pixels at most; of one frame at least."""
+    """Group frames into batches of at least one frame and at most the given numbers of frames and pixels."""
     batch: list[Frame] = []
     room = max_pixels
     for frame in frames:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchfakes_cli.scan.feed import has_room
+from torchfakes_cli.scan.prefetch import has_room
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How PyTorch's libraries work for a command: they read it from the environment, once, when PyTorch is imported."""
+"""Runtime environment: the settings of PyTorch's libraries, read from the environment once when PyTorch is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
-def library_settings(command: str | None) -> dict[str, str]:
+def runtime_settings(command: str | None) -> dict[str, str]:
     """Variables that suit a command.
 
     Args:
@@ -32,9 +32,9 @@ def library_settings(command: str | None) -> dict[str, str]:
     }
 
 
-def set_up_libraries(command: str | None) -> None:
+def set_up_runtime(command: str | None) -> None:
     """Set a command's variables where the user has set nothing."""
     waiting_set = any(variable in os.environ for variable in _WAITING)
-    for variable, value in library_settings(command).items():
+    for variable, value in runtime_settings(command).items():
         if not (waiting_set and variable in _WAITING):
             os.environ.setdefault(variable, value)

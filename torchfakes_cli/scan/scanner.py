@@ -1,4 +1,4 @@
-"""The scanner: settings, networks and decoders, kept from one video to the next."""
+"""The public scanner: configuration, networks and decoders that are reused from video to video."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.config import ScanConfig
 from torchfakes_cli.records import VideoResult
+from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.decoders import Decoders
-from torchfakes_cli.scan.flow import Flow, FolderProgress, Networks, Outcome
 from torchfakes_cli.scan.profile import Profile
+from torchfakes_cli.scan.scheduler import FolderProgress, Networks, Outcome, Scheduler
 from torchfakes_cli.scan.verdict import Policy, settle_policy
-from torchfakes_cli.video import IsolatedDecoder, usable_cores
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.limits import usable_cores
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector import Detector
+    from torchfakes_cli.detector.detector import Detector
 
-#: Told how far a scan is: frames done, and frames wanted in all where that is known.
+#: Called with the frames done, and the frames wanted in all where that is known.
 Progress = Callable[[int, int | None], None]
 
 #: Videos decoded at once, unless the user says otherwise: two keep the networks busy between two videos, more feed a
@@ -35,7 +36,7 @@ MOST_JOBS = 8
 
 
 def jobs_for(config: ScanConfig, cores: int) -> int:
-    """How many videos are decoded at once where there are so many cores."""
+    """Number of videos decoded at once on a machine with ``cores`` cores."""
     return config.jobs or max(2, min(MOST_JOBS, cores // 2))
 
 
@@ -46,11 +47,11 @@ def scan_video(
     detector: Detector | None = None,
     progress: Progress | None = None,
 ) -> VideoResult:
-    """Scans one video.
+    """Scan one video.
 
     Args:
         path: of the file.
-        config: what to look at and how to judge; None for the defaults.
+        config: sampling, face detection, verdict policy and limits; None for the defaults.
         detector: from ``load_detector``; None loads the one that ships. Load it once to scan several files.
         progress: called after each batch of frames with (frames done, frames wanted if known).
 
@@ -72,7 +73,7 @@ def scan_video(
 
 
 def _import_networks() -> None:
-    """Imports what takes seconds; what fails is told when it is imported again for use."""
+    """Import the slow modules; an error is raised when they are imported again for use."""
     # A million objects are made, none of them garbage: looking for some takes a twelfth of the time.
     collecting = gc.isenabled()
     gc.disable()
@@ -86,7 +87,7 @@ def _import_networks() -> None:
 
 
 class Scanner:
-    """Scans videos one after another with the same settings; its networks are loaded when the first file needs them.
+    """Scans videos with one configuration; its networks are loaded when the first file needs them.
 
     A context manager: files are decoded in processes of their own, which end with it. The first one gets ready while
     the networks are loaded.
@@ -95,12 +96,12 @@ class Scanner:
         config: None for the defaults.
         model: path of a checkpoint; None for the detector that ships.
         detector: one that is loaded already, instead of ``model``.
-        cores: that it may count on, where others work beside it; None for all that this process may use.
+        cores: number of cores to use, where others run beside it; None for all that this process may use.
 
     Attributes:
         config: as given.
-        jobs: videos that it decodes at once.
-        profile: where the time went until now.
+        jobs: number of videos decoded at once.
+        profile: seconds spent in each stage so far.
 
     Raises:
         TorchfakesError: the process can't be started.
@@ -132,11 +133,11 @@ class Scanner:
         self.close()
 
     def close(self) -> None:
-        """Ends the decoding processes; scanning another file starts new ones."""
+        """End the decoding processes; scanning another file starts new ones."""
         self._decoders.close()
 
     def load(self) -> None:
-        """Loads everything now, so that what is wrong with it shows before the first file.
+        """Load the networks now, so that errors are raised before the first file.
 
         Raises:
             ModelError: the detector can't be loaded.
@@ -151,22 +152,22 @@ class Scanner:
         *,
         stop: Callable[[], bool] | None = None,
     ) -> VideoResult:
-        """Scans one video; see ``scan_video``.
+        """Scan one video; see ``scan_video``.
 
         Args:
             path: of the file.
             progress: called after each batch of frames.
-            stop: asked several times a second; once it says True, the scan ends with a ``StoppedError``.
+            stop: called several times a second; once it returns True, the scan ends with a ``StoppedError``.
         """
         if "_networks" not in self.__dict__ and Path(path).is_file():
-            # While the decoder opens the file. That it is no video, if so, is told without waiting for this.
+            # While the decoder opens the file; an error of a file that is no video doesn't wait for this.
             Thread(target=_import_networks, name="import").start()
 
         def tell(_: str, done: int, wanted: int | None) -> None:
             if progress:
                 progress(done, wanted)
 
-        with closing(self._flow(None, tell, stop).run([path])) as outcomes:
+        with closing(self._scheduler(None, tell, stop).run([path])) as outcomes:
             outcome = next(outcomes)
         if outcome.result is None:
             assert outcome.error is not None
@@ -176,7 +177,7 @@ class Scanner:
     def scan_each(
         self, paths: Iterable[str | PathLike[str]], progress: FolderProgress | None = None
     ) -> Generator[Outcome, None, None]:
-        """Scans videos, several at once; close the generator to stop early.
+        """Scan videos, several at once; close the generator to stop early.
 
         Args:
             paths: of the files.
@@ -189,7 +190,7 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        return self._flow(self._threads, progress).run(paths)
+        return self._scheduler(self._threads, progress).run(paths)
 
     def scan_arriving(
         self,
@@ -197,12 +198,12 @@ class Scanner:
         arrived: Callable[[], bool],
         stop: Callable[[], bool] | None = None,
     ) -> Generator[Outcome, None, None]:
-        """Scans videos that are given while others are scanned; close the generator to stop early.
+        """Scan videos that are added during the scan; close the generator to stop early.
 
         Args:
             paths: of the files; None where there is none at the moment.
-            arrived: asked now and then, whether there is one again.
-            stop: asked several times a second; once it says True, the scans end with a ``StoppedError``.
+            arrived: called often; returns True if a video waits to be begun.
+            stop: called several times a second; once it returns True, the scans end with a ``StoppedError``.
 
         Yields:
             One outcome a path, as soon as it is known.
@@ -211,7 +212,7 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        flow = Flow(
+        scheduler = Scheduler(
             self.config,
             self._decoders,
             self._get_networks,
@@ -221,11 +222,11 @@ class Scanner:
             arrived=arrived,
             in_order=False,
         )
-        return flow.run(paths)
+        return scheduler.run(paths)
 
     @contextmanager
     def spare_decoder(self) -> Iterator[IsolatedDecoder | None]:
-        """A decoding process that no scan needs in the meantime; None where all are busy."""
+        """Lend a decoding process that no scan needs; None where all are busy."""
         decoder = self._decoders.take()
         try:
             yield decoder
@@ -235,17 +236,17 @@ class Scanner:
 
     @property
     def _threads(self) -> int:
-        """That decode one of several videos."""
+        """Number of decoding threads a video, where several are decoded at once."""
         return max(1, self._cores // self.jobs)
 
-    def _flow(
+    def _scheduler(
         self, threads: int | None, progress: FolderProgress | None, stop: Callable[[], bool] | None = None
-    ) -> Flow:
-        return Flow(self.config, self._decoders, self._get_networks, self.profile, threads, progress, stop)
+    ) -> Scheduler:
+        return Scheduler(self.config, self._decoders, self._get_networks, self.profile, threads, progress, stop)
 
     @property
     def given(self) -> bool:
-        """Whether its detector was loaded by somebody else."""
+        """True if the caller passed a loaded detector."""
         return self._given is not None
 
     @cached_property
@@ -254,19 +255,19 @@ class Scanner:
         if self._given is not None:
             return self._given
         _import_networks()
-        from torchfakes_cli.detector import load_detector
+        from torchfakes_cli.detector.detector import load_detector
 
         return load_detector(self._model, self.config.device)
 
     @cached_property
     def policy(self) -> Policy:
-        """How scores become verdicts: the user's numbers, and the detector's where there are none."""
+        """The verdict policy: the user's thresholds, and the detector's where there are none."""
         return settle_policy(
             self.config.verdict, fake_above=self.detector.fake_above, real_below=self.detector.real_below
         )
 
     def _get_networks(self) -> Networks:
-        """The networks; what couldn't be loaded before is tried again."""
+        """Return the networks; after an error loading is tried again."""
         known: Networks | None = self.__dict__.get("_networks")
         if known is not None and known.judging.done() and known.judging.exception() is not None:
             del self._networks
@@ -274,10 +275,10 @@ class Scanner:
 
     @cached_property
     def _networks(self) -> Networks:
-        """The face detector; the detector is loaded in the meantime, and faces may be looked for already."""
+        """The face detector, ready to use, and the detector, which loads in a background thread."""
         if self._given is None:
             _import_networks()
-        from torchfakes_cli.detector import choose_device
+        from torchfakes_cli.detector.detector import choose_device
         from torchfakes_cli.faces.cascade import FaceDetector
 
         device = choose_device(self.config.device) if self._given is None else self._given.device

@@ -11,15 +11,17 @@ import pytest
 
 from tests.clips import write_clip
 from tests.people import natural
-from torchfakes_cli.config import FaceConfig, SamplingConfig, ScanConfig
-from torchfakes_cli.detector import Detector
+from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError, UsageError
 from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Face, FaceScore, Status, Verdict, VideoResult
-from torchfakes_cli.scan.evidence import gather_evidence, telling_rows
-from torchfakes_cli.scan.pipeline import scan_video
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.representative_faces import cut_faces, representative_rows
+from torchfakes_cli.scan.scanner import scan_video
 from torchfakes_cli.scan.verdict import Policy, decide
-from torchfakes_cli.video import IsolatedDecoder
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
+from torchfakes_cli.video.options import SamplingConfig
 
 FACE = Face((0.0, 0.0, 80.0, 90.0), 0.99, ((0.0, 0.0),) * 5)
 SMALL = Face((0.0, 0.0, 44.0, 50.0), 0.99, ((0.0, 0.0),) * 5)
@@ -59,7 +61,7 @@ def result_of(people: dict[int, Sequence[float | None]], *, tiny: int = 0) -> Vi
 
 def chosen(people: dict[int, Sequence[float | None]], faces_a_track: int = 3, most_tracks: int = 4) -> list[float]:
     """Logits of the telling rows."""
-    rows = telling_rows(result_of(people), faces_a_track=faces_a_track, most_tracks=most_tracks)
+    rows = representative_rows(result_of(people), faces_a_track=faces_a_track, most_tracks=most_tracks)
     return [row.logit for row in rows if row.logit is not None]
 
 
@@ -76,7 +78,7 @@ def test_neighbours_of_a_telling_face_are_passed_over() -> None:
     seen[10:13] = [7.0, 8.0, 7.0]
     seen[13:15] = [-7.0, -7.0]
     seen[25] = -5.0
-    rows = telling_rows(result_of({1: seen}))
+    rows = representative_rows(result_of({1: seen}))
     assert [(row.time_s, row.logit) for row in rows] == [(11.0, 8.0), (0.0, 0.0), (25.0, -5.0)]
 
 
@@ -88,7 +90,7 @@ def test_neighbours_are_better_than_none() -> None:
 def test_the_person_a_verdict_rests_on_is_shown_before_more_suspicious_ones_who_are_doubted() -> None:
     result = result_of({1: [6.0] * 5, 2: [6.5] * 5, 3: [3.0] * 5}, tiny=2)
     assert result.verdict is Verdict.FAKE
-    assert [row.track for row in telling_rows(result, faces_a_track=1, most_tracks=2)] == [3, 2]
+    assert [row.track for row in representative_rows(result, faces_a_track=1, most_tracks=2)] == [3, 2]
 
 
 def test_people_who_decide_come_first_and_are_limited() -> None:
@@ -103,8 +105,8 @@ def test_to_want_nothing_is_refused() -> None:
 
 
 def test_without_scores_there_is_nothing_to_show(detector: Detector) -> None:
-    assert telling_rows(result_of({1: [None, None]})) == ()
-    assert gather_evidence("never opened.mp4", result_of({}), detector=detector) == ()
+    assert representative_rows(result_of({1: [None, None]})) == ()
+    assert cut_faces("never opened.mp4", result_of({}), detector=detector) == ()
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +121,8 @@ def scanned(clips: Path, detector: Detector) -> VideoResult:
 
 
 def test_the_pictures_are_what_the_network_scored(clips: Path, detector: Detector, scanned: VideoResult) -> None:
-    faces = gather_evidence(clips / "both.mp4", scanned, detector=detector)
-    assert [face.row for face in faces] == list(telling_rows(scanned))
+    faces = cut_faces(clips / "both.mp4", scanned, detector=detector)
+    assert [face.row for face in faces] == list(representative_rows(scanned))
     assert len({face.row.track for face in faces}) == 2
     assert faces[0].row.time_s == scanned.peak_time_s
     logits = detector.score([face.picture for face in faces])
@@ -131,10 +133,8 @@ def test_the_pictures_are_what_the_network_scored(clips: Path, detector: Detecto
 def test_landmarks_lie_on_the_picture_whatever_its_size(
     clips: Path, detector: Detector, scanned: VideoResult, decoder: IsolatedDecoder, side: int
 ) -> None:
-    rows = telling_rows(scanned)[-1:]
-    (face,) = gather_evidence(
-        clips / "both.mp4", scanned, detector=detector, rows=rows, picture_side=side, decoder=decoder
-    )
+    rows = representative_rows(scanned)[-1:]
+    (face,) = cut_faces(clips / "both.mp4", scanned, detector=detector, rows=rows, picture_side=side, decoder=decoder)
     assert max(face.picture.shape) <= side
     ((found,),) = FaceDetector(FaceConfig(), detector.device).detect([face.picture])
     assert np.abs(np.subtract(face.landmarks, found.landmarks)).max() < 0.05 * len(face.picture)
@@ -149,8 +149,8 @@ def test_heat_maps_come_from_the_crop_as_the_network_takes_it(
         seen.append(float(detector.score([crop])[0]))
         return np.full((2, 2), 0.25, np.float32), np.zeros((2, 2), np.float32)
 
-    rows = telling_rows(scanned)[:2]
-    faces = gather_evidence(
+    rows = representative_rows(scanned)[:2]
+    faces = cut_faces(
         clips / "both.mp4",
         scanned,
         detector=detector,
@@ -167,8 +167,8 @@ def test_what_does_not_come_again_is_left_out(
     detector: Detector, scanned: VideoResult, decoder: IsolatedDecoder, tmp_path: Path
 ) -> None:
     other = write_clip(tmp_path / "both.mp4", [natural()] * 4, fps=10)
-    faces = gather_evidence(other, scanned, detector=detector, decoder=decoder)
+    faces = cut_faces(other, scanned, detector=detector, decoder=decoder)
     assert all(face.row.time_s == 0.0 for face in faces)
     other.unlink()
     with pytest.raises(UnreadableFileError, match="no such file"):
-        gather_evidence(other, scanned, detector=detector, decoder=decoder)
+        cut_faces(other, scanned, detector=detector, decoder=decoder)

@@ -1,7 +1,9 @@
-"""Output files: early checks that a place can be written, and writes that leave a complete file or none."""
+"""Files: checks of output paths, atomic writes, locks, checksums."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import secrets
 import stat
@@ -10,16 +12,14 @@ from contextlib import suppress
 from io import FileIO
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torchfakes_cli.errors import OutputError, UsageError
+from torchfakes_cli.errors import OutputError
 
-#: Written into every annotated clip; also how an earlier one is recognised.
-COMMENT = "Annotated by torchfakes. A low score is no proof of authenticity."
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
-_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
-
-#: The comment lies in so many last bytes of the index (``moov``, ISO/IEC 14496-12).
-_COMMENT_BYTES = 64 << 10
+logger = logging.getLogger(__name__)
 
 
 def unwritable(path: Path, error: OSError, advice: str = "") -> OutputError:
@@ -156,19 +156,20 @@ def append(file: FileIO, data: bytes, path: Path) -> None:
         raise unwritable(path, error, advice=advice) from error
 
 
-def write_whole(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
-    """Replace a file in one step: a reader, or a crash, finds the old content or the new, never a part.
+def write_atomically(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
+    """Write a file in one step: a reader, or a crash, finds the old content or the new, never a part.
 
     Args:
-        path: a link keeps pointing where it does.
+        path: of the file; missing folders are made. A symbolic link is followed, a device or a pipe written to.
         content: its whole content; text is written as UTF-8.
-        temporary: where it is written first, in the folder of what ``path`` points to; an old one is replaced.
-            None for a name that nobody else has.
+        temporary: path that is written first, in the folder of what ``path`` points to; an old file is replaced.
+            None for a unique name.
 
     Raises:
-        OutputError: it can't be written; what was there before still is.
+        OutputError: the file can't be written; what was there before still is.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    advice = "Check the folder's permissions and free space."
     if is_special(path):
         try:
             path.write_bytes(data)
@@ -176,8 +177,10 @@ def write_whole(path: Path, content: str | bytes, temporary: Path | None = None)
             raise unwritable(path, error) from error
         return
     target = Path(os.path.realpath(path))
+    # Not tempfile, whose files are private: the new file gets the permissions that any new file has.
     temporary = temporary or temporary_beside(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
             file.write(data)
@@ -185,70 +188,43 @@ def write_whole(path: Path, content: str | bytes, temporary: Path | None = None)
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, advice) from error
+    finally:
+        # Left by an error or an interruption.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def try_lock(path: Path) -> BaseFileLock | None:
+    """Acquire the lock of a lock file, which the operating system drops when the process ends.
+
+    A file system without locks counts as unlocked: better no lock than no results there.
+
+    Returns:
+        The lock, to be released; None where another process holds it.
+
+    Raises:
+        OSError: the lock file can't be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    except NotImplementedError as error:
+        logger.debug("no lock on %s: %s", path, error)
+    return lock
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_beside(path: Path) -> Path:
     """A path in the same folder that nobody else has, to be written and then renamed."""
     # Short, whatever the length of the final name, and hidden from a scan of the folder.
     return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"
-
-
-def container_of(path: str | PathLike[str]) -> str:
-    """The format of an annotated clip of this name: ``mp4`` or ``mov``.
-
-    Raises:
-        UsageError: it is called like something else.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in _CONTAINERS:
-        raise UsageError("an annotated clip is an MP4 or MOV file", path=path, advice="Give it a name such as out.mp4.")
-    return _CONTAINERS[suffix]
-
-
-def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *, force: bool = False) -> None:
-    """Check before the work that an annotated clip can be written.
-
-    An earlier one is replaced; any other file only with ``force``, and the source
-    never.
-
-    Raises:
-        UsageError: it is called like something else than a clip, or is the source itself.
-        OutputError: its folder can't be written, or something else is in its place.
-    """
-    container_of(path)
-    target = Path(path)
-    if target.exists() and Path(source).exists() and target.samefile(source):
-        raise UsageError("is the clip itself", path=path, advice="Choose another name for the annotated one.")
-    if is_special(target):
-        raise OutputError("is no regular file", path=path, advice="Choose another name.")
-    there = first_line(target)  # also tells what can't be read
-    if there is not None and not force and not _is_annotated(target):
-        raise OutputError(
-            "exists and was not annotated by torchfakes",
-            path=path,
-            advice="Choose another name, or replace it with --force.",
-        )
-    check_folder(Path(os.path.realpath(target)), advice="Choose another place for the annotated clip.")
-
-
-def _is_annotated(path: Path) -> bool:
-    """Whether a file bears the comment where an annotated clip has it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = 0
-        while start + 8 <= size:
-            file.seek(start)
-            head = file.read(16)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if head[4:8] == b"moov":
-                end = min(start + length, size)
-                file.seek(max(start, end - _COMMENT_BYTES))
-                return COMMENT.encode() in file.read(min(length, _COMMENT_BYTES))
-            if length < 8:
-                return False
-            start += length
-    return False

@@ -1,0 +1,44 @@
+"""Configuration of the demo page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from math import inf
+
+from torchfakes_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class DemoConfig:
+    """Where the page in the browser is served, and what it takes.
+
+    Attributes:
+        host: address to serve it on.
+        port: to serve it on.
+        most_mb: megabytes that a file may have.
+        most_minutes: that a video may last.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    most_mb: int = 200
+    most_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 1 << 16:
+            raise UsageError("a port is a number from 1 to 65535")
+        if self.most_mb < 1:
+            raise UsageError("files of at least one megabyte must be taken")
+        if not 0 < self.most_minutes < inf:
+            raise UsageError("videos of more than 0 minutes must be taken")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether this machine alone can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False

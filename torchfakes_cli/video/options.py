@@ -1,0 +1,44 @@
+"""Options of sampling: which frames of a video are decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from torchfakes_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """Which frames of a video are looked at.
+
+    Attributes:
+        fps: samples a second; None chooses by length (see ``frames``).
+        frames: with ``fps`` None, this many samples spread evenly over a clip of up to ``frames`` seconds (or over any
+            clip where ``frames_fixed``), and one a second beyond that.
+        frames_fixed: the user asked for exactly ``frames`` samples.
+        start_s: nothing before this time is looked at.
+        end_s: nothing from this time on is looked at; None for the end of the video.
+        key_frames: a key frame within a quarter of the gap between samples is taken instead of the frame at the wanted
+            time, for it is decoded alone; 32 samples or more may all move by up to three eighths of a gap to meet more
+            of them. Their number stays, also where ``fps`` asks for a rate.
+    """
+
+    fps: Fraction | None = None
+    frames: int = 32
+    frames_fixed: bool = False
+    start_s: float = 0.0
+    end_s: float | None = None
+    key_frames: bool = True
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and self.fps <= 0:
+            raise UsageError("the sampling rate must be above 0")
+        if self.frames < 1:
+            raise UsageError("at least one frame must be sampled")
+        if self.fps is not None and self.frames_fixed:
+            raise UsageError("give either a rate or a number of frames, not both")
+        if self.start_s < 0:
+            raise UsageError("the start must not lie before 0 seconds")
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise UsageError("the end must lie after the start")
