@@ -116,7 +116,7 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.report.html.index", "torch av pandas rich typer"),
         ("import torchfakes_cli.cli.scan", "torch numpy av cv2 pandas jinja2 matplotlib"),
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn"),
-        ("import torchfakes_cli.faces.tracks", "torch av"),
+        ("import torchfakes_cli.faces.tracking", "torch av"),
         ("import torchfakes_cli.scan.evidence, torchfakes_cli.faces.regions", "torch av"),
         ("import torchfakes_cli.scan.discovery, torchfakes_cli.scan.pipeline", "torch"),
     ],

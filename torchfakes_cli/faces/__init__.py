@@ -6,6 +6,6 @@ The only room that knows the face detector. Importing it loads neither torch nor
 
 from torchfakes_cli.faces.crops import crop_corner, crop_face, crop_origin, sharpness
 from torchfakes_cli.faces.follow import FaceFollower
-from torchfakes_cli.faces.tracks import Tracker
+from torchfakes_cli.faces.tracking import Tracker
 
 __all__ = ["FaceFollower", "Tracker", "crop_corner", "crop_face", "crop_origin", "sharpness"]
