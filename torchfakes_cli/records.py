@@ -38,6 +38,7 @@ class Reason(StrEnum):
     TINY_FACES = "tiny_faces"
     BETWEEN_THRESHOLDS = "between_thresholds"
     FRAMES_DISAGREE = "frames_disagree"
+    PART_OF_CLIP = "part_of_clip"
     DAMAGED = "damaged"
 
 
@@ -170,6 +171,21 @@ class FaceScore:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspiciousSpan:
+    """The part of a track that scores as fake where the whole of it doesn't.
+
+    Attributes:
+        start_s: time of its first face that scores as fake.
+        end_s: time of its last one.
+        p_fake: of its most suspicious window: what the window's trimmed mean and enough of its faces reach.
+    """
+
+    start_s: float
+    end_s: float
+    p_fake: float
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
     """One person's faces through one shot.
 
@@ -184,6 +200,7 @@ class Track:
         peak_time_s: time of its most suspicious face; None with the logit.
         lasting: whether it has enough scored faces to decide a verdict.
         doubt: why its score says too little for a firm verdict, ``tiny_faces``; else None.
+        suspicious_span: the part of it that scores as fake where the whole doesn't; else None.
     """
 
     number: int
@@ -196,6 +213,7 @@ class Track:
     peak_time_s: float | None
     lasting: bool
     doubt: Reason | None = None
+    suspicious_span: SuspiciousSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.report.results import failure, result
+from tests.report.results import TRACK, failure, result
+from torchfakes_cli.records import SuspiciousSpan
 from torchfakes_cli.report import SCHEMA, result_to_json
 
 
@@ -28,6 +29,13 @@ def test_a_document_holds_the_verdict_the_people_and_the_timeline() -> None:
         "p_fake": None,
         "note": "no_face",
     }
+
+
+def test_a_suspicious_part_of_a_track_has_its_seconds() -> None:
+    parted = replace(TRACK, suspicious_span=SuspiciousSpan(4.5, 7.25, 0.91))
+    first, second = json.loads(result_to_json(replace(result(), tracks=(TRACK, parted))))["tracks"]
+    assert first["suspicious_span"] is None
+    assert second["suspicious_span"] == {"start_s": 4.5, "end_s": 7.25, "p_fake": 0.91}
 
 
 def test_both_outcomes_have_the_same_fields() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.report.pages import CIRCUMSTANCES, crowd
-from tests.report.results import result
-from torchfakes_cli.records import Reason, VideoResult
+from tests.report.results import TRACK, result
+from torchfakes_cli.records import Reason, SuspiciousSpan, VideoResult
 from torchfakes_cli.report.html.index import row_of_result
 from torchfakes_cli.report.summary import caveats, reason_words, summarise
 
@@ -25,6 +25,8 @@ def said(film: VideoResult, **thresholds: float) -> str:
 def test_every_reason_is_said_without_its_code(reason: Reason, picture: bool, tmp_path: Path) -> None:
     film = result()
     film = replace(film, reason=reason, info=replace(film.info, picture=picture))
+    if reason is Reason.PART_OF_CLIP:
+        film = replace(film, tracks=(replace(TRACK, suspicious_span=SuspiciousSpan(0.0, 1.0, 0.9)),))
     assert "_" not in said(film).replace("p_fake", "")
     assert "_" not in row_of_result(film, None, tmp_path).note
     assert reason_words(reason.value)
@@ -53,3 +55,13 @@ def test_the_person_who_decides_comes_first() -> None:
     assert not any(person.decides for person in others)
     assert summary.short == f"person {first.track.number} decides"
     assert summary.score == f"{film.p_fake:.2f}"
+
+
+def test_a_suspicious_part_is_named_with_its_seconds_and_how_to_scan_it_alone() -> None:
+    person = replace(TRACK, number=2, lasting=True, suspicious_span=SuspiciousSpan(65.2, 67.9, 0.93))
+    summary = summarise(replace(result(), reason=Reason.PART_OF_CLIP, tracks=(TRACK, person)), CIRCUMSTANCES)
+    assert summary.headline.startswith("Person 2 looks synthetic from 1:05 to 1:08 (93% likely there)")
+    assert "--start 65 --end 68" in summary.advice
+    assert [shown.standing for shown in summary.people if shown.track is person] == [
+        "looks synthetic from 1:05 to 1:08"
+    ]

@@ -256,3 +256,61 @@ def test_what_counts_as_tiny_is_the_users_choice() -> None:
 def test_too_few_faces_come_before_doubts() -> None:
     rows = doubted(timeline({1: [5.0] * 2}, frames=10), 1)
     assert decide(rows, POLICY, probability).reason is Reason.TOO_FEW_FACES
+
+
+def spliced(inserted: int, score: float = 4.0, genuine: float = -4.0, before: int = 12, after: int = 12) -> list[float]:
+    """Scores of a person of whom so many faces in a row were swapped."""
+    return [genuine] * before + [score] * inserted + [genuine] * after
+
+
+def test_a_part_of_a_clip_that_scores_as_fake_takes_the_verdict_real_away_and_is_named() -> None:
+    decision = verdict_on({1: spliced(6), 2: [-5.0] * 30})
+    assert (decision.verdict, decision.reason) == (Verdict.INCONCLUSIVE, Reason.PART_OF_CLIP)
+    first, second = decision.tracks
+    assert first.suspicious_span is not None
+    assert (first.suspicious_span.start_s, first.suspicious_span.end_s) == (12.0, 17.0)
+    assert first.suspicious_span.p_fake == pytest.approx(probability(4.0))
+    assert decision.p_fake == first.p_fake
+    assert first.p_fake is not None
+    assert first.p_fake < POLICY.real_below
+    assert second.suspicious_span is None
+
+
+def test_the_part_is_named_as_a_whole_and_found_at_either_end() -> None:
+    for before, after in ((0, 40), (40, 0), (20, 20)):
+        (track,) = verdict_on({1: spliced(9, before=before, after=after)}, frames=0).tracks
+        assert track.suspicious_span is not None
+        assert (track.suspicious_span.start_s, track.suspicious_span.end_s) == (float(before), before + 8.0)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        spliced(3),  # a few bad frames in a row
+        [4.0 if place % 5 == 0 else -4.0 for place in range(40)],  # bad frames here and there
+        spliced(6, score=0.0),  # not above the threshold for fake
+        spliced(6)[12:15] + [-4.0] * 3,  # too short for a window within it
+    ],
+)
+def test_what_is_no_suspicious_part(scores: list[float]) -> None:
+    decision = verdict_on({1: scores}, frames=0)
+    assert decision.reason is not Reason.PART_OF_CLIP
+    assert decision.tracks[0].suspicious_span is None
+
+
+def test_many_faces_a_second_are_judged_two_seconds_at_a_time() -> None:
+    def at_25_fps(inserted: int) -> Decision:
+        rows = timeline({1: spliced(inserted, before=60, after=60)})
+        return decide([replace(row, time_s=row.time_s / 25) for row in rows], POLICY, probability)
+
+    assert at_25_fps(8).verdict is Verdict.REAL  # a third of a second
+    assert at_25_fps(45).reason is Reason.PART_OF_CLIP
+
+
+def test_a_part_changes_no_verdict_fake_and_none_of_a_doubted_person() -> None:
+    fake = verdict_on({1: spliced(8), 2: [5.0] * 5})
+    assert (fake.verdict, fake.reason) == (Verdict.FAKE, None)
+    rows = doubted(timeline({1: spliced(8)}), 1)
+    assert decide(rows, POLICY, probability).reason is Reason.TINY_FACES
+    rows = doubted(timeline({1: spliced(8, genuine=-9.0), 2: [-1.0] * 10}), 1)
+    assert decide(rows, POLICY, probability).verdict is Verdict.REAL

@@ -62,6 +62,12 @@ def test_videos_with_too_few_faces_stay_open() -> None:
     assert set(rejudged(open_ones, HEADER)["verdict"]) == {"inconclusive"}
 
 
+def test_a_part_of_a_clip_is_judged_anew_by_the_thresholds() -> None:
+    parted = APART.assign(logit=-3.0, logit_low=-3.0, logit_high=-3.0, logit_window=1.0, reason="part_of_clip")
+    assert set(rejudged(parted, replace(HEADER, fake_above=0.7, real_below=0.5))["verdict"]) == {"inconclusive"}
+    assert set(rejudged(parted, replace(HEADER, fake_above=0.8, real_below=0.5))["verdict"]) == {"real"}
+
+
 def test_cross_validation_is_worse_than_the_fit_and_better_than_nothing() -> None:
     rng = np.random.default_rng(0)
     videos = people(40, list(rng.normal(-4, 6, 40)), list(rng.normal(4, 6, 40)))

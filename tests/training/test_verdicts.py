@@ -54,6 +54,7 @@ def test_a_video_gets_the_verdict_of_a_scan() -> None:
         ([2.0, None, None, 2.0], "inconclusive", "too_few_faces"),
         ([2.0, 2.0, None], "inconclusive", "too_few_faces"),
         ([-2.0, -2.0, -2.0, 90.0], "real", ""),  # one bad frame decides nothing
+        ([-4.0] * 12 + [4.0] * 6 + [-4.0] * 12, "inconclusive", "part_of_clip"),
     ],
 )
 def test_verdicts_and_reasons(logits: list[float | None], verdict: str, reason: str) -> None:

@@ -37,8 +37,11 @@ class Scene:
 
     def is_cut_from(self, before: Scene) -> bool:
         """Whether a cut lies between a picture of ``before`` and one of this scene."""
-        differs = float(np.abs(before.layout - self.layout).mean())
-        return differs >= CUT_DIFFERENCE and overlap(before.colours, self.colours) < CUT_OVERLAP
+        return self.layout_change(before) >= CUT_DIFFERENCE and overlap(before.colours, self.colours) < CUT_OVERLAP
+
+    def layout_change(self, before: Scene) -> float:
+        """Mean difference of the coarse layouts, in grey levels."""
+        return float(np.abs(before.layout - self.layout).mean())
 
 
 def shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from torchfakes_cli.records import Face, FaceScore, Status, Track, VideoInfo, VideoResult
+from torchfakes_cli.records import Face, FaceScore, Status, SuspiciousSpan, Track, VideoInfo, VideoResult
 from torchfakes_cli.report.rows import (
     PIXEL_DIGITS,
     RATE_DIGITS,
@@ -83,6 +83,15 @@ def _track(track: Track) -> dict[str, Any]:
         "peak_time_s": rounded(track.peak_time_s, TIME_DIGITS),
         "lasting": track.lasting,
         "doubt": track.doubt.value if track.doubt else None,
+        "suspicious_span": _span(track.suspicious_span) if track.suspicious_span else None,
+    }
+
+
+def _span(span: SuspiciousSpan) -> dict[str, Any]:
+    return {
+        "start_s": rounded(span.start_s, TIME_DIGITS),
+        "end_s": rounded(span.end_s, TIME_DIGITS),
+        "p_fake": rounded(span.p_fake, SCORE_DIGITS),
     }
 
 

@@ -6,6 +6,7 @@ columns; people read ``reason_words``.
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import unicodedata
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from torchfakes_cli.records import Circumstances, Reason, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.records import Circumstances, Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
 
 #: Shown beside every verdict.
 CAVEAT = "A low score is no proof of authenticity."
@@ -75,6 +76,11 @@ _WHY = {
         "The frames disagree: on average the most suspicious person scores clearly, but too many of their faces don't "
         "say so.",
         f"Look at the timeline. {_MORE_FRAMES}",
+    ),
+    Reason.PART_OF_CLIP: _Why(
+        "part of the clip",
+        "Person {person} looks synthetic {span} ({likely} there), but not over the whole clip.",
+        "Watch this part closely, or scan it alone: --start {start} --end {end} --fps 8.",
     ),
 }
 _WHY_OF_A_PICTURE = _WHY | {
@@ -172,11 +178,27 @@ def summarise(result: VideoResult, thresholds: Thresholds) -> Summary:
         why = (_WHY_OF_A_PICTURE if result.is_picture else _WHY)[result.reason]
         frames = "one frame sampled" if result.frames_sampled == 1 else f"{result.frames_sampled} frames sampled"
         real, fake = apart(thresholds.real_below, thresholds.fake_above)
-        headline, advice = why.sentence.format(frames=frames, real=real, fake=fake), why.advice
+        words = {"frames": frames, "real": real, "fake": fake, **_part(result)}
+        headline, advice = why.sentence.format(**words), why.advice.format(**words)
     else:
         headline, advice = _firm(result, firm or 0), ""
     short = reason_words(result.reason, picture=result.is_picture) or f"person {firm} decides"
     return Summary(result.verdict or Verdict.INCONCLUSIVE, score(result.p_fake), short, headline, advice, people)
+
+
+def _part(result: VideoResult) -> dict[str, str]:
+    """Words on the most suspicious span; empty without one."""
+    parts = [(track.suspicious_span, track.number) for track in result.tracks if track.suspicious_span]
+    if not parts:
+        return {}
+    span, person = max(parts, key=lambda part: part[0].p_fake)
+    start, end = math.floor(span.start_s), math.floor(span.end_s) + 1
+    likely = f"{100 * span.p_fake:.0f}% likely"
+    return {"person": str(person), "span": _when(span), "likely": likely, "start": str(start), "end": str(end)}
+
+
+def _when(span: SuspiciousSpan) -> str:
+    return f"from {clock(span.start_s)} to {clock(math.floor(span.end_s) + 1)}"
 
 
 def _firm(result: VideoResult, number: int) -> str:
@@ -196,6 +218,8 @@ def _standing(track: Track, thresholds: Thresholds) -> tuple[Word, str]:
         return Word.UNSCORED if track.p_fake is None else Word.TOO_FEW, "seen too briefly to decide"
     if track.doubt:
         return Word.BETWEEN, _DOUBTED[track.doubt]
+    if track.suspicious_span:
+        return Word.BETWEEN, f"looks synthetic {_when(track.suspicious_span)}"
     if track.p_fake >= thresholds.fake_above:
         return Word.FAKE, "looks synthetic"
     if track.p_fake < thresholds.real_below:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.faces.crops import crop_face, sharpness
 from torchfakes_cli.faces.options import FaceConfig
-from torchfakes_cli.faces.tracks import Tracker
+from torchfakes_cli.faces.tracking import Tracker
 from torchfakes_cli.records import Face, FaceScore, Frame
 from torchfakes_cli.scan.profile import Profile
 from torchfakes_cli.scan.second_look import SecondLook

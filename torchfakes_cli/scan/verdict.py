@@ -28,7 +28,12 @@ The rules, in the order they apply:
    ``tiny_faces``, unless an undoubted lasting track scores at least ``fake_above`` too: then the most suspicious of
    these decides.
 
-6. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
+6. Part of a clip may be fake: it says little in the mean over a track. Every window of a lasting, undoubted track is
+   scored as a track is, by trimmed mean and agreement. A window holds ``WINDOW_FACES`` scored faces in a row, or those
+   of ``WINDOW_S`` seconds where these are more. Where no whole track reaches ``fake_above`` but a window does, the
+   verdict is inconclusive, ``part_of_clip``, and the track has a ``suspicious_span``. A window never makes a firm
+   verdict: a long clip has many of them, one of which may score high by chance.
+7. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
    was sharp enough to score, else ``too_few_faces``.
 
 Where a track has a score, ``p_fake`` is told with every reason, for information: that of the most suspicious track,
@@ -39,12 +44,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torchfakes_cli.errors import ModelError, UsageError
-from torchfakes_cli.records import FaceScore, Reason, Track, Verdict
+from torchfakes_cli.records import FaceScore, Reason, SuspiciousSpan, Track, Verdict
 from torchfakes_cli.scan.config import AGREEMENT, TINY_BELOW, VerdictConfig
+
+#: Scored faces in a window, at least, and its seconds. With a detector whose thresholds are 0.5, the rule of windows
+#: took 1 of 73 right verdicts "real" on genuine clips away. It found 167 of 267 timelines that had been called real
+#: though 6 to 8 of their some 30 scores were those of a fake.
+WINDOW_FACES = 6
+WINDOW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +149,19 @@ def decide(
     verdict, reason = Verdict.INCONCLUSIVE, _excuse(timeline, tracks) or (best.doubt if best else None)
     if reason is None and best is not None:
         low, high = agreed_bounds([row.logit for row in timeline if row.track == best.number], policy.agreement)
-        verdict, reason = judge(best.p_fake, policy, low=probability(low), high=probability(high))
+        window = window_logit(timeline, tracks, policy)
+        verdict, reason = judge(
+            best.p_fake,
+            policy,
+            low=probability(low),
+            high=probability(high),
+            window=None if window is None else probability(window),
+        )
     return Decision(verdict, reason, best.p_fake if best else None, best.peak_time_s if best else None, tracks)
 
 
 def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | None:
-    """Rules 3 and 6: why there can't be a firm verdict; None where there can."""
+    """Rules 3 and 7: why there can't be a firm verdict; None where there can."""
     frames = {(row.time_s, row.frame) for row in timeline}
     damaged = {(row.time_s, row.frame) for row in timeline if row.note == "damaged"}
     if 2 * len(damaged) > len(frames):
@@ -158,9 +176,14 @@ def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | 
 
 
 def judge(
-    p_fake: float | None, policy: Policy, *, low: float | None = None, high: float | None = None
+    p_fake: float | None,
+    policy: Policy,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    window: float | None = None,
 ) -> tuple[Verdict, Reason | None]:
-    """Rule 5: the verdict on a lasting track that isn't doubted.
+    """Rules 5 and 6: the verdict on a lasting track that isn't doubted.
 
     Args:
         p_fake: of the track.
@@ -168,11 +191,14 @@ def judge(
         low: the probability that enough of its faces reach to agree on "fake", see ``agreed_bounds``; None judges by
             ``p_fake`` alone.
         high: the one that enough of them stay at or under to agree on "real"; None likewise.
+        window: that of the most suspicious window of any track, see ``window_logit``; None where there is no window.
     """
     if p_fake is None:
         raise ValueError("a lasting track has a score")
     if p_fake >= policy.fake_above:
         agreed, verdict = low is None or low >= policy.fake_above, Verdict.FAKE
+    elif window is not None and window >= policy.fake_above:
+        return Verdict.INCONCLUSIVE, Reason.PART_OF_CLIP
     elif p_fake < policy.real_below:
         agreed, verdict = high is None or high < policy.real_below, Verdict.REAL
     else:
@@ -230,7 +256,7 @@ def build_tracks(
     *,
     picture: bool = False,
 ) -> tuple[Track, ...]:
-    """Rules 1, 2 and 4: gathers rows by track number and scores each track.
+    """Rules 1, 2, 4 and 6: gathers rows by track number and scores each track.
 
     Raises:
         ModelError: a score is not a finite number.
@@ -249,6 +275,10 @@ def _score_track(
 ) -> Track:
     scored = [(row.logit, row.time_s) for row in rows if row.logit is not None]
     logit = trimmed_mean([value for value, _ in scored], policy.trim) if scored else None
+    p_fake = None if logit is None else _finite(probability(logit))
+    lasting = len(scored) >= needed
+    doubt = _doubt([row for row in rows if row.logit is not None], policy) if lasting else None
+    decides = lasting and doubt is None
     return Track(
         number=number,
         start_s=min(row.time_s for row in rows),
@@ -256,12 +286,76 @@ def _score_track(
         faces=len(rows),
         faces_scored=len(scored),
         logit=logit,
-        p_fake=None if logit is None else _finite(probability(logit)),
+        p_fake=p_fake,
         # Of faces equally suspicious, the first one.
         peak_time_s=max(scored, key=lambda face: (face[0], -face[1]))[1] if scored else None,
-        lasting=len(scored) >= needed,
-        doubt=_doubt([row for row in rows if row.logit is not None], policy) if len(scored) >= needed else None,
+        lasting=lasting,
+        doubt=doubt,
+        suspicious_span=_suspicious_span(rows, policy, probability)
+        if decides and p_fake is not None and p_fake < policy.fake_above
+        else None,
     )
+
+
+def window_logit(timeline: Sequence[FaceScore], tracks: Iterable[Track], policy: Policy) -> float | None:
+    """The highest logit that a window reaches by its trimmed mean and by enough of its faces.
+
+    Args:
+        timeline: of the video.
+        tracks: of the video; those that are lasting and undoubted count.
+        policy: the numbers.
+
+    Returns:
+        The logit; None where no track is longer than a window.
+    """
+    numbers = {track.number for track in tracks if track.lasting and not track.doubt}
+    rows_of: dict[int, list[FaceScore]] = {number: [] for number in numbers}
+    for row in timeline:
+        if row.track in rows_of:
+            rows_of[row.track].append(row)
+    reached = [_reached(window, policy) for rows in rows_of.values() for window in _windows(rows)]
+    return max(reached, default=None)
+
+
+def _windows(rows: Iterable[FaceScore]) -> Iterator[list[tuple[float, float]]]:
+    """The (time, logit) of the faces in each window of a track; none where a window would hold the whole track."""
+    scored = [(row.time_s, row.logit) for row in rows if row.logit is not None]
+    end = 0
+    for start, (time_s, _) in enumerate(scored):
+        end = max(end, start + WINDOW_FACES)
+        while end < len(scored) and scored[end][0] - time_s <= WINDOW_S:
+            end += 1
+        if end - start < len(scored) >= end:
+            yield scored[start:end]
+        if end >= len(scored):
+            return
+
+
+def _reached(window: Sequence[tuple[float, float]], policy: Policy) -> float:
+    logits = [logit for _, logit in window]
+    return min(trimmed_mean(logits, policy.trim), agreed_bounds(logits, policy.agreement)[0])
+
+
+def _suspicious_span(
+    rows: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]
+) -> SuspiciousSpan | None:
+    """Rule 6: the most suspicious window that reaches ``fake_above``, with those that overlap it and do so too."""
+    found: list[list[tuple[float, float]]] = []
+    best, best_logit = 0, -math.inf
+    for window in _windows(rows):
+        reached = _reached(window, policy)
+        if probability(reached) < policy.fake_above:
+            continue
+        if found and window[0] <= found[-1][-1]:
+            found[-1] = sorted({*found[-1], *window})
+        else:
+            found.append(window)
+        if reached > best_logit:
+            best, best_logit = len(found) - 1, reached
+    if not found:
+        return None
+    times = [time_s for time_s, logit in found[best] if probability(logit) >= policy.fake_above]
+    return SuspiciousSpan(times[0], times[-1], probability(best_logit))
 
 
 def _doubt(scored: Sequence[FaceScore], policy: Policy) -> Reason | None:

@@ -100,6 +100,14 @@ class TimelineRow(BaseModel):
     note: Literal["no_face", "blurry", "damaged", "long_shot"] | None = Field(description="Why there is no score.")
 
 
+class SuspiciousSpanDocument(BaseModel):
+    """The part of a track that scores as fake where the whole doesn't."""
+
+    start_s: float
+    end_s: float
+    p_fake: float = Field(description="Of its most suspicious window.")
+
+
 class TrackDocument(BaseModel):
     """One person through one shot."""
 
@@ -113,6 +121,7 @@ class TrackDocument(BaseModel):
     peak_time_s: float | None
     lasting: bool = Field(description="Seen often enough to decide a verdict.")
     doubt: Literal["tiny_faces"] | None = Field(description="Why the score says too little.")
+    suspicious_span: SuspiciousSpanDocument | None = Field(description="With the reason part_of_clip.")
 
 
 class VideoDocument(BaseModel):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torchfakes_cli.errors import DecodeError, UnreadableFileError
 from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
 from torchfakes_cli.faces.options import FaceConfig
-from torchfakes_cli.faces.tracks import Tracker
+from torchfakes_cli.faces.tracking import Tracker
 from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.manifest import CropRow

@@ -156,13 +156,15 @@ def cross_validated(videos: pd.DataFrame, header: Header, config: EvaluateConfig
 def rejudged(videos: pd.DataFrame, header: Header) -> pd.DataFrame:
     """The videos with the probabilities and verdicts of another calibration."""
     policy = policy_of(header)
-    p, low, high = (
+    p, low, high, window = (
         [probability(logit, header.slope, header.intercept) for logit in videos[name]]
-        for name in ("logit", "logit_low", "logit_high")
+        for name in ("logit", "logit_low", "logit_high", "logit_window")
     )
     verdicts = [
-        judge(chance, policy, low=least, high=most)[0].value if lasting else verdict
-        for chance, least, most, lasting, verdict in zip(p, low, high, _lasting(videos), videos["verdict"], strict=True)
+        judge(chance, policy, low=least, high=most, window=part)[0].value if lasting else verdict
+        for chance, least, most, part, lasting, verdict in zip(
+            p, low, high, window, _lasting(videos), videos["verdict"], strict=True
+        )
     ]
     return videos.assign(p_fake=p, verdict=verdicts)
 
@@ -195,7 +197,8 @@ def _aucs(videos: pd.DataFrame, config: EvaluateConfig) -> dict[str, dict[str, A
 
 def _lasting(videos: pd.DataFrame) -> pd.Series[bool]:
     """Videos whose verdict depends on the thresholds."""
-    return videos["reason"].isin(["", Reason.BETWEEN_THRESHOLDS.value, Reason.FRAMES_DISAGREE.value])
+    by_score = [Reason.BETWEEN_THRESHOLDS, Reason.FRAMES_DISAGREE, Reason.PART_OF_CLIP]
+    return videos["reason"].isin(["", *(reason.value for reason in by_score)])
 
 
 #: In a checkpoint's ``training``, and in that of the checkpoint it went on from: the marks of its groups.

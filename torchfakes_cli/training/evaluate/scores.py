@@ -25,7 +25,7 @@ from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.records import Face, FaceScore, Verdict
 from torchfakes_cli.scan.config import VerdictConfig
-from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, deciding_track, settle_policy
+from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, deciding_track, settle_policy, window_logit
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluate.metrics import auc_interval, roc_auc
@@ -350,7 +350,8 @@ class _Queue:
 
 VIDEO_KEYS = ["video", "label", "method", "group", "source", "split", "compression"]
 _JUDGED = [
-    *("faces", "faces_scored", "face_size", "sharpness", "logit", "p_fake", "logit_low", "logit_high"),
+    *("faces", "faces_scored", "face_size", "sharpness", "logit", "p_fake"),
+    *("logit_low", "logit_high", "logit_window"),
     *("verdict", "reason"),
 ]
 _COMPRESSION = re.compile(r"raw|c\d+")
@@ -393,14 +394,15 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     Returns:
         One row a video: the keys, ``faces`` and ``faces_scored``, the medians ``face_size`` and ``sharpness``,
         ``logit`` and ``p_fake`` (NaN without a score), ``logit_low`` and ``logit_high`` of the deciding track's faces
-        (see ``scan.verdict.agreed_bounds``; NaN without a score), ``verdict`` and ``reason`` (empty for a
-        firm verdict).
+        (see ``scan.verdict.agreed_bounds``; NaN without a score), ``logit_window`` of the most suspicious window (see
+        ``scan.verdict.window_logit``; NaN without one), ``verdict`` and ``reason`` (empty for a firm verdict).
     """
     policy = policy_of(header)
     videos = []
     for key, timeline in timelines(rows, VIDEO_KEYS):
         decision = decide(timeline, policy, lambda x: probability(x, header.slope, header.intercept))
         best = deciding_track(decision.tracks, policy)
+        window = window_logit(timeline, decision.tracks, policy)
         low = high = math.nan
         if best is not None:
             low, high = agreed_bounds([face.logit for face in timeline if face.track == best.number], policy.agreement)
@@ -415,6 +417,7 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
                 "p_fake": math.nan if decision.p_fake is None else decision.p_fake,
                 "logit_low": low,
                 "logit_high": high,
+                "logit_window": math.nan if window is None else window,
                 "verdict": decision.verdict.value,
                 "reason": decision.reason.value if decision.reason else "",
             }

@@ -1,4 +1,4 @@
-"""Following a person's face through one shot, by place and appearance. Works without torch."""
+"""Face tracking: follows each person's face through one shot by place and appearance. Works without torch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ FAR = 3.0
 MAX_SIZE_RATIO = 1.8
 #: Histogram overlap (0 to 1) from which two faces look alike.
 ALIKE = 0.6
+#: A face is somebody else's where the change of its colours (1 - histogram overlap) as a share of the first limit, and
+#: the change of the whole picture's layout (grey levels) as a share of the second, add up to more than 1. Colours alone
+#: don't tell people in similar light apart, and the layout alone changes as the camera moves. Chosen on one half of the
+#: people of 94 genuine clips. Of 60 montages of the other half one joins two people (38 without this), and of its 45
+#: clips without a cut none is broken into several tracks, 2 are at a quarter of the samples (none without this).
+MAX_COLOUR_CHANGE = 0.45
+MAX_LAYOUT_CHANGE = 42.0
 
 
 @dataclass(slots=True)
@@ -32,12 +39,15 @@ class _Person:
     time_s: float
     missed: int
     look: NDArray[np.float32]
+    scene: Scene
 
 
 class Tracker:
     """Gives each face the number of its person's track.
 
-    Feed it the frames of one video in order. A cut ends every track: the same person after it gets a new number.
+    Feed it the frames of one video in order. A cut ends every track: the same person after it gets a new number. A face
+    that looks like somebody else's gets another number, wherever it is. Where a cut between similar pictures shows by
+    the faces alone, a person who is back within ``MAX_GAP_S`` seconds keeps the number.
     """
 
     def __init__(self) -> None:
@@ -58,23 +68,26 @@ class Tracker:
         scene = Scene.of(frame.pixels)
         if self._scene is not None and scene.is_cut_from(self._scene):
             self._persons.clear()
+        change = scene.layout_change(self._scene) if self._scene is not None else 0.0
         self._scene = scene
         self._persons = [p for p in self._persons if frame.time_s - p.time_s <= MAX_GAP_S or p.missed <= MAX_MISSED]
         for person in self._persons:
             person.missed += 1
         looks = [_look(frame.pixels, face) for face in faces]
+        # Also since the person was last seen: a cut may hide behind frames without their face.
+        changes = [max(change, scene.layout_change(person.scene)) for person in self._persons]
         numbers: list[int | None] = [None] * len(faces)
         pairs = sorted(
             (distance, position, index)
             for position, face in enumerate(faces)
             for index, person in enumerate(self._persons)
-            if (distance := _distance(person, face, looks[position])) is not None
+            if (distance := _distance(person, face, looks[position], changes[index])) is not None
         )
         taken: set[int] = set()
         for _, position, index in pairs:
             if numbers[position] is None and index not in taken:
                 person = self._persons[index]
-                person.box, person.time_s, person.missed = faces[position].box, frame.time_s, 0
+                person.box, person.time_s, person.missed, person.scene = faces[position].box, frame.time_s, 0, scene
                 # A slow blend remembers the person through a turned head or a passing shadow.
                 person.look = (0.7 * person.look + 0.3 * looks[position]).astype(np.float32)
                 numbers[position] = person.number
@@ -82,18 +95,20 @@ class Tracker:
         for position, face in enumerate(faces):
             if numbers[position] is None:
                 self._last_number += 1
-                self._persons.append(_Person(self._last_number, face.box, frame.time_s, 0, looks[position]))
+                self._persons.append(_Person(self._last_number, face.box, frame.time_s, 0, looks[position], scene))
                 numbers[position] = self._last_number
         return [number for number in numbers if number is not None]
 
 
-def _distance(person: _Person, face: Face, look: NDArray[np.float32]) -> float | None:
-    """How far a face is from being this person's next one; None if it can't be."""
+def _distance(person: _Person, face: Face, look: NDArray[np.float32], layout_change: float) -> float | None:
+    """Distance between a person and a face; None if the face can't be that person's next one."""
     (ax, ay, a), (bx, by, b) = _centre_and_size(person.box), _centre_and_size(face.box)
     if max(a, b) > MAX_SIZE_RATIO * min(a, b):
         return None
     moved = float(np.hypot(ax - bx, ay - by)) / max(a, b)
     likeness = overlap(person.look, look)
+    if (1 - likeness) / MAX_COLOUR_CHANGE + layout_change / MAX_LAYOUT_CHANGE > 1:
+        return None
     if moved > (FAR if likeness >= ALIKE else NEAR):
         return None
     return moved + 2 * (1 - likeness)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from torchfakes_cli.faces.tracks import Tracker
+from torchfakes_cli.faces.tracking import Tracker
 from torchfakes_cli.records import Face, Frame
 
 RED, BLUE = (200, 60, 50), (40, 70, 190)
@@ -81,3 +81,31 @@ def test_someone_else_in_the_same_place_is_someone_else() -> None:
 def test_two_faces_of_one_frame_never_share_a_track() -> None:
     steps = [(0.0, [(200.0, 100.0, RED)], room()), (0.5, [(195.0, 100.0, RED), (290.0, 100.0, RED)], room())]
     assert follow(steps) == [[1], [1, 2]]
+
+
+def letterboxed(colour: tuple[int, int, int]) -> np.ndarray:
+    """A room between black bars, which take most of the picture and keep its colours from changing much in a cut."""
+    pixels = room(colour)
+    pixels[:, :160] = pixels[:, 480:] = 0
+    pixels[:60] = pixels[300:] = 0
+    return pixels
+
+
+def test_somebody_else_cut_in_between_black_bars_is_somebody_else() -> None:
+    genuine = [(t * 0.5, [(280.0, 140.0, RED)], letterboxed((90, 90, 90))) for t in range(4)]
+    inserted = [(t * 0.5, [(285.0, 138.0, BLUE)], letterboxed((220, 210, 180))) for t in range(4, 6)]
+    again = [(t * 0.5, [(280.0, 140.0, RED)], letterboxed((90, 90, 90))) for t in range(6, 8)]
+    numbers = follow(genuine + inserted + again)
+    assert numbers[:6] == [[1]] * 4 + [[2]] * 2
+    assert numbers[6] == numbers[7] != [2]
+
+
+def test_somebody_else_steps_where_a_person_was() -> None:
+    steps = [(0.0, [(280.0, 140.0, RED)], room()), (0.5, [(290.0, 140.0, BLUE)], room())]
+    assert follow(steps) == [[1], [2]]
+
+
+def test_what_moves_behind_a_person_does_not_end_a_track() -> None:
+    scenery = np.hstack([room((90, 110, 90)), room((150, 140, 120))])
+    steps = [(t * 0.5, [(200.0, 100.0, RED)], scenery[:, 90 * t : 90 * t + 640]) for t in range(7)]
+    assert follow(steps) == [[1]] * 7
