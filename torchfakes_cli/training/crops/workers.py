@@ -238,6 +238,6 @@ def _end_with_parent() -> None:
 
 
 def _cores() -> int:
-    """Cores this process may use, where the system tells."""
+    """Number of cores this process may use, where the system reports it."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
