@@ -131,11 +131,11 @@ def test_damaged_stills_are_told_in_one_line_each_and_not_by_opencv(
     corpus = tmp_path / "corpus"
     for name in ("whole.png", "torn.png", "bits.jpg"):
         _save(corpus / "real" / name, _portrait())
-    # An end in the middle of a JPEG leaves its upper half.
-    for name, damage in (("torn.png", b"\xff\x00\x11" * 30), ("bits.jpg", b"\xff\xd9\x00\x00")):
+    # An early end of a JPEG leaves what is above it.
+    for name, share, damage in (("torn.png", 0.5, b"\xff\x00\x11" * 30), ("bits.jpg", 0.95, b"\xff\xd9\x00\x00")):
         data = (corpus / "real" / name).read_bytes()
-        middle = len(data) // 2
-        (corpus / "real" / name).write_bytes(data[:middle] + damage + data[middle + len(damage) :])
+        start = int(share * len(data))
+        (corpus / "real" / name).write_bytes(data[:start] + damage + data[start + len(damage) :])
     capfd.readouterr()
     summary = prepare_corpus(corpus, _config(tmp_path / "crops"))
     assert capfd.readouterr().err == ""
