@@ -131,19 +131,22 @@ def test_damaged_stills_are_told_in_one_line_each_and_not_by_opencv(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     corpus = tmp_path / "corpus"
-    for name in ("whole.png", "torn.png", "torn.jpg"):
+    for name in ("whole.png", "torn.png", "bits.jpg"):
         _save(corpus / "real" / name, _portrait())
-    for name in ("torn.png", "torn.jpg"):
+    # An early end of a JPEG leaves what is above it.
+    for name, share, damage in (("torn.png", 0.5, b"\xff\x00\x11" * 30), ("bits.jpg", 0.95, b"\xff\xd9\x00\x00")):
         data = (corpus / "real" / name).read_bytes()
-        middle = len(data) // 2
-        (corpus / "real" / name).write_bytes(data[:middle] + b"\xff\x00\x11" * 30 + data[middle + 90 :])
+        start = int(share * len(data))
+        (corpus / "real" / name).write_bytes(data[:start] + damage + data[start + len(damage) :])
     capfd.readouterr()
     summary = prepare_corpus(corpus, _config(tmp_path / "crops"))
     assert capfd.readouterr().err == ""
     assert [(each.name, each.reason) for each in summary.skipped] == [
-        ("real/torn.png", "is not a picture that can be read")
+        ("real/torn", "is not a picture that can be read")
     ]
-    assert [note for note in summary.notes if "Corrupt JPEG data" in note and "real/torn.jpg: " in note]
+    damaged = [note for note in summary.notes if note.startswith("real/bits: the picture is damaged")]
+    assert len(damaged) == 1
+    assert "Corrupt JPEG data" in damaged[0]
 
 
 def test_manifest_and_crops_agree(prepared: Prepared) -> None:

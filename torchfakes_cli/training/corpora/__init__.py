@@ -1,4 +1,4 @@
-"""Reading what lies in a corpus: which files are real or fake, made how, showing whom.
+"""Corpus readers: which files are real or fake, how they were made, and whom they show.
 
 Each module reads one layout, which is recognised from the tree. A *group* is a person or a piece of footage and never
 lies on both sides of a split. A fake belongs to the group whose footage it shows, and knows the other one, whose face

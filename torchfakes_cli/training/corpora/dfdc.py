@@ -108,7 +108,7 @@ def _entries(path: Path) -> Mapping[str, Mapping[str, Any]]:
 def _present(
     path: Path, names: Mapping[str, Any], skipped: list[Skipped], notes: list[str], folder: Path | None = None
 ) -> dict[str, Path]:
-    """Listed files that are there, by the name they are listed as; tells of the others, and of those on no list."""
+    """Listed files that are there, by the name they are listed as; reports absent and unlisted files."""
     folder = folder or path.parent
     found = {file.relative_to(folder).as_posix(): file for file in files_below(folder) if is_footage(file)}
     strays = sorted(found.keys() - names.keys())

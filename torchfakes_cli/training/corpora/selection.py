@@ -156,7 +156,7 @@ def _with_split_table(corpus: Corpus, root: Path, table: Path) -> Corpus:
 
 
 def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[dict[str, str]], list[SourceVideo]]:
-    """A function that finds the videos a row speaks of.
+    """Make a function that finds the videos a row names.
 
     A ``path`` is one file, from the corpus or absolute. A ``video`` is a name as in the manifest, or that of a file
     without its folder and suffix: such as ``071`` in all its compressions, or ``071_054`` of every method.

@@ -155,7 +155,7 @@ def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector, d
         for batch in _batched(source.whole(source.samples(config.frames)), DETECTION_BATCH):
             for frame, faces in zip(batch, detector.detect([f.pixels for f in batch]), strict=True):
                 largest = faces[:MOST_FACES]
-                # Samples lie seconds apart in a long video: to the tracker, time goes on by one a sample.
+                # Samples lie seconds apart in a long video: to the tracker, each sample is one second.
                 tracks = tracker.update(replace(frame, time_s=float(len(frames))), largest)
                 for face, track in zip(largest, tracks, strict=True):
                     sightings.append(_sighting(frame, len(frames), face, track, config, video.is_still))
@@ -178,7 +178,7 @@ def look_again(
     """Cut a fake where its original's faces are.
 
     Returns:
-        None if the fake can't be laid over its original: it is longer or shorter, or the original shows nobody.
+        None if the fake can't be laid over its original: it is longer or shorter, or the original shows no face.
 
     Raises:
         MediaError: it can't be read.
@@ -417,7 +417,7 @@ def _sighting(frame: Frame, sample: int, face: Face, track: int, config: Extract
 def _inside(square: tuple[int, int, int], face: Face, size: tuple[int, int]) -> tuple[int, int, int]:
     """The square moved, and if need be shrunk, into a picture.
 
-    Collections of stills are cut tightly: a black border would tell them from frames of videos.
+    Collections of stills are cut tightly: a black border would distinguish them from frames of videos.
     """
     side = min(square[2], *size)
     x1, y1, x2, y2 = face.box
@@ -431,7 +431,7 @@ def _inside(square: tuple[int, int, int], face: Face, size: tuple[int, int]) -> 
 def _lasting(sightings: Sequence[Sighting], samples: int, still: bool) -> Sequence[Sighting]:
     """The sightings of people seen long enough; of a still, its largest face.
 
-    Where cuts leave nobody in a quarter of the samples, those seen longest stay, if they were seen twice.
+    Where cuts leave no person in a quarter of the samples, those seen longest stay, if they were seen twice.
     """
     if still:
         return sightings[:1]

@@ -1,4 +1,4 @@
-"""What a run of ``prepare`` leaves behind, so that the next one goes on where it stopped."""
+"""State that a run of ``prepare`` keeps on disk, so that the next run continues it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Part:
 
 
 def identity(video: SourceVideo, original: SourceVideo | None, split: str) -> str:
-    """Tells the state of a file and its original, and what is known of them, from any other state."""
+    """Identify the state of a file and its original, and what is known of them."""
     stamps = []
     for file in (video, original):
         if file is not None:
@@ -230,7 +230,7 @@ def drop_part(out: Path, part: Part) -> None:
 
 
 def drop_strays(out: Path, parts: Mapping[str, Part]) -> None:
-    """Remove crops that no part speaks of: an interrupted run's, or those of a file that has moved to another split."""
+    """Remove crops that no part lists: an interrupted run's, or those of a file that has moved to another split."""
     known = {part.folder for part in parts.values()}
     for split in SPLITS:
         for folder in (out / split).glob("*/*/*/"):

@@ -7,7 +7,7 @@ The folder it writes::
     prepare.json      the settings it was made with, and counts
     report.md         counts, and what was left out and why
     contact_sheet.jpg some crops of every kind, to look at
-    parts/            one file a finished video, so that an interrupted run goes on where it stopped
+    parts/            one file per finished video, so that an interrupted run can be continued
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def prepare_corpus(
 ) -> PrepareSummary:
     """Cut the faces out of a corpus and write their manifest.
 
-    A run that was interrupted goes on where it stopped. A changed threshold for blur or near duplicates, and a higher
+    An interrupted run is continued. A changed threshold for blur or near duplicates, and a higher
     one for size or confidence, only changes columns of the manifest; other settings never mix in one folder. With more
     than one process, call it from a script's ``if __name__ == "__main__":`` part, as for all of Python's process pools.
 
@@ -139,7 +139,7 @@ def _still_valid(
     splits: Mapping[str, str],
     out_of_place: Collection[str],
 ) -> dict[str, Part]:
-    """Parts of earlier runs that agree with where everyone is now.
+    """Parts of earlier runs that agree with the current splits.
 
     Files that have come since may have shown that two groups are one, or that a fake joins two splits.
     """

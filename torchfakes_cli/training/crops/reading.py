@@ -41,7 +41,7 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
 
 
 def _is_huge(data: NDArray[np.uint8]) -> bool:
-    """Whether a PNG's header, where its sides stand first, claims more pixels than anyone should unpack."""
+    """Whether a PNG's header, which gives its sides first, claims more pixels than are safe to decode."""
     head = data[:24].tobytes()
     sides = (int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
     return head.startswith(_PNG) and max(sides) > MAX_SIDE

@@ -1,4 +1,4 @@
-"""Dividing a corpus so that nobody is on two sides."""
+"""Split a corpus so that no person or footage is in two splits."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def left_out(corpus: Corpus, splits: Mapping[str, str]) -> Iterator[tuple[Source
 
 
 def _given(corpus: Corpus) -> dict[str, str]:
-    """The split of each group that the corpus speaks of."""
+    """Split of each group that the corpus names."""
     named: dict[str, set[str]] = defaultdict(set)
     for video in corpus.videos:
         if video.split:

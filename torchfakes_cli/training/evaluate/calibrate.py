@@ -49,7 +49,7 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         config: where to, and how.
 
     Raises:
-        DataError: the detector was trained on some of the people, a class is missing, or the scores don't tell real
+        DataError: the detector was trained on some of the people, a class is missing, or the scores don't separate real
             from fake.
         OutputError: the checkpoint can't be written.
     """
@@ -65,7 +65,7 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         raise DataError(cause, path=source, advice="A calibration needs both.")
     new = fitted_header(header, deciding, config)
     if not new.slope:
-        cause = f"the scores of {header.name} don't tell real from fake on {len(deciding)} videos"
+        cause = f"the scores of {header.name} don't separate real from fake on {len(deciding)} videos"
         raise DataError(cause, path=source, advice="There is nothing to calibrate: train the detector further.")
     fitted_on = f"{len(deciding)} {config.split} videos of {deciding['group'].nunique()} groups of {source}"
     tried = cross_validated(videos, header, config)
@@ -213,7 +213,7 @@ def fitted_groups(header: Header, groups: Iterable[str]) -> int:
 def trained_groups(header: Header, groups: Iterable[str]) -> int:
     """On how many of these groups, going by their names, a checkpoint, its start or its teacher was trained.
 
-    None of a checkpoint that doesn't tell: those of other programs, and older ones.
+    Empty for a checkpoint that doesn't record it: those of other programs, and older ones.
     """
     return len(group_marks(groups) & _trained_on(header.training))
 

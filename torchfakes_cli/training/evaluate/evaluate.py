@@ -93,7 +93,7 @@ def evaluate_detector(
     Args:
         inputs: folders that ``prepare`` wrote, or corpora that it could read.
         config: how.
-        progress: called as the work goes on.
+        progress: called with the progress.
         command: the command line to state in the report.
 
     Raises:
@@ -213,7 +213,7 @@ class _Evaluation:
         return found
 
     def _inputs(self) -> list[_Input]:
-        """Every input as a folder of crops; corpora are cut first, and an interrupted cut goes on where it stopped."""
+        """Every input as a folder of crops; extract those of corpora, or continue an interrupted extraction."""
         found = []
         names = _unique([path.resolve().name or "crops" for path in self.paths])
         for name, path in zip(names, self.paths, strict=True):
@@ -237,7 +237,7 @@ class _Evaluation:
         except DataError as error:
             if error.path != str(folder):
                 raise
-            # An evaluation's --force is no leave to drop crops that took hours to cut.
+            # The --force of an evaluation must not delete crops that took hours to extract.
             raise DataError(error.cause, path=folder, advice="Delete it, or choose another --out.") from error
         note = ""
         if summary.skipped:

@@ -288,7 +288,7 @@ RULES: dict[str, Callable[[Logits], float]] = {
 
 
 def compare_rules(rows: pd.DataFrame, header: Header, *, rounds: int, seed: int) -> tuple[Rule, ...]:
-    """How well each rule tells fake videos from real ones; in all, the most suspicious lasting track decides.
+    """How well each rule separates fake videos from real ones; in each, the most suspicious lasting track decides.
 
     Args:
         rows: as ``judge_videos`` takes them.

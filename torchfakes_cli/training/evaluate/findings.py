@@ -178,7 +178,7 @@ class Source:
         crops: scored.
         blurry: crops left out as too blurry, as in a scan.
         unseen: crops left out as their face is too small, or too doubtful, for a scan to see it.
-        stills: crops left out as they come from stills: they would tell apart kinds of pictures, not fakes.
+        stills: crops left out as they come from stills: they would separate kinds of pictures, not fakes.
         surplus: crops left out by the limit on crops a video.
         unreadable: crops that couldn't be read.
         first_unreadable: the first of them, and why; empty without any.

@@ -1,4 +1,4 @@
-"""Plots of an evaluation as PNG files, in colours that colour-blind readers tell apart (Okabe and Ito, 2008)."""
+"""Plots of an evaluation as PNG files, in colours that colour-blind readers can distinguish (Okabe and Ito, 2008)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ report.md last.
     scores.csv     a row a video, detector and set of crops
     frames.csv     one row per crop, in the same way
     *.png          plots
-    crops/         faces cut out of corpora; another run goes on from there
+    crops/         faces cut out of corpora; another run continues from there
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Tables:
 
 
 def check_out(out: Path, *, force: bool) -> None:
-    """Make sure that no file that isn't an evaluation's stands where one would be written.
+    """Check that no file of another origin would be replaced.
 
     Raises:
         OutputError: one does, and ``force`` isn't set.
@@ -434,7 +434,7 @@ def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: b
         notes.append(f"{source.unreadable} crops could not be read, such as {source.first_unreadable}")
     if source.stills:
         notes.append(
-            f"{source.stills} crops of stills were left out: they would tell apart kinds of pictures, not fakes."
+            f"{source.stills} crops of stills were left out: they would separate kinds of pictures, not fakes."
         )
     if unscored := int(videos["logit"].isna().sum()):
         notes.append(f"Videos without a sharp face: {unscored}. Their verdict is inconclusive, and they have no score.")

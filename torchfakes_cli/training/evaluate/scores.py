@@ -152,7 +152,7 @@ def calibrated(header: Header, rows: pd.DataFrame, splits: str = "validation") -
 
 
 def moving_pictures(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of videos; stills would tell apart kinds of pictures, not fakes. All rows if there is nothing else."""
+    """The rows of videos; stills would separate kinds of pictures, not fakes. All rows if there is nothing else."""
     moving = rows[rows.groupby(["label", "method", "video"])["frame"].transform("nunique") > 1]
     return moving if len(moving) else rows
 
@@ -189,7 +189,7 @@ def timelines(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[str, 
 
     Args:
         rows: of a manifest with a column ``logit``, NaN for a face too blurry to score.
-        keys: columns that tell videos apart.
+        keys: columns that identify a video.
     """
     ordered = rows.sort_values([*keys, "time_s", "frame", "face"])
     names = (*keys, "time_s", "frame", "face", "face_size", "sharpness", "logit")
@@ -368,7 +368,7 @@ def with_compression(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compression_of(video: str) -> str:
-    """The compression that a video's name tells, or an empty text.
+    """Compression in a video's name, or an empty string.
 
     Example:
         >>> compression_of("manipulated_sequences/Deepfakes/c23/videos/000_003")

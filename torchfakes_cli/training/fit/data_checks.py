@@ -1,4 +1,4 @@
-"""What would make a training worthless, found before it starts or while it goes on."""
+"""Checks for what would make a training worthless, before it starts and while it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROBE = 1024
 
 
 def check_splits(table: pd.DataFrame, folder: Path) -> None:
-    """Make sure that nobody is on two sides, however the manifest came about.
+    """Check that no person or footage is in two splits, regardless of the origin of the manifest.
 
     Raises:
         DataError: a group, or an original and its fake, lies in more than one split; or a split or label is unknown.
@@ -114,7 +114,7 @@ def collapse_warning(scores: Scores) -> str:
 
 
 def _identical(crops: Sequence[str], folder: Path) -> Iterator[list[str]]:
-    """Lists of crops with the same content; each test reads only what the ones before couldn't tell apart."""
+    """Lists of crops with the same content; each test reads only what the ones before couldn't distinguish."""
     sized: defaultdict[object, list[str]] = defaultdict(list)
     for crop in crops:
         try:

@@ -2,7 +2,7 @@
 
 A pair is a fake with the same frame of its original where there is one, a genuine face with its self-blended twin, or
 else two unrelated faces. Batches are so always half real and half fake, and as far as possible nothing but the
-manipulation tells the halves apart.
+manipulation distinguishes the halves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torchfakes_cli.training.fit.augment import Augmentation, Level
 from torchfakes_cli.training.fit.decoded_cache import DecodedCache
 from torchfakes_cli.training.fit.self_blend import Portrait, blend, blending_mask, self_blend
 
-#: A draw is repeated this often when a crop can't be read, before training gives up.
+#: A draw is repeated this often when a crop can't be read, before training fails.
 MAX_REDRAWS = 20
 #: Share of the self-blended fakes whose face comes from another person.
 DONOR_SHARE = 0.35
@@ -73,7 +73,7 @@ def collate(drawn: Sequence[Drawn]) -> Drawn:
 
 
 def _nothing_drawn(labels: Tensor, size: int, error: DataError | None) -> Drawn:
-    """Stands for crops that can't be read: an exception would lose its message on the way out of a process."""
+    """Placeholder for crops that can't be read: an exception would lose its message on the way out of a process."""
     return Drawn(torch.zeros(len(labels), size, size, 3, dtype=torch.uint8), labels, MAX_REDRAWS, error)
 
 

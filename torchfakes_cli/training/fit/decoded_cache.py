@@ -86,7 +86,7 @@ class DecodedCache:
             self._places = {other: at for other, at in self._places.items() if self._sides[at]}
             return
         if written == pixels.nbytes:
-            # Last, so that nobody reads half a crop.
+            # Last, so that no process reads half a crop.
             self._sides[place] = pixels.shape[0]
 
 

@@ -38,7 +38,7 @@ class EpochRecord:
         val_called_fake: share of the validation crops with a positive logit.
         learning_rate: at the end.
         crops_per_second: trained on, validation left out.
-        memory_mb: the most taken until now, in MiB; None where the system doesn't tell.
+        memory_mb: the most taken until now, in MiB; None where the system doesn't report it.
         gradient_norm: mean over its updates, before it was scaled down.
         gradient_norms: of each block of the network, mean over its updates.
     """

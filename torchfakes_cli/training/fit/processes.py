@@ -30,9 +30,9 @@ class Processes:
     """Which of how many processes this is.
 
     Attributes:
-        rank: from 0; the first one validates, writes and tells.
+        rank: from 0; the first one validates, writes and reports.
         count: of all machines.
-        answering: the processes as a group that gives up after ``ANSWER``; None where there is but one.
+        answering: the processes as a group that times out after ``ANSWER``; None where there is but one.
     """
 
     rank: int = 0
@@ -41,7 +41,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this process reports for all."""
         return self.rank == 0
 
     def wait(self) -> None:
@@ -79,7 +79,7 @@ def processes_here() -> int:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The card of this process where torchrun started one for each, else the device as it stands."""
+    """The card of this process where torchrun started one for each, else the device unchanged."""
     number = os.environ.get("LOCAL_RANK")
     return torch.device("cuda", int(number)) if str(device) == "cuda" and number is not None else device
 
@@ -113,7 +113,7 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     except RuntimeError as error:
         if not is_lost_process(error):
             raise
-        advice = "Its own message tells why; then start all of them again with --resume."
+        advice = "Its own message gives the reason; then start all of them again with --resume."
         raise TorchfakesError("another process of this training has ended or doesn't answer", advice=advice) from error
     finally:
         distributed.destroy_process_group()

@@ -84,7 +84,7 @@ def self_blend(
     base = target.pixels
     source = _nudged(base, rng) if donor is None else _match_colours(_carried_over(donor, target), base)
     subtle = rng.random() < 0.5
-    # Either side may be the coarser or the brighter one: were it always the face, softness itself would tell a fake.
+    # Either side may be the coarser or the brighter one: were it always the face, softness itself would reveal a fake.
     if donor is not None or rng.random() < 0.5:
         source = _refined(_restyled(source, rng, subtle), rng, subtle)
     else:
@@ -149,7 +149,7 @@ def _match_colours(source: Picture, target: Picture) -> Picture:
 
 
 def _restyled(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Picture:
-    """Change colours, one of the things that tell the two parts of a blend apart."""
+    """Change colours, one of the differences between the two parts of a blend."""
     gain = 0.5 if subtle else 1.0
     values = np.repeat(_LEVELS, 3, 1)
     if rng.random() < 0.7:

@@ -1,4 +1,4 @@
-"""The resumable state of a training, in one file from which it goes on as if it had never stopped.
+"""The resumable state of a training, in one file; a resumed training gives the same result as an uninterrupted one.
 
 The file is safetensors, tensors beside JSON: nothing in it is run when it is read. It is replaced as a whole, so that a
 crash leaves either the previous one or the new one. No generator's state is in it: what a step sees and which features
@@ -233,7 +233,7 @@ def saved_config(folder: str | PathLike[str]) -> TrainConfig:
 
 
 def check_same(saved: SavedTraining, config: TrainConfig, data: str) -> None:
-    """Make sure that a training goes on as it began.
+    """Check that a training is resumed with the settings and crops it started with.
 
     Raises:
         UsageError: a setting that decides the result differs.

@@ -1,4 +1,4 @@
-"""Figures for other programs to draw while a training goes on: TensorBoard, Weights & Biases."""
+"""Experiment trackers that get the figures of a running training: TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StepRecord:
         accuracy: share of its crops on the right side of zero.
         learning_rate: of the update.
         crops_per_second: since the last record.
-        memory_mb: the most taken until now, in MiB; None where the system doesn't tell.
+        memory_mb: the most taken until now, in MiB; None where the system doesn't report it.
         gradient_norm: of the whole gradient, before it was scaled down.
         gradient_norms: of each block of the network.
     """
@@ -48,7 +48,7 @@ class StepRecord:
 
 
 class Tracker(Protocol):
-    """Takes figures while a training goes on."""
+    """Protocol of a tracker, which gets figures during a training."""
 
     def step(self, record: StepRecord) -> None:
         """Take an update's figures."""
@@ -75,7 +75,7 @@ def check_trackers(config: TrainConfig) -> None:
 
 
 def open_trackers(config: TrainConfig, run: str, step: int) -> list[Tracker]:
-    """The trackers that a training was asked to tell, which are installed.
+    """Load the trackers that a training was asked to report to.
 
     Args:
         config: of the training.

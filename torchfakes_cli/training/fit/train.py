@@ -42,7 +42,7 @@ from torchfakes_cli.training.fit.summary import BEST, LAST, TrainProgress, Train
 from torchfakes_cli.training.fit.tracking import TRACK_EVERY, StepRecord, Tracker, check_trackers, open_trackers
 from torchfakes_cli.training.fit.update import DivergedError, Update, Updater, peak_memory_mb
 
-#: Training gives up when more than this share of the crops drawn can't be read …
+#: Training fails when more than this share of the crops drawn can't be read …
 MAX_UNREADABLE = 0.05
 #: … and at least this number of them.
 MIN_UNREADABLE = 20
@@ -250,7 +250,7 @@ class _Training:
             raise DataError(cause, path=self.folder, advice="Run 'torchfakes prepare' again.")
 
     def _end_epoch(self, rows: pd.DataFrame, loss: float, accuracy: float, seconds: float) -> TrainProgress:
-        """Write down how an epoch went, and keep its weights; returns what to tell of it."""
+        """Log an epoch and keep its weights; returns its progress report."""
         run_state, tally, scores = self.run_state, self.run_state.tally, measure(rows)
         progress = self._progress(scores)
         if tally.passed_over:
@@ -383,6 +383,6 @@ class _Training:
 
 
 def _fingerprint(table: pd.DataFrame) -> str:
-    """What tells these crops from others: names, splits, labels and the choice of the balanced ones."""
+    """Identity of these crops: names, splits, labels and the choice of the balanced ones."""
     columns = table[["crop", "split", "label", "balanced"]].astype(str)
     return hashlib.sha256(pd.util.hash_pandas_object(columns, index=False).to_numpy().tobytes()).hexdigest()

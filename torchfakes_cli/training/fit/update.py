@@ -307,7 +307,7 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 class _Compiled(nn.Module):
-    """A compiled network that goes on as it was if compiling fails."""
+    """A compiled network that falls back to the uncompiled one if compiling fails."""
 
     def __init__(self, network: nn.Module, warn: Callable[[str], None]) -> None:
         super().__init__()
