@@ -1,4 +1,4 @@
-"""``torchfakes doctor``: what this machine and installation can do, what was chosen, and why."""
+"""``torchfakes doctor``: capabilities of this machine and installation, and the choices made from them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.records import Fact, Standing
 from torchfakes_cli.version import __version__
 
-#: What every scan needs, and the groups that must be in order for one.
+#: Libraries that every scan needs, and the groups of diagnostics that must be in order.
 _LIBRARIES = {"PyTorch": "torch", "PyAV": "av", "OpenCV": "cv2", "NumPy": "numpy", "safetensors": "safetensors"}
 _NEEDED = {"computing", "decoding", "detector"}
 
-#: What can be installed besides, and what it is for.
+#: Optional libraries and their use.
 _EXTRAS = {
     "tensorboard": "train --track tensorboard",
     "wandb": "train --track wandb",
@@ -38,15 +38,15 @@ def doctor_command(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
 ) -> None:
-    """Say what this machine and installation can do, what was chosen by that, and why.
+    """Show what this machine and installation can do, and which choices follow from it.
 
-    Nothing is changed or fetched. The exit code is 1 only where no scan can work.
+    Nothing is changed or fetched. The exit code is 1 only if no scan can work.
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
 
         screen = Screen()
-        with screen.progress("looking"):
+        with screen.progress("examining this machine"):
             found = examine()
         broken = [fact for facts in found.values() for fact in facts if fact.standing is Standing.BROKEN]
         if json:
@@ -62,7 +62,7 @@ def doctor_command(
 
 
 def examine() -> dict[str, list[Fact]]:
-    """Looks at everything, group by group; a part that can't be loaded is a fact, too."""
+    """Collect all diagnostics by group; a part that can't be loaded is a diagnostic, too."""
     groups: dict[str, Callable[[], list[Fact]]] = {
         "programs": _programs,
         "computing": _computing,
@@ -77,7 +77,7 @@ def examine() -> dict[str, list[Fact]]:
 def _gathered(name: str, gather: Callable[[], list[Fact]]) -> list[Fact]:
     try:
         return gather()
-    except Exception as error:  # noqa: BLE001 - a broken installation fails in whatever way
+    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
         standing = Standing.BROKEN if name in _NEEDED else Standing.LIMITED
         return [Fact(name, "can't be looked at", _in_one_line(error), standing)]
 
@@ -106,7 +106,7 @@ def _library(name: str, module: str) -> Fact:
 
 
 def _compiled(module: str) -> list[Fact]:
-    """Whether a module, if it is imported by now, is kept in the form that Python runs, as pip leaves it."""
+    """Check that the bytecode of an imported module is cached, as pip leaves it."""
     spec = importlib.util.find_spec(module) if module in sys.modules else None
     if spec is None or spec.origin is None or spec.cached is None:
         return []

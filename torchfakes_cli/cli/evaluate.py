@@ -31,7 +31,8 @@ def evaluate_command(
         list[str] | None,
         typer.Argument(
             metavar="CROPS_OR_CORPUS",
-            help="Folders written by 'torchfakes prepare', or corpora, whose faces are cut out first. Several give a "
+            help="Evaluate on folders written by 'torchfakes prepare', or on corpora, whose faces are cut out first. "
+            "Several give a "
             "table across corpora.",
             show_default=PrepareConfig().out,
         ),
@@ -41,23 +42,27 @@ def evaluate_command(
         typer.Option(
             metavar="FILE",
             rich_help_panel=_DATA,
-            help="A detector; may be given again to compare several.",
+            help="Evaluate this detector; may be repeated to compare several.",
             show_default="the one that ships",
             autocompletion=detector_names,
         ),
     ] = None,
     split: Annotated[
-        SplitName, typer.Option(rich_help_panel=_DATA, help="Which groups. Use all for a corpus never trained on.")
+        SplitName,
+        typer.Option(rich_help_panel=_DATA, help="Evaluate on this split; all for a corpus never trained on."),
     ] = "test",
     frames_per_video: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_DATA, help="At most so many crops of each person in a video.")
+        int,
+        typer.Option(
+            metavar="N", rich_help_panel=_DATA, help="Score at most this many crops of each person in a video."
+        ),
     ] = _DEFAULT.frames_per_video,
     robustness: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND",
             rich_help_panel=_ROBUSTNESS,
-            help=f"Also measure on damaged crops: {', '.join(DAMAGES)}, or all; may be given again.",
+            help=f"Also measure on damaged crops: {', '.join(DAMAGES)}, or all; may be repeated.",
             show_default="none",
             autocompletion=damages,
         ),
@@ -67,12 +72,14 @@ def evaluate_command(
         typer.Option(
             metavar="LIST",
             rich_help_panel=_ROBUSTNESS,
-            help="Levels of damage, from 1 (mild) to 5 (severe), such as 1,3,5.",
+            help="Apply these levels of damage, from 1 (mild) to 5 (severe), such as 1,3,5.",
         ),
     ] = ",".join(map(str, _DEFAULT.levels)),
     robustness_frames: Annotated[
         int,
-        typer.Option(metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage so many crops of each person in a video."),
+        typer.Option(
+            metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage this many crops of each person in a video."
+        ),
     ] = _DEFAULT.robustness_frames,
     calibrate: Annotated[
         str | None,
@@ -85,7 +92,9 @@ def evaluate_command(
     ] = _DEFAULT.calibrate,
     fit: Annotated[
         CalibrationFit,
-        typer.Option(rich_help_panel=_CALIBRATION, help="Slope and intercept (platt), or slope alone (temperature)."),
+        typer.Option(
+            rich_help_panel=_CALIBRATION, help="Fit slope and intercept (platt), or the slope only (temperature)."
+        ),
     ] = "platt",
     false_alarms: Annotated[
         float,
@@ -100,17 +109,26 @@ def evaluate_command(
         ),
     ] = _DEFAULT.missed_fakes,
     bootstrap: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Rounds of the bootstrap behind the intervals.")
+        int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Use this many bootstrap rounds for the intervals.")
     ] = _DEFAULT.rounds,
     bins: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Bins of the reliability plot and of the ECE.")
+        int,
+        typer.Option(
+            metavar="N", rich_help_panel=_RUN, help="Use this many bins for the reliability plot and the ECE."
+        ),
     ] = _DEFAULT.bins,
-    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Decides everything random.")] = (
+    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Use this random seed.")] = (
         _DEFAULT.seed
     ),
     out: Annotated[
         str,
-        typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="For the report, plots and scores."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            rich_help_panel=_RUN,
+            help="Write the report, plots and scores into this folder.",
+        ),
     ] = _DEFAULT.out,
     json: Annotated[
         bool, typer.Option("--json", rich_help_panel=_RUN, help="Print report.json on stdout instead of tables.")
@@ -122,16 +140,21 @@ def evaluate_command(
             "-j",
             metavar="N",
             rich_help_panel=_RUN,
-            help="Processes that cut a corpus.",
+            help="Cut a corpus with this many processes.",
             show_default="one a core",
         ),
     ] = _DEFAULT.jobs,
     device: Annotated[
         str,
-        typer.Option(metavar="NAME", rich_help_panel=_RUN, help="auto, cpu, cuda or cuda:N.", autocompletion=devices),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_RUN,
+            help="Compute on this device: auto, cpu, cuda or cuda:N.",
+            autocompletion=devices,
+        ),
     ] = _DEFAULT.device,
     force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=_RUN, help="Replace files that are not an evaluation's.")
+        bool, typer.Option("--force", rich_help_panel=_RUN, help="Replace files that are not part of an evaluation.")
     ] = _DEFAULT.force,
     debug: Annotated[
         bool, typer.Option("--debug", rich_help_panel=_RUN, help="Show the log, and tracebacks of errors.")

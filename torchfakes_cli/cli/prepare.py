@@ -42,7 +42,8 @@ def prepare_command(
         typer.Option(
             metavar="FOLDER",
             rich_help_panel=_CORPUS,
-            help="Further genuine stills or videos; may be given again. A CSV in it may name path and group (person). "
+            help="Add this folder of genuine stills or videos; may be repeated. A CSV in it may name path and group "
+            "(person). "
             "Of FaceForensics++ its originals are taken, which DeeperForensics needs.",
             show_default=False,
         ),
@@ -52,7 +53,7 @@ def prepare_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_CORPUS,
-            help="Only fakes made so; may be given again.",
+            help="Use only fakes of this method; may be repeated.",
             show_default="all",
         ),
     ] = None,
@@ -61,7 +62,7 @@ def prepare_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_CORPUS,
-            help="Only this compression of FaceForensics++: raw, c23 or c40.",
+            help="Use only this compression of FaceForensics++: raw, c23 or c40.",
             show_default="all found",
             autocompletion=compressions,
         ),
@@ -71,12 +72,13 @@ def prepare_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_CORPUS,
-            help="At most so many files of each method, for a trial.",
+            help="Use at most this many files of each method, for a trial.",
             show_default="all",
         ),
     ] = _DEFAULT.limit,
     frames_per_video: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_CROPS, help="Frames of each video, spread evenly.")
+        int,
+        typer.Option(metavar="N", rich_help_panel=_CROPS, help="Sample this many frames of each video, spread evenly."),
     ] = _DEFAULT.frames_per_video,
     blur_threshold: Annotated[
         float,
@@ -107,17 +109,23 @@ def prepare_command(
         typer.Option(
             metavar="P",
             rich_help_panel=_CROPS,
-            help="Ignore faces that the detector is less sure of; can be raised later.",
+            help="Ignore faces with a lower confidence of the face detector; can be raised later.",
         ),
     ] = _DEFAULT.faces.confidence,
     margin: Annotated[
-        float, typer.Option(metavar="FACTOR", rich_help_panel=_CROPS, help="How much larger than the face a crop is.")
+        float,
+        typer.Option(
+            metavar="FACTOR", rich_help_panel=_CROPS, help="Enlarge the face's box by this factor into its crop."
+        ),
     ] = _DEFAULT.faces.margin,
     size: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Larger crops are reduced to this side.")
+        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Reduce larger crops to this side.")
     ] = _DEFAULT.size,
     image_format: Annotated[
-        ImageFormat, typer.Option("--format", rich_help_panel=_CROPS, help="png loses nothing; jpg is smaller.")
+        ImageFormat,
+        typer.Option(
+            "--format", rich_help_panel=_CROPS, help="Write crops in this format; png is lossless, jpg is smaller."
+        ),
     ] = "png",
     balance: Annotated[
         bool,
@@ -131,7 +139,8 @@ def prepare_command(
         typer.Option(
             metavar="HOW",
             rich_help_panel=_SPLITS,
-            help="groups: by people and footage. official, or official:DIR: by the lists that come with the corpus. "
+            help="Split in this way. groups: by people and footage. official, or official:DIR: by the lists that "
+            "come with the corpus. "
             "Or a CSV: video (or path), split, and if known group.",
             autocompletion=splits,
         ),
@@ -141,25 +150,40 @@ def prepare_command(
         typer.Option(
             metavar="CSV",
             rich_help_panel=_SPLITS,
-            help="Videos of the same person or footage: video (or path), group.",
+            help="Read videos of the same person or footage from this CSV: video (or path), group.",
             show_default=False,
         ),
     ] = _DEFAULT.groups,
     val: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Share of the people for validation.")
+        float,
+        typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Use this share of the people for validation."),
     ] = _DEFAULT.val,
     test: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Share of the people for testing.")
+        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Use this share of the people for testing.")
     ] = _DEFAULT.test,
-    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_SPLITS, help="Decides who lands where.")] = (
+    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_SPLITS, help="Use this seed for the split.")] = (
         _DEFAULT.seed
     ),
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="For the crops and manifest.csv.")
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            rich_help_panel=_RUN,
+            help="Write the crops and manifest.csv into this folder.",
+        ),
     ] = _DEFAULT.out,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", metavar="N", rich_help_panel=_RUN, help="Processes.", show_default="one a core"),
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            rich_help_panel=_RUN,
+            help="Run this many processes.",
+            show_default="one a core",
+        ),
     ] = _DEFAULT.jobs,
     force: Annotated[
         bool, typer.Option("--force", rich_help_panel=_RUN, help="Drop the crops of an earlier run and start over.")
@@ -170,7 +194,7 @@ def prepare_command(
 ) -> None:
     """Cut the faces out of a corpus, for training.
 
-    Nobody lands on two sides: a person's videos, and a video with its fakes, stay in one split. A fake is cut at the
+    No person is in two splits: a person's videos, and a video with its fakes, stay together. A fake is cut at the
     same times and with the same boxes as its original. Run it again to go on after an interruption.
     """
     with guarded(debug=debug):
@@ -211,7 +235,7 @@ def _prepare(corpus: str, config: PrepareConfig) -> None:
 
 
 def _tell(summary: PrepareSummary, screen: Screen) -> None:
-    """What a careful user should know besides the counts."""
+    """Return warnings to be shown after the counts."""
     for note in summary.notes[:_MOST_NOTES]:
         screen.warning(note)
     if len(summary.notes) > _MOST_NOTES:

@@ -1,4 +1,4 @@
-"""What ``doctor`` found, as a table."""
+"""Table of ``doctor``'s diagnostics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLES = {Standing.GOOD: "", Standing.LIMITED: "yellow", Standing.BROKEN: "bold
 
 
 def facts_table(found: Mapping[str, Sequence[Fact]]) -> Table:
-    """Facts by group: name, value and reason; what limits or prevents scans is in colour."""
+    """Make a table by group: name, value and reason; limits and errors are in colour."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", "found or chosen", "why"):
         table.add_column(name, overflow="fold")
