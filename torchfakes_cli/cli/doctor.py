@@ -8,14 +8,13 @@ import json as json_format
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.records import Fact, Severity
 from torchfakes_cli.version import __version__
 
 #: Libraries that every scan needs, and the groups of diagnostics that must be in order.
@@ -48,9 +47,9 @@ def doctor_command(
         screen = Screen()
         with screen.progress("examining this machine"):
             found = examine()
-        broken = [fact for facts in found.values() for fact in facts if fact.standing is Standing.BROKEN]
+        broken = [fact for facts in found.values() for fact in facts if fact.severity is Severity.BROKEN]
         if json:
-            facts = [{"group": group, **asdict(fact)} for group, facts in found.items() for fact in facts]
+            facts = [_document(group, fact) for group, facts in found.items() for fact in facts]
             screen.line(json_format.dumps({"can_scan": not broken, "facts": facts}, indent=2, ensure_ascii=False))
         else:
             from torchfakes_cli.cli.console.doctor_view import facts_table
@@ -59,6 +58,10 @@ def doctor_command(
         for fact in broken:
             screen.error(f"no scan can work: {fact.name}: {fact.value}" + (f" ({fact.why})" if fact.why else ""))
     raise typer.Exit(ExitCode.FAILED if broken else ExitCode.DONE)
+
+
+def _document(group: str, fact: Fact) -> dict[str, str]:
+    return {"group": group, "name": fact.name, "value": fact.value, "why": fact.why, "standing": fact.severity}
 
 
 def examine() -> dict[str, list[Fact]]:
@@ -78,8 +81,8 @@ def _gathered(name: str, gather: Callable[[], list[Fact]]) -> list[Fact]:
     try:
         return gather()
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-        standing = Standing.BROKEN if name in _NEEDED else Standing.LIMITED
-        return [Fact(name, "can't be looked at", _in_one_line(error), standing)]
+        severity = Severity.BROKEN if name in _NEEDED else Severity.LIMITED
+        return [Fact(name, "can't be examined", _in_one_line(error), severity)]
 
 
 def _in_one_line(error: Exception) -> str:
@@ -100,9 +103,9 @@ def _library(name: str, module: str) -> Fact:
     try:
         return Fact(name, str(importlib.import_module(module).__version__))
     except ModuleNotFoundError:
-        return Fact(name, "missing", "install torchfakes again", Standing.BROKEN)
+        return Fact(name, "missing", "install torchfakes again", Severity.BROKEN)
     except Exception as error:  # noqa: BLE001 - as above
-        return Fact(name, "can't be loaded", _in_one_line(error), Standing.BROKEN)
+        return Fact(name, "can't be loaded", _in_one_line(error), Severity.BROKEN)
 
 
 def _compiled(module: str) -> list[Fact]:
@@ -114,25 +117,25 @@ def _compiled(module: str) -> list[Fact]:
         return [Fact("compiled modules", "kept")]
     folder = Path(spec.origin).parent
     why = f'each start compiles PyTorch\'s anew, for 2 seconds; once and for all: python -m compileall -q "{folder}"'
-    return [Fact("compiled modules", "not kept", why, Standing.LIMITED)]
+    return [Fact("compiled modules", "not kept", why, Severity.LIMITED)]
 
 
 def _computing() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import computing_facts
+    from torchfakes_cli.detector.diagnostics import computing_diagnostics
 
-    return computing_facts()
+    return computing_diagnostics()
 
 
 def _decoding() -> list[Fact]:
-    from torchfakes_cli.video.facts import decoding_facts
+    from torchfakes_cli.video.facts import decoding_diagnostics
 
-    return decoding_facts()
+    return decoding_diagnostics()
 
 
 def _detector() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import detector_facts
+    from torchfakes_cli.detector.diagnostics import detector_diagnostics
 
-    return detector_facts()
+    return detector_diagnostics()
 
 
 def _extras() -> list[Fact]:
@@ -143,6 +146,6 @@ def _extras() -> list[Fact]:
 
 
 def _folders() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import cache_facts
+    from torchfakes_cli.detector.diagnostics import cache_diagnostics
 
-    return cache_facts()
+    return cache_diagnostics()

@@ -8,10 +8,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.records import Fact, Severity
 from torchfakes_cli.report.summary import safe
 
-_STYLES = {Standing.GOOD: "", Standing.LIMITED: "yellow", Standing.BROKEN: "bold red"}
+_STYLES = {Severity.GOOD: "", Severity.LIMITED: "yellow", Severity.BROKEN: "bold red"}
 
 
 def facts_table(found: Mapping[str, Sequence[Fact]]) -> Table:
@@ -22,6 +22,6 @@ def facts_table(found: Mapping[str, Sequence[Fact]]) -> Table:
     for group, facts in found.items():
         table.add_row(Text(group, style="bold"))
         for fact in facts:
-            style = _STYLES[fact.standing]
+            style = _STYLES[fact.severity]
             table.add_row(f"  {safe(fact.name)}", Text(safe(fact.value), style=style), Text(safe(fact.why)))
     return table
