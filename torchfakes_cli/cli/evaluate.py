@@ -99,13 +99,13 @@ def evaluate_command(
     false_alarms: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Of real videos, call at most this share fake."
+            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of the real videos fake."
         ),
     ] = _DEFAULT.false_alarms,
     missed_fakes: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Of fake videos, call at most this share real."
+            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of the fake videos real."
         ),
     ] = _DEFAULT.missed_fakes,
     bootstrap: Annotated[

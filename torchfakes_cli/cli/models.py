@@ -232,7 +232,8 @@ def fetch_command(
         str,
         typer.Argument(
             metavar="NAME|URL|hf:REPO",
-            help="A name that models list shows, a URL, or a repository on Hugging Face: hf:OWNER/NAME, with @REVISION "
+            help="Fetch this detector: a name that models list shows, a URL, or a repository on Hugging Face: "
+            "hf:OWNER/NAME, with @REVISION "
             "and /FILE where they matter (a space: hf:spaces/OWNER/NAME/FILE).",
             autocompletion=fetchable_names,
         ),

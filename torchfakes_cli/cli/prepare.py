@@ -33,7 +33,8 @@ def prepare_command(
         str,
         typer.Argument(
             metavar="CORPUS",
-            help="FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or a folder with real/ and "
+            help="Cut the faces of this corpus: FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or "
+            "a folder with real/ and "
             "fake/<method>/.",
         ),
     ],
