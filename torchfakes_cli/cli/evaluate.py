@@ -31,8 +31,7 @@ def evaluate_command(
         list[str] | None,
         typer.Argument(
             metavar="CROPS_OR_CORPUS",
-            help="Evaluate on folders written by 'torchfakes prepare', or on corpora, whose faces are cut out first. "
-            "Several give a "
+            help="Folders written by 'torchfakes prepare', or corpora, whose faces are cut out first. Several give a "
             "table across corpora.",
             show_default=PrepareConfig().out,
         ),
@@ -42,27 +41,23 @@ def evaluate_command(
         typer.Option(
             metavar="FILE",
             rich_help_panel=_DATA,
-            help="Evaluate this detector; may be repeated to compare several.",
+            help="A detector; may be given again to compare several.",
             show_default="the one that ships",
             autocompletion=detector_names,
         ),
     ] = None,
     split: Annotated[
-        SplitName,
-        typer.Option(rich_help_panel=_DATA, help="Evaluate on this split; all for a corpus never trained on."),
+        SplitName, typer.Option(rich_help_panel=_DATA, help="Which groups. Use all for a corpus never trained on.")
     ] = "test",
     frames_per_video: Annotated[
-        int,
-        typer.Option(
-            metavar="N", rich_help_panel=_DATA, help="Score at most this many crops of each person in a video."
-        ),
+        int, typer.Option(metavar="N", rich_help_panel=_DATA, help="At most so many crops of each person in a video.")
     ] = _DEFAULT.frames_per_video,
     robustness: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND",
             rich_help_panel=_ROBUSTNESS,
-            help=f"Also measure on damaged crops: {', '.join(DAMAGES)}, or all; may be repeated.",
+            help=f"Also measure on damaged crops: {', '.join(DAMAGES)}, or all; may be given again.",
             show_default="none",
             autocompletion=damages,
         ),
@@ -72,14 +67,12 @@ def evaluate_command(
         typer.Option(
             metavar="LIST",
             rich_help_panel=_ROBUSTNESS,
-            help="Apply these levels of damage, from 1 (mild) to 5 (severe), such as 1,3,5.",
+            help="Levels of damage, from 1 (mild) to 5 (severe), such as 1,3,5.",
         ),
     ] = ",".join(map(str, _DEFAULT.levels)),
     robustness_frames: Annotated[
         int,
-        typer.Option(
-            metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage this many crops of each person in a video."
-        ),
+        typer.Option(metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage so many crops of each person in a video."),
     ] = _DEFAULT.robustness_frames,
     calibrate: Annotated[
         str | None,
@@ -92,43 +85,32 @@ def evaluate_command(
     ] = _DEFAULT.calibrate,
     fit: Annotated[
         CalibrationFit,
-        typer.Option(
-            rich_help_panel=_CALIBRATION, help="Fit slope and intercept (platt), or the slope only (temperature)."
-        ),
+        typer.Option(rich_help_panel=_CALIBRATION, help="Slope and intercept (platt), or slope alone (temperature)."),
     ] = "platt",
     false_alarms: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of the real videos fake."
+            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Of real videos, call at most this share fake."
         ),
     ] = _DEFAULT.false_alarms,
     missed_fakes: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of the fake videos real."
+            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Of fake videos, call at most this share real."
         ),
     ] = _DEFAULT.missed_fakes,
     bootstrap: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Use this many bootstrap rounds for the intervals.")
+        int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Rounds of the bootstrap behind the intervals.")
     ] = _DEFAULT.rounds,
     bins: Annotated[
-        int,
-        typer.Option(
-            metavar="N", rich_help_panel=_RUN, help="Use this many bins for the reliability plot and the ECE."
-        ),
+        int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Bins of the reliability plot and of the ECE.")
     ] = _DEFAULT.bins,
-    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Use this random seed.")] = (
+    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Decides everything random.")] = (
         _DEFAULT.seed
     ),
     out: Annotated[
         str,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            rich_help_panel=_RUN,
-            help="Write the report, plots and scores into this folder.",
-        ),
+        typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="For the report, plots and scores."),
     ] = _DEFAULT.out,
     json: Annotated[
         bool, typer.Option("--json", rich_help_panel=_RUN, help="Print report.json on stdout instead of tables.")
@@ -140,21 +122,16 @@ def evaluate_command(
             "-j",
             metavar="N",
             rich_help_panel=_RUN,
-            help="Cut a corpus with this many processes.",
+            help="Processes that cut a corpus.",
             show_default="one a core",
         ),
     ] = _DEFAULT.jobs,
     device: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=_RUN,
-            help="Compute on this device: auto, cpu, cuda or cuda:N.",
-            autocompletion=devices,
-        ),
+        typer.Option(metavar="NAME", rich_help_panel=_RUN, help="auto, cpu, cuda or cuda:N.", autocompletion=devices),
     ] = _DEFAULT.device,
     force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=_RUN, help="Replace files that are not part of an evaluation.")
+        bool, typer.Option("--force", rich_help_panel=_RUN, help="Replace files that are not an evaluation's.")
     ] = _DEFAULT.force,
     debug: Annotated[
         bool, typer.Option("--debug", rich_help_panel=_RUN, help="Show the log, and tracebacks of errors.")

@@ -33,8 +33,7 @@ def prepare_command(
         str,
         typer.Argument(
             metavar="CORPUS",
-            help="Cut the faces of this corpus: FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or "
-            "a folder with real/ and "
+            help="FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or a folder with real/ and "
             "fake/<method>/.",
         ),
     ],
@@ -43,8 +42,7 @@ def prepare_command(
         typer.Option(
             metavar="FOLDER",
             rich_help_panel=_CORPUS,
-            help="Add this folder of genuine stills or videos; may be repeated. A CSV in it may name path and group "
-            "(person). "
+            help="Further genuine stills or videos; may be given again. A CSV in it may name path and group (person). "
             "Of FaceForensics++ its originals are taken, which DeeperForensics needs.",
             show_default=False,
         ),
@@ -54,7 +52,7 @@ def prepare_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_CORPUS,
-            help="Use only fakes of this method; may be repeated.",
+            help="Only fakes made so; may be given again.",
             show_default="all",
         ),
     ] = None,
@@ -63,7 +61,7 @@ def prepare_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_CORPUS,
-            help="Use only this compression of FaceForensics++: raw, c23 or c40.",
+            help="Only this compression of FaceForensics++: raw, c23 or c40.",
             show_default="all found",
             autocompletion=compressions,
         ),
@@ -73,13 +71,12 @@ def prepare_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_CORPUS,
-            help="Use at most this many files of each method, for a trial.",
+            help="At most so many files of each method, for a trial.",
             show_default="all",
         ),
     ] = _DEFAULT.limit,
     frames_per_video: Annotated[
-        int,
-        typer.Option(metavar="N", rich_help_panel=_CROPS, help="Sample this many frames of each video, spread evenly."),
+        int, typer.Option(metavar="N", rich_help_panel=_CROPS, help="Frames of each video, spread evenly.")
     ] = _DEFAULT.frames_per_video,
     blur_threshold: Annotated[
         float,
@@ -110,23 +107,17 @@ def prepare_command(
         typer.Option(
             metavar="P",
             rich_help_panel=_CROPS,
-            help="Ignore faces with a lower confidence of the face detector; can be raised later.",
+            help="Ignore faces that the detector is less sure of; can be raised later.",
         ),
     ] = _DEFAULT.faces.confidence,
     margin: Annotated[
-        float,
-        typer.Option(
-            metavar="FACTOR", rich_help_panel=_CROPS, help="Enlarge the face's box by this factor into its crop."
-        ),
+        float, typer.Option(metavar="FACTOR", rich_help_panel=_CROPS, help="How much larger than the face a crop is.")
     ] = _DEFAULT.faces.margin,
     size: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Reduce larger crops to this side.")
+        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Larger crops are reduced to this side.")
     ] = _DEFAULT.size,
     image_format: Annotated[
-        ImageFormat,
-        typer.Option(
-            "--format", rich_help_panel=_CROPS, help="Write crops in this format; png is lossless, jpg is smaller."
-        ),
+        ImageFormat, typer.Option("--format", rich_help_panel=_CROPS, help="png loses nothing; jpg is smaller.")
     ] = "png",
     balance: Annotated[
         bool,
@@ -140,8 +131,7 @@ def prepare_command(
         typer.Option(
             metavar="HOW",
             rich_help_panel=_SPLITS,
-            help="Split in this way. groups: by people and footage. official, or official:DIR: by the lists that "
-            "come with the corpus. "
+            help="groups: by people and footage. official, or official:DIR: by the lists that come with the corpus. "
             "Or a CSV: video (or path), split, and if known group.",
             autocompletion=splits,
         ),
@@ -151,40 +141,25 @@ def prepare_command(
         typer.Option(
             metavar="CSV",
             rich_help_panel=_SPLITS,
-            help="Read videos of the same person or footage from this CSV: video (or path), group.",
+            help="Videos of the same person or footage: video (or path), group.",
             show_default=False,
         ),
     ] = _DEFAULT.groups,
     val: Annotated[
-        float,
-        typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Use this share of the people for validation."),
+        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Share of the people for validation.")
     ] = _DEFAULT.val,
     test: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Use this share of the people for testing.")
+        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Share of the people for testing.")
     ] = _DEFAULT.test,
-    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_SPLITS, help="Use this seed for the split.")] = (
+    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_SPLITS, help="Decides who lands where.")] = (
         _DEFAULT.seed
     ),
     out: Annotated[
-        str,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            rich_help_panel=_RUN,
-            help="Write the crops and manifest.csv into this folder.",
-        ),
+        str, typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="For the crops and manifest.csv.")
     ] = _DEFAULT.out,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            rich_help_panel=_RUN,
-            help="Run this many processes.",
-            show_default="one a core",
-        ),
+        typer.Option("--jobs", "-j", metavar="N", rich_help_panel=_RUN, help="Processes.", show_default="one a core"),
     ] = _DEFAULT.jobs,
     force: Annotated[
         bool, typer.Option("--force", rich_help_panel=_RUN, help="Drop the crops of an earlier run and start over.")
@@ -195,7 +170,7 @@ def prepare_command(
 ) -> None:
     """Cut the faces out of a corpus, for training.
 
-    No person is in two splits: a person's videos, and a video with its fakes, stay together. A fake is cut at the
+    Nobody lands on two sides: a person's videos, and a video with its fakes, stay in one split. A fake is cut at the
     same times and with the same boxes as its original. Run it again to go on after an interruption.
     """
     with guarded(debug=debug):
@@ -236,7 +211,7 @@ def _prepare(corpus: str, config: PrepareConfig) -> None:
 
 
 def _tell(summary: PrepareSummary, screen: Screen) -> None:
-    """Return warnings to be shown after the counts."""
+    """What a careful user should know besides the counts."""
     for note in summary.notes[:_MOST_NOTES]:
         screen.warning(note)
     if len(summary.notes) > _MOST_NOTES:

@@ -38,14 +38,14 @@ _DEFAULT = TrainConfig()
 
 
 def train_command(
-    crops: Annotated[
-        str, typer.Argument(metavar="CROPS", help="Train on the crops of this folder, written by 'torchfakes prepare'.")
-    ] = (PrepareConfig().out),
+    crops: Annotated[str, typer.Argument(metavar="CROPS", help="Folder written by 'torchfakes prepare'.")] = (
+        PrepareConfig().out
+    ),
     recipe: Annotated[
         Recipe,
         typer.Option(
             rich_help_panel=_START,
-            help="Start from this set of settings. The defaults shown are those of default; origin is the plain "
+            help="Where all other options start from. The defaults shown are those of default; origin is the plain "
             "transfer learning of the project this one grew from.",
         ),
     ] = "default",
@@ -56,7 +56,7 @@ def train_command(
             "--from",
             metavar="WEIGHTS",
             rich_help_panel=_START,
-            help="Start from these weights: vggface2 (face recognition, fetched once), imagenet, scratch, a checkpoint "
+            help="Weights to start from: vggface2 (face recognition, fetched once), imagenet, scratch, a checkpoint "
             "of the same backbone, or a file with its trunk's tensors.",
             show_default="vggface2 with InceptionResnetV1, else imagenet",
             autocompletion=starts,
@@ -67,7 +67,7 @@ def train_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_START,
-            help="Train this network: InceptionResnetV1, EfficientNetLite0 or timm:NAME.",
+            help="Network: InceptionResnetV1, EfficientNetLite0 or timm:NAME.",
             show_default=str(_DEFAULT.backbone),
         ),
     ] = None,
@@ -76,17 +76,14 @@ def train_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_START,
-            help="Train for this many epochs, each validated.",
+            help="How many epochs, each validated.",
             show_default=str(_DEFAULT.epochs),
         ),
     ] = None,
     samples_per_epoch: Annotated[
         int | None,
         typer.Option(
-            metavar="N",
-            rich_help_panel=_START,
-            help="Use this many crops an epoch.",
-            show_default="the balanced training crops",
+            metavar="N", rich_help_panel=_START, help="Crops an epoch.", show_default="the balanced training crops"
         ),
     ] = None,
     batch: Annotated[
@@ -94,7 +91,7 @@ def train_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_START,
-            help="Use this many crops an update, half of them fake.",
+            help="Crops an update, half of them fake.",
             show_default=str(_DEFAULT.batch),
         ),
     ] = None,
@@ -113,7 +110,7 @@ def train_command(
         typer.Option(
             metavar="SHARE",
             rich_help_panel=_START,
-            help="Use this share of a training with a teacher mostly for its features.",
+            help="With a teacher: share of the training in which its features weigh most.",
             show_default=str(_DEFAULT.feature_epochs),
         ),
     ] = None,
@@ -121,8 +118,7 @@ def train_command(
         Sampling | None,
         typer.Option(
             rich_help_panel=_DATA,
-            help="Sample crops like this: balanced draws pairs of a real face and a fake one, person by person; "
-            "plain goes through the "
+            help="balanced draws pairs of a real face and a fake one, person by person; plain goes through the "
             "balanced crops in random order.",
             show_default=str(_DEFAULT.sampling),
         ),
@@ -132,8 +128,7 @@ def train_command(
         typer.Option(
             metavar="LIST",
             rich_help_panel=_DATA,
-            help="Set shares of the pairs by method or collection, such as dfdc=0.6,film=0.1; the others share the "
-            "rest.",
+            help="Shares of the pairs by method or collection, such as dfdc=0.6,film=0.1; the others share the rest.",
             show_default="by the square root of their sizes",
         ),
     ] = None,
@@ -142,7 +137,7 @@ def train_command(
         typer.Option(
             metavar="SHARE",
             rich_help_panel=_DATA,
-            help="Make this share of the fakes from real faces by blending.",
+            help="Share of the fakes made from real faces by blending.",
             show_default=str(_DEFAULT.self_blend),
         ),
     ] = None,
@@ -150,20 +145,22 @@ def train_command(
         Augment | None,
         typer.Option(
             rich_help_panel=_DATA,
-            help="Augment pictures: not at all, lightly, or strongly (JPEG, H.264, blur, noise).",
+            help="How much pictures are changed: not at all, lightly, or strongly (JPEG, H.264, blur, noise).",
             show_default=str(_DEFAULT.augment),
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", rich_help_panel=_DATA, help="Use this random seed.", show_default=str(_DEFAULT.seed)),
+        typer.Option(
+            metavar="N", rich_help_panel=_DATA, help="Decides everything random.", show_default=str(_DEFAULT.seed)
+        ),
     ] = None,
     input_size: Annotated[
         int | None,
         typer.Option(
             metavar="PIXELS",
             rich_help_panel=_NETWORK,
-            help="Set the side of the network's input.",
+            help="Side of the network's input.",
             show_default="the start's own, or 160",
         ),
     ] = None,
@@ -182,7 +179,7 @@ def train_command(
         typer.Option(
             "--unit-range/--standardised",
             rich_help_panel=_NETWORK,
-            help="Give the network values from 0 to 1, or standardised ones.",
+            help="Whether the network gets values from 0 to 1 or standardised ones.",
             show_default="standardised",
         ),
     ] = None,
@@ -191,20 +188,20 @@ def train_command(
         typer.Option(
             metavar="SHARE",
             rich_help_panel=_NETWORK,
-            help="Drop this share of the features.",
+            help="Share of the features left out.",
             show_default="the backbone's own",
         ),
     ] = None,
     optimizer: Annotated[
         OptimizerName | None,
-        typer.Option(rich_help_panel=_RATE, help="Use this optimizer.", show_default=str(_DEFAULT.optimizer)),
+        typer.Option(rich_help_panel=_RATE, help="What moves the weights.", show_default=str(_DEFAULT.optimizer)),
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             metavar="X",
             rich_help_panel=_RATE,
-            help="Set the peak learning rate.",
+            help="At its highest.",
             show_default="0.0001, from scratch 0.001; of sgd 0.01 and 0.1",
         ),
     ] = None,
@@ -212,7 +209,7 @@ def train_command(
         Schedule | None,
         typer.Option(
             rich_help_panel=_RATE,
-            help="Lower the learning rate like this after the warm-up.",
+            help="How the learning rate falls after its rise.",
             show_default=str(_DEFAULT.schedule),
         ),
     ] = None,
@@ -221,17 +218,14 @@ def train_command(
         typer.Option(
             metavar="SHARE",
             rich_help_panel=_RATE,
-            help="Raise the learning rate over this share of the updates.",
+            help="Share of the updates over which the learning rate rises.",
             show_default=str(_DEFAULT.warm_up),
         ),
     ] = None,
     weight_decay: Annotated[
         float | None,
         typer.Option(
-            metavar="X",
-            rich_help_panel=_RATE,
-            help="Set the optimizer's weight decay.",
-            show_default=str(_DEFAULT.weight_decay),
+            metavar="X", rich_help_panel=_RATE, help="Of the optimizer.", show_default=str(_DEFAULT.weight_decay)
         ),
     ] = None,
     ranking: Annotated[
@@ -239,7 +233,7 @@ def train_command(
         typer.Option(
             metavar="X",
             rich_help_panel=_RATE,
-            help="Weight the ranking loss, by which a fake scores above its paired real face.",
+            help="Weight of the loss that wants a fake to score above the real face it came with.",
             show_default=str(_DEFAULT.ranking),
         ),
     ] = None,
@@ -248,7 +242,7 @@ def train_command(
         typer.Option(
             metavar="DECAY",
             rich_help_panel=_RATE,
-            help="Set the decay of the running average of the weights that is kept; 0 for the last weights.",
+            help="Of the running average of the weights that is kept; 0 for the last weights.",
             show_default=str(_DEFAULT.ema),
         ),
     ] = None,
@@ -257,7 +251,7 @@ def train_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_RATE,
-            help="Give up after N epochs in a row with one output for all crops.",
+            help="Give up after N epochs in a row with one answer for all.",
             show_default="never",
         ),
     ] = None,
@@ -266,7 +260,7 @@ def train_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_MACHINE,
-            help="Compute on this device: auto, cpu, cuda or cuda:N.",
+            help="auto, cpu, cuda or cuda:N.",
             show_default=str(_DEFAULT.device),
             autocompletion=devices,
         ),
@@ -275,7 +269,7 @@ def train_command(
         Precision | None,
         typer.Option(
             rich_help_panel=_MACHINE,
-            help="Compute in this precision; auto is bf16 if the machine supports it, fp16 is for CUDA.",
+            help="auto is bf16 where the machine computes in it; fp16 is for CUDA.",
             show_default=str(_DEFAULT.precision),
         ),
     ] = None,
@@ -284,7 +278,7 @@ def train_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_MACHINE,
-            help="Process this many crops at once and add up their gradients. Halved when memory runs out.",
+            help="Crops at once, whose gradients add up to the batch's. Halved when memory runs out.",
             show_default="the batch",
         ),
     ] = None,
@@ -293,7 +287,7 @@ def train_command(
         typer.Option(
             "--compile",
             rich_help_panel=_MACHINE,
-            help="Speed up the network on CUDA with torch.compile.",
+            help="Let torch.compile speed up the network on CUDA.",
             show_default=False,
         ),
     ] = None,
@@ -302,7 +296,7 @@ def train_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_MACHINE,
-            help="Read and augment pictures in this many processes.",
+            help="Processes that read and change pictures.",
             show_default="one less than there are cores; none on the CPU",
         ),
     ] = None,
@@ -313,7 +307,7 @@ def train_command(
             "-o",
             metavar="FOLDER",
             rich_help_panel=_OUTPUT,
-            help="Write checkpoints, log.csv and curves.png into this folder.",
+            help="For checkpoints, log.csv and curves.png.",
             show_default=str(_DEFAULT.out),
         ),
     ] = None,
@@ -322,7 +316,7 @@ def train_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_OUTPUT,
-            help="Give the detector this name, shown with verdicts.",
+            help="Of the detector, as verdicts will show it.",
             show_default=str(_DEFAULT.name),
         ),
     ] = None,
@@ -331,7 +325,7 @@ def train_command(
         typer.Option(
             metavar="NAME",
             rich_help_panel=_OUTPUT,
-            help="Report figures to tensorboard or wandb too; may be repeated. wandb sends figures and settings to "
+            help="Report figures to tensorboard or wandb too; may be given again. wandb sends figures and settings to "
             "its server.",
             show_default="none",
             autocompletion=trackers,
@@ -342,7 +336,7 @@ def train_command(
         typer.Option(
             metavar="N",
             rich_help_panel=_OUTPUT,
-            help="Save the training state this often, besides after each epoch; 0 for after epochs only.",
+            help="Save what resuming needs this often, besides after each epoch; 0 for epochs alone.",
             show_default=str(_DEFAULT.save_minutes),
         ),
     ] = None,
@@ -351,7 +345,7 @@ def train_command(
         typer.Option(
             "--resume",
             rich_help_panel=_OUTPUT,
-            help="Resume the interrupted training in the folder, with its settings.",
+            help="Go on with the training that was interrupted in the folder, with its settings.",
             show_default=False,
         ),
     ] = None,
@@ -419,7 +413,7 @@ def train_command(
 
 
 def parse_sizes(text: str | None) -> tuple[int, ...] | None:
-    """Parse the sizes in a list such as ``96,128,160``.
+    """The sizes in a list such as ``96,128,160``.
 
     Raises:
         UsageError: it is no such list.
@@ -433,7 +427,7 @@ def parse_sizes(text: str | None) -> tuple[int, ...] | None:
 
 
 def parse_mix(text: str | None) -> dict[str, float] | None:
-    """Parse the shares in a list such as ``dfdc=0.6,film=0.1``.
+    """The shares in a list such as ``dfdc=0.6,film=0.1``.
 
     Raises:
         UsageError: it is no such list.
@@ -447,7 +441,7 @@ def parse_mix(text: str | None) -> dict[str, float] | None:
 
 
 def _settled(recipe: str, given: dict[str, Any]) -> TrainConfig:
-    """Return the user's settings over those of the recipe or of the resumed training."""
+    """The user's settings over those of the recipe, or of the training that goes on."""
     if given.get("resume"):
         from torchfakes_cli.training.fit.state import saved_config
 
@@ -456,7 +450,7 @@ def _settled(recipe: str, given: dict[str, Any]) -> TrainConfig:
 
 
 def _is_first() -> bool:
-    """True in the process that prints for all processes of torchrun."""
+    """Whether this process speaks for all that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""Tables of an evaluation."""
+"""How an evaluation is shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Make a table of one detector's metrics on each set of crops."""
+    """How one detector does on each set of crops."""
     caption = "By video; 95 % intervals draw whole groups. Firm: share of the verdicts; right: share of the firm ones."
     table = Table(caption=caption, caption_justify="left")
     table.add_column("corpus")
@@ -37,7 +37,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
 
 def comparison_table(evaluation: Evaluation) -> Table:
-    """Make a table with a row a set of crops and a column a detector."""
+    """A row a set of crops, a column a detector."""
     table = Table(caption="AUC by video; 95 % intervals draw whole groups", caption_justify="left")
     table.add_column("corpus")
     for model in evaluation.models:
@@ -50,7 +50,7 @@ def comparison_table(evaluation: Evaluation) -> Table:
 
 
 def methods_table(result: Result) -> Table:
-    """Make a table of metrics and verdicts by kind of fake."""
+    """How the detector does on each kind of fakes, and what it calls them."""
     caption = "By video, against the originals of these fakes where they are there; the last columns say what fakes"
     table = Table(caption=f"{caption} are called.", caption_justify="left")
     table.add_column("method")
@@ -71,7 +71,7 @@ def methods_table(result: Result) -> Table:
 
 
 def calibration_text(calibration: Calibration) -> Text:
-    """Describe the fitted calibration and its cross-validated metrics."""
+    """What was fitted, and what it is worth on others."""
     lines = [
         f"{calibration.path}: {calibration.method} fitted on {calibration.fitted_on}; real below "
         f"{calibration.real_below:.3f}, fake from {calibration.fake_above:.3f}"
@@ -83,10 +83,10 @@ def calibration_text(calibration: Calibration) -> Text:
 
 
 def interval(estimate: Estimate) -> str:
-    """Format the interval of a figure; empty if unknown."""
+    """Where a figure may lie; empty where that can't be told."""
     return "" if estimate.low is None else f"{estimate.low:.2f}–{estimate.high:.2f}"
 
 
 def share(estimate: Estimate, digits: int = 2) -> str:
-    """Format a figure without its interval, or "unknown"."""
+    """A figure alone, or that it can't be told."""
     return "unknown" if estimate.value is None else f"{estimate.value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Tables at the end of a training."""
+"""How a training's end is shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def training_table(summary: TrainSummary) -> Table:
-    """Make a table of the best checkpoint's metrics on validation people and on test people."""
+    """How the best checkpoint does on people it was chosen with, and on people it never saw."""
     header = summary.header
     caption = (
         f"best epoch {summary.best_epoch}; a video is called fake from p_fake {header.fake_above:.2f} "
@@ -28,7 +28,7 @@ def training_table(summary: TrainSummary) -> Table:
 
 
 def scores_table(caption: str) -> Table:
-    """Make an empty table for ``add_scores``."""
+    """A table for ``add_scores``."""
     table = Table(caption=caption, caption_justify="left")
     table.add_column("groups")
     for name in ("videos", "crops", "frame AUC", "video AUC", "95 % interval"):
@@ -37,12 +37,12 @@ def scores_table(caption: str) -> Table:
 
 
 def test_verdicts(verdicts: Mapping[str, Mapping[str, int]]) -> Text:
-    """Make a table of the verdicts on the test videos by label."""
+    """What a checkpoint would say of the test videos, by their labels."""
     return Text("\n".join(verdict_lines(verdicts, "test videos")))
 
 
 def verdict_lines(verdicts: Mapping[str, Mapping[str, int]], videos: str) -> list[str]:
-    """Count the verdicts on real and fake videos, a line each."""
+    """How many real and fake videos get which verdict, a line each."""
     lines = []
     for label, counts in verdicts.items():
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
@@ -51,12 +51,12 @@ def verdict_lines(verdicts: Mapping[str, Mapping[str, int]], videos: str) -> lis
 
 
 def figure(value: float | None) -> str:
-    """Format a share to three digits, or "unknown"."""
+    """A share to three places, or that it can't be told."""
     return "unknown" if value is None else f"{value:.3f}"
 
 
 def add_scores(table: Table, name: str, scores: Scores) -> None:
-    """Add a row of metrics on some groups."""
+    """A row of what was measured on some groups."""
     interval = scores.video_auc_interval
     table.add_row(
         name,
