@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 def unwritable(path: Path, error: OSError, advice: str = "") -> OutputError:
-    """The error to raise where the system refuses to write."""
+    """Make the error for a failed write."""
     return OutputError(f"can't be written: {error.strerror or error}", path=path, advice=advice)
 
 
 def is_special(path: Path) -> bool:
-    """Whether the path is there and is neither file nor folder, such as ``/dev/null`` or a pipe."""
+    """True if the path exists and is neither file nor folder, such as ``/dev/null`` or a pipe."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -37,9 +37,9 @@ def is_special(path: Path) -> bool:
 
 
 def check_folder(path: Path, advice: str) -> None:
-    """Make sure that a new file can be made beside ``path``, by making one.
+    """Check that a file can be created beside ``path``, by creating one.
 
-    Permission bits don't tell (read-only mounts, administrators, access lists), so it is tried.
+    Permission bits are not enough to know (read-only mounts, administrators, access lists).
 
     Raises:
         OutputError: the folder is missing or can't be written.
@@ -64,17 +64,17 @@ def check_targets(
     force: bool = False,
     make_folders: bool = False,
 ) -> None:
-    """Check before a scan that files can be written, and that none of them would replace somebody's work.
+    """Check before a scan that files can be written without replacing files of other kinds.
 
     An earlier file of the same kind is replaced; any other only with ``force``.
 
     Args:
         paths: of the files.
-        is_ours: whether a file that begins with this line is of that kind.
-        kind: what they are, as "a timeline".
-        option: by which the user chooses their place.
-        force: let any file be replaced.
-        make_folders: make the folders that are missing.
+        is_ours: returns True if a file with this first line is of that kind.
+        kind: of the files, such as "a timeline", for error messages.
+        option: that sets their path, for error messages.
+        force: allow any file to be replaced.
+        make_folders: make missing folders.
 
     Raises:
         OutputError: a folder can't be written, or a path is taken by something else.
@@ -103,7 +103,7 @@ def check_targets(
 
 
 def first_line(path: Path, advice: str = "Choose another path with -o.") -> str | None:
-    """The first line of an existing file, without its end; None where there is no file. See ``existing``."""
+    """Read the first line of a file, without its line break; None if there is no file. See ``existing``."""
     start = existing(path, 4096, mode="rb", advice=advice)
     return None if start is None else start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
 
@@ -111,16 +111,16 @@ def first_line(path: Path, advice: str = "Choose another path with -o.") -> str 
 def existing(
     path: Path, size: int = -1, *, mode: str = "r+b", advice: str = "Choose another path with -o."
 ) -> bytes | None:
-    """The content of a file, or its first bytes; None where there is no file.
+    """Read a file, or its first bytes; None if there is no file.
 
     Args:
         path: of the file.
         size: how many bytes to read; -1 for all.
-        mode: how to open it; the default finds out whether it can be written as well.
-        advice: what to do where it can't be opened.
+        mode: how to open it; the default also checks that it can be written.
+        advice: for the error if it can't be opened.
 
     Raises:
-        OutputError: the path is a folder, or something is there that can't be opened so.
+        OutputError: the path is a folder, or can't be opened in this mode.
     """
     try:
         with path.open(mode) as file:
@@ -135,7 +135,7 @@ def existing(
 
 
 def append(file: FileIO, data: bytes, path: Path) -> None:
-    """Append to an open file, all or nothing, and flush it to the disk; a device or a pipe is only written to.
+    """Append to an open file, all or nothing, and flush it to the disk; devices and pipes are only written to.
 
     Raises:
         OutputError: it can't be written; a full disk leaves no half line.
@@ -225,6 +225,6 @@ def sha256_of(path: Path) -> str:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A path in the same folder that nobody else has, to be written and then renamed."""
+    """Return a unique path in the same folder, to be written and then renamed."""
     # Short, whatever the length of the final name, and hidden from a scan of the folder.
     return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"

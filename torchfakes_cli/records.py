@@ -324,8 +324,8 @@ class Explanation:
     average: tuple[RegionShare, ...] = ()
 
 
-class Standing(StrEnum):
-    """How good it is for a scan that something is as it is."""
+class Severity(StrEnum):
+    """Severity of a diagnostic, as to whether scans work."""
 
     GOOD = "good"
     LIMITED = "limited"
@@ -334,19 +334,19 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that this machine, an installation or a file has, lacks, or was chosen by.
+    """One diagnostic of this machine or installation, or one property of a file.
 
     Attributes:
-        name: what it is about.
+        name: of the property.
         value: what was found or chosen, in a few words.
-        why: the reason, or what follows from it, in a clause; empty where there is nothing to say.
-        standing: ``broken`` where no scan can work.
+        why: the reason or the consequence, in a clause; may be empty.
+        severity: ``broken`` if no scan can work.
     """
 
     name: str
     value: str
     why: str = ""
-    standing: Standing = Standing.GOOD
+    severity: Severity = Severity.GOOD
 
 
 class CredentialsState(StrEnum):
@@ -395,8 +395,8 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """Under what a result came about, so that somebody else can get the same.
+class Provenance:
+    """Provenance of a result: everything needed to reproduce it.
 
     Attributes:
         version: of torchfakes.

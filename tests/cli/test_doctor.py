@@ -56,7 +56,7 @@ def test_without_bfloat16_it_says_why_float32(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
     if choose_device().type != "cpu" or not torch.backends.mkldnn.is_available():
         pytest.skip("about processors with oneDNN")
-    (precision,) = [fact for fact in diagnostics.computing_facts() if fact.name == "precision"]
+    (precision,) = [fact for fact in diagnostics.computing_diagnostics() if fact.name == "precision"]
     assert precision.value == "float32"
     assert precision.why.startswith("this processor has no bfloat16 instructions")
 

@@ -8,19 +8,19 @@ import numpy as np
 
 from tests.report.results import FACE, INFO, result
 from torchfakes_cli.records import (
-    Circumstances,
     Credentials,
     CredentialsState,
     FaceScore,
     Fact,
     FileFacts,
+    Provenance,
     TellingFace,
     Track,
     Verdict,
     VideoResult,
 )
 
-CIRCUMSTANCES = Circumstances(
+PROVENANCE = Provenance(
     version="0.1.0",
     command="torchfakes scan clip.mp4 --report report.html",
     model_sha256="ab" * 32,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.report.browser import chromium
-from tests.report.pages import CIRCUMSTANCES, FILE, crowd
+from tests.report.pages import FILE, PROVENANCE, crowd
 from tests.report.results import failure, result
 from torchfakes_cli.records import Credentials, CredentialsState, Fact
 from torchfakes_cli.report.html.index import row_of_result, write_index
@@ -35,15 +35,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     credentials = Credentials(CredentialsState.INVALID, (Fact("signed by", "Somebody"),), ("hash mismatch",))
     film, faces = crowd(300, 8, faces_each=2)
     film = replace(film, path="b.mp4", warnings=("partial: 2 of 5 frames",))
-    write_page(folder / "b.html", film, CIRCUMSTANCES, faces=faces, file=replace(FILE, credentials=credentials))
+    write_page(folder / "b.html", film, PROVENANCE, faces=faces, file=replace(FILE, credentials=credentials))
     plain = result("a.mp4")
-    write_page(folder / "a.html", plain, CIRCUMSTANCES)
+    write_page(folder / "a.html", plain, PROVENANCE)
     rows = [
         row_of_result(plain, folder / "a.html", folder),
         row_of_result(failure(), None, folder),
         row_of_result(film, folder / "b.html", folder),
     ]
-    write_index(folder / "index.html", rows, CIRCUMSTANCES, "tested")
+    write_index(folder / "index.html", rows, PROVENANCE, "tested")
     return folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.pages import CIRCUMSTANCES, FILE, crowd
+from tests.report.pages import FILE, PROVENANCE, crowd
 from tests.report.results import FACE, result
 from torchfakes_cli.records import Credentials, CredentialsState, FaceScore, Fact, FileFacts, TellingFace
 from torchfakes_cli.report.html.page import heated, page_of, table_rows, write_page
@@ -48,7 +48,7 @@ def telling(row: FaceScore) -> TellingFace:
 def test_a_page_tells_the_verdict_its_doubts_the_file_and_how_to_get_the_same(tmp_path: Path) -> None:
     place = tmp_path / "report.html"
     film = result()
-    write_page(place, film, CIRCUMSTANCES, faces=[telling(film.timeline[0])], file=FILE)
+    write_page(place, film, PROVENANCE, faces=[telling(film.timeline[0])], file=FILE)
     page = place.read_text(encoding="utf-8")
     assert is_ours(page.splitlines()[0])
     text = " ".join(Elements(page).text.split())
@@ -76,7 +76,7 @@ def test_a_page_tells_the_verdict_its_doubts_the_file_and_how_to_get_the_same(tm
 
 def test_a_face_is_shown_beside_its_heat_maps() -> None:
     film, faces = crowd(20, 2, faces_each=1)
-    page = Elements(page_of(film, CIRCUMSTANCES, faces=faces))
+    page = Elements(page_of(film, PROVENANCE, faces=faces))
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert [picture["alt"] for picture in pictures[:3]] == [
         "Face of person 1 at 0:00.00",
@@ -84,7 +84,7 @@ def test_a_face_is_shown_beside_its_heat_maps() -> None:
         "Where the detector found what speaks for real, same face",
     ]
     assert len(pictures) == 6
-    plain = page_of(film, CIRCUMSTANCES, faces=[replace(face, heat_fake=None, heat_real=None) for face in faces])
+    plain = page_of(film, PROVENANCE, faces=[replace(face, heat_fake=None, heat_real=None) for face in faces])
     assert plain.count("<img") == 2
     assert "speaks for" not in plain
 
@@ -102,7 +102,7 @@ def test_heat_is_hot_where_it_should_be_and_survives_what_is_no_number() -> None
 @pytest.mark.slow
 def test_an_hour_with_many_people_stays_under_5_megabytes() -> None:
     film, faces = crowd(3600, 60)
-    page = page_of(film, CIRCUMSTANCES, faces=faces, file=FILE)
+    page = page_of(film, PROVENANCE, faces=faces, file=FILE)
     assert len(page.encode()) < 5_000_000
     assert page.count("<article") == 24
     assert "highest of 54 others" in page
@@ -128,8 +128,8 @@ def test_names_and_metadata_of_a_stranger_stay_text() -> None:
     film = replace(result(HOSTILE.replace("/", "∕")), model=HOSTILE, warnings=(HOSTILE,))
     facts = (Fact(HOSTILE, HOSTILE, HOSTILE),)
     file = FileFacts(1, "0" * 64, facts, Credentials(CredentialsState.INVALID, facts, (HOSTILE,)))
-    circumstances = replace(CIRCUMSTANCES, command=HOSTILE, calibrated_on=HOSTILE, settings=((HOSTILE, HOSTILE),))
-    raw = page_of(film, circumstances, file=file, notes=[HOSTILE])
+    provenance = replace(PROVENANCE, command=HOSTILE, calibrated_on=HOSTILE, settings=((HOSTILE, HOSTILE),))
+    raw = page_of(film, provenance, file=file, notes=[HOSTILE])
     page = Elements(raw)
     assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
@@ -139,14 +139,14 @@ def test_names_and_metadata_of_a_stranger_stay_text() -> None:
 
 
 def test_bytes_that_are_no_utf_8_are_shown_as_such(tmp_path: Path) -> None:
-    write_page(tmp_path / "page.html", result("caf\udce9.mp4"), CIRCUMSTANCES)
+    write_page(tmp_path / "page.html", result("caf\udce9.mp4"), PROVENANCE)
     assert "caf\\xe9.mp4" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_nothing_is_loaded_from_anywhere_and_nothing_may_run() -> None:
     film, faces = crowd(30, 3)
     file = replace(FILE, facts=(Fact("comment", "https://example.org/x.png"),))
-    page = Elements(page_of(film, CIRCUMSTANCES, faces=faces, file=file))
+    page = Elements(page_of(film, PROVENANCE, faces=faces, file=file))
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     (policy,) = [attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes]
     assert policy is not None
@@ -166,7 +166,7 @@ def test_nothing_is_loaded_from_anywhere_and_nothing_may_run() -> None:
 )
 def test_credentials_stand_beside_the_verdict(state: CredentialsState, words: str) -> None:
     file = replace(FILE, credentials=Credentials(state, (Fact("signed by", "Somebody"),)))
-    text = " ".join(Elements(page_of(result(), CIRCUMSTANCES, file=file)).text.split())
+    text = " ".join(Elements(page_of(result(), PROVENANCE, file=file)).text.split())
     assert words in text
     assert "Somebody" in text
     assert "They stand beside the verdict and don't change it." in text
@@ -174,7 +174,7 @@ def test_credentials_stand_beside_the_verdict(state: CredentialsState, words: st
 
 def test_a_video_without_a_face_has_a_page_as_well() -> None:
     empty = replace(result(), timeline=(FaceScore(0.0, 0, note="no_face"),), tracks=(), p_fake=None, peak_time_s=None)
-    text = Elements(page_of(empty, CIRCUMSTANCES)).text
+    text = Elements(page_of(empty, PROVENANCE)).text
     assert "Nobody was seen." in text
     assert "0 of the one frame sampled show a face" in text
 
@@ -183,7 +183,7 @@ def test_a_still_picture_has_a_page_without_time() -> None:
     film = result("photo.jpg")
     assert film.info is not None
     still = replace(film, timeline=film.timeline[:2], info=replace(film.info, picture=True, fps=None, duration_s=None))
-    text = " ".join(Elements(page_of(still, CIRCUMSTANCES, faces=[telling(film.timeline[0])])).text.split())
+    text = " ".join(Elements(page_of(still, PROVENANCE, faces=[telling(film.timeline[0])])).text.split())
     assert "report on one picture" in text
     assert "The picture shows 2 faces; 1 of 2 faces were fit to be scored, 1 too blurry." in text
     assert "One view of a face tells less than a video" in text

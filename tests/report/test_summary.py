@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.pages import CIRCUMSTANCES, crowd
+from tests.report.pages import PROVENANCE, crowd
 from tests.report.results import TRACK, result
 from torchfakes_cli.records import Reason, SuspiciousSpan, VideoResult
 from torchfakes_cli.report.html.index import row_of_result
@@ -15,9 +15,9 @@ from torchfakes_cli.report.summary import caveats, reason_words, summarise
 
 
 def said(film: VideoResult, **thresholds: float) -> str:
-    circumstances = replace(CIRCUMSTANCES, **thresholds)
-    summary = summarise(film, circumstances)
-    return " ".join([summary.short, summary.text, *caveats(film, circumstances)])
+    provenance = replace(PROVENANCE, **thresholds)
+    summary = summarise(film, provenance)
+    return " ".join([summary.short, summary.text, *caveats(film, provenance)])
 
 
 @pytest.mark.parametrize("picture", [False, True])
@@ -33,7 +33,7 @@ def test_every_reason_is_said_without_its_code(reason: Reason, picture: bool, tm
 
 
 def test_an_explanation_and_its_advice_are_apart() -> None:
-    summary = summarise(replace(result(), reason=Reason.NO_FACE), CIRCUMSTANCES)
+    summary = summarise(replace(result(), reason=Reason.NO_FACE), PROVENANCE)
     assert summary.headline == "No face was found in the 2 frames sampled."
     assert summary.text == f"{summary.headline} Try --min-face for smaller faces, or --fps to sample more frames."
 
@@ -49,7 +49,7 @@ def test_numbers_that_look_alike_are_told_apart_or_said_once() -> None:
 
 def test_the_person_who_decides_comes_first() -> None:
     film, _ = crowd(20, 3)
-    summary = summarise(film, CIRCUMSTANCES)
+    summary = summarise(film, PROVENANCE)
     first, *others = summary.people
     assert (first.decides, first.word, first.standing) == (True, "fake", "looks synthetic")
     assert not any(person.decides for person in others)
@@ -59,7 +59,7 @@ def test_the_person_who_decides_comes_first() -> None:
 
 def test_a_suspicious_part_is_named_with_its_seconds_and_how_to_scan_it_alone() -> None:
     person = replace(TRACK, number=2, lasting=True, suspicious_span=SuspiciousSpan(65.2, 67.9, 0.93))
-    summary = summarise(replace(result(), reason=Reason.PART_OF_CLIP, tracks=(TRACK, person)), CIRCUMSTANCES)
+    summary = summarise(replace(result(), reason=Reason.PART_OF_CLIP, tracks=(TRACK, person)), PROVENANCE)
     assert summary.headline.startswith("Person 2 looks synthetic from 1:05 to 1:08 (93% likely there)")
     assert "--start 65 --end 68" in summary.advice
     assert [shown.standing for shown in summary.people if shown.track is person] == [

@@ -1,4 +1,4 @@
-"""What a report says of the circumstances of a scan, and which faces it shows."""
+"""What a report says of the provenance of a scan, and which faces it shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchfakes_cli.scan.scanner import Scanner
 
 def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds() -> None:
     with Scanner() as scanner, Pages(scanner, command="torchfakes scan a.mp4") as pages:
-        own = pages.circumstances
+        own = pages.provenance
     where = r"(On \d+ videos of \d+ people or pieces of footage, this|In its test this)"
     said = where + r" detector called \d+ of \d+ genuine videos fake; of \d+ fakes it called \d+ fake and \d+ real\."
     assert re.fullmatch(said, own.measured)
@@ -26,9 +26,9 @@ def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds
     assert "torch " in settings["by"]
     other = ScanConfig(verdict=VerdictConfig(fake_above=0.5, real_below=0.5))
     with Scanner(other, model=shipped_checkpoint()) as scanner, Pages(scanner, shipped_checkpoint()) as pages:
-        assert pages.circumstances.measured == ""
-        assert pages.circumstances.fake_above == 0.5
-        assert pages.circumstances.model_sha256 == own.model_sha256
+        assert pages.provenance.measured == ""
+        assert pages.provenance.fake_above == 0.5
+        assert pages.provenance.model_sha256 == own.model_sha256
 
 
 @pytest.mark.parametrize(("people", "shown", "each"), [(1, 1, 6), (2, 2, 6), (5, 5, 4), (12, 12, 3), (40, 12, 3)])

@@ -1,4 +1,4 @@
-"""The command line: one file a command, all of Rich in ``console``, exit codes in ``exit_codes``.
+"""The command line: one file a command, Rich in ``console``, exit codes in ``exit_codes``.
 
 Nothing heavy is imported before a command runs, so that help and completion stay instant.
 """
@@ -30,7 +30,7 @@ from torchfakes_cli.version import __version__
 
 app = typer.Typer(
     name="torchfakes",
-    help="Finds synthetic faces in video, on your own machine.",
+    help="Find synthetic faces in video, on your own machine.",
     epilog="A low score is no proof of authenticity. Exit codes: 0 done, 1 failed, 2 usage, 3 some files of a batch "
     "failed, 4 fake found (with --fail-on-fake), 130 interrupted.",
     no_args_is_help=True,
@@ -77,9 +77,9 @@ app.add_typer(_models, name="models")
 
 
 def main() -> None:
-    """Runs the command line and exits with its code."""
+    """Run the command line and exit with its code."""
     install_handlers()
-    # Importing torch makes half a million objects that stay: looking among them for garbage took a tenth of that time.
+    # Importing torch creates half a million lasting objects; garbage collection took a tenth of the import's time.
     gc.set_threshold(100_000, 20, 100)
     set_up_runtime(next(iter(sys.argv[1:]), None))
     try:
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def _leave_at_once(code: int) -> None:
-    """Ends this process without taking its libraries down in order, which can take them seconds."""
+    """End this process without the orderly shutdown of its libraries, which can take seconds."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -22,8 +22,8 @@ DevicesOption = Annotated[
     typer.Option(
         metavar="NAME",
         rich_help_panel=JUDGING_PANEL,
-        help="auto, cpu, cuda or cuda:N; for several videos also several, a process each: cuda:0,cuda:1, or all for "
-        "every CUDA device.",
+        help="Compute on this device: auto, cpu, cuda or cuda:N. For several videos also on several, with a process "
+        "each: cuda:0,cuda:1, or all for every CUDA device.",
     ),
 ]
 RayOption = Annotated[
@@ -43,7 +43,7 @@ WorkersOption = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=_MACHINES,
-        help="Start so many workers on the Ray cluster.",
+        help="Start this many workers on the Ray cluster.",
         show_default="one a GPU or, without GPUs, one for four cores",
     ),
 ]
@@ -52,19 +52,19 @@ CopyLimitOption = Annotated[
     typer.Option(
         metavar="MIB",
         rich_help_panel=LIMITS_PANEL,
-        help="Give a video of s3:// or another store up when it is larger: each is copied here while it is scanned.",
+        help="Give up on a video from s3:// or another store if it is larger: each is copied here for its scan.",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """Backend that the user wants for a batch.
+    """The backend that the user chose for a batch.
 
     Attributes:
-        device: as it was given.
+        device: value of the option.
         ray: address of a cluster; None for this machine.
-        workers: on the cluster; None for as many as fit.
+        workers: number of workers on the cluster; None for as many as fit.
     """
 
     device: str
@@ -73,7 +73,7 @@ class BackendOptions:
 
     @property
     def device_here(self) -> str:
-        """Device of this process, which computes for reports even where workers scan."""
+        """Device of this process, which computes for reports even if workers scan."""
         if self.ray is None and are_several(self.device):
             from torchfakes_cli.scan.workers import named_devices
 
@@ -84,7 +84,7 @@ class BackendOptions:
         """Check that the other options can be used with it.
 
         Raises:
-            UsageError: they can't.
+            UsageError: an option can't be used with this backend.
         """
         if self.workers is not None and self.ray is None:
             raise UsageError("--workers are those of a Ray cluster", advice="Give its address with --ray.")
@@ -104,7 +104,7 @@ class BackendOptions:
             )
 
     def pool(self, config: ScanConfig, model: str | None) -> WorkerPool | None:
-        """The workers that scan the batch; None for this process.
+        """Make the worker pool of the batch; None if this process scans it.
 
         Raises:
             UsageError: a device or package is missing, or the cluster can't be used.
@@ -119,19 +119,19 @@ class BackendOptions:
 
 
 def are_several(device: str) -> bool:
-    """Whether a device option may name more than one device."""
+    """True if the value of a device option may name more than one device."""
     return device == "all" or "," in device
 
 
 def are_urls(paths: list[str], *, local_outputs: dict[str, str | None]) -> bool:
-    """Whether some of the paths are URLs of stores that are opened.
+    """True if some of the paths are URLs of supported stores.
 
     Args:
         paths: as given.
-        local_outputs: values of the options that want the files themselves, by name.
+        local_outputs: values of the options that need local files, by name.
 
     Raises:
-        UsageError: one is a URL that isn't opened, or there are URLs and such options.
+        UsageError: a URL is not supported, or URLs are combined with such options.
     """
     from torchfakes_cli.scan.remote_files import is_url
 
@@ -147,10 +147,10 @@ def are_urls(paths: list[str], *, local_outputs: dict[str, str | None]) -> bool:
 
 
 def is_single(paths: list[str]) -> bool:
-    """Whether the paths are one video rather than a folder or several.
+    """True if the paths name a single video rather than a folder or several videos.
 
     Raises:
-        UnreadableFileError: a store can't be asked.
+        UnreadableFileError: a store can't be reached.
     """
     from torchfakes_cli.scan.remote_files import is_folder, is_url
 

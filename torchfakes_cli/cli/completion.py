@@ -1,4 +1,4 @@
-"""Values that the shell offers beside the choices that an option has by itself.
+"""Shell completion of values beyond the fixed choices of an option.
 
 Where none of them begins with what was typed, the shell offers files, which all of these options take as well (but for
 devices and kinds of damage). Nothing heavy is imported: a person waits for it.
@@ -16,46 +16,46 @@ DAMAGES = ("h264", "jpeg", "blur", "noise", "resize", "blocks", "saturation", "c
 
 
 def detector_names(incomplete: str) -> list[str]:
-    """The detectors on this machine."""
+    """Complete names of installed detectors."""
     from torchfakes_cli.detector.registry import SHIPPED_NAME, installed
 
     return _beginning([SHIPPED_NAME, *installed()], incomplete)
 
 
 def fetchable_names(incomplete: str) -> list[str]:
-    """The detectors that can be fetched by name."""
+    """Complete names of detectors that can be fetched."""
     from torchfakes_cli.detector.registry import PUBLISHED
 
     return _beginning(PUBLISHED, incomplete)
 
 
 def starts(incomplete: str) -> list[str]:
-    """What a training can start from."""
+    """Complete weights that a training can start from."""
     return _beginning(["vggface2", "imagenet", "scratch", *detector_names("")], incomplete)
 
 
 def devices(incomplete: str) -> list[str]:
-    """Where networks can run; whether this machine has a card is not asked."""
+    """Complete devices, without checking whether this machine has them."""
     return _beginning(["auto", "cpu", "cuda"], incomplete)
 
 
 def trackers(incomplete: str) -> list[str]:
-    """Programs that a training can report to."""
+    """Complete names of experiment trackers."""
     return _beginning(get_args(TrackerName), incomplete)
 
 
 def damages(incomplete: str) -> list[str]:
-    """Kinds of damage to crops."""
+    """Complete kinds of damage to crops."""
     return _beginning([*DAMAGES, "all"], incomplete)
 
 
 def compressions(incomplete: str) -> list[str]:
-    """Those of FaceForensics++."""
+    """Complete compressions of FaceForensics++."""
     return _beginning(["raw", "c23", "c40"], incomplete)
 
 
 def splits(incomplete: str) -> list[str]:
-    """Ways to divide a corpus."""
+    """Complete ways to split a corpus."""
     return _beginning([PrepareConfig().split, "official"], incomplete)
 
 

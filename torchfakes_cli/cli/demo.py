@@ -20,8 +20,8 @@ from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.scan.config import ScanConfig
 
 _DEFAULT = DemoConfig()
-#: A waiting thread looks up this often: on Windows it would otherwise not notice Ctrl-C.
-_LOOK_UP_S = 0.5
+#: Seconds between two checks of the waiting thread; without them Windows would not deliver Ctrl-C.
+_POLL_S = 0.5
 
 
 def demo_command(
@@ -70,7 +70,7 @@ def _serve(limits: DemoConfig, config: ScanConfig, model: str | None) -> None:
 
     def wait() -> None:
         never = Event()
-        while not never.wait(_LOOK_UP_S):
+        while not never.wait(_POLL_S):
             pass
 
     with Examiner(limits, config, model=model) as examiner:

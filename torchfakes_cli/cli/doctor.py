@@ -1,4 +1,4 @@
-"""``torchfakes doctor``: what this machine and installation can do, what was chosen, and why."""
+"""``torchfakes doctor``: capabilities of this machine and installation, and the choices made from them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import json as json_format
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.records import Fact, Severity
 from torchfakes_cli.version import __version__
 
-#: What every scan needs, and the groups that must be in order for one.
+#: Libraries that every scan needs, and the groups of diagnostics that must be in order.
 _LIBRARIES = {"PyTorch": "torch", "PyAV": "av", "OpenCV": "cv2", "NumPy": "numpy", "safetensors": "safetensors"}
 _NEEDED = {"computing", "decoding", "detector"}
 
-#: What can be installed besides, and what it is for.
+#: Optional libraries and their use.
 _EXTRAS = {
     "tensorboard": "train --track tensorboard",
     "wandb": "train --track wandb",
@@ -38,19 +37,19 @@ def doctor_command(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
 ) -> None:
-    """Say what this machine and installation can do, what was chosen by that, and why.
+    """Show what this machine and installation can do, and which choices follow from it.
 
-    Nothing is changed or fetched. The exit code is 1 only where no scan can work.
+    Nothing is changed or fetched. The exit code is 1 only if no scan can work.
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
 
         screen = Screen()
-        with screen.progress("looking"):
+        with screen.progress("examining this machine"):
             found = examine()
-        broken = [fact for facts in found.values() for fact in facts if fact.standing is Standing.BROKEN]
+        broken = [fact for facts in found.values() for fact in facts if fact.severity is Severity.BROKEN]
         if json:
-            facts = [{"group": group, **asdict(fact)} for group, facts in found.items() for fact in facts]
+            facts = [_document(group, fact) for group, facts in found.items() for fact in facts]
             screen.line(json_format.dumps({"can_scan": not broken, "facts": facts}, indent=2, ensure_ascii=False))
         else:
             from torchfakes_cli.cli.console.doctor_view import facts_table
@@ -61,8 +60,12 @@ def doctor_command(
     raise typer.Exit(ExitCode.FAILED if broken else ExitCode.DONE)
 
 
+def _document(group: str, fact: Fact) -> dict[str, str]:
+    return {"group": group, "name": fact.name, "value": fact.value, "why": fact.why, "standing": fact.severity}
+
+
 def examine() -> dict[str, list[Fact]]:
-    """Looks at everything, group by group; a part that can't be loaded is a fact, too."""
+    """Collect all diagnostics by group; a part that can't be loaded is a diagnostic, too."""
     groups: dict[str, Callable[[], list[Fact]]] = {
         "programs": _programs,
         "computing": _computing,
@@ -77,9 +80,9 @@ def examine() -> dict[str, list[Fact]]:
 def _gathered(name: str, gather: Callable[[], list[Fact]]) -> list[Fact]:
     try:
         return gather()
-    except Exception as error:  # noqa: BLE001 - a broken installation fails in whatever way
-        standing = Standing.BROKEN if name in _NEEDED else Standing.LIMITED
-        return [Fact(name, "can't be looked at", _in_one_line(error), standing)]
+    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
+        severity = Severity.BROKEN if name in _NEEDED else Severity.LIMITED
+        return [Fact(name, "can't be examined", _in_one_line(error), severity)]
 
 
 def _in_one_line(error: Exception) -> str:
@@ -100,13 +103,13 @@ def _library(name: str, module: str) -> Fact:
     try:
         return Fact(name, str(importlib.import_module(module).__version__))
     except ModuleNotFoundError:
-        return Fact(name, "missing", "install torchfakes again", Standing.BROKEN)
+        return Fact(name, "missing", "install torchfakes again", Severity.BROKEN)
     except Exception as error:  # noqa: BLE001 - as above
-        return Fact(name, "can't be loaded", _in_one_line(error), Standing.BROKEN)
+        return Fact(name, "can't be loaded", _in_one_line(error), Severity.BROKEN)
 
 
 def _compiled(module: str) -> list[Fact]:
-    """Whether a module, if it is imported by now, is kept in the form that Python runs, as pip leaves it."""
+    """Check that the bytecode of an imported module is cached, as pip leaves it."""
     spec = importlib.util.find_spec(module) if module in sys.modules else None
     if spec is None or spec.origin is None or spec.cached is None:
         return []
@@ -114,25 +117,25 @@ def _compiled(module: str) -> list[Fact]:
         return [Fact("compiled modules", "kept")]
     folder = Path(spec.origin).parent
     why = f'each start compiles PyTorch\'s anew, for 2 seconds; once and for all: python -m compileall -q "{folder}"'
-    return [Fact("compiled modules", "not kept", why, Standing.LIMITED)]
+    return [Fact("compiled modules", "not kept", why, Severity.LIMITED)]
 
 
 def _computing() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import computing_facts
+    from torchfakes_cli.detector.diagnostics import computing_diagnostics
 
-    return computing_facts()
+    return computing_diagnostics()
 
 
 def _decoding() -> list[Fact]:
-    from torchfakes_cli.video.facts import decoding_facts
+    from torchfakes_cli.video.facts import decoding_diagnostics
 
-    return decoding_facts()
+    return decoding_diagnostics()
 
 
 def _detector() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import detector_facts
+    from torchfakes_cli.detector.diagnostics import detector_diagnostics
 
-    return detector_facts()
+    return detector_diagnostics()
 
 
 def _extras() -> list[Fact]:
@@ -143,6 +146,6 @@ def _extras() -> list[Fact]:
 
 
 def _folders() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import cache_facts
+    from torchfakes_cli.detector.diagnostics import cache_diagnostics
 
-    return cache_facts()
+    return cache_diagnostics()

@@ -1,4 +1,4 @@
-"""Exit codes: one line for an error, and a quiet end on an interrupt."""
+"""Exit codes, error lines on stderr, and the handling of interrupts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
 
 @contextmanager
 def guarded(*, debug: bool = False) -> Iterator[None]:
-    """Turn the end of a command into an exit code and, where something went wrong, one line on stderr.
+    """Turn the end of a command into an exit code and an error into one line on stderr.
 
     Args:
         debug: show the log and tracebacks as well.
@@ -70,7 +70,7 @@ def install_handlers() -> None:
     sys.excepthook = _show_unexpected
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
-        # What a terminal can't show is shown as a question mark, rather than ending the program.
+        # A character that the terminal can't encode becomes a question mark instead of an error.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 

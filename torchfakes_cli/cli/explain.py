@@ -1,4 +1,4 @@
-"""``torchfakes explain``: what a verdict rests on, in pictures and in a table."""
+"""``torchfakes explain``: heat maps of representative faces, and a table of facial regions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from torchfakes_cli.cli.options import (
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.scan.config import ScanConfig
 
-#: As the evidence has them; named here so that the help needs nothing heavy.
+#: As in ``scan.representative_faces``; repeated here so that the help imports nothing heavy.
 _FACES_A_TRACK = 3
 _MOST_TRACKS = 4
 #: The page in the folder of an explanation.
@@ -43,7 +43,9 @@ PAGE = "report.html"
 
 
 def explain_command(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A video or a picture.", show_default=False)],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="Explain the verdict on this video or picture.", show_default=False)
+    ],
     output: Annotated[
         str | None,
         typer.Option(
@@ -51,15 +53,15 @@ def explain_command(
             "-o",
             metavar="FOLDER",
             rich_help_panel=OUTPUT_PANEL,
-            help="Where the pictures and the table go.",
+            help="Write the pictures and the table into this folder.",
             show_default="clip.explain beside clip.mp4",
         ),
     ] = None,
     faces: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show so many faces of a person at most.")
+        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show at most this many faces of a person.")
     ] = _FACES_A_TRACK,
     people: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show so many people at most.")
+        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show at most this many people.")
     ] = _MOST_TRACKS,
     force: Annotated[
         bool, typer.Option("--force", rich_help_panel=OUTPUT_PANEL, help="Write into a folder that holds other files.")
@@ -79,12 +81,12 @@ def explain_command(
     memory_limit: MemoryLimitOption = DEFAULT_SCAN.memory_mb,
     debug: DebugOption = False,
 ) -> None:
-    """Show what a verdict rests on: the most telling faces, and where on them the detector looked.
+    """Explain a verdict: show representative faces with heat maps of the detector.
 
     The video is scanned. For the faces of each person that score highest, lowest and near the person's own score, a
-    picture shows the face and, by Grad-CAM, where what speaks for "fake" and for "real" lies; a table tells how much of
-    that falls on eyes, nose, mouth, chin, cheeks, forehead and outside the face; a page holds all of it. It shows
-    where, not why.
+    picture shows the face and, by Grad-CAM, the regions that speak for "fake" and for "real"; a table gives the shares
+    of eyes, nose, mouth, chin, cheeks, forehead and the surroundings; a page holds all of it. Heat maps show where the
+    detector finds evidence, not why.
     """
     with guarded(debug=debug):
         refuse_urls([path])

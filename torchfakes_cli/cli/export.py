@@ -1,4 +1,4 @@
-"""``torchfakes models export``: a detector for programs without PyTorch."""
+"""``torchfakes models export``: write a detector for programs without PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchfakes_cli.cli.exit_codes import guarded
 
 
 class Precision(StrEnum):
-    """What the numbers in the files are."""
+    """Number formats of the files."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -23,29 +23,39 @@ class Precision(StrEnum):
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A detector.", autocompletion=detector_names)],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Export this detector.", autocompletion=detector_names)
+    ],
     out: Annotated[
         str,
         typer.Argument(
             metavar="FOLDER|OUT.onnx",
-            help="A folder for the detector, the face detector's three networks, a JSON file with what an app has to "
+            help="Write into this folder the detector, the face detector's three networks, a JSON file with what an "
+            "app has to "
             "know, and an example in Python; or a file for the detector alone.",
         ),
     ],
     precision: Annotated[
         Precision,
-        typer.Option("--precision", help="Of the detector. An fp16 file is half as large as fp32, int8 a quarter."),
+        typer.Option(
+            "--precision",
+            help="Write the detector in this precision. An fp16 file is half as large as fp32, int8 a quarter.",
+        ),
     ] = Precision.fp32,
     cascade_precision: Annotated[
         Precision | None,
-        typer.Option("--cascade-precision", help="Of the face detector.", show_default="the same; fp16 beside int8"),
+        typer.Option(
+            "--cascade-precision",
+            help="Write the face detector in this precision.",
+            show_default="the same; fp16 beside int8",
+        ),
     ] = None,
     crops: Annotated[
         str | None,
         typer.Option(
             "--crops",
             metavar="FOLDER",
-            help="Crops made by prepare: validation people calibrate int8, test people are compared.",
+            help="Use these crops made by prepare: validation people calibrate int8, test people are compared.",
         ),
     ] = None,
     pictures: Annotated[
@@ -53,7 +63,8 @@ def export_command(
         typer.Option(
             "--pictures",
             metavar="FOLDER",
-            help="Pictures with faces: every second one calibrates int8, the others are compared. For the face "
+            help="Use these pictures with faces: every second one calibrates int8, the others are compared. For the "
+            "face "
             "detector, and without --crops for the detector as well.",
         ),
     ] = None,

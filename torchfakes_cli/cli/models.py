@@ -1,4 +1,4 @@
-"""``torchfakes models …``: which detectors there are, what they say of themselves, and where more come from."""
+"""``torchfakes models …``: list, show, verify, import, fetch and export detectors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Preset(StrEnum):
-    """How crops become input."""
+    """Presets of the preprocessing."""
 
     origin = "origin"
     standardised = "standardised"
 
 
 class CropShape(StrEnum):
-    """What is cut out around a face."""
+    """Shapes of the crop around a face."""
 
     square = "square"
     box = "box"
@@ -38,40 +38,48 @@ class CropShape(StrEnum):
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")]
-_Name = Annotated[str, typer.Option("--name", help="Name that commands take from then on.", show_default="the file's")]
-_Licence = Annotated[str, typer.Option("--licence", help="Licence of the weights.", show_default="unknown")]
+_Name = Annotated[str, typer.Option("--name", help="Call the detector by this name.", show_default="the file's")]
+_Licence = Annotated[str, typer.Option("--licence", help="Record this licence of the weights.", show_default="unknown")]
 _PresetOption = Annotated[
     Preset | None,
     typer.Option(
         "--preset",
-        help="How crops become input: as the origin did (the box without margin at 160 pixels, enlarged to 256, values "
+        help="Preprocess crops like this: as the origin did (the box without margin at 160 pixels, enlarged to 256, "
+        "values "
         "from 0 to 1), or as here (a square of 1.3 times the box at 160 pixels, standardised).",
         show_default="by the file's format and what the weights remember",
     ),
 ]
-_InputSize = Annotated[int | None, typer.Option("--input-size", help="Side of the input.", rich_help_panel="Input")]
+_InputSize = Annotated[
+    int | None, typer.Option("--input-size", help="Set the side of the network's input.", rich_help_panel="Input")
+]
 _CropSize = Annotated[
     int | None,
-    typer.Option("--crop-size", help="Side that crops are brought to before they are enlarged; 0 for no such step.",
+    typer.Option("--crop-size", help="Resize crops to this side before they are enlarged; 0 for no such step.",
                  rich_help_panel="Input"),
 ]  # fmt: skip
 _Margin = Annotated[
-    float | None, typer.Option("--margin", help="How far a face's box grows into its crop.", rich_help_panel="Input")
+    float | None,
+    typer.Option("--margin", help="Enlarge a face's box by this factor into its crop.", rich_help_panel="Input"),
 ]
 _Shape = Annotated[
     CropShape | None,
     typer.Option(
-        "--crop-shape", help="A square around the box, or the box itself, stretched.", rich_help_panel="Input"
+        "--crop-shape", help="Crop a square around the box, or the box itself, stretched.", rich_help_panel="Input"
     ),
 ]
 _UnitRange = Annotated[
     bool | None,
-    typer.Option("--unit-range/--standardised", help="Values from 0 to 1, or standardised.", rich_help_panel="Input"),
+    typer.Option(
+        "--unit-range/--standardised",
+        help="Give the network values from 0 to 1, or standardised ones.",
+        rich_help_panel="Input",
+    ),
 ]
 
 
 def list_command(json: _Json = False, debug: _Debug = False) -> None:
-    """List the detectors that are here, and those that can be fetched by name."""
+    """List the installed detectors, and those that can be fetched by name."""
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
         from torchfakes_cli.cli.console.models_view import rows_table
@@ -115,7 +123,7 @@ def show_command(
         str,
         typer.Argument(
             metavar="[NAME|FILE]",
-            help="A detector.",
+            help="Show this detector.",
             show_default="the one that ships",
             autocompletion=detector_names,
         ),
@@ -123,7 +131,7 @@ def show_command(
     json: _Json = False,
     debug: _Debug = False,
 ) -> None:
-    """Say what a detector expects, how it was trained, how well it did, and under which licence it is.
+    """Show a detector's input, training, metrics and licence.
 
     For the detector that ships, its model card follows.
     """
@@ -161,7 +169,7 @@ def verify_command(
         list[str] | None,
         typer.Argument(
             metavar="[NAME|FILE]...",
-            help="Detectors.",
+            help="Verify these detectors.",
             show_default="all that are here",
             autocompletion=detector_names,
         ),
@@ -169,9 +177,9 @@ def verify_command(
     json: _Json = False,
     debug: _Debug = False,
 ) -> None:
-    """Compute checksums anew, load the weights and score a crop with them.
+    """Verify checksums, load the weights and score a crop with them.
 
-    The exit code is 1 where anything is wrong.
+    The exit code is 1 if a check fails.
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
@@ -192,7 +200,7 @@ def verify_command(
 
 
 def import_command(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pth of PyTorch's, or a .safetensors.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Import this .pth or .safetensors file.")],
     name: _Name = "",
     preset: _PresetOption = None,
     input_size: _InputSize = None,
@@ -205,9 +213,9 @@ def import_command(
     json: _Json = False,
     debug: _Debug = False,
 ) -> None:
-    """Take in weights of InceptionResnetV1 with one logit, such as the origin's, and say what input they expect.
+    """Import weights of InceptionResnetV1 with one logit, such as the origin's, and set the input that they expect.
 
-    Nothing in the file is run: it is read as tensors alone, checked, and written as a checkpoint of this program's own
+    No code in the file is run: only tensors are read, checked, and written as a checkpoint of this program's own
     kind.
     """
     with guarded(debug=debug):
@@ -224,7 +232,8 @@ def fetch_command(
         str,
         typer.Argument(
             metavar="NAME|URL|hf:REPO",
-            help="A name that models list shows, a URL, or a repository on Hugging Face: hf:OWNER/NAME, with @REVISION "
+            help="Fetch this detector: a name that models list shows, a URL, or a repository on Hugging Face: "
+            "hf:OWNER/NAME, with @REVISION "
             "and /FILE where they matter (a space: hf:spaces/OWNER/NAME/FILE).",
             autocompletion=fetchable_names,
         ),
@@ -232,7 +241,7 @@ def fetch_command(
     name: _Name = "",
     sha256: Annotated[
         str,
-        typer.Option("--sha256", help="SHA-256 that the file must have.", show_default="that of the first download"),
+        typer.Option("--sha256", help="Require this SHA-256 of the file.", show_default="that of the first download"),
     ] = "",
     preset: _PresetOption = None,
     input_size: _InputSize = None,
@@ -242,14 +251,15 @@ def fetch_command(
     unit_range: _UnitRange = None,
     licence: _Licence = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Fetch again, whatever was recorded, and replace a detector of this name.")
+        bool,
+        typer.Option("--force", help="Fetch again, ignore the recorded checksum, and replace a detector of this name."),
     ] = False,
     json: _Json = False,
     debug: _Debug = False,
 ) -> None:
-    """Download a detector, check it and import it; a download that broke off goes on where it stopped.
+    """Download a detector, check it and import it; an interrupted download is continued.
 
-    A proxy is taken from HTTPS_PROXY. Where no checksum is known, that of the first download is recorded.
+    A proxy is taken from HTTPS_PROXY. If no checksum is known, that of the first download is recorded.
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
@@ -288,7 +298,7 @@ def _changes(
     crop_shape: CropShape | None,
     unit_range: bool | None,
 ) -> dict[str, int | float | str]:
-    """What the user said of the preprocessing, by the header's names."""
+    """Return the options of the preprocessing by their names in the header."""
     from torchfakes_cli.detector.import_weights import UNIT_RANGE
     from torchfakes_cli.detector.preprocess import MEAN, SCALE
 

@@ -1,4 +1,4 @@
-"""Options that commands share, and how a user writes times, rates and paths."""
+"""Options shared by commands, and parsers of times, rates and lists of paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JUDGING_PANEL = "Faces and verdict"
 LIMITS_PANEL = "Limits"
 OUTPUT_PANEL = "Output"
 
-#: What a command looks at and how it judges, unless the user says otherwise.
+#: Defaults of the options below.
 DEFAULT_SAMPLING = SamplingConfig()
 DEFAULT_FACES = FaceConfig()
 DEFAULT_SCAN = ScanConfig()
@@ -38,10 +38,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def parse_time(text: str) -> float:
-    """Seconds from ``90``, ``1:30`` or ``0:01:30.5``.
+    """Parse a time in seconds from ``90``, ``1:30`` or ``0:01:30.5``.
 
     Raises:
-        typer.BadParameter: it is no time.
+        typer.BadParameter: the text is not a time.
     """
     match = _TIME.fullmatch(text.strip())
     if not match:
@@ -51,10 +51,10 @@ def parse_time(text: str) -> float:
 
 
 def parse_rate(text: str) -> Fraction:
-    """Frames a second from ``2``, ``0.5`` or ``30000/1001``, exactly.
+    """Parse an exact rate in frames a second from ``2``, ``0.5`` or ``30000/1001``.
 
     Raises:
-        typer.BadParameter: it is no rate.
+        typer.BadParameter: the text is not a rate.
     """
     try:
         return Fraction(text.strip())
@@ -63,10 +63,10 @@ def parse_rate(text: str) -> Fraction:
 
 
 def parse_levels(text: str) -> tuple[int, ...]:
-    """Whole numbers from ``1,3,5``.
+    """Parse integers from ``1,3,5``.
 
     Raises:
-        UsageError: they aren't.
+        UsageError: the text is not a list of integers.
     """
     try:
         return tuple(int(part) for part in text.split(","))
@@ -75,7 +75,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
 
 
 def paths_from(listing: BinaryIO) -> list[str]:
-    """Paths of a list: separated by NUL where there is one (``find -print0``), and one per line otherwise.
+    """Read a list of paths: separated by NUL if it has any (``find -print0``), else one a line.
 
     Names between NULs are taken byte for byte; lines are UTF-8, or UTF-16 where a byte order mark says so.
 
@@ -100,19 +100,19 @@ def paths_from(listing: BinaryIO) -> list[str]:
 
 
 def _looks_like_utf16(parts: list[bytes]) -> bool:
-    """Whether NULs separate single characters for the most part, among them some that only longer paths hold."""
+    """True if most parts are single characters, among them separators: text in UTF-16 without a byte order mark."""
     single = [part for part in parts if len(part) == 1]
     return len(parts) > 2 and 2 * len(single) > len(parts) and not {b"/", b"\\", b".", b"\n"}.isdisjoint(single)
 
 
 def command_line() -> str:
-    """The command as it was given, to be pasted into a shell."""
+    """Return the command as it was given, quoted for a shell."""
     words = ["torchfakes", *sys.argv[1:]]
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def refuse_urls(paths: list[str]) -> None:
-    """Makes sure that nobody expects a download.
+    """Refuse URLs, since nothing is downloaded.
 
     Raises:
         UsageError: one of the paths is a URL.
@@ -128,7 +128,7 @@ FpsOption = Annotated[
         parser=parse_rate,
         metavar="RATE",
         rich_help_panel=FRAMES_PANEL,
-        help="Look at so many frames a second, such as 2, 0.5 or 30000/1001.",
+        help="Sample this many frames a second, such as 2, 0.5 or 30000/1001.",
         show_default=False,
     ),
 ]
@@ -137,7 +137,7 @@ FramesOption = Annotated[
     typer.Option(
         metavar="N",
         rich_help_panel=FRAMES_PANEL,
-        help="Look at so many frames, spread evenly.",
+        help="Sample this many frames, spread evenly.",
         show_default=f"{DEFAULT_SAMPLING.frames}, and one a second in longer clips",
     ),
 ]
@@ -147,14 +147,18 @@ StartOption = Annotated[
         parser=parse_time,
         metavar="TIME",
         rich_help_panel=FRAMES_PANEL,
-        help="Begin here: seconds, 1:30 or 0:01:30.5.",
+        help="Start at this time: seconds, 1:30 or 0:01:30.5.",
         show_default="the beginning",
     ),
 ]
 EndOption = Annotated[
     float | None,
     typer.Option(
-        parser=parse_time, metavar="TIME", rich_help_panel=FRAMES_PANEL, help="Stop here.", show_default="the end"
+        parser=parse_time,
+        metavar="TIME",
+        rich_help_panel=FRAMES_PANEL,
+        help="Stop at this time.",
+        show_default="the end",
     ),
 ]
 KeyFramesOption = Annotated[
@@ -162,7 +166,7 @@ KeyFramesOption = Annotated[
     typer.Option(
         "--key-frames/--no-key-frames",
         rich_help_panel=FRAMES_PANEL,
-        help="Take a key frame where one is within a quarter of the gap between samples: far less to decode.",
+        help="Use a key frame if one lies within a quarter of the gap between samples; this decodes far less.",
     ),
 ]
 MinFaceOption = Annotated[
@@ -190,7 +194,7 @@ ModelOption = Annotated[
     typer.Option(
         metavar="FILE",
         rich_help_panel=JUDGING_PANEL,
-        help="Detector to use, a .safetensors checkpoint.",
+        help="Use this detector, a .safetensors checkpoint.",
         show_default="the one that ships",
         autocompletion=detector_names,
     ),
@@ -200,7 +204,7 @@ DeviceOption = Annotated[
     typer.Option(
         metavar="NAME",
         rich_help_panel=JUDGING_PANEL,
-        help="auto, cpu, cuda or cuda:N.",
+        help="Compute on this device: auto, cpu, cuda or cuda:N.",
         autocompletion=devices,
     ),
 ]
@@ -209,7 +213,7 @@ TimeoutOption = Annotated[
     typer.Option(
         metavar="SECONDS",
         rich_help_panel=LIMITS_PANEL,
-        help="Give a file up when decoding it makes no progress for so long.",
+        help="Give up on a file when its decoding makes no progress for this long.",
     ),
 ]
 HwaccelOption = Annotated[
@@ -217,8 +221,8 @@ HwaccelOption = Annotated[
     typer.Option(
         metavar="NAME",
         rich_help_panel=LIMITS_PANEL,
-        help="Decode on this device, such as cuda, where that works; 'torchfakes doctor' lists them. No memory "
-        "limit is held to then.",
+        help="Decode on this device, such as cuda, where possible; 'torchfakes doctor' lists the devices. The memory "
+        "limit does not apply then.",
         show_default="software",
     ),
 ]
@@ -227,7 +231,7 @@ MemoryLimitOption = Annotated[
     typer.Option(
         metavar="MIB",
         rich_help_panel=LIMITS_PANEL,
-        help="Give a file up when decoding it takes more memory (on Linux).",
+        help="Give up on a file when its decoding needs more memory (on Linux).",
     ),
 ]
 DebugOption = Annotated[
@@ -252,10 +256,10 @@ def scan_config(
     jobs: int | None = None,
     copy_limit: int = DEFAULT_SCAN.copy_mb,
 ) -> ScanConfig:
-    """What the options above ask for.
+    """Make the configuration from the values of the options above.
 
     Raises:
-        UsageError: they contradict each other, or make no sense.
+        UsageError: a value is out of range, or values contradict each other.
     """
     return ScanConfig(
         sampling=SamplingConfig(

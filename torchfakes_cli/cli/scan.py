@@ -1,4 +1,4 @@
-"""``torchfakes scan``: verdicts on the terminal, evidence in files."""
+"""``torchfakes scan``: verdicts on the terminal, timelines and reports in files."""
 
 from __future__ import annotations
 
@@ -95,21 +95,21 @@ def scan_command(
         list[str],
         typer.Argument(
             metavar="PATH",
-            help="A video or a picture, or several, or folders of them; s3://, gs:// and other URLs of stores that "
+            help="Scan videos or pictures, or folders of them; s3://, gs:// and other URLs of stores that "
             "fsspec reads; - reads a list of paths, one a line or separated by NUL.",
             show_default=False,
         ),
     ],
     recursive: Annotated[
         bool,
-        typer.Option("--recursive/--no-recursive", rich_help_panel=_FILES, help="Look into folders in a folder."),
+        typer.Option("--recursive/--no-recursive", rich_help_panel=_FILES, help="Search subfolders."),
     ] = True,
     include: Annotated[
         list[str] | None,
         typer.Option(
             metavar="GLOB",
             rich_help_panel=_FILES,
-            help="Of the videos in a folder, take only those named like this ('a*.mp4', 'day1/*'); '*.jpg' takes "
+            help="Scan only the videos of a folder whose names match ('a*.mp4', 'day1/*'); '*.jpg' takes "
             "pictures. Repeatable.",
             show_default=False,
         ),
@@ -119,7 +119,7 @@ def scan_command(
         typer.Option(
             metavar="GLOB",
             rich_help_panel=_FILES,
-            help="Leave out videos and folders named like this. Repeatable.",
+            help="Leave out videos and folders whose names match. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -140,7 +140,7 @@ def scan_command(
             "-j",
             metavar="N",
             rich_help_panel=_LIMITS,
-            help="Decode so many videos of a folder at once, in each process that scans.",
+            help="Decode this many videos of a folder at once, in each process that scans.",
             show_default="half of the cores, from 2 to 8",
         ),
     ] = None,
@@ -157,7 +157,7 @@ def scan_command(
             "-o",
             metavar="FILE",
             rich_help_panel=_OUTPUT,
-            help="File to write: for one video its timeline, as CSV; for several or a folder a row a file, as CSV or "
+            help="Write this file: for one video its timeline, as CSV; for several or a folder a row a file, as CSV or "
             "what the ending says: .jsonl, .sqlite (.db) or .parquet. Run again, the same command goes on: rows whose "
             "file, model and settings are unchanged are kept, and not printed again.",
             show_default="a timeline beside each video",
@@ -168,7 +168,7 @@ def scan_command(
         typer.Option(
             metavar="FOLDER",
             rich_help_panel=_OUTPUT,
-            help="Write the timelines here, in folders like those of the videos.",
+            help="Write the timelines into this folder, in subfolders like those of the videos.",
             show_default=False,
         ),
     ] = None,
@@ -197,7 +197,7 @@ def scan_command(
         typer.Option(
             "--force",
             rich_help_panel=_OUTPUT,
-            help="Replace an existing file in the way of results, a report or a clip, and start a batch over.",
+            help="Replace existing files of other kinds, and start a batch over.",
         ),
     ] = False,
     json: Annotated[
@@ -226,11 +226,11 @@ def scan_command(
         ),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", rich_help_panel=_OUTPUT, help="Say at the end where the time went.")
+        bool, typer.Option("--profile", rich_help_panel=_OUTPUT, help="Show the time spent in each stage.")
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Say of videos whether a face in them is synthetic, and how sure that is.
+    """Scan videos for synthetic faces.
 
     One video gives its verdict in detail, several give a line each; a CSV timeline of every face lands beside each
     video. A folder is searched for videos, folders in it included. A low score is no proof of authenticity.
@@ -453,7 +453,7 @@ def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
 
 
 def _report_earlier(table: BatchTable, screen: Screen) -> None:
-    """Print what becomes of the rows of an earlier run."""
+    """Print how many rows of an earlier run are kept and dropped."""
     if table.forgotten:
         screen.warning("nothing is left that tells what the earlier rows depend on: all files are scanned again")
         return
@@ -469,7 +469,7 @@ def _report_earlier(table: BatchTable, screen: Screen) -> None:
 
 
 def _print_results(batch: Batch, place: str, screen: Screen, output: _Output) -> None:
-    """Scan, and print each result; what went wrong goes to stderr, in the same columns."""
+    """Scan and print each result; errors go to stderr, in the same columns."""
     from torchfakes_cli.cli.console import verdict_line
 
     progress = screen.batch(len(batch.pending))
@@ -482,11 +482,11 @@ def _print_results(batch: Batch, place: str, screen: Screen, output: _Output) ->
             if result.status is Status.ERROR:
                 screen.trouble(verdict_line(result))
             _warn(result, screen)
-        next(results, None)  # raises what went wrong when the last result was written
+        next(results, None)  # raises an error of writing the last result
 
 
 def _print_for_programs(result: VideoResult, screen: Screen, output: _Output, *, one_line: bool) -> bool:
-    """Print a result as --json or --quiet want it; False where neither was asked for."""
+    """Print a result in the format of --json or --quiet; False if neither was given."""
     if output.json:
         from torchfakes_cli.report import result_to_json
 

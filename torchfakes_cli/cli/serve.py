@@ -19,15 +19,13 @@ _ACCESS = "Access"
 
 _DEFAULT = ServeConfig()
 
-#: What the extra ``serve`` brings.
+#: Packages of the extra ``serve``.
 _LIBRARIES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def serve_command(
-    host: Annotated[str, typer.Option(metavar="NAME", help="Name or address to listen on.")] = _DEFAULT.host,
-    port: Annotated[
-        int, typer.Option(metavar="N", help="Port to listen on; 0 takes one that is free.")
-    ] = _DEFAULT.port,
+    host: Annotated[str, typer.Option(metavar="NAME", help="Listen on this name or address.")] = _DEFAULT.host,
+    port: Annotated[int, typer.Option(metavar="N", help="Listen on this port; 0 for a free one.")] = _DEFAULT.port,
     model: ModelOption = None,
     device: DeviceOption = DEFAULT_SCAN.device,
     token_file: Annotated[
@@ -35,7 +33,7 @@ def serve_command(
         typer.Option(
             metavar="FILE",
             rich_help_panel=_ACCESS,
-            help="File with the token that clients must show (Authorization: Bearer TOKEN).",
+            help="Read the token that clients must send (Authorization: Bearer TOKEN) from this file.",
             show_default="the variable TORCHFAKES_TOKEN",
         ),
     ] = None,
@@ -44,7 +42,7 @@ def serve_command(
         typer.Option(
             "--no-auth",
             rich_help_panel=_ACCESS,
-            help="Serve everybody who reaches it. Without this and without a token, programs of this machine are "
+            help="Serve every client that can connect. Without this and without a token, programs of this machine are "
             "served, but no web pages.",
         ),
     ] = False,
@@ -55,28 +53,30 @@ def serve_command(
         float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Refuse clips longer than this.")
     ] = _DEFAULT.max_length_s,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Give a scan up after this.")
+        float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Give up on a scan after this time.")
     ] = _DEFAULT.timeout_s,
     wait: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             rich_help_panel=_LIMITS,
-            help="Answer with the result if it is there by then, and else with where to ask for it.",
+            help="Wait this long for the result; after that answer with the address to poll.",
         ),
     ] = _DEFAULT.wait_s,
     queue: Annotated[
         int,
         typer.Option(
-            metavar="N", rich_help_panel=_LIMITS, help="Let so many clips wait besides the one that is scanned."
+            metavar="N", rich_help_panel=_LIMITS, help="Queue at most this many clips besides the one being scanned."
         ),
     ] = _DEFAULT.queue,
     keep: Annotated[
         float,
-        typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Keep results that nobody waited for so long …"),
+        typer.Option(
+            metavar="SECONDS", rich_help_panel=_LIMITS, help="Keep results that were not waited for this long."
+        ),
     ] = _DEFAULT.keep_s,
     keep_results: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_LIMITS, help="… but only the latest so many.")
+        int, typer.Option(metavar="N", rich_help_panel=_LIMITS, help="Keep at most this many results.")
     ] = _DEFAULT.keep_results,
     debug: DebugOption = False,
 ) -> None:

@@ -11,13 +11,13 @@ from torchfakes_cli.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """Where the page in the browser is served, and what it takes.
+    """Address of the demo page, and limits on uploads.
 
     Attributes:
-        host: address to serve it on.
-        port: to serve it on.
-        most_mb: megabytes that a file may have.
-        most_minutes: that a video may last.
+        host: address to serve on.
+        port: port to serve on.
+        most_mb: largest file in megabytes.
+        most_minutes: longest video in minutes.
     """
 
     host: str = "127.0.0.1"
@@ -35,7 +35,7 @@ class DemoConfig:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether this machine alone can reach it."""
+        """True if only this machine can reach the page."""
         if self.host == "localhost":
             return True
         try:

@@ -139,7 +139,7 @@ class Examiner:
             )
             file = decoder.describe(path)
         named = replace(result, path=Path(path).name)
-        page = page_of(named, self._pages.circumstances, faces=faces, file=file)
+        page = page_of(named, self._pages.provenance, faces=faces, file=file)
         summary = summarise(result, self._scanner.policy)
         # Without the advice: a visitor has no options to try.
         return Finding(summary.verdict, result.p_fake, summary.headline, page)

@@ -1,4 +1,4 @@
-"""What the detector room finds on this machine, and what it chooses by that."""
+"""Diagnostics of computing devices, the shipped detector and the cache."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torchfakes_cli.detector.download import cache_folder, recorded_checksum
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError
 from torchfakes_cli.files import sha256_of
-from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.records import Fact, Severity
 
 
-def computing_facts() -> list[Fact]:
-    """Device, precision and threads that a scan takes by default, with the reasons."""
+def computing_diagnostics() -> list[Fact]:
+    """Collect the default device, precision and threads of a scan, with the reasons."""
     device = choose_device()
     facts = [_device(device), _precision(device)]
     if device.type == "cpu":
@@ -24,20 +24,20 @@ def computing_facts() -> list[Fact]:
     return [*facts, Fact("threads", str(torch.get_num_threads()), _why_threads())]
 
 
-def detector_facts() -> list[Fact]:
-    """The detector that ships: whether it is whole, and what it calls fake."""
+def detector_diagnostics() -> list[Fact]:
+    """Check the detector that ships: its checksum, calibration and thresholds."""
     try:
         path = shipped_checkpoint()
         _, header = load_checkpoint(path)
     except (ModelNotFoundError, CheckpointError) as error:
-        return [Fact("detector", "can't be used", str(error), Standing.BROKEN)]
+        return [Fact("detector", "can't be used", str(error), Severity.BROKEN)]
     facts = [Fact("detector", header.name, f"ships with torchfakes, made {header.created or 'at an unknown time'}")]
     recorded, found = recorded_checksum(path), sha256_of(path)
     if recorded is None:
-        facts.append(Fact("checksum", f"SHA-256 {found[:16]}…", "none is recorded to compare with", Standing.LIMITED))
+        facts.append(Fact("checksum", f"SHA-256 {found[:16]}…", "none is recorded to compare with", Severity.LIMITED))
     elif recorded != found:
         why = f"{recorded[:16]}… is recorded: install torchfakes again"
-        facts.append(Fact("checksum", f"wrong: SHA-256 {found[:16]}…", why, Standing.LIMITED))
+        facts.append(Fact("checksum", f"wrong: SHA-256 {found[:16]}…", why, Severity.LIMITED))
     else:
         facts.append(Fact("checksum", "right", f"SHA-256 {found[:16]}… as recorded"))
     return [
@@ -46,20 +46,20 @@ def detector_facts() -> list[Fact]:
             "thresholds",
             f"fake from {header.fake_above:.3f} on, real below {header.real_below:.3f}",
             f"fitted on {header.calibrated_on}" if header.calibrated_on else "never calibrated",
-            Standing.GOOD if header.calibrated_on else Standing.LIMITED,
+            Severity.GOOD if header.calibrated_on else Severity.LIMITED,
         ),
     ]
 
 
-def cache_facts() -> list[Fact]:
+def cache_diagnostics() -> list[Fact]:
     """Where fetched weights are kept."""
     folder = cache_folder()
     weights = sorted(path.name for path in folder.glob("*.pt"))
     place = folder if folder.exists() else next(parent for parent in folder.parents if parent.exists())
     writable = os.access(place, os.W_OK)
     why = f"holds {', '.join(weights)}" if weights else "empty: only training fetches anything into it"
-    standing = Standing.GOOD if writable else Standing.LIMITED
-    return [Fact("cache", str(folder), why if writable else "can't be written: training can't fetch weights", standing)]
+    severity = Severity.GOOD if writable else Severity.LIMITED
+    return [Fact("cache", str(folder), why if writable else "can't be written: training can't fetch weights", severity)]
 
 
 def _device(device: torch.device) -> Fact:

@@ -14,13 +14,13 @@ SHARPNESS_SIZE = 160
 
 @dataclass(frozen=True, slots=True)
 class FaceConfig:
-    """How faces are found and cut out.
+    """How faces are detected and cropped.
 
     Attributes:
-        min_face: smallest side of a face looked for, in pixels of the frame.
+        min_face: smallest side of a face to detect, in pixels of the frame.
         confidence: faces below this detector confidence are dropped.
         margin: factor by which a face's box grows into its crop.
-        blur_threshold: a crop whose variance of the Laplacian is below gets no score.
+        blur_threshold: a crop with a lower variance of the Laplacian gets no score.
     """
 
     min_face: int = 40

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from torchfakes_cli.records import Circumstances, Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.records import Provenance, Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
 
 #: Shown beside every verdict.
 CAVEAT = "A low score is no proof of authenticity."
@@ -242,14 +242,14 @@ def note_words(note: str) -> str:
     return _NOTES.get(note, note)
 
 
-def caveats(result: VideoResult, circumstances: Circumstances) -> list[str]:
+def caveats(result: VideoResult, provenance: Provenance) -> list[str]:
     """What makes this verdict more or less certain, in plain sentences.
 
     Args:
         result: with status ``ok``.
-        circumstances: of the scan.
+        provenance: of the scan.
     """
-    found = [_calibration(result, circumstances), circumstances.measured, _coverage(result)]
+    found = [_calibration(result, provenance), provenance.measured, _coverage(result)]
     ranked = by_suspicion(result)
     if result.is_picture:
         found.append(ONE_VIEW)
@@ -272,13 +272,13 @@ def caveats(result: VideoResult, circumstances: Circumstances) -> list[str]:
     ]
 
 
-def _calibration(result: VideoResult, circumstances: Circumstances) -> str:
+def _calibration(result: VideoResult, provenance: Provenance) -> str:
     if result.p_fake is None:
         return ""
-    if not circumstances.calibrated_on:
+    if not provenance.calibrated_on:
         return "This detector was never calibrated: its p_fake orders faces by suspicion, but is no probability."
     return (
-        f"p_fake is a probability that was calibrated on {circumstances.calibrated_on}. On other footage (strong "
+        f"p_fake is a probability that was calibrated on {provenance.calibrated_on}. On other footage (strong "
         "compression, screen recordings, filters, newer generators) it can be far off."
     )
 

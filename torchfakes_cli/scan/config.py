@@ -27,7 +27,7 @@ class VerdictConfig:
         min_faces: a track decides only with this many scored faces ("lasting").
         trim: share of a track's highest and of its lowest logits left out of its mean.
         agreement: a verdict is firm where at least this share of the deciding track's faces say the same by themselves.
-        tiny_below: a track whose scored faces are mostly smaller than so many pixels of the frame has no firm verdict.
+        tiny_below: a track whose scored faces are mostly smaller than this many pixels has no firm verdict.
     """
 
     fake_above: float | None = None
@@ -55,21 +55,21 @@ class VerdictConfig:
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
-    """Everything that decides what a scan says, besides the detector.
+    """Everything that determines the result of a scan, besides the detector.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        jobs: videos decoded at once, of several; None chooses by the machine.
-        batch_pixels: pixels of full frames of one video held at once, so that memory doesn't grow with length or size.
-        batch_frames: frames detected at once, at most.
-        timeout_s: a file is given up when its decoder makes no progress for so many seconds. Time that grows with the
+        jobs: number of videos decoded at once; None chooses by the machine.
+        batch_pixels: most pixels of one video's full frames in memory, which bounds memory for any length and size.
+        batch_frames: most frames in one call of the face detector.
+        timeout_s: give up on a file when its decoder makes no progress for this long. Time that grows with the
             work is no hang: each of the file's frames may add half a second.
         memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux,
             unless ``hwaccel`` is given.
         max_length_s: longer videos are refused; None for no limit.
         hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, a warning says so and
             software decodes. None for software.
-        copy_mb: MiB that a video in a store elsewhere may have, for each is copied to this machine while it is scanned.
+        copy_mb: largest size in MiB of a video at a URL; each is copied to this machine for its scan.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

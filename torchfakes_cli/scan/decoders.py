@@ -1,4 +1,4 @@
-"""The decoding processes of a scanner."""
+"""Pool of decoding processes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 
 class Decoders:
-    """So many processes at most, each started when first needed and used for one video after another.
+    """Pool of decoding processes, each started when first needed and reused from video to video.
 
     Args:
-        config: their limits.
-        count: of the processes.
+        config: limits on time and memory.
+        count: most processes at a time.
     """
 
     def __init__(self, config: ScanConfig, count: int) -> None:
@@ -25,10 +25,10 @@ class Decoders:
         return IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
 
     def start(self) -> None:
-        """Starts the first one, without waiting for it.
+        """Start the first process, without waiting until it is ready.
 
         Raises:
-            TorchfakesError: it can't be started.
+            TorchfakesError: the process can't be started.
         """
         if not self._free and not self._used:
             self._free.append(self._new())
@@ -36,11 +36,11 @@ class Decoders:
 
     @property
     def some_free(self) -> bool:
-        """Whether ``take`` would give one."""
+        """True if ``take`` would return a decoder."""
         return bool(self._free) or len(self._used) < self._count
 
     def take(self) -> IsolatedDecoder | None:
-        """One that is free, to be given back; None while all are in use."""
+        """Return an idle decoder, to be given back; None while all are in use."""
         if self._free:
             self._used.append(self._free.pop())
         elif len(self._used) < self._count:
@@ -50,12 +50,12 @@ class Decoders:
         return self._used[-1]
 
     def give_back(self, decoder: IsolatedDecoder) -> None:
-        """The decoder has no video any more."""
+        """Return a decoder to the pool."""
         self._used.remove(decoder)
         if not decoder.abandoned:
             self._free.append(decoder)
 
     def close(self) -> None:
-        """Ends them; one that is taken afterwards starts a new process."""
+        """End all processes; a decoder that is taken afterwards starts a new one."""
         for decoder in [*self._free, *self._used]:
             decoder.close()

@@ -1,4 +1,4 @@
-"""Why a video got its verdict: its most telling faces, where on them the detector looked, and on what region."""
+"""Explain a verdict: representative faces with Grad-CAM heat maps, and their shares by facial region."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def explain_video(
     most_tracks: int = MOST_TRACKS,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Scans one video, and shows what its verdict rests on.
+    """Scan one video and explain its verdict.
 
     Args:
         path: of the file.
@@ -35,7 +35,7 @@ def explain_video(
         progress: called after each batch of frames with (frames done, frames wanted if known).
 
     Returns:
-        The result of the scan and its evidence; without a scored face, of the result alone.
+        The result of the scan with its representative faces; without a scored face, the result alone.
 
     Raises:
         TorchfakesError: what ``scan_video`` raises.
@@ -61,7 +61,7 @@ def explain_with(
     most_tracks: int = MOST_TRACKS,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Does what ``explain_video`` does with a scanner that is there already, of the same ``model``."""
+    """Do what ``explain_video`` does with an existing scanner of the same ``model``."""
     result = scanner.scan(path, progress)
     rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
     if not rows:
@@ -75,7 +75,7 @@ def explain_with(
 
 
 def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
-    """How much of a face's heat falls on each region, in the order of ``REGIONS``.
+    """Compute the share of a face's heat map that falls on each region, in the order of ``REGIONS``.
 
     Args:
         face: with heat maps.
@@ -97,7 +97,7 @@ def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
 def average_over_tracks(
     faces: Sequence[TellingFace], regions: Sequence[tuple[RegionShare, ...]]
 ) -> tuple[RegionShare, ...]:
-    """The shares of a person's faces averaged, and these over people, so that each counts the same."""
+    """Average the shares over each person's faces, then over people, so that every person counts the same."""
     by_track: dict[int | None, list[tuple[RegionShare, ...]]] = {}
     for face, shares in zip(faces, regions, strict=True):
         by_track.setdefault(face.row.track, []).append(shares)

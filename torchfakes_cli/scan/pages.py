@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Circumstances, Explanation, FaceScore, Status, TellingFace, VideoResult
+from torchfakes_cli.records import Explanation, FaceScore, Provenance, Status, TellingFace, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.representative_faces import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner
@@ -124,13 +124,13 @@ class Pages:
                 faces = explanation.faces
             file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
         regions = explanation.average if explanation else ()
-        write_page(path, result, self.circumstances, faces=faces or (), regions=regions, file=file, notes=notes)
+        write_page(path, result, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
         """Writes the page that leads to the others; see ``write_index`` of the pages."""
         from torchfakes_cli.report.html.index import write_index
 
-        write_index(path, rows, self.circumstances, self._scanner.detector.name, unfinished=unfinished)
+        write_index(path, rows, self.provenance, self._scanner.detector.name, unfinished=unfinished)
 
     def _faces(self, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
         return cut_faces(
@@ -165,10 +165,10 @@ class Pages:
             return None
 
     @cached_property
-    def circumstances(self) -> Circumstances:
+    def provenance(self) -> Provenance:
         """Under what the results came about."""
         detector, policy = self._scanner.detector, self._scanner.policy
-        return Circumstances(
+        return Provenance(
             version=__version__,
             command=self._command,
             model_sha256=self._checksum(),

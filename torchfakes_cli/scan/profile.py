@@ -1,4 +1,4 @@
-"""Where the time of a scan went, stage by stage."""
+"""Time spent in each stage of a scan."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 
 class Profile:
-    """Adds up the seconds of each stage.
+    """Adds up the time of each stage.
 
     Attributes:
-        seconds: of each stage, in the order in which they were first met. Decoding and scoring go on beside the others:
-            what counts for them here is the time that was spent waiting for frames and scores.
-        beside: seconds of what goes on beside the stages, likewise.
-        counts: how many things (frames, faces) a stage dealt with, where it counts.
+        seconds: of each stage, in order of first use. Decoding and scoring run concurrently: their seconds here are the
+            time spent waiting for frames and scores.
+        beside: seconds of concurrent work, in order of first use.
+        counts: number of items (frames, faces) that a stage processed.
     """
 
     def __init__(self) -> None:
@@ -25,12 +25,12 @@ class Profile:
 
     @contextmanager
     def stage(self, name: str, count: int = 0, *, beside: bool = False) -> Iterator[None]:
-        """The block is of this stage, and deals with so many things.
+        """Count the time of the block for a stage.
 
         Args:
             name: of the stage.
-            count: of the things.
-            beside: in a thread of its own, while other stages go on.
+            count: number of items that the block processes.
+            beside: True if the block runs in a thread of its own, beside other stages.
         """
         started = time.perf_counter()
         try:

@@ -1,4 +1,4 @@
-"""Shares PyTorch's threads among computations that run at the same time."""
+"""Share PyTorch's threads among concurrent computations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def set_threads(count: int) -> None:
 
 @contextmanager
 def computing_threads(*, shared: bool) -> Iterator[None]:
-    """PyTorch computes with half of its threads in the block, or with all.
+    """Compute with half of PyTorch's threads in the block, or with all.
 
     Threads that share one operation wait for the slowest of them. Where something else needs the cores, that one is
     slow, and two operations side by side are done sooner than one after the other.

@@ -10,19 +10,19 @@ from torchfakes_cli.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """Where the HTTP service listens, and what it takes and keeps.
+    """Address of the HTTP service, and limits on clips and results.
 
     Attributes:
         host: name or address to listen on.
-        port: to listen on; 0 for any that is free.
-        max_size_mb: MiB of one clip, at most.
-        max_length_s: seconds that a clip may last.
-        timeout_s: a scan that takes longer in all is given up.
-        wait_s: a request waits so long for the result of its clip, and is told where to ask for it after that.
-        queue: clips that may wait (or be on their way) besides the one that is scanned.
-        keep_s: results that nobody waited for can be fetched for so long …
-        keep_results: … but only the latest so many of them.
-        idle_s: an upload from which nothing comes for so long is given up.
+        port: port to listen on; 0 for a free one.
+        max_size_mb: largest clip in MiB.
+        max_length_s: longest clip in seconds.
+        timeout_s: longest duration of a scan; longer ones are given up.
+        wait_s: time that a request waits for its result; after that the response has the address to poll.
+        queue: most clips that wait or are being uploaded, besides the one being scanned.
+        keep_s: time for which results that were not waited for can be fetched.
+        keep_results: most results kept.
+        idle_s: an upload that sends nothing for this long is given up.
     """
 
     host: str = "127.0.0.1"
@@ -57,5 +57,5 @@ class ServeConfig:
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of one clip, at most."""
+        """Largest clip in bytes."""
         return int(self.max_size_mb * (1 << 20))

@@ -7,7 +7,7 @@ from av.codec.codec import UnknownCodecError
 from av.codec.hwaccel import hwdevices_available
 
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Fact, Standing
+from torchfakes_cli.records import Fact, Severity
 from torchfakes_cli.video.hardware import why_not
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.limits import usable_cores
@@ -26,7 +26,7 @@ _CODECS = {
 }
 
 
-def decoding_facts() -> list[Fact]:
+def decoding_diagnostics() -> list[Fact]:
     """Which codecs and devices can be decoded with, and whether the decoding process starts and can be limited."""
     present = {name: next((decoder for decoder in known if _has(decoder)), "") for name, known in _CODECS.items()}
     missing = [name for name, decoder in present.items() if not decoder]
@@ -34,7 +34,7 @@ def decoding_facts() -> list[Fact]:
         "decoders",
         ", ".join(name for name, decoder in present.items() if decoder) or "none",
         f"missing: {', '.join(missing)}" if missing else "all the usual ones",
-        Standing.GOOD if not missing else Standing.LIMITED if present["H.264"] else Standing.BROKEN,
+        Severity.GOOD if not missing else Severity.LIMITED if present["H.264"] else Severity.BROKEN,
     )
     threads = Fact(
         "decoding threads", str(usable_cores()), "one a core that this process may use; one fewer for small pictures"
@@ -71,14 +71,14 @@ def _process() -> list[Fact]:
         with IsolatedDecoder() as decoder:
             enforced = decoder.enforced()
     except TorchfakesError as error:
-        return [Fact("decoding process", "doesn't start", str(error), Standing.BROKEN)]
+        return [Fact("decoding process", "doesn't start", str(error), Severity.BROKEN)]
     memory, rights = "memory" in enforced, [right for right in ("network", "file writes") if right in enforced]
     return [
         Fact("decoding process", "starts", "files are decoded in a process of its own, which they may crash"),
         Fact("memory limit", "held to", "Linux limits what the decoding process may take")
         if memory
-        else Fact("memory limit", "not held to", "a hostile file may take all memory", Standing.LIMITED),
+        else Fact("memory limit", "not held to", "a hostile file may take all memory", Severity.LIMITED),
         Fact("decoder's rights", f"without {' and '.join(rights)}", "the kernel refuses them (seccomp)")
         if rights
-        else Fact("decoder's rights", "those of its user", "this system gives no way to take them", Standing.LIMITED),
+        else Fact("decoder's rights", "those of its user", "this system gives no way to take them", Severity.LIMITED),
     ]

@@ -10,17 +10,17 @@ from torchfakes_cli.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class SamplingConfig:
-    """Which frames of a video are looked at.
+    """Which frames of a video are sampled.
 
     Attributes:
         fps: samples a second; None chooses by length (see ``frames``).
         frames: with ``fps`` None, this many samples spread evenly over a clip of up to ``frames`` seconds (or over any
             clip where ``frames_fixed``), and one a second beyond that.
         frames_fixed: the user asked for exactly ``frames`` samples.
-        start_s: nothing before this time is looked at.
-        end_s: nothing from this time on is looked at; None for the end of the video.
-        key_frames: a key frame within a quarter of the gap between samples is taken instead of the frame at the wanted
-            time, for it is decoded alone; 32 samples or more may all move by up to three eighths of a gap to meet more
+        start_s: frames before this time are skipped.
+        end_s: frames from this time on are skipped; None for the end of the video.
+        key_frames: use a key frame within a quarter of the gap between samples instead of the frame at the wanted
+            time, since it is decoded alone; 32 samples or more may move by up to three eighths of a gap to meet more
             of them. Their number stays, also where ``fps`` asks for a rate.
     """
 

@@ -1,4 +1,4 @@
-"""What the user sees: all of Rich lives here. Results go to stdout, everything else to stderr."""
+"""Terminal output with Rich: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 

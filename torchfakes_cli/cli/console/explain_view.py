@@ -1,4 +1,4 @@
-"""How heat falls on the regions of a face, as a table."""
+"""Table of the heat maps' shares by facial region."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STANDS_OUT = 1.25
 
 
 def regions_table(explanation: Explanation) -> RenderableType:
-    """Where the heat falls, on average over people.
+    """Make a table of the shares by region, averaged over people.
 
     Args:
         explanation: with a face at least.

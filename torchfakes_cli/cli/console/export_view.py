@@ -1,4 +1,4 @@
-"""What an export made, and how far it is from torch."""
+"""Tables of an export: files, and their differences from torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def files_table(made: Exported) -> Table:
-    """A row a file: size, differences on random input, and milliseconds here beside torch's in float32."""
+    """Make a table with a row a file: size, differences on random input, and milliseconds beside float32 torch."""
     scores = made.scores[0]
     differences = {made.files[0].path.stem: (scores.largest, scores.mean)}
     differences |= {name: (found.largest, found.mean) for name, found in made.outputs.items()}
@@ -29,7 +29,7 @@ def files_table(made: Exported) -> Table:
 
 
 def scores_words(scores: Scores) -> str:
-    """How the detector's scores compare."""
+    """Describe the differences of the detector's scores."""
     words = [
         f"logits differ by {scores.largest:.2g} at most and {scores.mean:.2g} on average",
         f"{scores.verdicts:.1%} of verdicts are the same",
@@ -42,12 +42,12 @@ def scores_words(scores: Scores) -> str:
 
 
 def boxes_words(boxes: Boxes) -> str:
-    """How the faces that are found compare."""
+    """Describe the differences of the detected faces."""
     found = f"torch finds {boxes.torch} faces and the files {boxes.files}, {boxes.both} of them the same"
     overlap = "" if isnan(boxes.overlap) else f"; these boxes overlap by {boxes.overlap:.3f} on average"
     return f"{boxes.pictures} pictures: {found}{overlap}"
 
 
 def threads_words(threads: int) -> str:
-    """So many threads."""
+    """Format a number of threads."""
     return "1 thread" if threads == 1 else f"{threads} threads"

@@ -1,4 +1,4 @@
-"""Detectors as they are listed, shown and checked."""
+"""Tables of detectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchfakes_cli.report.summary import safe
 
 
 def rows_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Some rows of text, whoever wrote it."""
+    """Make a table of untrusted text."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         table.add_column(name, overflow="fold", no_wrap=number == 0)
@@ -24,7 +24,7 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def show_header(screen: Screen, words: Mapping[str, Mapping[str, str]]) -> None:
-    """Groups of names and values: as a table on a terminal, and one a line elsewhere."""
+    """Show groups of names and values: a table on a terminal, one a line elsewhere."""
     if not screen.is_terminal:
         for group, entries in words.items():
             for name, value in entries.items():
@@ -41,7 +41,7 @@ def show_header(screen: Screen, words: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def show_card(screen: Screen, card: str) -> None:
-    """A model card: rendered on a terminal, and as it was written elsewhere."""
+    """Show a model card: rendered on a terminal, as plain text elsewhere."""
     if screen.is_terminal:
         screen.result(Markdown(card))
     else:

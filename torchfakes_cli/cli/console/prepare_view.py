@@ -1,4 +1,4 @@
-"""How a run of ``prepare`` is shown."""
+"""Table of a run of ``prepare``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def crops_table(summary: PrepareSummary) -> Table:
-    """Counts by split, label and method, with a last row for all."""
+    """Make a table of counts by split, label and method, with a total."""
     table = Table(show_footer=True)
     counts = summary.counts
     table.add_column("split", footer="all")

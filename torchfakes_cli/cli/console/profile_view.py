@@ -1,4 +1,4 @@
-"""Where the time of a scan went, as a table."""
+"""Table of the time spent in each stage of a scan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchfakes_cli.scan.profile import Profile
 
 
 def profile_table(profile: Profile, total_s: float, decoding_s: float | None) -> Table:
-    """Seconds and share of each stage, and how many frames or faces a second it did.
+    """Make a table of seconds, share, and frames or faces a second by stage.
 
     Args:
         profile: of the scan.

@@ -1,4 +1,4 @@
-"""The two streams of a terminal, and progress."""
+"""Output streams and progress bars."""
 
 from __future__ import annotations
 
@@ -40,49 +40,49 @@ class Screen:
 
     @property
     def unicode(self) -> bool:
-        """Whether stdout can show block characters."""
+        """True if stdout can show block characters."""
         return self._out.encoding.lower().startswith("utf")
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person reads stdout as it comes."""
+        """True if stdout is a terminal."""
         return self._out.is_terminal
 
     def result(self, content: RenderableType) -> None:
-        """Shows a result; text is not wrapped where stdout is no terminal."""
+        """Print a result; text is wrapped on a terminal only."""
         wraps = self._out.is_terminal or not isinstance(content, Text)
         self._out.print(content, soft_wrap=not wraps)
 
     def trouble(self, content: RenderableType) -> None:
-        """Shows a result that is an error, on stderr."""
+        """Print a result that is an error, on stderr."""
         self._err.print(content, soft_wrap=True)
 
     def aside(self, content: RenderableType) -> None:
-        """Shows what was asked for besides the results, on stderr."""
+        """Print additional output on stderr."""
         self._err.print(content)
 
     def line(self, text: str) -> None:
-        """Prints a line for programs on stdout, at once and as it stands."""
+        """Print a line for programs on stdout, unformatted and flushed."""
         self._out.file.write(text + "\n")
         self._out.file.flush()
 
     def note(self, text: str) -> None:
-        """Tells something useful."""
+        """Print a note on stderr."""
         if not self.quiet:
             self._err.print(Text(safe(text), style="dim"), soft_wrap=True)
 
     def warning(self, text: str) -> None:
-        """Tells something that a careful user should know."""
+        """Print a warning on stderr."""
         if not self.quiet:
             self._err.print(Text.assemble(("warning: ", "yellow"), safe(text)), soft_wrap=True)
 
     def error(self, text: str) -> None:
-        """Tells what went wrong, in one line."""
+        """Print an error on stderr, in one line."""
         self._err.print(Text.assemble(("error: ", "bold red"), safe(text)), soft_wrap=True)
 
     @contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int | None], None]]:
-        """Shows a bar while the block runs, on a terminal only; it leaves no trace.
+        """Show a bar while the block runs, on a terminal only; it is erased afterwards.
 
         Args:
             description: what is being done.
@@ -95,7 +95,7 @@ class Screen:
             yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
 
     def batch(self, files: int) -> BatchProgress:
-        """Progress over many files, still to begin."""
+        """Make a progress display for many files."""
         bar = self._bar(MofNCompleteColumn(), _FilesAMinute(), TimeRemainingColumn())
         return BatchProgress(self, bar, bar.add_task("", total=files), files, self._err.width - 62)
 
@@ -115,7 +115,7 @@ class Screen:
 
 
 class BatchProgress:
-    """How far a batch is: on a terminal a bar while a result is waited for, elsewhere a line every now and then.
+    """Progress of a batch: a bar on a terminal between results, an occasional line elsewhere.
 
     It is there only while a result is waited for, so that results can be printed between two files.
     """
@@ -131,13 +131,13 @@ class BatchProgress:
         self._started = self._told = time.monotonic()
 
     def advance(self, path: str, done: int, wanted: int | None) -> None:
-        """So many frames are done, of so many if that is known, of one of the files under way."""
+        """Update the frames done, and the frames wanted if known, of a file in progress."""
         self._parts[path] = min(done / wanted, 1) if wanted else 0
         self._show()
 
     @contextmanager
     def waiting(self, path: str) -> Iterator[None]:
-        """Shows the bar while the result of a file is waited for, the next one in order, or of any at a place."""
+        """Show the bar until the next result."""
         self._bar.update(self._task, description=_shortened(safe(path), self._room))
         self._show()
         with self._bar:
@@ -156,14 +156,14 @@ class BatchProgress:
 
 
 class _FilesAMinute(ProgressColumn):
-    """How many files a minute get done."""
+    """Column with the files a minute."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{60 * task.speed:.1f}/min" if task.speed else "", style="progress.data.speed")
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Format a duration for people.
 
     Example:
         >>> duration(4.24), duration(80), duration(7500)
@@ -176,12 +176,12 @@ def duration(seconds: float) -> str:
 
 
 def _console(*, stderr: bool) -> Console:
-    # NO_COLOR leaves bold and dim to Rich; whoever sets it wants plain text.
+    # With NO_COLOR Rich would still write bold and dim.
     plain = bool(os.environ.get("NO_COLOR"))
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, color_system=None if plain else "auto")
 
 
 def _shortened(text: str, width: int) -> str:
-    """Keeps the end, where a path tells most."""
+    """Shorten a path from the left."""
     width = max(width, 12)
     return text if len(text) <= width else "…" + text[-(width - 1) :]

@@ -1,4 +1,4 @@
-"""How a result looks: one line of a batch, or the panel of a single clip."""
+"""A result as one line of a batch, or as the panel of a single clip."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ASCII_MARKS = {"unseen": ".", "unscored": "~"}
 
 
 def verdict_line(result: VideoResult) -> Text:
-    """One line of a batch: verdict, ``p_fake``, path, and why where there is no firm verdict."""
+    """Format one line of a batch: verdict, ``p_fake``, path, and the reason if the verdict is not firm."""
     if result.status is Status.ERROR:
         return Text.assemble(
             ("error".ljust(12), "bold red"), "        ", safe(result.path), "  ", (safe(result.error), "red")
@@ -57,7 +57,7 @@ def verdict_line(result: VideoResult) -> Text:
 
 
 def verdict_panel(result: VideoResult, policy: Policy, *, unicode: bool = True) -> RenderableType:
-    """Everything a person wants to know of one clip: verdict, what it means, who was seen, and when.
+    """Make the panel of one clip: verdict, its meaning, people and times.
 
     Args:
         result: with status ``ok``.
@@ -124,7 +124,7 @@ def _coloured(text: str, p_fake: float, policy: Policy) -> Text:
 
 
 def _sparkline(timeline: Sequence[FaceScore], track: int, policy: Policy, *, unicode: bool) -> Text:
-    """One character a stretch of the clip: its most suspicious score as height and colour, or why there is none."""
+    """Draw the scores over time: a character an interval, its highest score as height and colour."""
     moments = sorted({(row.time_s, row.frame or 0) for row in timeline})
     cells = min(_SPARKLINE_WIDTH, len(moments))
     cell_of = {moment: place * cells // len(moments) for place, moment in enumerate(moments)}

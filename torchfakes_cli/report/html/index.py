@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from torchfakes_cli.files import write_atomically
-from torchfakes_cli.records import Circumstances, Status, Verdict, VideoResult
+from torchfakes_cli.records import Provenance, Status, Verdict, VideoResult
 from torchfakes_cli.report.html.page import again
 from torchfakes_cli.report.html.rendering import render
 from torchfakes_cli.report.rows import BatchRow, batch_row
@@ -103,7 +103,7 @@ def address(page: Path, folder: Path) -> str:
 def write_index(
     path: str | PathLike[str],
     rows: Sequence[IndexRow],
-    circumstances: Circumstances,
+    provenance: Provenance,
     model: str,
     *,
     unfinished: int = 0,
@@ -113,7 +113,7 @@ def write_index(
     Args:
         path: an existing file is replaced (see ``check_pages``).
         rows: in the order to be shown.
-        circumstances: of the scan.
+        provenance: of the scan.
         model: name of the detector.
         unfinished: files that an interruption left out.
 
@@ -130,7 +130,7 @@ def write_index(
         counts=f"{videos}: " + ", ".join(f"{tally[kind]} {kind}" for kind in _RANKS if tally[kind]),
         limits=LIMITS,
         unfinished=unfinished,
-        circumstances=circumstances,
-        again=again(circumstances, model),
+        provenance=provenance,
+        again=again(provenance, model),
     )
     write_atomically(Path(path), page)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import (
-    Circumstances,
     CredentialsState,
     FaceScore,
     Fact,
     FileFacts,
+    Provenance,
     RegionShare,
     TellingFace,
     VideoInfo,
@@ -120,7 +120,7 @@ class TableRow:
 def write_page(
     path: str | PathLike[str],
     result: VideoResult,
-    circumstances: Circumstances,
+    provenance: Provenance,
     *,
     faces: Sequence[TellingFace] = (),
     regions: Sequence[RegionShare] = (),
@@ -132,7 +132,7 @@ def write_page(
     Args:
         path: an existing file is replaced (see ``check_pages``).
         result: with status ``ok``.
-        circumstances: of the scan.
+        provenance: of the scan.
         faces: the representative ones, each person's most suspicious first.
         regions: how their heat falls on the regions of a face, on average; empty where that isn't to be shown.
         file: None where the file couldn't be opened again.
@@ -141,12 +141,12 @@ def write_page(
     Raises:
         OutputError: it can't be written.
     """
-    write_atomically(Path(path), page_of(result, circumstances, faces=faces, regions=regions, file=file, notes=notes))
+    write_atomically(Path(path), page_of(result, provenance, faces=faces, regions=regions, file=file, notes=notes))
 
 
 def page_of(
     result: VideoResult,
-    circumstances: Circumstances,
+    provenance: Provenance,
     *,
     faces: Sequence[TellingFace] = (),
     regions: Sequence[RegionShare] = (),
@@ -154,7 +154,7 @@ def page_of(
     notes: Sequence[str] = (),
 ) -> str:
     """The report on one video as text; arguments as for ``write_page``."""
-    summary = summarise(result, circumstances)
+    summary = summarise(result, provenance)
     cards = _cards(summary, faces)
     shown = [card.person for card in cards]
     others = [person for person in summary.people if person not in shown]
@@ -166,11 +166,11 @@ def page_of(
         name=Path(result.path).name,
         verdict=summary.verdict.value,
         said=summary.text,
-        circumstances=circumstances,
-        caveats=caveats(result, circumstances),
+        provenance=provenance,
+        caveats=caveats(result, provenance),
         limits=LIMITS[1:],
         # Of our own making, labels included.
-        plot=Markup("" if result.is_picture else draw_timeline(result, circumstances)),
+        plot=Markup("" if result.is_picture else draw_timeline(result, provenance)),
         rows=rows,
         stretch="" if stretch is None else f"{stretch:g} s" if stretch < 60 else f"{stretch / 60:g} min",
         cards=cards,
@@ -183,22 +183,20 @@ def page_of(
         file_facts=_file_facts(result, file),
         credentials=credentials,
         credentials_said=_CREDENTIALS[credentials.state if credentials else None],
-        again=again(circumstances, result.model),
+        again=again(provenance, result.model),
     )
 
 
-def again(circumstances: Circumstances, model: str) -> list[Fact]:
+def again(provenance: Provenance, model: str) -> list[Fact]:
     """What somebody else needs to get the same, besides the command."""
-    fitted = f"fitted on {circumstances.calibrated_on}" if circumstances.calibrated_on else "never calibrated"
+    fitted = f"fitted on {provenance.calibrated_on}" if provenance.calibrated_on else "never calibrated"
     facts = [
-        Fact("torchfakes", circumstances.version),
+        Fact("torchfakes", provenance.version),
         Fact("model", model),
-        Fact("SHA-256 of the model", circumstances.model_sha256 or "not known"),
-        Fact(
-            "thresholds", f"fake from {circumstances.fake_above:.4f}, real below {circumstances.real_below:.4f}", fitted
-        ),
+        Fact("SHA-256 of the model", provenance.model_sha256 or "not known"),
+        Fact("thresholds", f"fake from {provenance.fake_above:.4f}, real below {provenance.real_below:.4f}", fitted),
     ]
-    return [*facts, *(Fact(name, value) for name, value in circumstances.settings)]
+    return [*facts, *(Fact(name, value) for name, value in provenance.settings)]
 
 
 def _cards(summary: Summary, faces: Sequence[TellingFace]) -> list[_Card]:
