@@ -406,7 +406,7 @@ def _result(feed: Feed, timeline: Timeline, networks: Networks) -> VideoResult:
     """What the rows of a video's timeline say."""
     assert feed.info is not None
     assert feed.report is not None
-    notes = timeline.explanations(networks.face_detector)
+    notes = timeline.conclude(networks.face_detector)
     picture = feed.info.picture
     decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=picture)
     return VideoResult(
