@@ -9,7 +9,7 @@ import pytest
 from tests.clips import write_clip
 from tests.portraits import Pixels, scene
 from torchfakes_cli.detector.detector import Detector
-from torchfakes_cli.records import Reason
+from torchfakes_cli.records import Reason, Verdict
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.scanner import scan_video
 from torchfakes_cli.video.options import SamplingConfig
@@ -39,6 +39,28 @@ def test_faces_that_do_not_stand_upright_are_told_of(
     turned = np.ascontiguousarray(np.rot90(scene((320, 320), (160.0, 160.0), 110.0), quarters))
     (warning,) = warnings_of(tmp_path / "turned.mp4", [turned] * 5, detector)
     assert words in warning
+
+
+def test_faces_taken_for_upright_in_a_few_frames_of_a_turned_video_give_no_verdict(
+    tmp_path: Path, detector: Detector
+) -> None:
+    upright = scene((320, 320), (160.0, 160.0), 110.0)
+    pictures = [upright] * 4 + [np.ascontiguousarray(upright[::-1, ::-1])] * 20
+    result = scan_video(write_clip(tmp_path / "turned.mp4", pictures, fps=10), ALL, detector=detector)
+    assert (result.verdict, result.reason, result.p_fake) == (Verdict.INCONCLUSIVE, Reason.NO_FACE, None)
+    assert result.tracks == ()
+    assert len(result.timeline) == result.frames_sampled == 24
+    (warning,) = result.warnings
+    assert "upside down" in warning
+    assert "doesn't count" in warning
+
+
+def test_faces_in_a_few_frames_of_an_upright_video_count(tmp_path: Path, detector: Detector) -> None:
+    upright = scene((320, 320), (160.0, 160.0), 110.0)
+    pictures = [upright] * 4 + [np.full_like(upright, 90)] * 20
+    result = scan_video(write_clip(tmp_path / "seldom.mp4", pictures, fps=10), ALL, detector=detector)
+    assert result.verdict is Verdict.REAL
+    assert result.warnings == ()
 
 
 def test_where_there_is_nothing_nothing_is_told(tmp_path: Path, detector: Detector) -> None:

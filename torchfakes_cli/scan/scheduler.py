@@ -405,7 +405,7 @@ def _result(prefetcher: Prefetcher, timeline: Timeline, networks: Networks) -> V
     """Make the result from the rows of a video's timeline."""
     assert prefetcher.info is not None
     assert prefetcher.report is not None
-    notes = timeline.explanations(networks.face_detector)
+    notes = timeline.conclude(networks.face_detector)
     picture = prefetcher.info.picture
     decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=picture)
     return VideoResult(

@@ -199,10 +199,7 @@ class Timeline:
             self.frames += 1
             faces = [face for face in found if face.size >= self._config.smallest]
             self._small += len(found) - len(faces)
-            if faces:
-                self._second_look.forget()
-            else:
-                self._second_look.keep(frame.pixels, max(frames_wanted, self.frames))
+            self._second_look.keep(frame.pixels, faces, max(frames_wanted, self.frames))
             tracks = self._tracker.update(frame, faces)
             if not faces:
                 note = "damaged" if frame.damaged else "no_face"
@@ -215,13 +212,30 @@ class Timeline:
         self._rows[row] = replace(self._rows[row], logit=logit, p_fake=p_fake)
         self.unscored -= 1
 
-    def explanations(self, detector: FaceDetector) -> tuple[str, ...]:
-        """What a user should know of faces that aren't in the timeline, in plain sentences."""
-        if note := self._second_look.explain(detector):
+    def conclude(self, detector: FaceDetector) -> tuple[str, ...]:
+        """Take a second look at a doubtful video once all frames are in.
+
+        Where faces lie on their side or upside down, what was taken for upright faces leaves the timeline.
+
+        Returns:
+            What a user should know of faces that aren't in the timeline, in plain sentences.
+        """
+        if note := self._second_look.small_faces(detector):
             return (note,)
+        if lie := self._second_look.turn(detector):
+            taken = "; what was taken for upright faces doesn't count" if any(row.face for row in self._rows) else ""
+            self._drop_faces()
+            return (f"faces lie {lie}: turn the video upright and scan it again{taken}",)
         if not self._small:
             return ()
         return (f"faces under {self._config.smallest:.0f} pixels left out: {self._small} (see --min-face)",)
+
+    def _drop_faces(self) -> None:
+        rows: dict[tuple[float, int | None], FaceScore] = {}
+        for row in self._rows:
+            note = "damaged" if row.note == "damaged" else "no_face"
+            rows.setdefault((row.time_s, row.frame), FaceScore(row.time_s, row.frame, note=note))
+        self._rows = list(rows.values())
 
     def _add_face(self, frame: Frame, face: Face, track: int) -> None:
         detector = self._scoring.detector
