@@ -8,6 +8,7 @@ import pytest
 
 from torchfakes_cli import Reason, SamplingConfig, ScanConfig, Verdict, VideoResult, scan_video
 from torchfakes_cli.detector.checkpoint import load_header
+from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.detector.registry import shipped_checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
@@ -25,9 +26,8 @@ def test_the_samples_are_told_apart(results: dict[str, VideoResult]) -> None:
     assert real.p_fake is not None
     assert fake.p_fake is not None
     assert real.p_fake < fake.p_fake
-    # How sure the detector is of each differs from one detector to the next; the wrong way it may not be.
-    assert real.verdict is not Verdict.FAKE
-    assert fake.verdict is not Verdict.REAL
+    # The detector is sure of neither: the README shows it so.
+    assert {real.reason, fake.reason} == {Reason.BETWEEN_THRESHOLDS}
 
 
 def test_the_samples_are_what_they_were_made_as(results: dict[str, VideoResult]) -> None:
@@ -47,6 +47,6 @@ def test_the_detector_that_ships_says_what_it_is() -> None:
     card = (shipped_checkpoint().parent / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert header.name in card
     assert header.licence == "Apache-2.0"
-    assert header.metrics["test"]["videos"] > 0
+    assert error_rates(header) is not None
     assert header.calibrated_on
-    assert shipped_checkpoint().stat().st_size < 64e6
+    assert shipped_checkpoint().stat().st_size < 50e6

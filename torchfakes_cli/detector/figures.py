@@ -59,8 +59,13 @@ def _rates(counts: Mapping[str, Mapping[str, Any]], footage: str) -> ErrorRates:
     return ErrorRates(genuine, fakes, footage)
 
 
-def figures_markdown(header: Header) -> str:
-    """The figures as Markdown for the model card and the README; empty where there are none."""
+def figures_markdown(header: Header, *, methods: bool = True) -> str:
+    """The figures as Markdown, for the model card and the README; empty where there are none.
+
+    Args:
+        header: of a calibrated detector.
+        methods: with a table of the AUC of each kind of fake.
+    """
     rates, record = error_rates(header), header.metrics.get(CALIBRATION)
     if rates is None or not isinstance(record, Mapping):
         return ""
@@ -73,6 +78,10 @@ def figures_markdown(header: Header) -> str:
         _counts("fakes", rates.fakes),
         "",
         f"Calibration error (ECE): {record['cross_validated']['ece']:.2f}.",
+    ]
+    if not methods:
+        return "\n".join(lines) + "\n"
+    lines += [
         "",
         "| fakes | videos | against | video AUC | 95 % interval |",
         "|---|---:|---|---:|---|",
