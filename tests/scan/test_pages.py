@@ -16,7 +16,7 @@ from torchfakes_cli.scan.scanner import Scanner
 def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds() -> None:
     with Scanner() as scanner, Pages(scanner, command="torchfakes scan a.mp4") as pages:
         own = pages.provenance
-    where = r"(On \d+ videos of \d+ people or pieces of footage, this|In its test this)"
+    where = r"(On \d+ public clips of \d+ people or pieces of footage, this|In its test this)"
     said = where + r" detector called \d+ of \d+ genuine videos fake; of \d+ fakes it called \d+ fake and \d+ real\."
     assert re.fullmatch(said, own.measured)
     assert own.calibrated_on
