@@ -52,7 +52,7 @@ def test_the_detector_that_ships_is_shown_with_its_card() -> None:
     card = (shipped_checkpoint().parent / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card in ended.stdout
     assert f"file: SHA-256: {sha256_of(shipped_checkpoint())}" in ended.stdout
-    for words in ("licence: Apache-2.0", "1.3 times as large, at 160 pixels; RGB standardised", "95 % interval"):
+    for words in ("licence: Apache-2.0", "without margin, at 160 pixels; RGB standardised", "95 % interval"):
         assert words in ended.stdout
     document = json.loads(models("show", "--json").stdout)
     assert document["card"] == card

@@ -100,7 +100,10 @@ def test_a_new_checkpoint_has_the_old_weights_and_says_what_it_was_fitted_on(che
 
 @pytest.mark.parametrize(
     ("videos", "words"),
-    [(APART[APART["label"] == "real"], "12 real and 0 fake"), (people(6, [2.0, 1.0], [-2.0, -1.0]), "don't tell real")],
+    [
+        (APART[APART["label"] == "real"], "12 real and 0 fake"),
+        (people(6, [2.0, 1.0], [-2.0, -1.0]), "don't separate real"),
+    ],
 )
 def test_what_cant_be_calibrated_is_refused(checkpoint: Path, tmp_path: Path, videos: pd.DataFrame, words: str) -> None:
     with pytest.raises(DataError, match=words):
