@@ -66,7 +66,7 @@ def test_a_missing_library_is_told_of_and_the_rest_as_well(
     monkeypatch: pytest.MonkeyPatch, module: str, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "torchfakes_cli.video.facts", raising=False)
+    monkeypatch.delitem(sys.modules, "torchfakes_cli.video.diagnostics", raising=False)
     ended = doctor("--json")
     assert ended.exit_code == 1
     assert not json.loads(ended.stdout)["can_scan"]

@@ -11,18 +11,11 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
 from tests.portraits import Pixels, scene
-from torchfakes_cli.records import Box, Face
+from torchfakes_cli.faces.boxes import iou
+from torchfakes_cli.records import Face
 
 #: Faces with a shorter side than this aren't compared.
 SMALLEST = 40.0
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def reference_faces(mtcnn: MTCNN, frame: Pixels) -> list[Face]:
@@ -71,15 +64,15 @@ class Parity:
 
     def add(self, reference: Sequence[Face], own: Sequence[Face]) -> None:
         for face in reference:
-            best = max(own, key=lambda other: overlap(face.box, other.box), default=None)
+            best = max(own, key=lambda other: iou(face.box, other.box), default=None)
             if face.size < SMALLEST:
                 continue
             self.wanted += 1
-            if best is not None and overlap(face.box, best.box) >= 0.5:
+            if best is not None and iou(face.box, best.box) >= 0.5:
                 self.found += 1
                 apart = np.hypot(*(np.array(face.landmarks) - np.array(best.landmarks)).T).mean()
                 self.landmarks.append(float(apart / (face.box[2] - face.box[0])))
-        alone = [face for face in own if all(overlap(face.box, other.box) < 0.5 for other in reference)]
+        alone = [face for face in own if all(iou(face.box, other.box) < 0.5 for other in reference)]
         self.extra += sum(face.size >= SMALLEST for face in alone)
 
     def __str__(self) -> str:

@@ -8,8 +8,9 @@ import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
-from tests.faces.parity import Parity, crowd, overlap, reference_faces
+from tests.faces.parity import Parity, crowd, reference_faces
 from tests.portraits import scene
+from torchfakes_cli.faces.boxes import iou
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 from torchfakes_cli.faces.options import FaceConfig
@@ -64,7 +65,7 @@ def test_a_face_is_found_again_from_where_it_was(detector: FaceDetector) -> None
     pictures = [scene((640, 360), (x, 180.0), 110.0) for x in (300.0, 312.0)]
     (before,), (after,) = detector.detect(pictures)
     again = detector.refine([*pictures[1:], pictures[0], pictures[1]], [[before.box], [], [(0.0, 0.0, 90.0, 90.0)]])
-    assert overlap(again[0][0].box, after.box) > 0.9
+    assert iou(again[0][0].box, after.box) > 0.9
     assert again[1:] == [[], []]
 
 
@@ -90,7 +91,7 @@ def test_frames_of_mixed_sizes_in_one_call_give_each_its_own(detector: FaceDetec
     assert together[-1] == []
     for picture, faces in zip(pictures, together, strict=False):
         (alone,) = detector.detect([picture])[0]
-        assert overlap(faces[0].box, alone.box) > 0.98
+        assert iou(faces[0].box, alone.box) > 0.98
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (11, 400, 3), (19, 19, 3), (40, 40, 3)])

@@ -127,7 +127,7 @@ def _computing() -> list[Fact]:
 
 
 def _decoding() -> list[Fact]:
-    from torchfakes_cli.video.facts import decoding_diagnostics
+    from torchfakes_cli.video.diagnostics import decoding_diagnostics
 
     return decoding_diagnostics()
 

@@ -16,8 +16,8 @@ from torch import nn
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.export import example
+from torchfakes_cli.faces.boxes import iou
 from torchfakes_cli.faces.cascade import FaceDetector
-from torchfakes_cli.records import Box
 
 #: Crops given to a file at once.
 BATCH = 16
@@ -187,10 +187,10 @@ def compare_boxes(
         found = [tuple(face.box.tolist()) for face in example.find_faces(picture, sessions, facts)]
         counts = [counts[0] + len(expected), counts[1] + len(found)]
         for box in expected:
-            best = max(found, key=lambda other: _overlap(box, other), default=None)
-            if best is not None and _overlap(box, best) >= SAME_FACE:
+            best = max(found, key=lambda other: iou(box, other), default=None)
+            if best is not None and iou(box, best) >= SAME_FACE:
                 found.remove(best)
-                overlaps.append(_overlap(box, best))
+                overlaps.append(iou(box, best))
     mean = float(np.mean(overlaps)) if overlaps else np.nan
     return Boxes(len(pictures), counts[0], counts[1], len(overlaps), mean)
 
@@ -206,12 +206,3 @@ def _zones(logits: Floats, header: Header) -> NDArray[np.int64]:
     """0 for real, 1 for neither, 2 for fake."""
     p = 1 / (1 + np.exp(-(header.slope * logits.astype(np.float64) + header.intercept)))
     return (p >= header.real_below).astype(np.int64) + (p >= header.fake_above)
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return shared / (sum(areas) - shared)

@@ -6,7 +6,7 @@ Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Conv
 https://arxiv.org/abs/1604.02878.
 
 On a graphics card nothing is asked of it between the stages: each gives a fixed number of candidates on, and that it
-had more is noticed with the result. The batch is then done again with more room.
+had more is noticed with the result. The batch is then done again with more limits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from torchfakes_cli.faces.boxes import Candidates, at, chosen, from_zero, shifted, squared, suppressed
+from torchfakes_cli.faces.candidates import Candidates, at, chosen, from_zero, shifted, squared, suppressed
 from torchfakes_cli.faces.layout import PROPOSAL_CELL, PROPOSAL_STRIDE, Layout, lay_out
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 from torchfakes_cli.faces.options import FaceConfig
@@ -36,7 +36,7 @@ STAGE_OVERLAP = 0.7
 #: A face that is expected somewhere is looked for in its box grown by this factor.
 GROWN = 1.1
 #: Candidates of a picture for which there is room at first after each network, on a graphics card.
-ROOM = (512, 128, 64)
+INITIAL_LIMITS = (512, 128, 64)
 
 
 class FaceDetector:
@@ -117,7 +117,7 @@ class FaceDetector:
             return [[] for _ in frames]
         pictures = self._pictures(frames)
         return self._judged(
-            pictures, lambda room: self._propose(pictures, layout, (width, height), room), config.confidence
+            pictures, lambda limits: self._propose(pictures, layout, (width, height), limits), config.confidence
         )
 
     @torch.inference_mode()
@@ -129,33 +129,37 @@ class FaceDetector:
         return self._judged(self._pictures(frames), lambda _: candidates, config.confidence)
 
     def _judged(
-        self, pictures: Pictures, candidates: Callable[[_Room], Candidates], confidence: float
+        self, pictures: Pictures, candidates: Callable[[_CandidateLimits], Candidates], confidence: float
     ) -> list[list[Face]]:
         """The last two stages."""
-        room = _Room(self.device)
+        limits = _CandidateLimits(self.device)
         while True:
-            rows = self._outputs(pictures, self._refined(pictures, candidates(room), room), room).cpu()
-            if not room.lacked():
+            rows = self._outputs(pictures, self._refined(pictures, candidates(limits), limits), limits).cpu()
+            if not limits.exceeded():
                 return _faces(rows, confidence)
 
     def _pictures(self, frames: Sequence[NDArray[np.uint8]]) -> Pictures:
         on_cpu = self.device.type == "cpu"
         return PicturesOnCpu(frames) if on_cpu else PicturesOnDevice(frames, self.device)
 
-    def _propose(self, pictures: Pictures, layout: Layout, size: tuple[int, int], room: _Room) -> Candidates:
+    def _propose(
+        self, pictures: Pictures, layout: Layout, size: tuple[int, int], limits: _CandidateLimits
+    ) -> Candidates:
         """First stage: the windows in all levels of the pyramid that look like faces."""
         canvases = enumerate(pictures.canvases(layout))
-        found = [self._windows(canvas, layout, number, size, room) for number, canvas in canvases]
+        found = [self._windows(canvas, layout, number, size, limits) for number, canvas in canvases]
         # Between levels nothing needs to be suppressed: their windows differ too much in size to overlap by 70 %.
-        scores, places = room.best(torch.cat([part.scores for part in found], 1), 0)
+        scores, places = limits.best(torch.cat([part.scores for part in found], 1), 0)
         return Candidates(squared(at(torch.cat([part.boxes for part in found], 1), places)), scores)
 
-    def _windows(self, canvas: Tensor, layout: Layout, number: int, size: tuple[int, int], room: _Room) -> Candidates:
+    def _windows(
+        self, canvas: Tensor, layout: Layout, number: int, size: tuple[int, int], limits: _CandidateLimits
+    ) -> Candidates:
         """Candidates on one canvas: the windows with a higher score than all around them."""
         logits, offsets = self._proposal(canvas)
         table, corners, scales = _tables(layout, number, size, self.device)
         logits.masked_fill_(table < 0, -torch.inf)
-        scores, places = _peaks(logits, room)
+        scores, places = _peaks(logits, limits)
         level = table.flatten()[places].long()
         row, column = places // logits.shape[2], places % logits.shape[2]
         first = (torch.stack([column, row], 2) - corners[level]) * PROPOSAL_STRIDE
@@ -163,18 +167,18 @@ class FaceDetector:
         pictures = torch.arange(len(canvas), device=self.device)[:, None]
         return Candidates(shifted(boxes, offsets[pictures, row, column].float(), inclusive=False), scores)
 
-    def _refined(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Candidates:
+    def _refined(self, pictures: Pictures, candidates: Candidates, limits: _CandidateLimits) -> Candidates:
         """Second stage: drops most candidates and improves the boxes of the rest."""
-        judged = _verdicts(self._refine, pictures, candidates)
-        scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
+        judged = _network_outputs(self._refine, pictures, candidates)
+        scores, places = limits.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
         boxes = at(candidates.boxes, places)
         kept = suppressed(Candidates(boxes, scores), STAGE_OVERLAP)
         return Candidates(squared(shifted(boxes, at(judged[..., 1:5], places))), kept)
 
-    def _outputs(self, pictures: Pictures, candidates: Candidates, room: _Room) -> Tensor:
+    def _outputs(self, pictures: Pictures, candidates: Candidates, limits: _CandidateLimits) -> Tensor:
         """Third stage: N×K×15 of the final boxes, scores (0 where there is no face) and landmarks."""
-        judged = _verdicts(self._output, pictures, candidates)
-        scores, places = room.best(_above(judged[..., 0], STAGE_THRESHOLDS[2]), 2)
+        judged = _network_outputs(self._output, pictures, candidates)
+        scores, places = limits.best(_above(judged[..., 0], STAGE_THRESHOLDS[2]), 2)
         boxes, judged = at(candidates.boxes, places), at(judged, places)
         side = boxes[..., 2:] - boxes[..., :2] + 1
         points = torch.stack([judged[..., 5:10], judged[..., 10:15]], 3)
@@ -184,27 +188,27 @@ class FaceDetector:
         return torch.cat([boxes, scores[..., None], points.flatten(2)], 2)
 
 
-class _Room:
+class _CandidateLimits:
     """How many candidates of a picture each stage passes on: as many as there are, or on a graphics card, so many."""
 
     def __init__(self, device: torch.device) -> None:
         self.limited = device.type != "cpu"
-        self._sizes: tuple[int, ...] = ROOM
-        self._lacking = torch.zeros((), dtype=torch.bool, device=device)
+        self._limits: tuple[int, ...] = INITIAL_LIMITS
+        self._exceeded = torch.zeros((), dtype=torch.bool, device=device)
 
     def best(self, scores: Tensor, stage: int) -> tuple[Tensor, Tensor]:
         """Scores and places (N×k) of the candidates with a score (N×K), best first."""
         if not self.limited:
             return chosen(scores, None)
-        self._lacking |= ((scores > 0).sum(1) > self._sizes[stage]).any()
-        return chosen(scores, self._sizes[stage])
+        self._exceeded |= ((scores > 0).sum(1) > self._limits[stage]).any()
+        return chosen(scores, self._limits[stage])
 
-    def lacked(self) -> bool:
+    def exceeded(self) -> bool:
         """Whether some picture had more; there will be more room then."""
-        if not self.limited or not bool(self._lacking):
+        if not self.limited or not bool(self._exceeded):
             return False
-        self._sizes = tuple(4 * size for size in self._sizes)
-        self._lacking.zero_()
+        self._limits = tuple(4 * size for size in self._limits)
+        self._exceeded.zero_()
         return True
 
 
@@ -257,7 +261,7 @@ def _above(scores: Tensor, threshold: float) -> Tensor:
     return torch.where(scores > threshold, scores, 0)
 
 
-def _peaks(logits: Tensor, room: _Room) -> tuple[Tensor, Tensor]:
+def _peaks(logits: Tensor, limits: _CandidateLimits) -> tuple[Tensor, Tensor]:
     """Windows that may be faces, and more so than each of their eight neighbours.
 
     facenet-pytorch suppresses the same neighbours, and no others, for their windows overlap by half, but keeps those
@@ -265,17 +269,17 @@ def _peaks(logits: Tensor, room: _Room) -> tuple[Tensor, Tensor]:
 
     Args:
         logits: N×h×w.
-        room: how many to give on.
+        limits: how many windows to keep.
 
     Returns:
         Scores (0 where there is nothing) and places (counted row by row), N×K.
     """
     count, height, width = logits.shape
     threshold = float(np.log(STAGE_THRESHOLDS[0] / (1 - STAGE_THRESHOLDS[0])))
-    if room.limited:
+    if limits.limited:
         highest = functional.max_pool2d(logits[:, None], 3, 1, 1)[:, 0]
         peaks = (logits >= highest) & (logits >= threshold)
-        return room.best(torch.where(peaks, logits.sigmoid(), 0).flatten(1), 0)
+        return limits.best(torch.where(peaks, logits.sigmoid(), 0).flatten(1), 0)
     # Few windows are above the threshold: on the CPU it is faster to look around these alone.
     values = logits.numpy()
     owner, row, column = np.unravel_index(np.flatnonzero(values >= threshold), values.shape)
@@ -293,7 +297,7 @@ def _peaks(logits: Tensor, room: _Room) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(scores), torch.from_numpy(places)
 
 
-def _verdicts(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
+def _network_outputs(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
     """What a network says of all candidates, N×K×C; 0 of those that aren't there."""
     boxes = from_zero(candidates.boxes)
     count, most = candidates.scores.shape

@@ -13,6 +13,7 @@ from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
 
+from torchfakes_cli.faces.boxes import iou
 from torchfakes_cli.faces.shots import Scene
 from torchfakes_cli.records import Box, Face, Frame
 
@@ -129,7 +130,7 @@ class FaceFollower:
         return [
             face
             for face in known
-            if face.size >= smallest and not any(_overlap(face.box, other.box) >= SAME_FACE for other in now.faces)
+            if face.size >= smallest and not any(iou(face.box, other.box) >= SAME_FACE for other in now.faces)
         ]
 
 
@@ -163,13 +164,5 @@ def _around(box: Box) -> list[Box]:
 
 def _joined(found: Sequence[Face], others: Sequence[Face]) -> list[Face]:
     """All faces, each once, largest first."""
-    new = [face for face in others if not any(_overlap(face.box, known.box) >= ONE_FACE for known in found)]
+    new = [face for face in others if not any(iou(face.box, known.box) >= ONE_FACE for known in found)]
     return sorted([*found, *new], key=lambda face: face.size, reverse=True)
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    whole = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / whole if whole > 0 else 0.0

@@ -17,7 +17,7 @@ from PIL import Image
 
 from torchfakes_cli.errors import MediaError
 from torchfakes_cli.records import Credentials, CredentialsState, Fact, FileFacts
-from torchfakes_cli.video.boxes import Layout, read_layout
+from torchfakes_cli.video.mp4_boxes import Mp4Layout, read_layout
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _facts(video: OpenVideo, path: str | PathLike[str]) -> Iterator[Fact]:
         yield Fact("camera", "none is named", "phones and cameras often name themselves; sites and programs drop it")
 
 
-def _layout_facts(layout: Layout) -> Iterator[Fact]:
+def _layout_facts(layout: Mp4Layout) -> Iterator[Fact]:
     if layout.brands:
         yield Fact("brands", ", ".join(layout.brands))
     yield Fact("order of its parts", " ".join(layout.boxes[:24]), _order(layout.boxes))

@@ -20,7 +20,7 @@ _FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Mp4Layout:
     """What the boxes of a file tell.
 
     Attributes:
@@ -37,7 +37,7 @@ class Layout:
     movie_scale: int | None
 
 
-def read_layout(file: BinaryIO, size: int) -> Layout | None:
+def read_layout(file: BinaryIO, size: int) -> Mp4Layout | None:
     """Reads the layout; None for a file that isn't laid out in boxes.
 
     Args:
@@ -62,7 +62,7 @@ def read_layout(file: BinaryIO, size: int) -> Layout | None:
             edits[track] = _edits(_content(file, start, end, 8 + 20 * _MOST_EDITS))
         elif kind == b"mvhd":
             scale = _number(_content(file, start, end, 32), 12, 20) or None
-    return Layout(tuple(boxes), brands, edits, scale) if boxes else None
+    return Mp4Layout(tuple(boxes), brands, edits, scale) if boxes else None
 
 
 def _walk(file: BinaryIO, start: int, end: int, depth: int, left: list[int]) -> Iterator[tuple[int, bytes, int, int]]:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faces.parity import overlap
-from torchfakes_cli.faces.boxes import Candidates, suppressed
+from torchfakes_cli.faces.boxes import iou
+from torchfakes_cli.faces.candidates import Candidates, suppressed
 
 corner = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(8, 30), st.integers(8, 30))
 
@@ -24,7 +24,7 @@ def test_what_overlaps_a_better_one_that_is_kept_goes(pictures: list[list[tuple[
             box = (float(x), float(y), float(x + w), float(y + h))
             boxes[number, place] = torch.tensor(box)
             scores[number, place] = 0.9 - place / 100
-            if all(overlap(box, better) <= threshold for better in kept):
+            if all(iou(box, better) <= threshold for better in kept):
                 kept.append(box)
                 wanted[number, place] = scores[number, place]
     assert torch.equal(suppressed(Candidates(boxes, scores), threshold), wanted)
