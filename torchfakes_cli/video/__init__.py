@@ -1,4 +1,4 @@
-"""Video files to upright RGB frames: safe opening, true times, chosen samples. The only place that knows PyAV.
+"""Decodes video files to upright RGB frames: safe opening, true times, sampled frames. Only this package uses PyAV.
 
 ::
 
@@ -7,6 +7,6 @@
             ...
         print(video.info.duration_s, video.report.warnings)
 
-``IsolatedDecoder`` reads in the same way in a process of its own, which a file may hang or crash; its client doesn't
-load PyAV.
+``IsolatedDecoder`` has the same interface but decodes in a child process, which a damaged file may hang or crash. Its
+client doesn't load PyAV.
 """

@@ -1,4 +1,4 @@
-"""Decoded frames to pictures: square pixels, upright, RGB."""
+"""Converts decoded frames to upright RGB pictures with square pixels."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-#: Pixels longer than this in one direction come from a broken header, not from a camera.
+#: Pixel aspect ratios beyond this come from a broken header, not from a camera.
 _LONGEST_PIXEL = 4
 
 _EXIF_ORIENTATION = 0x0112
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """The (width, height) that gives a picture square pixels, by stretching its shorter direction.
+    """Returns the (width, height) with square pixels, enlarging one side of the stored picture.
 
     Args:
-        width: of the stored picture.
-        height: of the stored picture.
-        aspect: width ÷ height of one stored pixel; None or absurd values are taken as 1.
+        width: width of the stored picture in pixels.
+        height: height of the stored picture in pixels.
+        aspect: width ÷ height of one stored pixel; None and implausible values count as 1.
     """
     if aspect is None or not Fraction(1, _LONGEST_PIXEL) <= aspect <= _LONGEST_PIXEL:
         return width, height
@@ -43,12 +43,12 @@ def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, 
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How a stored picture is turned to be upright: first transposed, then mirrored.
+    """Transformation that makes a stored picture upright: a transposition, then reflections.
 
     Attributes:
-        transpose: rows become columns.
-        flip_x: mirrored left to right, afterwards.
-        flip_y: mirrored top to bottom, afterwards.
+        transpose: whether rows and columns are swapped.
+        flip_x: whether the result is then mirrored left to right.
+        flip_y: whether the result is then mirrored top to bottom.
     """
 
     transpose: bool = False
@@ -57,12 +57,12 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
-        """Reads a frame's display matrix; without a usable one it is upright."""
+        """Reads a frame's display matrix; a frame without a usable one counts as upright."""
         try:
-            # PyAV's stubs know only one kind of side data …
+            # PyAV's stubs declare only one type of side data.
             side_data = cast("Mapping[str, SideData]", frame.side_data)
         except ValueError:
-            # … and it knows no Exif, which FFmpeg passes on: then the turn is all that can be had.
+            # PyAV rejects the Exif side data that FFmpeg passes on: only the rotation is available then.
             return cls.turned(-frame.rotation)
         if "DISPLAYMATRIX" not in side_data:
             return cls()
@@ -79,13 +79,13 @@ class Orientation:
 
     @classmethod
     def turned(cls, clockwise: int) -> Orientation:
-        """A picture to be turned by so many degrees clockwise, a multiple of 90."""
+        """Returns the orientation for a clockwise rotation in degrees, a multiple of 90."""
         turns = {90: cls(True, True, False), 180: cls(False, True, True), 270: cls(True, False, True)}
         return turns.get(clockwise % 360, cls())
 
     @classmethod
     def of_picture(cls, path: str | PathLike[str]) -> Orientation:
-        """Reads the Exif orientation of a still picture; without a usable one it is upright."""
+        """Reads the Exif orientation of a still picture; a picture without a usable one counts as upright."""
         from PIL import Image
 
         try:
@@ -93,22 +93,22 @@ class Orientation:
                 value = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001 - whatever a hostile file makes of a few bytes of metadata
+        except Exception:  # noqa: BLE001 - Pillow's parsers raise many types on hostile metadata
             return cls()
-        # Exif 2.32, tag 0x0112: where the first row and the first column of what is stored are shown.
+        # Exif 2.32, tag 0x0112: the sides on which the first stored row and column are shown.
         mirrored = {2: cls(False, True, False), 4: cls(False, False, True), 5: cls(True), 7: cls(True, True, True)}
         turned = {3: 180, 6: 90, 8: 270}
         return mirrored.get(value, cls.turned(turned.get(value, 0)))
 
     @property
     def clockwise(self) -> int:
-        """Degrees clockwise: 0, 90, 180 or 270; of a mirrored picture, those before the mirroring left to right."""
+        """Clockwise rotation in degrees: 0, 90, 180 or 270, ahead of the left-to-right reflection if there is one."""
         if not self.transpose:
             return 180 if self.flip_y else 0
         return 270 if self.flip_y else 90
 
     def size(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """The upright (width, height) of a stored (width, height)."""
+        """Returns the upright (width, height) of a stored (width, height)."""
         return (stored[1], stored[0]) if self.transpose else stored
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -123,9 +123,9 @@ class Orientation:
 
 
 class Sizes:
-    """Finds the largest picture size that the key frames of a stream state, where their headers are easily read.
+    """Finds the largest picture size declared by the key frames of a VP8 or VP9 stream.
 
-    Recordings of video calls start small and change their size again and again, in VP8 or VP9.
+    Recordings of video calls in these codecs start small and change their size repeatedly. Other codecs are ignored.
 
     Args:
         codec: FFmpeg's name of the decoder.
@@ -136,31 +136,31 @@ class Sizes:
         self._sizes: set[tuple[int, int]] = set()
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """Takes note of a packet."""
+        """Records the size of a packet's picture if it is a key frame."""
         if self._read is not None and packet.is_keyframe and (size := self._read(bytes(memoryview(packet)[:16]))):
             self._sizes.add(size)
 
     def largest(self, width: int, height: int) -> tuple[int, int]:
-        """The (width, height) that each picture fits into, the first one of which has this width and height."""
+        """Returns the (width, height) that holds every picture, given the size of the first decoded one."""
         sides = zip(*self._sizes, (width, height), strict=True)
         largest = max(next(sides)), max(next(sides))
         return largest if largest[0] * largest[1] <= MAX_PIXELS else (width, height)
 
 
 def _vp8_size(head: bytes) -> tuple[int, int] | None:
-    """The size in a key frame's header (RFC 6386, 9.1)."""
+    """Reads the picture size from a VP8 key frame's header (RFC 6386, 9.1)."""
     if len(head) < 10 or head[0] & 1 or head[3:6] != b"\x9d\x01\x2a":
         return None
     return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
 
 
 def _vp9_size(head: bytes) -> tuple[int, int] | None:
-    """The size in a key frame's header (VP9 Bitstream Specification, 6.2)."""
+    """Reads the picture size from a VP9 key frame's header (VP9 Bitstream Specification, 6.2)."""
     bits = "".join(f"{byte:08b}" for byte in head)
     profile = int(bits[3] + bits[2], 2)
     place = 5 if profile == 3 else 4
     if bits[:2] != "10" or bits[place : place + 2] != "00":
-        return None  # a frame shown again, or no key frame
+        return None  # a repeated frame, or not a key frame
     place += 4
     if int(bits[place : place + 24], 2) != 0x498342:
         return None
@@ -171,15 +171,16 @@ def _vp9_size(head: bytes) -> tuple[int, int] | None:
 
 
 class PictureMaker:
-    """Turns decoded frames into H×W×3 uint8 RGB pictures, upright, with square pixels, all of one size.
+    """Converts decoded frames to upright H×W×3 uint8 RGB pictures with square pixels, all of one size.
 
     Args:
         aspect: width ÷ height of one stored pixel.
-        orientation: of the stream; taken once, for reading it from a frame keeps that frame alive.
-        size: (width, height) of all pictures. A frame of another size is reduced if it must be, and gets black borders.
+        orientation: orientation of the stream, read once because reading it from a frame keeps that frame alive.
+        size: upright (width, height) of all pictures. A frame of another size is scaled down if it doesn't fit, and
+            padded with black.
 
     Attributes:
-        fitted: pictures that had another size.
+        fitted: number of pictures that had another size.
     """
 
     def __init__(self, aspect: Fraction | None, orientation: Orientation, size: tuple[int, int]) -> None:
@@ -187,8 +188,8 @@ class PictureMaker:
         self._aspect = aspect
         self._orientation = orientation
         self._stored = orientation.size(size)
-        # One scaler for all frames: setting it up costs as much as scaling a small frame. One thread: two take an
-        # eighth more processor time for 1080p, and the other cores have frames to decode.
+        # One scaler for all frames: creating it costs as much as scaling a small frame. One thread: two take an eighth
+        # more processor time for 1080p, and the other cores decode.
         self._reformatter = VideoReformatter()
 
     def make(self, frame: VideoFrame) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
-"""Decodes the wanted frames of a file: the GOP ranges they need, several at once where that pays, with care in damage.
+"""Decodes selected frames of a file: only the GOP ranges they need, in parallel, with a careful mode for damaged files.
 
-A decode pass first goes fast: frames that nothing depends on are left out, and several decoders of one thread each work
-on separate ranges. They don't wait for one another, as the frame threads within one decoder do, each for the frames
-that its own builds on: that takes 1.3 times the processor time on two cores, and gains little where frames are skipped.
+A decode pass starts in fast mode: frames that no other frame depends on are skipped, and several single-threaded
+decoders work on separate ranges. Frame threads within one decoder would wait for each other's reference frames, which
+takes 1.3 times the processor time on two cores and gains little when frames are skipped.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from torchfakes_cli.video.index import FrameIndex
     from torchfakes_cli.video.open import OpenVideo
 
-    #: The first and the last packet of a stretch, by number.
+    #: Numbers of the first and the last packet of a range.
     GopRange = tuple[int, int]
 
-    # A frame and its place, an error, or None at the end of a stretch.
+    # (frame index, frame), an error, or None at the end of a range.
     Found = Queue[tuple[int, VideoFrame] | BaseException | None]
     from collections.abc import Iterator
 
@@ -49,34 +49,33 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.video.probing import Probe
 
-#: Pictures above this many pixels (4K) are decoded one at a time: each that is worked at holds several of them.
+#: Pictures above this many pixels (4K) are decoded one at a time, because each frame in progress holds several of them.
 THREADS_PIXELS = 4096 * 2304
 
-#: FFmpeg warns of more threads in one decoder.
+#: FFmpeg warns about more threads in one decoder.
 _MOST_THREADS = 16
 
-#: Decoders that look at ``skip_frame`` packet by packet; others read it once, when they open.
+#: Decoders that evaluate ``skip_frame`` for every packet; others read it once when they open.
 _SKIPPING_DECODERS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 
-#: Decoders that adapt to flaws of an encoder when the first packet has told its version: of x264 before core 151 in
-#: 4:4:4 H.264, as in FaceForensics++, and of Xvid, DivX and old FFmpeg in MPEG-4.
+#: Decoders that work around encoder bugs once the first packet has named the encoder's version: x264 before core 151 in
+#: 4:4:4 H.264 (as in FaceForensics++), and Xvid, DivX and old FFmpeg in MPEG-4.
 _ADAPTING_DECODERS = frozenset({"h264", "mpeg4"})
 
-#: How many key frames earlier careful decoding begins; a picture that is refreshed in stripes is whole after that many.
+#: Careful decoding starts this many key frames earlier: pictures refreshed in stripes are complete after that many.
 _KEYS_BACK = 2
 
 
 class LostError(Exception):
-    """Fast decoding met damage: decode again with care from the first frame that is missing."""
+    """Fast decoding found damage; decode again in careful mode from the first missing frame."""
 
 
 def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> list[GopRange]:
-    """The stretches of packets, in order, that must be decoded for the frames at increasing ``places``.
+    """Returns the packet ranges, in order, that must be decoded for the frames at increasing indices ``places``.
 
-    Each begins at a key frame and ends with the last packet needed: what lies between two of them isn't decoded.
-    Packets between are read and passed over rather than sought across: that takes 0.6 s for two hours at 480p, and
-    works in every container. If ``careful``, each begins some key frames earlier, for there are such as build up over
-    the time to the next (intra refresh).
+    Each range begins at a key frame and ends with the last packet needed. Packets between ranges are read and dropped,
+    not skipped by seeking: that takes 0.6 s for two hours at 480p and works in every container. If ``careful``, ranges
+    begin some key frames earlier, because with intra refresh a picture becomes complete only over several of them.
     """
     if index.stamps is None:
         return [(0, sys.maxsize)]
@@ -95,18 +94,18 @@ def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> li
 
 
 class RangeDecoder:
-    """Decodes stretches of one open file, one after the other.
+    """Decodes ranges of one open file in order.
 
     Args:
-        video: of which nothing has been read.
-        index: of its frames.
-        places: of the frames that are wanted; not ``careful``, frames that neither these nor others need are left out.
-        careful: decode every packet, and skip and count those that the decoder refuses.
-        threads: of the decoder, where it isn't ``careful``.
-        on_packet: called for every packet that is read.
+        video: open file from which no packet has been read.
+        index: frame index of the file.
+        places: indices of the wanted frames; unless ``careful``, unneeded non-reference frames are skipped.
+        careful: decode every packet, and skip and count packets that the decoder rejects.
+        threads: number of decoder threads; ignored if ``careful``.
+        on_packet: callback for every packet that is read.
 
     Attributes:
-        refused: packets that the decoder refused.
+        refused: number of packets that the decoder rejected.
     """
 
     def __init__(
@@ -125,14 +124,14 @@ class RangeDecoder:
         self._context = context = video.stream.codec_context
         small = context.width * context.height <= THREADS_PIXELS
         context.thread_type = "AUTO" if small and not careful else "SLICE"
-        # What H.264's decoder makes up where parts are missing depends on whether it is alone.
+        # The H.264 decoder's error concealment depends on the number of threads.
         context.thread_count = 1 if careful else min(threads, _MOST_THREADS)
         if not careful and not index.leading.any():
-            # Threads patch up damaged pictures differently each time: have damage reported instead. Entering a stream
-            # of open GOPs would be reported, too.
+            # Error concealment isn't deterministic with threads, so damage raises an error instead. Streams with open
+            # GOPs are exempt: starting at one of their key frames would raise an error as well.
             context.options = {**context.options, "err_detect": "explode"}
         if careful:
-            # Some decoders (HEVC) keep pictures with flaws to themselves, and whole ones are preferred later on.
+            # Some decoders (HEVC) withhold damaged pictures by default; intact ones are preferred later.
             context.options = {**context.options, "flags": "+output_corrupt"}
         self._skipping = context.name in _SKIPPING_DECODERS and not careful
         self._needed = {int(index.packets[place]) for place in places}
@@ -140,10 +139,10 @@ class RangeDecoder:
         self._packets = enumerate(PacketReader(lambda: video.container.demux(video.stream), on_packet))
 
     def frames(self, span: GopRange) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Decodes a stretch that begins after the one before; what comes, as (place, frame), in order.
+        """Decodes the next range and yields (frame index, frame) in presentation order.
 
         Raises:
-            LostError: not ``careful``, and a packet was refused or a picture is damaged.
+            LostError: a packet was rejected or a picture is damaged, unless ``careful``.
         """
         start, end = span
         entering = not self._careful
@@ -164,7 +163,7 @@ class RangeDecoder:
         self._context.flush_buffers()
 
     def _show_encoder(self, first: Packet[VideoStream]) -> None:
-        """Decodes the first packet for what it says of the encoder: the decoder keeps that when it is flushed."""
+        """Decodes the first packet so that the decoder learns the encoder's version, which survives a flush."""
         for packet in (first, None):
             try:
                 self._context.decode(packet)
@@ -175,7 +174,7 @@ class RangeDecoder:
         self._context.flush_buffers()
 
     def _identified(self, packet: Packet[VideoStream] | None) -> Generator[tuple[int, VideoFrame], None, None]:
-        """The frames that a packet completes, or with None those that the decoder still holds."""
+        """Yields the frames that a packet completes; None drains the decoder."""
         try:
             frames = self._context.decode(packet)
         except av.EOFError:
@@ -183,7 +182,7 @@ class RangeDecoder:
         except AV_ERRORS as error:
             if not self._careful:
                 raise LostError from error
-            if isinstance(error, MemoryError):  # care needs the least of it
+            if isinstance(error, MemoryError):  # careful mode already uses the least memory
                 raise
             self.refused += 1
             self._finder.skip()
@@ -197,56 +196,56 @@ class RangeDecoder:
 
 
 class _PlaceFinder:
-    """Tells the place of a decoded frame in presentation order: by its timestamp or, without any, by counting."""
+    """Finds the index of a decoded frame in presentation order, by its timestamp or by counting frames."""
 
     def __init__(self, stamps: NDArray[np.int64] | None) -> None:
         self._places = None if stamps is None else dict(zip(stamps.tolist(), range(len(stamps)), strict=True))
         self._counted = 0
 
     def find(self, frame: VideoFrame) -> int | None:
-        """The place of the next frame that was decoded; None for one that the index doesn't know."""
+        """Returns the index of the next decoded frame; None for a frame that isn't in the frame index."""
         if self._places is not None:
             return None if frame.pts is None else self._places.get(frame.pts)
         self._counted += 1
         return self._counted - 1
 
     def skip(self) -> None:
-        """A packet was lost, and a frame with it."""
+        """Counts the frame of a packet that was lost."""
         self._counted += 1
 
 
-#: Pixels of decoded pictures that wait for their turn, for each decoder …
+#: Maximum total pixels of the decoded pictures queued per decoder.
 _WAITING_PIXELS = 8 * 1920 * 1080
-#: … and at most so many pictures.
+#: Maximum number of decoded pictures queued per decoder.
 _WAITING = 32
-#: More decoders only read more packets for one another, a second of processor time for two hours of video each.
+#: Maximum number of decoders. Each reads all packets, which takes a second of processor time for two hours of video.
 _MOST_DECODERS = 4
-#: In pictures with so many pixels at most, faces sought once a second take a core as long as decoding takes another.
+#: Up to this picture size, detecting faces once a second keeps one core as busy as decoding keeps another.
 _SMALL_PIXELS = 960 * 540
-#: Pixels that all decoders may have in one picture each: a decoder holds up to 16 more.
+#: Maximum total pixels over all decoders, counting one picture each; a decoder holds up to 16 more.
 _DECODERS_PIXELS = 4 * THREADS_PIXELS
-# A blocked thread looks up this often, to see whether it should stop.
+# Interval in seconds at which a blocked thread checks whether it should stop.
 _LOOK_UP_S = 0.1
 
 
 def threads_for(pixels: int, cores: int) -> int:
-    """How many threads decode a file that has the cores to itself: one a core, but of small pictures one fewer.
+    """Returns the default number of decoding threads: one per core, or one fewer for small pictures.
 
     Args:
-        pixels: of a picture.
-        cores: one or more; whoever looks at the pictures computes on them, too.
+        pixels: number of pixels in a picture.
+        cores: number of usable cores, which decoding shares with face detection and scoring.
     """
     return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
 
 
 def parallel_decoders(pixels: int, spans: int, wanted: int, threads: int) -> int:
-    """How many decoders are worth having for one file.
+    """Returns the number of parallel decoders to use for one file.
 
     Args:
-        pixels: of a picture.
-        spans: how many stretches must be decoded.
-        wanted: frames in all of them; where they are more than may wait, one decoder's threads do better.
-        threads: that may run.
+        pixels: number of pixels in a picture.
+        spans: number of ranges to decode.
+        wanted: total number of wanted frames; if they exceed the queues, the threads of one decoder are faster.
+        threads: number of threads that may run.
     """
     if pixels > THREADS_PIXELS or wanted > spans * _waiting(pixels):
         return 1
@@ -265,21 +264,21 @@ def decode_parallel(
     on_packet: Callable[[], None] | None,
     edit_lists: bool,
 ) -> Generator[tuple[int, VideoFrame], None, None]:
-    """Decodes the frames at ``places``, which lie in ``spans``, fast; yields them in order, as (place, frame).
+    """Decodes the frames at ``places`` in fast mode with several decoders; yields (frame index, frame) in order.
 
     Args:
-        path: of the file.
-        index: of its frames.
-        spans: in order.
-        places: increasing.
-        pixels: of a picture.
-        decoders: that work at once; each opens the file.
-        threads: of each decoder.
-        on_packet: called for every packet that is read, from several threads.
-        edit_lists: FFmpeg applies them.
+        path: path of the file.
+        index: frame index of the file.
+        spans: packet ranges that contain the frames, in order.
+        places: indices of the wanted frames, increasing.
+        pixels: number of pixels in a picture.
+        decoders: number of parallel decoders, each with its own handle of the file.
+        threads: number of threads per decoder.
+        on_packet: callback for every packet that is read; called from several threads.
+        edit_lists: whether FFmpeg applies the file's edit lists.
 
     Raises:
-        LostError: a packet was refused, or a picture is damaged; raised after the frames before it.
+        LostError: a packet was rejected or a picture is damaged; raised after the preceding frames were yielded.
     """
     wanted = frozenset(places)
     stop = Event()
@@ -296,7 +295,7 @@ def decode_parallel(
                         if place in wanted:
                             _put((place, frame), found, stop)
                     _put(None, found, stop)
-        except BaseException as error:  # noqa: BLE001 - raised again where the frames are taken
+        except BaseException as error:  # noqa: BLE001 - re-raised in the consumer
             _put(error, found, stop)
 
     with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
@@ -310,12 +309,12 @@ def decode_parallel(
 
 
 def _waiting(pixels: int) -> int:
-    """How many decoded pictures may wait for their turn, for each decoder."""
+    """Returns the queue length of each decoder in pictures."""
     return min(_WAITING, max(1, _WAITING_PIXELS // max(1, pixels)))
 
 
 def _taken(found: Found) -> Generator[tuple[int, VideoFrame], None, None]:
-    """The frames of one stretch."""
+    """Yields the frames of one range from a decoder's queue."""
     while True:
         try:
             item = found.get(timeout=_LOOK_UP_S)
@@ -337,18 +336,18 @@ def _put(item: tuple[int, VideoFrame] | BaseException | None, found: Found, stop
         return
 
 
-#: Formats whose pictures build on the one before even where a packet is called a key frame: one decoder takes them all.
+#: Codecs whose pictures depend on the previous one even at packets marked as key frames; they need a single decoder.
 _IN_ORDER = frozenset({"apng"})
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
-    """How to decode; none of it changes which frames come, nor what is in them.
+    """Settings that affect decoding speed but neither the selection nor the content of frames.
 
     Attributes:
-        threads: that may work at once; None for one a core, or one fewer, see ``threads_for``.
-        hwaccel: a device to decode on where that can be had, see ``hardware``; None for software.
-        on_packet: called for every packet that is read, a sign of progress; from several threads.
+        threads: maximum number of threads; None for the default of ``threads_for``.
+        hwaccel: FFmpeg's name of a device to decode on if possible; None for software.
+        on_packet: callback for every packet that is read, as a sign of progress; called from several threads.
     """
 
     threads: int | None = None
@@ -358,7 +357,14 @@ class DecodeSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A picture, its place in presentation order, the wanted place that it serves, and whether parts are made up."""
+    """A decoded frame.
+
+    Attributes:
+        wanted: index of the frame that was requested.
+        place: index of the frame that was decoded, a neighbour if the requested one was lost.
+        pixels: H×W×3 uint8 RGB.
+        damaged: whether the decoder concealed errors in the picture.
+    """
 
     wanted: int
     place: int
@@ -367,26 +373,26 @@ class Sample:
 
 
 class DecodePass:
-    """One run over a file that brings wanted frames, known by their place in presentation order.
+    """Decodes the wanted frames of a file, identified by their index in presentation order.
 
-    At first it decodes fast: threads work on several frames at once, and frames that nothing depends on are left out.
-    At the first sign of damage it starts again, from the first frame still missing, with care: one frame at a time,
-    nothing left out, damaged packets skipped and counted.
+    Decoding starts in fast mode, with threads and without unneeded frames. At the first sign of damage it restarts at
+    the first missing frame in careful mode: one frame at a time, every packet decoded, damaged packets skipped and
+    counted.
 
     Args:
-        path: of the file.
-        probe: what is known of it.
-        index: of its frames, or of those of one part of its edit list.
-        first: place of the first frame that may be brought.
-        neighbours: for a frame that is lost, the nearest frame before the next wanted one may stand in.
-        settings: how to decode.
+        path: path of the file.
+        probe: result of probing the file.
+        index: index of the file's frames, or of the frames of one edit list part.
+        first: index of the first frame that may be delivered.
+        neighbours: whether a lost frame may be replaced by the nearest intact frame before the next wanted one.
+        settings: decode settings.
 
     Attributes:
-        packets_bad: packets the decoder refused.
-        pictures_damaged: delivered pictures of which the decoder had to make up parts.
-        pictures_fitted: pictures that had another size than the video's, and got borders.
-        damage_met: fast decoding met damage, if only between the wanted frames.
-        software_reason: why the wanted device wasn't used, as a sentence; empty where it was, or none was wanted.
+        packets_bad: number of packets that the decoder rejected.
+        pictures_damaged: number of delivered pictures with concealed errors.
+        pictures_fitted: number of pictures padded because their size differed from the video's.
+        damage_met: whether fast decoding found damage, even if only between the wanted frames.
+        software_reason: sentence on why the requested device wasn't used; empty if it was used or none was requested.
     """
 
     def __init__(
@@ -418,9 +424,9 @@ class DecodePass:
         self.software_reason = ""
 
     def samples(self, places: Sequence[int]) -> Generator[Sample, None, None]:
-        """Brings the frames at increasing ``places``; what can't be decoded is left out."""
+        """Yields the frames at increasing indices ``places``; frames that can't be decoded are left out."""
         missing = deque(places)
-        # Without timestamps frames are counted, and a count bears no loss.
+        # Without timestamps frames are identified by counting, which fails if a frame is lost.
         careful = self._index.stamps is None
         device = self._usable_device(careful=careful)
         while missing:
@@ -435,9 +441,9 @@ class DecodePass:
                 return
 
     def _refreshes_gradually(self) -> bool:
-        """Whether key frames aren't whole by themselves, but the pictures become so after them (intra refresh).
+        """Returns whether the stream uses intra refresh: pictures become complete only some time after a key frame.
 
-        Low-latency encoders do so. A decoder that enters there finds damage, though there is none.
+        Low-latency encoders do so. A decoder that starts at such a key frame reports damage though there is none.
         """
         keys = set(np.unique(self._index.entries)[:2].tolist())
         with open_video(self._path, edit_lists=self._edit_lists) as video:
@@ -470,10 +476,10 @@ class DecodePass:
         return name
 
     def _pass(self, missing: deque[int], *, careful: bool, device: str | None) -> Generator[Sample, None, None]:
-        """Decodes once through the file; takes from ``missing`` what it yields or, if ``careful``, knows to be lost.
+        """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well.
 
         Raises:
-            LostError: not ``careful``, and a packet was refused or a frame didn't come.
+            LostError: a packet was rejected or a frame is missing, unless ``careful``.
         """
         maker = PictureMaker(self._aspect, self._orientation, self._size)
         with closing(self._decoded(list(missing), careful=careful, device=device)) as frames:
@@ -486,7 +492,7 @@ class DecodePass:
                     self.packets_bad += 1
                     continue
                 self._last_place = place
-                # Decoders of still pictures fill up what is missing without a word, once they aren't told to stop.
+                # Decoders of still pictures conceal errors silently unless damage raises an error.
                 damaged = frame.is_corrupt or (careful and self._still)
                 self.pictures_damaged += damaged
                 self.pictures_fitted = self.pictures_fitted or maker.fitted
@@ -497,10 +503,10 @@ class DecodePass:
     def _decoded(
         self, places: list[int], *, careful: bool, device: str | None
     ) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Decodes what the frames at ``places`` need, and yields these at least, as (place, frame).
+        """Decodes the ranges of the frames at ``places``; yields at least these as (frame index, frame).
 
         Raises:
-            LostError: not ``careful``, and a packet was refused.
+            LostError: a packet was rejected, unless ``careful``.
         """
         spans = gop_ranges(self._index, places, careful=careful)
         threads = self._settings.threads or threads_for(self._pixels, usable_cores())
@@ -535,22 +541,22 @@ class DecodePass:
             return open_video(self._path, edit_lists=self._edit_lists)
         try:
             return open_video(self._path, device_of(device), edit_lists=self._edit_lists)
-        except MediaError as error:  # its memory may be full by now
+        except MediaError as error:  # the device's memory may have filled up since it was checked
             raise LostError from error
 
     def _matched(
         self, frames: Iterator[tuple[int, VideoFrame]], missing: deque[int], *, careful: bool
     ) -> Generator[tuple[int, int, VideoFrame], None, None]:
-        """Picks the wanted frames, as (wanted place, place, frame), from those that the decoder brings in order.
+        """Selects the wanted frames from decoded frames in order; yields (wanted index, frame index, frame).
 
-        For a frame that is damaged or doesn't come, a whole neighbour stands in where neighbours may and one comes
-        before the next wanted frame; else the damaged frame is better than none.
+        A damaged or missing frame is replaced by an intact neighbour if neighbours are allowed and one comes before
+        the next wanted frame; otherwise the damaged frame is used.
 
         Raises:
-            LostError: not ``careful``, and a frame didn't come.
+            LostError: a frame is missing, unless ``careful``.
         """
-        spare: tuple[int, VideoFrame] | None = None  # whole, and before the wanted one
-        damaged: tuple[int, VideoFrame] | None = None  # the wanted one itself, but damaged
+        spare: tuple[int, VideoFrame] | None = None  # the last intact frame before the wanted one
+        damaged: tuple[int, VideoFrame] | None = None  # the wanted frame itself, if damaged
         seen = self._last_place
         for place, frame in frames:
             if place <= seen:
@@ -565,7 +571,7 @@ class DecodePass:
                     yield lost, *spare
                     lost = spare = None
                 elif damaged is not None and missing and place >= missing[0]:
-                    yield lost, *damaged  # for this frame is wanted itself
+                    yield lost, *damaged  # the current frame is wanted itself, so it can't replace the lost one
                     lost = damaged = None
             if missing and place == missing[0]:
                 if not (frame.is_corrupt and careful and self._neighbours):

@@ -1,4 +1,4 @@
-"""What the video room finds on this machine: decoders, devices, limits."""
+"""Diagnostics of video decoding on this machine: codecs, hardware devices, process limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchfakes_cli.video.hardware import why_not
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.limits import usable_cores
 
-#: What most videos are, and FFmpeg's decoders for them; its own one for AV1 works on devices alone.
+#: Common codecs and FFmpeg's software decoders for them; its native AV1 decoder needs hardware, so it isn't listed.
 _CODECS = {
     "H.264": ("h264",),
     "H.265": ("hevc",),
@@ -27,7 +27,7 @@ _CODECS = {
 
 
 def decoding_diagnostics() -> list[Fact]:
-    """Which codecs and devices can be decoded with, and whether the decoding process starts and can be limited."""
+    """Reports the usable codecs and devices, and whether the decoding process starts and which limits hold for it."""
     present = {name: next((decoder for decoder in known if _has(decoder)), "") for name, known in _CODECS.items()}
     missing = [name for name, decoder in present.items() if not decoder]
     codecs = Fact(
@@ -66,7 +66,7 @@ def _devices() -> Fact:
 
 
 def _process() -> list[Fact]:
-    """Whether the decoding process starts, and what it may not do, as it found by trying."""
+    """Starts the decoding process and reports the restrictions that it verified for itself."""
     try:
         with IsolatedDecoder() as decoder:
             enforced = decoder.enforced()

@@ -1,7 +1,7 @@
-"""Decoding on a device made for it, such as the NVDEC of a CUDA card; an option, for it takes the device to be there.
+"""Optional hardware decoding through FFmpeg, such as NVDEC on CUDA devices.
 
-A picture decoded there is the same, but comes with its colour planes interleaved (NV12), and its conversion to RGB then
-differs by a step of 255 here and there from that of a picture decoded in software.
+Hardware decodes the same pictures as software, but in NV12 (interleaved colour planes), whose conversion to RGB differs
+by one level of 255 in some pixels.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 
 
 def device_of(name: str) -> HWAccel:
-    """What PyAV is to be given for a device.
+    """Returns PyAV's configuration for a device; decoders may fall back to software.
 
     Args:
-        name: FFmpeg's, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` for the second of its kind.
+        name: FFmpeg's device name, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` for the second CUDA
+            device.
     """
     kind, _, which = name.partition(":")
     return HWAccel(kind, device=which or None, allow_software_fallback=True)
 
 
 def why_not(name: str, codec: Codec) -> str:
-    """Why a device can't decode for a codec; empty where it can.
+    """Returns the reason why a device can't decode a codec, or an empty string if it can.
 
     Args:
-        name: as for ``device_of``.
-        codec: the decoder that is to be helped.
+        name: device name, as for ``device_of``.
+        codec: decoder to run on the device.
     """
     kind = name.partition(":")[0]
     known = hwdevices_available()
@@ -48,6 +49,6 @@ def why_not(name: str, codec: Codec) -> str:
 
 
 def decodes_on_device(context: VideoCodecContext) -> bool:
-    """Whether a decoder that has begun uses the device it was given: it may find that its pictures don't suit that."""
+    """Returns whether a decoder in use runs on its device; it falls back to software for unsupported pictures."""
     formats = {config.format.name for config in context.codec.hardware_configs or () if config.format is not None}
     return context.pix_fmt in formats

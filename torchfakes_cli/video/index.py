@@ -1,7 +1,7 @@
-"""What a file really holds: a pass over its packets, without decoding them.
+"""Frame index of a video, built from its packets without decoding them.
 
-Headers lie about duration and number of frames; packets don't. The pass gives every frame's true time, and the key
-frame from which it can be decoded.
+Headers are often wrong about the duration and the number of frames; packets aren't. The index holds the true time of
+every frame and the key frame from which it can be decoded.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ if TYPE_CHECKING:
 
 StreamT = TypeVar("StreamT", bound="Stream")
 
-#: Read errors in a row after which the rest of a file is given up.
+#: Consecutive read errors after which the rest of a file is skipped.
 _READ_ERRORS_LIMIT = 8
 
 #: Rate assumed for a stream that has neither timestamps nor a rate.
 _FALLBACK_RATE = Fraction(25)
 
-#: A key frame this many frames before one already passed starts a new time line (two recordings joined).
+#: A key frame this many frame lengths before an earlier packet's time starts a new time line (joined recordings).
 _JUMP_BACK_FRAMES = 4
 
-#: Formats whose timestamps are a running clock, as broadcast; a jump ahead is a new recording there, not a long still.
+#: Formats with timestamps from a running broadcast clock: a forward jump there is a new recording, not a long still.
 _CLOCK_FORMATS = frozenset({"mpegts", "mpeg"})
 
-#: Seconds ahead that such a clock must jump. FFmpeg's own tool draws the line there, too (dts_delta_threshold).
+#: Minimum forward jump of such a clock in seconds, the default of FFmpeg's command line (dts_delta_threshold).
 _JUMP_AHEAD_S = 10.0
 
-#: Share of distinct timestamps below which they are no time line.
+#: Timestamps are unusable if fewer than this share of them are distinct.
 _DISTINCT_SHARE = 0.9
 
-#: Longest time that a last frame's packet is believed to stay on screen, in seconds.
+#: Longest plausible duration of the last frame in seconds; longer ones are replaced by the frame interval.
 _LONGEST_LAST_FRAME_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameIndex:
-    """The frames of one video stream.
+    """Frames of one video stream in presentation order.
 
     Attributes:
-        times_s: presentation times on the player's clock, increasing, shape (N,).
-        duration_s: when the last frame leaves the screen.
-        stamps: timestamp (in the stream's time base) by which a decoded frame is recognised, distinct, shape (N,); None
-            where timestamps are missing or wrong: then frames are counted as they come.
-        packets: number, in the order of the file, of the packet that holds each frame, shape (N,).
-        entries: number of the packet from which each frame can be decoded, shape (N,).
-        leading: by packet number, whether its frame is shown before the key frame that precedes it in the file: it
-            builds on pictures from before that, too (open GOP).
-        measured_fps: frames a second over the whole stream; None where that tells nothing.
-        end_position: byte in the file where the last packet ends; 0 where unknown.
-        read_errors: how often reading failed.
-        zero_s: the player's time zero on the clock of the file's streams; None where there is none.
-        parts: number of the first frame of each part of an edit list that plays several, in order. Within one,
-            frames come in the order of the file.
+        times_s: presentation times on the player's clock in seconds, increasing, shape (N,).
+        duration_s: time at which the last frame leaves the screen.
+        stamps: distinct timestamps in the stream's time base that identify decoded frames, shape (N,); None if
+            timestamps are missing or wrong and decoded frames must be counted instead.
+        packets: packet number (in file order) that holds each frame, shape (N,).
+        entries: packet number from which decoding must start for each frame, shape (N,).
+        leading: by packet number, whether the frame is shown before the key frame that precedes it in the file; such
+            a frame also depends on pictures before that key frame (open GOP).
+        measured_fps: average frames per second of the whole stream; None if it can't be measured.
+        end_position: byte offset at which the last packet ends; 0 if unknown.
+        read_errors: number of failed reads.
+        zero_s: the player's time zero on the clock of the file's streams; None if the streams have no clock.
+        parts: index of the first frame of each part that an edit list plays, in playback order. Within a part, frames
+            follow the order of the file.
     """
 
     times_s: NDArray[np.float64]
@@ -84,11 +84,11 @@ class FrameIndex:
 
     @property
     def after_key(self) -> NDArray[np.int64]:
-        """How many packets each frame comes after the one that it can be decoded from, shape (N,)."""
+        """Number of packets from each frame's entry packet to its own, shape (N,); 0 for a key frame."""
         return self.packets - self.entries
 
     def part(self, first: int, end: int) -> FrameIndex:
-        """The index of the frames from number ``first`` up to ``end``."""
+        """Returns the index of the frames ``first`` to ``end``, exclusive."""
         chosen = slice(first, end)
         return replace(
             self,
@@ -100,12 +100,12 @@ class FrameIndex:
         )
 
     def edited(self, edits: Sequence[tuple[float, int]], tick: float, sound_start_s: float | None) -> FrameIndex:
-        """The index of the frames that an edit list plays, at the times when it does.
+        """Returns the index of the frames that an edit list plays, with their playback times.
 
         Args:
-            edits: each part's length in seconds and its start in the media, in ticks; negative for an empty one.
-            tick: seconds of a tick of the media.
-            sound_start_s: when the sound starts, on the clock of the edit list; None if there is none.
+            edits: length in seconds and media start in ticks of each edit; a negative start means an empty edit.
+            tick: length of a media tick in seconds.
+            sound_start_s: start of the sound on the clock of the edit list; None without sound.
         """
         assert self.stamps is not None
         media_s = self.stamps * tick
@@ -115,7 +115,7 @@ class FrameIndex:
         now_s = 0.0
         for length_s, start in edits:
             if start >= 0:
-                # What is on the screen when a part starts may have begun before.
+                # The frame on screen when a part starts may begin before the part.
                 first = max(0, int(np.searchsorted(self.stamps, start, side="right")) - 1)
                 end = int(np.searchsorted(media_s, start * tick + length_s - tick / 2))
                 parts.append(sum(map(len, chosen)))
@@ -137,19 +137,19 @@ class FrameIndex:
 
     @property
     def packets_read(self) -> int:
-        """How many packets there are, those of frames that aren't shown included."""
+        """Number of packets in the file, including those of frames that aren't shown."""
         return len(self.leading)
 
 
 class PacketReader(Generic[StreamT]):
-    """Iterates over the packets of a stream that hold data, past errors where the file can be read on.
+    """Iterates over the non-empty packets of a stream and continues after read errors if possible.
 
     Args:
-        demux: begins to read, or goes on after an error.
-        on_packet: called for every packet, a sign of progress.
+        demux: function that starts reading, or resumes it after an error.
+        on_packet: callback for every packet, as a sign of progress.
 
     Attributes:
-        errors: how often reading failed.
+        errors: number of failed reads.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class PacketReader(Generic[StreamT]):
 
 
 class IndexBuilder:
-    """Collects packets, in the order of the file, into a ``FrameIndex``."""
+    """Builds a ``FrameIndex`` from packets in file order."""
 
     def __init__(self) -> None:
         self._pts = array("q")
@@ -192,7 +192,7 @@ class IndexBuilder:
         self._end_position = 0
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """Takes note of the next packet."""
+        """Adds the next packet."""
         pts, dts = packet.pts, packet.dts
         self._pts_missing |= pts is None
         self._dts_missing |= dts is None
@@ -207,13 +207,13 @@ class IndexBuilder:
     def build(
         self, stream: VideoStream, container_format: str, read_errors: int, sound_start_s: float | None = None
     ) -> FrameIndex:
-        """Makes the index of everything that was added.
+        """Builds the index of the added packets.
 
         Args:
-            stream: that the packets came from.
-            container_format: FFmpeg's name of it.
-            read_errors: how often reading failed.
-            sound_start_s: when the file's sound starts, on the clock of its streams; None if there is none.
+            stream: stream of the packets.
+            container_format: FFmpeg's name of the container format.
+            read_errors: number of failed reads.
+            sound_start_s: start of the sound on the clock of the file's streams; None without sound.
         """
         tick = float(stream.time_base or Fraction(1, 1000))
         rate = stream.guessed_rate or stream.average_rate or _FALLBACK_RATE
@@ -241,7 +241,7 @@ class IndexBuilder:
         entries, leading = _entries(line, key)
         zero_s = first_s
         if first_s is not None and sound_start_s is not None:
-            # Players start with the earliest stream. What comes before a stream's own time zero is there to be cut off.
+            # Players start with the earliest stream; they cut off samples before a stream's own time zero.
             zero_s = min(first_s, max(0.0, sound_start_s))
             if container_format in _CLOCK_FORMATS and first_s - zero_s > _JUMP_AHEAD_S:
                 zero_s = first_s
@@ -265,7 +265,7 @@ class IndexBuilder:
     def _pts_trusted(self, stream: VideoStream, container_format: str) -> bool:
         if self._pts_missing:
             return False
-        # AVI stores no presentation times: for codecs that reorder frames FFmpeg passes on the decoding order.
+        # AVI stores no presentation times: FFmpeg passes on the decoding order for codecs that reorder frames.
         context = stream.codec_context
         if container_format == "avi" and context.name in {"h264", "hevc"} and context.has_b_frames:
             return False
@@ -282,7 +282,7 @@ def _distinct(stamps: NDArray[np.int64], share: float = _DISTINCT_SHARE) -> bool
 def _in_presentation_order(
     numbers: NDArray[np.int64], stamps: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorts shown packets by timestamp; of two with the same one the first stays."""
+    """Sorts shown packets by timestamp and keeps the first packet of each timestamp."""
     ticks, first = np.unique(stamps[numbers], return_index=True)
     return numbers[first], ticks
 
@@ -290,13 +290,13 @@ def _in_presentation_order(
 def _without_jumps(
     pts: NDArray[np.int64], key: NDArray[np.bool_], frame_ticks: int, ahead_ticks: float
 ) -> NDArray[np.int64]:
-    """Timestamps in file order, each recording that starts a new clock put after the one before; ``pts`` if none does.
+    """Joins recordings with separate clocks into one time line; returns ``pts`` itself if there is only one clock.
 
     Args:
-        pts: in the order of the file.
-        key: which packets are key frames.
-        frame_ticks: how long a frame lasts.
-        ahead_ticks: a key frame that is farther ahead of everything before it starts a new clock.
+        pts: timestamps in file order.
+        key: flags of the packets that are key frames.
+        frame_ticks: duration of a frame.
+        ahead_ticks: a key frame that is further ahead of all earlier timestamps starts a new clock.
     """
     behind_ticks = _JUMP_BACK_FRAMES * frame_ticks
     change = pts[1:] - np.maximum.accumulate(pts)[:-1]
@@ -313,10 +313,10 @@ def _without_jumps(
 
 
 def _entries(pts: NDArray[np.int64], key: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """For each packet the number of the key packet from which it can be decoded, and whether it is a leading one.
+    """Returns for each packet the key packet from which decoding must start, and whether its frame is a leading one.
 
-    That key packet is the last one at or before it, or else the file's start. A leading frame, shown before this key
-    frame though it follows it in the file, needs the key frame before.
+    Decoding starts at the last key packet at or before the packet, or at the start of the file. A leading frame follows
+    that key frame in the file but is shown before it, and needs the previous key frame.
     """
     keys = np.concatenate(([0], np.flatnonzero(key)))
     place = np.cumsum(key)

@@ -1,10 +1,10 @@
-"""What counts as a video or a still picture, and how large and how fast; known without loading a decoder."""
+"""File suffixes, the picture size limit and the usable processor cores; importing this loads no decoder."""
 
 from __future__ import annotations
 
 import os
 
-#: File name endings, lower case, that a folder is searched for.
+#: Suffixes of video files, in lower case, that a folder search includes.
 VIDEO_SUFFIXES: frozenset[str] = frozenset(
     {".264", ".265", ".360", ".3g2", ".3gp", ".3gp2", ".3gpp", ".3gpp2", ".amv", ".apng", ".asf", ".avc"}
     | {".avi", ".dif", ".divx", ".dv", ".dvr-ms", ".f4p", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc"}
@@ -14,15 +14,15 @@ VIDEO_SUFFIXES: frozenset[str] = frozenset(
     | {".vob", ".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"}
 )
 
-#: Likewise of still pictures, which a folder is searched for only where that is asked for.
+#: Suffixes of still pictures, in lower case, that a folder search includes only on request.
 PICTURE_SUFFIXES: frozenset[str] = frozenset({".avif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".webp"})
 
-#: Largest picture decoded, in pixels: 8K (7680×4320) fits.
+#: Maximum number of pixels in a decoded picture; 8K (7680×4320) fits.
 MAX_PIXELS = 1 << 25
 
 
 def usable_cores() -> int:
-    """Processor cores that this process may run on."""
+    """Returns the number of processor cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

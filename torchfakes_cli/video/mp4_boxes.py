@@ -1,6 +1,6 @@
-"""How an MP4 or QuickTime file is laid out (ISO/IEC 14496-12): its boxes in order, brands, edit lists.
+"""Parses the box structure of MP4 and QuickTime files (ISO/IEC 14496-12): box order, brands, edit lists.
 
-Read box by box with bounds on everything: what the file says of lengths and counts is a stranger's claim.
+All lengths and counts in the file are untrusted, so every read and every loop is bounded.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-#: Boxes looked at in one file, edits in one list, brands, at most.
+#: Upper limits on the boxes read from a file, the edits of one list, and the brands.
 _MOST_BOXES = 4096
 _MOST_EDITS = 1024
 _MOST_BRANDS = 32
-#: Boxes that hold the boxes on the way to an edit list.
+#: Container boxes on the path to an edit list.
 _FOLDERS = {b"moov", b"trak", b"edts"}
 _FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mp4Layout:
-    """What the boxes of a file tell.
+    """Box structure of an MP4 or QuickTime file.
 
     Attributes:
-        boxes: kinds of the boxes at the top, in order; one kind in a row is named once.
-        brands: the major brand first.
-        edits: edit lists by number of the track: (length in units of the movie, start in units of the media; -1 for an
-            empty stretch).
-        movie_scale: units of the movie in a second; None where unknown.
+        boxes: types of the top-level boxes, in file order; consecutive boxes of one type are listed once.
+        brands: brands of the file, the major brand first.
+        edits: edit lists by track number; an edit is (length in movie time units, start in media time units), with
+            a start of -1 for an empty edit.
+        movie_scale: movie time units per second; None if unknown.
     """
 
     boxes: tuple[str, ...]
@@ -38,11 +38,11 @@ class Mp4Layout:
 
 
 def read_layout(file: BinaryIO, size: int) -> Mp4Layout | None:
-    """Reads the layout; None for a file that isn't laid out in boxes.
+    """Reads the box structure of a file; returns None if the file doesn't consist of boxes.
 
     Args:
-        file: open, its position doesn't matter.
-        size: of the file in bytes.
+        file: open binary file, at any position.
+        size: size of the file in bytes.
     """
     boxes: list[str] = []
     brands: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def read_layout(file: BinaryIO, size: int) -> Mp4Layout | None:
 
 
 def _walk(file: BinaryIO, start: int, end: int, depth: int, left: list[int]) -> Iterator[tuple[int, bytes, int, int]]:
-    """Depth, kind and bounds of the content of every box from ``start`` to ``end``, and of those inside folders."""
+    """Yields (depth, type, content start, content end) of each box between two offsets, container boxes recursively."""
     while start + 8 <= end and left[0] > 0:
         left[0] -= 1
         file.seek(start)
@@ -98,19 +98,19 @@ def _name(kind: bytes) -> str:
 
 
 def _brands(content: bytes) -> tuple[str, ...]:
-    """The major brand, then the compatible ones; a minor version stands between them."""
+    """Returns the major brand and the compatible ones; the minor version between them is skipped."""
     parts = [content[place : place + 4] for place in range(0, len(content) - 3, 4)]
     return tuple(dict.fromkeys(_name(part) for part in parts[:1] + parts[2:]))
 
 
 def _number(content: bytes, short: int, long: int) -> int:
-    """A number that stands behind two times, whose width depends on the version; 0 where there is none."""
+    """Reads the 32-bit field that follows two version-dependent times; 0 if the content is too short."""
     place = long if content[:1] == b"\x01" else short
     return int.from_bytes(content[place : place + 4], "big")
 
 
 def _edits(content: bytes) -> tuple[tuple[int, int], ...]:
-    """Length and start of each edit; its rate is of no interest here."""
+    """Returns the length and start of each edit; the media rate is ignored."""
     if len(content) < 8:
         return ()
     layout = struct.Struct(">Qqi" if content[0] == 1 else ">Iii")

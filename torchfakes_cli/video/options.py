@@ -1,4 +1,4 @@
-"""Options of sampling: which frames of a video are decoded."""
+"""Sampling options: which frames of a video are decoded."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class SamplingConfig:
     """Which frames of a video are sampled.
 
     Attributes:
-        fps: samples a second; None chooses by length (see ``frames``).
+        fps: samples per second; None derives the number from ``frames`` and the duration.
         frames: with ``fps`` None, this many samples spread evenly over a clip of up to ``frames`` seconds (or over any
-            clip where ``frames_fixed``), and one a second beyond that.
-        frames_fixed: the user asked for exactly ``frames`` samples.
+            clip if ``frames_fixed``), and one per second beyond that.
+        frames_fixed: whether the user asked for exactly ``frames`` samples.
         start_s: frames before this time are skipped.
         end_s: frames from this time on are skipped; None for the end of the video.
         key_frames: use a key frame within a quarter of the gap between samples instead of the frame at the wanted
-            time, since it is decoded alone; 32 samples or more may move by up to three eighths of a gap to meet more
-            of them. Their number stays, also where ``fps`` asks for a rate.
+            time, because it is decoded alone; 32 samples or more may move by up to three eighths of a gap to hit more
+            key frames. The number of samples stays the same, also with ``fps``.
     """
 
     fps: Fraction | None = None

@@ -1,4 +1,4 @@
-"""Decodes the wanted frames of a video, and no more than they need."""
+"""Video reader: decodes selected frames of a file and only the packets that they depend on."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 class VideoReader:
     """Reads sampled frames from one video file; a context manager.
 
-    Opening looks at the first frame and counts the rest, so ``info`` tells true times, not the header's.
+    Opening decodes the first frame and counts the rest, so ``info`` holds true times instead of the header's.
 
     Args:
-        path: of the video file.
-        on_packet: called for every packet that is read, a sign of progress; from several threads.
-        threads: that may decode at once; None for one a core, or one fewer where pictures are small.
-        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, the report says so
-            and software decodes. None for software.
+        path: path of the video file.
+        on_packet: callback for every packet that is read, as a sign of progress; called from several threads.
+        threads: maximum number of decoding threads; None for one per core, or one fewer for small pictures.
+        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; None for software. If the device can't be
+            used, software decodes and the report gives the reason.
 
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
@@ -63,33 +63,33 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Ends every iterator that is still running, and closes its file."""
+        """Stops all running iterators and closes their files."""
         while self._running:
             self._running.pop().close()
 
     @property
     def info(self) -> VideoInfo:
-        """What is known of the file; duration and number of frames are counted."""
+        """Metadata of the file, with measured duration and frame count."""
         return self._probe.info
 
     @property
     def report(self) -> DecodeReport:
-        """How the latest iterator went; complete once it is exhausted."""
+        """Decode report of the latest iterator; complete once the iterator is exhausted."""
         return self._report
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
-        """Decodes the sampled frames, lazily and in order of presentation.
+        """Decodes the sampled frames lazily, in presentation order.
 
         Args:
-            sampling: which frames are wanted.
+            sampling: sampling options.
 
         Returns:
-            An iterator over frames of full resolution: upright, square pixels, RGB. Where damage loses a frame, a
-            neighbour stands in if there is one. At its end it raises ``DecodeError`` where fewer than half of the
-            wanted frames could be decoded.
+            An iterator over full-resolution, upright RGB frames with square pixels. A frame lost to damage is replaced
+            by a neighbour if possible. At its end the iterator raises ``DecodeError`` if fewer than half of the wanted
+            frames could be decoded.
 
         Raises:
-            UsageError: no frame lies in the wanted span.
+            UsageError: no frame lies in the selected time span.
         """
         index = self._probe.index
         # Without timestamps every frame is decoded.
@@ -101,34 +101,34 @@ class VideoReader:
                 path=self._path,
                 advice="Choose an earlier start or a later end.",
             )
-        # No frame from before the start stands in for one that is lost.
+        # A lost frame isn't replaced by a frame from before the start.
         first, _ = span_of(index.times_s, sampling)
         return self._start(chosen, first=first, neighbours=True)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
-        """Decodes the frame nearest to each wanted time, lazily.
+        """Decodes the frame nearest to each wanted time lazily.
 
         Args:
             times_s: seconds on the player's clock, increasing.
 
         Returns:
-            An iterator over one frame a time, the same one again where two times share it. A frame that can't be
-            decoded is left out: compare ``time_s``. At its end it raises ``DecodeError`` where fewer than half of them
-            could be decoded.
+            An iterator over one frame per time; times that share a frame get it repeatedly. A frame that can't be
+            decoded is left out (compare ``time_s``). At its end the iterator raises ``DecodeError`` if fewer than half
+            of the frames could be decoded.
         """
         return self._start(nearest_frames(self._probe.index.times_s, times_s), first=0, neighbours=False)
 
     def every_frame(self) -> Iterator[Frame]:
-        """Decodes all frames, lazily and in order of presentation.
+        """Decodes all frames lazily, in presentation order.
 
         Returns:
-            An iterator over each frame once. What can't be decoded is left out, and the report tells how much that is.
+            An iterator over each frame once. Frames that can't be decoded are left out and counted in the report.
         """
         return self._start(np.arange(len(self._probe.index)), first=0, neighbours=False, needed_share=0.0)
 
     @property
     def sound_start_s(self) -> float | None:
-        """Time zero of the frames on the clock that the file's sound goes by, too; None where none is known."""
+        """Time zero of the frames on the clock of the file's sound; None if unknown."""
         return self._probe.index.zero_s
 
     def _start(

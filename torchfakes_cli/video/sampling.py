@@ -1,13 +1,13 @@
-"""Which frames of a video are looked at, decided from their times and key frames alone; knows nothing of decoders.
+"""Frame sampling: selects frames by presentation time and key frames, independently of any decoder.
 
-The wanted span is cut into equal intervals, and the frame on screen at the centre of each is taken. A frame that stays
-on screen for long counts only for the length of one interval at most, so that neither a freeze nor a broken timestamp
-days away eats the samples of the moving parts.
+The time span is divided into equal intervals, and the frame on screen at the centre of each is selected. A frame that
+stays on screen for long counts for at most one interval, so that neither a freeze nor a broken timestamp takes samples
+from the moving parts.
 
-Most frames build on others, back to a key frame, which stands for itself. So a key frame within a quarter of an
-interval from the wanted time is taken instead, and a long row of samples may move as a whole, off the centres, where
-that meets many more of them. The samples stay as many, and two of them are half an interval to one and a half apart.
-The choice is made here, before decoding, so it is the same however the file is then decoded.
+Most frames depend on others, back to a key frame, which is decoded alone. So a key frame within a quarter of an
+interval of the wanted time is preferred, and a long series of samples may move off the centres together if that hits
+many more key frames. The number of samples stays the same, and neighbouring samples are half to one and a half
+intervals apart. The selection happens before decoding and doesn't depend on how the file is decoded.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.video.options import SamplingConfig
 
-#: Seconds for which one still frame counts when samples are spread, where the sampling rate doesn't ask for more.
+#: Maximum seconds that one still frame counts when samples are spread, unless the sampling interval is longer.
 _LONGEST_STILL_S = 1.0
 
-#: Seconds to which times are rounded where they are printed.
+#: Resolution of printed times in seconds.
 _PRINTED_S = 0.001
 
-#: How far from a wanted time a key frame may lie to be taken, as a share of an interval.
+#: Maximum distance of a key frame from the wanted time, as a share of an interval.
 _KEY_REACH = 0.25
 
-#: Where an interval holds fewer frames than these, most of them are decoded anyway.
+#: With fewer frames per interval than this, most of them are decoded anyway and key frames save nothing.
 _FEWEST_FRAMES = 4
 
-#: Places in its interval that a sample may be wanted at, best first; with the reach of key frames they cover it all.
+#: Possible positions of a sample within its interval, best first; with the reach of key frames they cover all of it.
 _PHASES = (0.5, 0.375, 0.625, 0.25, 0.75, 0.125, 0.875)
 
-#: So many samples may leave the centres together; the first and the last of fewer would show.
+#: Minimum number of samples that may move off the centres; with fewer, the gaps at both ends would be noticeable.
 _FEWEST_SAMPLES = 32
 
-#: They do so only if no more than this share of the frames that need decoding at the centres is left.
+#: Samples move off the centres only if this leaves at most this share of the frames to decode.
 _WORTH_MOVING = 0.9
 
 
@@ -51,17 +51,17 @@ def choose_frames(
     sampling: SamplingConfig,
     after_key: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Chooses the frames to look at.
+    """Selects the frames to decode.
 
     Args:
         times_s: presentation times of all frames in seconds, increasing, shape (N,).
-        duration_s: when the last frame leaves the screen.
-        sampling: what is wanted.
-        after_key: for each frame, how many packets after its key frame it comes, 0 for a key frame, shape (N,); None
-            where no frame is easier to get than others.
+        duration_s: time at which the last frame leaves the screen.
+        sampling: sampling options.
+        after_key: number of packets between each frame and its key frame, 0 for a key frame, shape (N,); None if all
+            frames cost the same.
 
     Returns:
-        Indices into ``times_s``, strictly increasing; empty only where no frame begins in the wanted span.
+        Indices into ``times_s``, strictly increasing; empty only if no frame begins in the selected time span.
     """
     end_s = duration_s if sampling.end_s is None else min(sampling.end_s, duration_s)
     first, last = span_of(times_s, sampling)
@@ -80,9 +80,9 @@ def choose_frames(
 
 
 def span_of(times_s: NDArray[np.float64], sampling: SamplingConfig) -> tuple[int, int]:
-    """The first frame in the wanted span, and the first one after it.
+    """Returns the index of the first frame in the selected time span and of the first frame after it.
 
-    A frame belongs to the time that is printed for it, to the millisecond: such a time must find it again.
+    Times are compared in milliseconds, as they are printed, so that a printed time selects its frame again.
     """
     end_s = np.inf if sampling.end_s is None else sampling.end_s
     first, last = np.searchsorted(times_s + _PRINTED_S / 2, (sampling.start_s, end_s))
@@ -106,7 +106,7 @@ def nearest_frames(times_s: NDArray[np.float64], wanted_s: Sequence[float] | NDA
 
 
 def _wanted_count(shown_s: float, sampling: SamplingConfig) -> int:
-    """How many samples a span of ``shown_s`` seconds gets, before the number of its frames limits them."""
+    """Returns the number of samples for ``shown_s`` seconds, not yet limited by the number of frames."""
     if sampling.fps is not None:
         return max(1, round(shown_s * float(sampling.fps)))
     if sampling.frames_fixed:
@@ -119,14 +119,14 @@ def _wanted(ends: NDArray[np.float64], count: int, phase: float) -> NDArray[np.f
 
 
 def _on_screen(ends: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The frame that is shown at each wanted time."""
+    """Returns the frame on screen at each wanted time."""
     return np.minimum(np.searchsorted(ends, wanted, side="right"), len(ends) - 1).astype(np.int64)
 
 
 def _easiest(
     starts: NDArray[np.float64], ends: NDArray[np.float64], count: int, after_key: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The samples that take key frames where these are near, at the phase that leaves least to decode."""
+    """Selects samples that prefer nearby key frames, at the phase with the fewest frames to decode."""
     keys = np.flatnonzero(after_key == 0)
     reach = _KEY_REACH * ends[-1] / count
     best, least = np.empty(0, dtype=np.int64), np.inf
@@ -146,7 +146,7 @@ def _easiest(
 
 
 def _frames_needed(chosen: NDArray[np.int64], after_key: NDArray[np.int64]) -> int:
-    """How many frames must be decoded for those chosen: for each key frame, all up to the last that builds on it."""
+    """Counts the frames to decode: for each key frame, all frames up to the last selected one that depends on it."""
     keys_passed = np.cumsum(after_key == 0)[chosen]
     groups = np.flatnonzero(np.diff(keys_passed, prepend=-1))
     return int(np.maximum.reduceat(after_key[chosen] + 1, groups).sum())
