@@ -1,1 +1,1 @@
-"""Face detection, crops, sharpness, and tracking through a shot. The only place that knows the face detector."""
+"""Face detection, crops, sharpness and tracking. Only this package uses the face detector's networks."""

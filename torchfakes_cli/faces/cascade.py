@@ -1,12 +1,11 @@
-"""MTCNN over batches of frames: three networks, each looking closer at what the one before let through.
+"""MTCNN face detector for batches of frames: a cascade of three networks that refine and filter face candidates.
 
-The networks' weights are facenet-pytorch's; the driver is ours. It takes frames of mixed sizes, has no trouble with
-frames that hold no face or are too small for one, and cuts and judges all candidates of a batch at once. The method:
-Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks" (2016),
-https://arxiv.org/abs/1604.02878.
+The networks use facenet-pytorch's weights with a driver of our own. It accepts frames of mixed sizes, including frames
+without faces or too small for one, and processes all candidates of a batch together. Method: Zhang et al., "Joint Face
+Detection and Alignment using Multi-task Cascaded Convolutional Networks" (2016), https://arxiv.org/abs/1604.02878.
 
-On a graphics card nothing is asked of it between the stages: each gives a fixed number of candidates on, and that it
-had more is noticed with the result. The batch is then done again with more limits.
+On a graphics card the stages run without synchronisation: each passes on a fixed number of candidates and flags an
+overflow, which is read together with the result. After an overflow the batch is repeated with higher limits.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.faces.pictures import Pictures, PicturesOnCpu, PicturesOnDevice
 from torchfakes_cli.records import Box, Face, Point
 
-#: The score each network must give: facenet-pytorch's defaults.
+#: Minimum score of a candidate in each of the three stages: facenet-pytorch's defaults.
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
-#: The second and the third drop what overlaps a better candidate by more than this.
+#: Overlap with a better candidate above which the second and the third stage drop a candidate.
 STAGE_OVERLAP = 0.7
-#: A face that is expected somewhere is looked for in its box grown by this factor.
+#: Factor by which the known box of a face grows before the last two stages search it.
 GROWN = 1.1
-#: Candidates of a picture for which there is room at first after each network, on a graphics card.
+#: Initial maximum number of candidates per picture after each stage, on a graphics card.
 INITIAL_LIMITS = (512, 128, 64)
 
 
 class FaceDetector:
-    """Finds faces and their five landmarks.
+    """Detects faces and their five landmarks.
 
     Args:
-        config: smallest face and lowest confidence.
-        device: where the networks run.
-        dtype: to compute in; None for the fastest there.
+        config: minimum face size and confidence.
+        device: device of the networks.
+        dtype: data type of the computation; None for the fastest on the device.
 
     Raises:
         ModelNotFoundError: the networks' weights are missing.
@@ -67,15 +66,15 @@ class FaceDetector:
     def detect(
         self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig | None = None, *, any_size: bool = False
     ) -> list[list[Face]]:
-        """Find the faces in each frame.
+        """Detects the faces in each frame.
 
         Args:
             frames: H×W×3 uint8 RGB each; sizes may differ.
-            config: instead of the detector's own.
-            any_size: give also the smaller faces that come up in the search for those wanted.
+            config: replaces the detector's own configuration for this call.
+            any_size: also return faces below the minimum size that the search happens to find.
 
         Returns:
-            For each frame its faces, largest first; empty where there is none.
+            The faces of each frame, largest first; empty for a frame without faces.
         """
         config = config or self.config
         found: list[list[Face]] = [[] for _ in frames]
@@ -87,15 +86,15 @@ class FaceDetector:
     def refine(
         self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig | None = None
     ) -> list[list[Face]]:
-        """Find the faces close to where some are expected, without a search of the whole frames.
+        """Detects faces close to expected positions, without searching whole frames.
 
         Args:
             frames: H×W×3 uint8 RGB each; sizes may differ.
-            near: for each frame the boxes of faces as they were shortly before or after.
-            config: instead of the detector's own.
+            near: for each frame, the boxes of faces shortly before or after it.
+            config: replaces the detector's own configuration for this call.
 
         Returns:
-            For each frame the faces that were found, of any size, largest first.
+            The detected faces of each frame, of any size, largest first.
         """
         config = config or self.config
         found: list[list[Face]] = [[] for _ in frames]
@@ -110,7 +109,7 @@ class FaceDetector:
 
     @torch.inference_mode()
     def _search(self, frames: Sequence[NDArray[np.uint8]], config: FaceConfig) -> list[list[Face]]:
-        """All three stages on frames of one size."""
+        """Runs all three stages on frames of one size."""
         height, width = frames[0].shape[:2]
         layout = lay_out(width, height, config.min_face)
         if not layout.levels:
@@ -124,14 +123,14 @@ class FaceDetector:
     def _refine_equal(
         self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig
     ) -> list[list[Face]]:
-        """The last two stages on frames of one size, at least one box each."""
+        """Runs the last two stages on frames of one size with at least one box each."""
         candidates = _expected(near, self.device)
         return self._judged(self._pictures(frames), lambda _: candidates, config.confidence)
 
     def _judged(
         self, pictures: Pictures, candidates: Callable[[_CandidateLimits], Candidates], confidence: float
     ) -> list[list[Face]]:
-        """The last two stages."""
+        """Runs the last two stages, repeating them with higher limits after an overflow."""
         limits = _CandidateLimits(self.device)
         while True:
             rows = self._outputs(pictures, self._refined(pictures, candidates(limits), limits), limits).cpu()
@@ -145,17 +144,17 @@ class FaceDetector:
     def _propose(
         self, pictures: Pictures, layout: Layout, size: tuple[int, int], limits: _CandidateLimits
     ) -> Candidates:
-        """First stage: the windows in all levels of the pyramid that look like faces."""
+        """First stage: proposes face windows in all levels of the pyramid."""
         canvases = enumerate(pictures.canvases(layout))
         found = [self._windows(canvas, layout, number, size, limits) for number, canvas in canvases]
-        # Between levels nothing needs to be suppressed: their windows differ too much in size to overlap by 70 %.
+        # No suppression across levels: their windows differ too much in size to overlap by 70 %.
         scores, places = limits.best(torch.cat([part.scores for part in found], 1), 0)
         return Candidates(squared(at(torch.cat([part.boxes for part in found], 1), places)), scores)
 
     def _windows(
         self, canvas: Tensor, layout: Layout, number: int, size: tuple[int, int], limits: _CandidateLimits
     ) -> Candidates:
-        """Candidates on one canvas: the windows with a higher score than all around them."""
+        """Finds the candidates on one canvas: windows with a higher score than all their neighbours."""
         logits, offsets = self._proposal(canvas)
         table, corners, scales = _tables(layout, number, size, self.device)
         logits.masked_fill_(table < 0, -torch.inf)
@@ -168,7 +167,7 @@ class FaceDetector:
         return Candidates(shifted(boxes, offsets[pictures, row, column].float(), inclusive=False), scores)
 
     def _refined(self, pictures: Pictures, candidates: Candidates, limits: _CandidateLimits) -> Candidates:
-        """Second stage: drops most candidates and improves the boxes of the rest."""
+        """Second stage: drops most candidates and refines the boxes of the rest."""
         judged = _network_outputs(self._refine, pictures, candidates)
         scores, places = limits.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
         boxes = at(candidates.boxes, places)
@@ -176,7 +175,7 @@ class FaceDetector:
         return Candidates(squared(shifted(boxes, at(judged[..., 1:5], places))), kept)
 
     def _outputs(self, pictures: Pictures, candidates: Candidates, limits: _CandidateLimits) -> Tensor:
-        """Third stage: N×K×15 of the final boxes, scores (0 where there is no face) and landmarks."""
+        """Third stage: returns the final boxes, scores (0 for no face) and landmarks, N×K×15."""
         judged = _network_outputs(self._output, pictures, candidates)
         scores, places = limits.best(_above(judged[..., 0], STAGE_THRESHOLDS[2]), 2)
         boxes, judged = at(candidates.boxes, places), at(judged, places)
@@ -189,7 +188,7 @@ class FaceDetector:
 
 
 class _CandidateLimits:
-    """How many candidates of a picture each stage passes on: as many as there are, or on a graphics card, so many."""
+    """Maximum number of candidates per picture that each stage passes on; unlimited on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.limited = device.type != "cpu"
@@ -197,14 +196,14 @@ class _CandidateLimits:
         self._exceeded = torch.zeros((), dtype=torch.bool, device=device)
 
     def best(self, scores: Tensor, stage: int) -> tuple[Tensor, Tensor]:
-        """Scores and places (N×k) of the candidates with a score (N×K), best first."""
+        """Returns scores and indices (N×k) of the candidates with a positive score (N×K), best first."""
         if not self.limited:
             return chosen(scores, None)
         self._exceeded |= ((scores > 0).sum(1) > self._limits[stage]).any()
         return chosen(scores, self._limits[stage])
 
     def exceeded(self) -> bool:
-        """Whether some picture had more; there will be more room then."""
+        """Returns whether a picture exceeded a limit, and raises the limits if so."""
         if not self.limited or not bool(self._exceeded):
             return False
         self._limits = tuple(4 * size for size in self._limits)
@@ -213,7 +212,7 @@ class _CandidateLimits:
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:
-    """Half precision where the machine computes in it: it moves boxes by less than a hundredth of their side."""
+    """Returns half precision if the hardware supports it: it moves boxes by less than a hundredth of their side."""
     if device.type == "cuda":
         return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
@@ -224,11 +223,11 @@ def _fast_dtype(device: torch.device) -> torch.dtype:
 
 @lru_cache(maxsize=16)
 def _tables(layout: Layout, canvas: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What leads from the windows of a canvas to boxes in pictures of a (width, height).
+    """Lookup tables that map the windows of a canvas to boxes in pictures of a (width, height).
 
     Returns:
-        For each window its level, or −1 (h×w), for each level its first window there as (column, row), and how many
-        of the picture's pixels a pixel of the level is, along (x, y, x, y).
+        The level of each window, or −1 (h×w); the first window (column, row) of each level; and the scale from level
+        pixels to picture pixels along (x, y, x, y) of each level.
     """
     windows = torch.from_numpy(layout.windows(canvas)).to(device)
     corners = [[level.left // PROPOSAL_STRIDE, level.top // PROPOSAL_STRIDE] for level in layout.levels]
@@ -237,7 +236,7 @@ def _tables(layout: Layout, canvas: int, size: tuple[int, int], device: torch.de
 
 
 def _by_size(frames: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
-    """Places of the frames, those of one size together."""
+    """Groups the indices of the frames by frame size."""
     places: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for place, frame in enumerate(frames):
         places[frame.shape].append(place)
@@ -245,7 +244,7 @@ def _by_size(frames: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
 
 
 def _expected(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates:
-    """Candidates where faces are expected."""
+    """Builds candidates from the boxes of expected faces."""
     boxes = torch.zeros(len(near), max(map(len, near)), 4)
     scores = torch.zeros(boxes.shape[:2])
     for number, known in enumerate(near):
@@ -257,22 +256,22 @@ def _expected(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates
 
 
 def _above(scores: Tensor, threshold: float) -> Tensor:
-    """The scores that are high enough, and 0 for the others."""
+    """Sets scores up to the threshold to 0."""
     return torch.where(scores > threshold, scores, 0)
 
 
 def _peaks(logits: Tensor, limits: _CandidateLimits) -> tuple[Tensor, Tensor]:
-    """Windows that may be faces, and more so than each of their eight neighbours.
+    """Finds windows above the threshold that score at least as high as each of their eight neighbours.
 
-    facenet-pytorch suppresses the same neighbours, and no others, for their windows overlap by half, but keeps those
-    whose better neighbour has been suppressed in turn.
+    facenet-pytorch suppresses the same neighbours, whose windows overlap by half, but keeps windows whose better
+    neighbour is suppressed itself.
 
     Args:
         logits: N×h×w.
-        limits: how many windows to keep.
+        limits: maximum number of windows per picture.
 
     Returns:
-        Scores (0 where there is nothing) and places (counted row by row), N×K.
+        Scores (0 for padding) and row-major window indices, N×K.
     """
     count, height, width = logits.shape
     threshold = float(np.log(STAGE_THRESHOLDS[0] / (1 - STAGE_THRESHOLDS[0])))
@@ -280,7 +279,7 @@ def _peaks(logits: Tensor, limits: _CandidateLimits) -> tuple[Tensor, Tensor]:
         highest = functional.max_pool2d(logits[:, None], 3, 1, 1)[:, 0]
         peaks = (logits >= highest) & (logits >= threshold)
         return limits.best(torch.where(peaks, logits.sigmoid(), 0).flatten(1), 0)
-    # Few windows are above the threshold: on the CPU it is faster to look around these alone.
+    # Few windows are above the threshold: on the CPU it is faster to compare only these with their neighbours.
     values = logits.numpy()
     owner, row, column = np.unravel_index(np.flatnonzero(values >= threshold), values.shape)
     around = np.arange(9)
@@ -298,7 +297,7 @@ def _peaks(logits: Tensor, limits: _CandidateLimits) -> tuple[Tensor, Tensor]:
 
 
 def _network_outputs(network: CandidateNetwork, pictures: Pictures, candidates: Candidates) -> Tensor:
-    """What a network says of all candidates, N×K×C; 0 of those that aren't there."""
+    """Runs a network on all candidates and returns its outputs, N×K×C; 0 for padding."""
     boxes = from_zero(candidates.boxes)
     count, most = candidates.scores.shape
     there = candidates.scores > 0
@@ -314,7 +313,7 @@ def _network_outputs(network: CandidateNetwork, pictures: Pictures, candidates: 
 
 
 def _faces(rows: Tensor, confidence: float) -> list[list[Face]]:
-    """Records from N×K×15 of boxes, scores and landmarks, without the faces that are too doubtful."""
+    """Converts boxes, scores and landmarks (N×K×15) to records, without faces below the confidence."""
     faces: list[list[Face]] = [[] for _ in rows]
     owners, places = (rows[..., 4] >= confidence).nonzero(as_tuple=True)
     for owner, row in zip(owners.tolist(), rows[owners, places].tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Square crops around faces, and how sharp they are. ``prepare`` and ``scan`` share both."""
+"""Face crops and their sharpness, shared by ``prepare`` and ``scan``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchfakes_cli.records import Box
 
 
 def crop_origin(box: Box, margin: float) -> tuple[int, int, int]:
-    """Where the crop of a face lies in its frame.
+    """Returns the position of a face's square crop in its frame.
 
     Args:
         box: (x1, y1, x2, y2) in pixels of the frame.
@@ -26,18 +26,18 @@ def crop_origin(box: Box, margin: float) -> tuple[int, int, int]:
 
 
 def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "square") -> NDArray[np.uint8]:
-    """Cut a square around a face, padded with black where it leaves the frame and never stretched.
+    """Cuts a square around a face; parts outside the frame are black, and the picture is never stretched.
 
-    Some imported detectors were trained on the box itself, which facenet-pytorch's MTCNN cuts at the frame's border.
+    Some imported detectors were trained on the box itself, clipped at the frame's border as facenet-pytorch does.
 
     Args:
         pixels: H×W×3 uint8.
         box: (x1, y1, x2, y2) in pixels of the frame.
         margin: factor by which the longer side of the box grows.
-        shape: ``square``, or ``box`` for the box as it is, its sides grown by the margin.
+        shape: ``square``, or ``box`` for the clipped box with both sides grown by the margin.
 
     Returns:
-        S×S×3 uint8 (H×W×3 for ``box``), a copy that doesn't keep the frame alive.
+        S×S×3 uint8 (H×W×3 for ``box``), a copy, so that it doesn't keep the frame in memory.
     """
     height, width = pixels.shape[:2]
     if shape == "box":
@@ -53,16 +53,16 @@ def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "
 
 
 def crop_corner(frame_size: tuple[int, int], box: Box, margin: float, shape: str = "square") -> tuple[int, int]:
-    """Where the upper left corner of the crop that ``crop_face`` cuts lies in its frame.
+    """Returns the upper left corner of the crop that ``crop_face`` cuts.
 
     Args:
-        frame_size: (width, height).
+        frame_size: (width, height) of the frame.
         box: (x1, y1, x2, y2) in pixels of the frame.
         margin: as for ``crop_face``.
         shape: as for ``crop_face``.
 
     Returns:
-        (left, top) in whole pixels; that of a square may lie outside the frame.
+        (left, top) in whole pixels; a square's corner may lie outside the frame.
     """
     if shape == "box":
         return _box_part(*frame_size, box, margin)[:2]
@@ -70,10 +70,10 @@ def crop_corner(frame_size: tuple[int, int], box: Box, margin: float, shape: str
 
 
 def _box_part(width: int, height: int, box: Box, margin: float) -> tuple[int, int, int, int]:
-    """The (left, top, right, bottom) of a frame that a box shows, its sides grown by the margin."""
+    """Returns a box with its sides grown by the margin, clipped to the frame, as (left, top, right, bottom)."""
     x1, y1, x2, y2 = box
     more_x, more_y = (x2 - x1) * (margin - 1) / 2, (y2 - y1) * (margin - 1) / 2
-    # Towards zero, as facenet-pytorch does; at least one pixel, inside the frame.
+    # Rounded towards zero, as facenet-pytorch does; at least one pixel inside the frame.
     left, top = min(int(max(x1 - more_x, 0)), width - 1), min(int(max(y1 - more_y, 0)), height - 1)
     right, bottom = max(int(min(x2 + more_x, width)), left + 1), max(int(min(y2 + more_y, height)), top + 1)
     return left, top, right, bottom
@@ -82,8 +82,8 @@ def _box_part(width: int, height: int, box: Box, margin: float) -> tuple[int, in
 def sharpness(crop: NDArray[np.uint8]) -> float:
     """Variance of the 3×3 Laplacian of the grey crop at one fixed size.
 
-    The measure is the one of Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000). Resizing
-    first makes one threshold fit faces of every size; a face enlarged to that size counts as blurry, as it should.
+    The measure follows Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000). Resizing first
+    makes one threshold valid for faces of every size; a strongly enlarged face counts as blurry, as intended.
 
     Args:
         crop: H×W×3 uint8 RGB, usually a square.

@@ -1,8 +1,8 @@
-"""Finding the faces of one video's samples with fewer searches: known faces are looked for where they were.
+"""Face detection across the samples of one video: most samples only refine the boxes of known faces.
 
-Between two samples that lie close together a face moves little. The cascade's last two networks, which take a tenth of
-the time of a search, then find it from its last box, or from one beside it. Whole frames are searched at intervals,
-after a cut, and where a known face is lost all the same.
+A face moves little between samples that are close in time. The cascade's last two networks, which take a tenth of the
+time of a full detection, then find it from its last box or a neighbouring one. Full detection runs at intervals, after
+a cut, and when a known face is lost.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from torchfakes_cli.records import Box, Face, Frame
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector
 
-#: Every so manieth sample is searched whatever happens …
+#: Run full detection at least every this many samples.
 INTERVAL = 4
-#: … and sooner where so much time has passed, so that a newcomer is found by then.
+#: Run full detection at least once in this many seconds, so that new faces are found.
 SEARCH_EACH_S = 3.0
-#: Samples further apart than this are searched; those of one second may be, moved to key frames. In films and speeches
-#: sampled once a second, following found 99 % or more of the faces that searches find.
+#: Maximum seconds between samples for following; full detection runs beyond it. Samples taken once a second can be this
+#: far apart after they move to key frames. On films and speeches sampled once a second, following found at least 99 %
+#: of the faces that full detection finds.
 MAX_GAP_S = 1.5
-#: Overlap (intersection over union) with its last box from which a face counts as the one that was there.
+#: Minimum intersection over union of two boxes in consecutive samples that belong to the same face.
 SAME_FACE = 0.2
-#: Overlap from which two faces found in one sample are one.
+#: Minimum intersection over union of two detections in one sample that are duplicates.
 ONE_FACE = 0.5
-#: Where a face that isn't where it was is looked for: so much of its side away.
+#: Distance of the boxes searched around a lost face's last box, as a share of its longer side.
 MOVED = 0.3
 
 
 class FaceFollower:
-    """Finds the faces in the samples of one video, given in order of time.
+    """Detects the faces in the samples of one video, given in order of time.
 
     Args:
-        detector: of faces; its own configuration counts.
-        interval: of searches, in samples at most; 1 searches all.
-        search_each_s: of searches, in seconds at most, to the next sample.
-        max_gap_s: samples further apart are searched.
+        detector: face detector, used with its own configuration.
+        interval: maximum number of samples between full detections; 1 runs full detection on every sample.
+        search_each_s: maximum seconds between full detections.
+        max_gap_s: maximum seconds between samples for following.
     """
 
     def __init__(
@@ -62,20 +63,20 @@ class FaceFollower:
         self._step = 0
 
     def follows(self, frames: Sequence[Frame]) -> bool:
-        """Whether these frames, the next ones, lie close enough together for ``find`` to spare searches."""
+        """Returns whether some of the next frames are close enough in time for ``find`` to skip full detection."""
         times = [frame.time_s for frame in frames]
         if self._last is not None:
             times.insert(0, self._last.time_s)
         return any(later - earlier <= self._max_gap_s for earlier, later in pairwise(times))
 
     def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
-        """Find the faces in the next frames.
+        """Detects the faces in the next frames.
 
         Args:
-            frames: later than those before; the more at once, the better for the networks.
+            frames: frames later than all previous ones; larger batches use the networks more efficiently.
 
         Returns:
-            For each frame its faces of any size, largest first, as ``FaceDetector.detect(…, any_size=True)`` does.
+            The faces of each frame, of any size, largest first, as from ``FaceDetector.detect(…, any_size=True)``.
         """
         if not frames:
             return []
@@ -96,7 +97,7 @@ class FaceFollower:
                 seen[place].faces = faces
 
         search([place for place, step in enumerate(steps) if step == 0])
-        # Samples that come as many after a search go through the networks together.
+        # Samples with the same distance from a full detection form one batch.
         for step in range(1, max(steps) + 1):
             places = [place for place, number in enumerate(steps) if number == step]
             known = [last.faces if (last := before[place]) else [] for place in places]
@@ -109,7 +110,7 @@ class FaceFollower:
                 seen[place].faces = faces
             missing = {place: self._lost(faces, seen[place]) for place, faces in zip(places, known, strict=True)}
             lost = {place: faces for place, faces in missing.items() if faces}
-            # Those that moved on are found beside their places, at a tenth of the cost of a search.
+            # Faces that moved are found next to their last boxes, at a tenth of the cost of full detection.
             beside = [[box for face in faces for box in _around(face.box)] for faces in lost.values()]
             for place, faces in zip(
                 lost, self._detector.refine([frames[place].pixels for place in lost], beside), strict=True
@@ -120,12 +121,12 @@ class FaceFollower:
         return [now.faces for now in seen]
 
     def _linked(self, last: _Seen, now: _Seen) -> bool:
-        """Whether faces of one sample can be followed to the next."""
+        """Returns whether faces can be followed from one sample to the next."""
         close = now.time_s - last.time_s <= self._max_gap_s and now.size == last.size
         return close and not now.scene.is_cut_from(last.scene)
 
     def _lost(self, known: Sequence[Face], now: _Seen) -> list[Face]:
-        """The faces that matter and are not there any more."""
+        """Returns the known faces above the minimum size that the sample doesn't contain."""
         smallest = self._detector.config.smallest
         return [
             face
@@ -136,7 +137,7 @@ class FaceFollower:
 
 @dataclass(slots=True)
 class _Seen:
-    """A sample without its pixels."""
+    """State of a sample without its pixels."""
 
     time_s: float
     size: tuple[int, int]
@@ -145,7 +146,7 @@ class _Seen:
 
 
 def _ahead(place: int, seen: Sequence[_Seen], steps: Sequence[int], linked: Sequence[bool]) -> list[Face]:
-    """The faces of the next sample that is searched, if it is at hand and of the same shot: newcomers among them."""
+    """Returns the faces of the next fully detected sample in the batch and shot, which include new faces."""
     for later in range(place + 1, len(seen)):
         if not linked[later]:
             break
@@ -155,7 +156,7 @@ def _ahead(place: int, seen: Sequence[_Seen], steps: Sequence[int], linked: Sequ
 
 
 def _around(box: Box) -> list[Box]:
-    """Eight boxes around a box, each moved by ``MOVED`` of its longer side."""
+    """Returns eight boxes around a box, each shifted by ``MOVED`` times its longer side."""
     left, top, right, bottom = box
     step = MOVED * max(right - left, bottom - top)
     moves = [(x * step, y * step) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]
@@ -163,6 +164,6 @@ def _around(box: Box) -> list[Box]:
 
 
 def _joined(found: Sequence[Face], others: Sequence[Face]) -> list[Face]:
-    """All faces, each once, largest first."""
+    """Merges two lists of faces without duplicates, largest first."""
     new = [face for face in others if not any(iou(face.box, known.box) >= ONE_FACE for known in found)]
     return sorted([*found, *new], key=lambda face: face.size, reverse=True)

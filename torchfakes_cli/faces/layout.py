@@ -1,7 +1,7 @@
-"""Where the levels of a picture's pyramid lie, so that the first network sees them all in few passes.
+"""Layout of image pyramids on canvases, so that the first network processes all levels in few passes.
 
-Large levels are passed to the network one by one; the many small ones, each of which would cost as much in overhead as
-in work, are laid side by side on one canvas.
+Each large level is a canvas of its own. The many small levels, whose overhead would equal their computation, share one
+canvas.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-#: Smallest face the first network sees, in pixels of a pyramid level (its receptive field).
+#: Side of the first network's receptive field in pixels of a pyramid level: the smallest face that it detects.
 PROPOSAL_CELL = 12
 #: Pixels between neighbouring outputs of the first network.
 PROPOSAL_STRIDE = 2
@@ -25,14 +25,14 @@ LARGE_LEVEL = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One size of the picture, and its place.
+    """One level of a picture's pyramid and its position; all values in pixels are even.
 
     Attributes:
-        canvas: number of the canvas it lies on.
-        left: of its first column there; even, as everything here.
-        top: of its first row there.
-        width: in pixels.
-        height: in pixels.
+        canvas: index of the level's canvas.
+        left: first column on the canvas.
+        top: first row on the canvas.
+        width: width in pixels.
+        height: height in pixels.
     """
 
     canvas: int
@@ -43,24 +43,24 @@ class Level:
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Its rows and columns of the canvas."""
+        """Row and column slices of the level on its canvas."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The levels of pictures of one size.
+    """Pyramid layout of pictures of one size.
 
     Attributes:
-        levels: largest first.
-        canvases: (width, height) of each.
+        levels: levels, largest first.
+        canvases: (width, height) of each canvas.
     """
 
     levels: tuple[Level, ...]
     canvases: tuple[tuple[int, int], ...]
 
     def windows(self, canvas: int) -> NDArray[np.int16]:
-        """For each window that the first network sees of a canvas the level it lies in, or −1 if in no single one."""
+        """Returns the level of each of the first network's windows on a canvas; −1 for windows across levels."""
         width, height = (side // PROPOSAL_STRIDE - 5 for side in self.canvases[canvas])
         table = np.full((height, width), -1, np.int16)
         for number, level in enumerate(self.levels):
@@ -73,15 +73,15 @@ class Layout:
 
 @lru_cache(maxsize=64)
 def lay_out(width: int, height: int, min_face: float) -> Layout:
-    """Plan the pyramid of pictures.
+    """Plans the pyramid layout of pictures of one size.
 
     Args:
-        width: of the pictures.
-        height: of the pictures.
-        min_face: smallest face looked for, in pixels of the pictures.
+        width: width of the pictures.
+        height: height of the pictures.
+        min_face: smallest face to detect, in pixels of the pictures.
 
     Returns:
-        The layout; without levels if a picture is smaller than a face.
+        The layout; without levels if the pictures are smaller than the smallest face.
     """
     sizes = []
     scale = PROPOSAL_CELL / min_face
@@ -99,15 +99,15 @@ def lay_out(width: int, height: int, min_face: float) -> Layout:
 
 
 def _even(side: float) -> int:
-    """The even number nearest to a level's side."""
+    """Rounds a level's side to an even number of at least ``PROPOSAL_CELL``."""
     return max(PROPOSAL_CELL, 2 * round(side / 2))
 
 
 def _shelves(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """Put rectangles, largest first, on shelves as wide as the first one.
+    """Packs rectangles, largest first, on shelves as wide as the first one.
 
     Returns:
-        (left, top) of each, and the (width, height) of them all.
+        The (left, top) of each rectangle, and the total (width, height).
     """
     places = []
     shelves: list[tuple[int, int]] = []  # (top, width taken)

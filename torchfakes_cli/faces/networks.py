@@ -1,11 +1,11 @@
-"""MTCNN's three networks with facenet-pytorch's weights, for inference alone.
+"""MTCNN's three networks with facenet-pytorch's weights, for inference only.
 
-They give what facenet-pytorch's modules give, and take bytes in channels-last order as pictures come: the scaling of
-the values is folded into the first convolution. Of two classes only the difference of their logits is computed. PReLU
-and the first network's pooling work on whole rows of memory, where torch's own kernels for few channels are slow.
+The outputs equal those of facenet-pytorch's modules. Inputs are bytes in channels-last order: normalisation is folded
+into the first convolution. Of the two classes only the difference of the logits is computed. PReLU and the first
+network's pooling work on whole rows of memory, because torch's own kernels are slow for few channels.
 
-The weights are read from facenet-pytorch's package as files. Importing it would import torchvision too, which takes
-longer than loading everything else that a scan needs.
+The weights are read as files from facenet-pytorch's package. Importing the package would import torchvision, which
+takes longer than loading everything else that a scan needs.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from torch.nn import functional
 
 from torchfakes_cli.errors import ModelNotFoundError
 
-#: The networks were trained on (value − 127.5) / 128.
+#: Normalisation of the networks' training data: (value − 127.5) / 128.
 MEAN, SCALE = 127.5, 128.0
-#: Sides in pixels of what the second and the third network look at.
+#: Input sides of the second and the third network in pixels.
 REFINE_SIDE, OUTPUT_SIDE = 24, 48
-#: Pixels given to the first network at once on a CPU: what a core computes next should still be in its cache.
+#: Pixels per call of the first network on a CPU, chosen so that intermediate results stay in the cache.
 PIXELS_AT_ONCE = 1 << 18
-#: Candidates given to a network at once: on a CPU as many as its cache holds, on a graphics card as its memory does.
+#: Candidates per call of the later networks: as many as fit in the CPU's cache or in the graphics card's memory.
 CANDIDATE_BATCH, CANDIDATE_BATCH_ON_DEVICE = 128, 4096
 
 Weights = Mapping[str, Tensor]
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
-    """Weights that come in facenet-pytorch's package.
+    """Loads the weights of a network from facenet-pytorch's package.
 
     Args:
         name: ``pnet``, ``rnet`` or ``onet``.
 
     Raises:
-        ModelNotFoundError: the package isn't installed, or not whole.
+        ModelNotFoundError: the package isn't installed or is incomplete.
     """
     spec = importlib.util.find_spec("facenet_pytorch")
     path = Path(spec.origin).parent / "data" / f"{name}.pt" if spec and spec.origin else None
@@ -51,12 +51,12 @@ def load_weights(name: str) -> dict[str, Tensor]:
 
 
 class ProposalNetwork:
-    """The first network: says for each 12×12 window of a picture, two pixels apart, whether it may hold a face.
+    """First network: classifies each 12×12 window of a picture, at a stride of two pixels, as face or not.
 
     Args:
-        weights: facenet-pytorch's.
-        device: where to compute.
-        dtype: to compute in.
+        weights: facenet-pytorch's weights.
+        device: device of the computation.
+        dtype: data type of the computation.
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
@@ -70,14 +70,14 @@ class ProposalNetwork:
         )
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Look at pictures.
+        """Runs the network on pictures.
 
         Args:
             pictures: N×H×W×3, values 0 to 255; H and W even and at least 12.
 
         Returns:
-            For h×w windows, h = H / 2 − 5 and w = W / 2 − 5: logits of "face", N×h×w float32, and how far the face's
-            corners lie from the window's, in shares of its side, N×h×w×4.
+            For h×w windows with h = H / 2 − 5 and w = W / 2 − 5: face logits, N×h×w float32, and the offsets of the
+            face's corners from the window's, as shares of the window's side, N×h×w×4.
         """
         outputs = torch.cat([torch.cat([self._look(part) for part in _strips(part)], 1) for part in _parts(pictures)])
         return outputs[..., 0].float(), outputs[..., 1:]
@@ -92,12 +92,12 @@ class ProposalNetwork:
 
 
 class CandidateNetwork:
-    """The second or the third network: judges candidates that were cut out and resized to one square.
+    """Second or third network: classifies candidates that were cropped and resized to a square.
 
     Args:
-        weights: facenet-pytorch's.
-        device: where to compute.
-        dtype: of the convolutions; the last layers, which say where a face is, are always float32.
+        weights: facenet-pytorch's weights.
+        device: device of the computation.
+        dtype: data type of the convolutions; the last layers, which locate the face, are always float32.
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
@@ -107,12 +107,12 @@ class CandidateNetwork:
         later = (_layer(weights, n, device, dtype) for n in range(2, convolutions + 1))
         self._layers = [_first_layer(weights, device, dtype), *later]
         self.side = OUTPUT_SIDE if convolutions == 4 else REFINE_SIDE
-        # The second network ends after three convolutions of 24 px, the third after four of 48 px; each pools by 3,
-        # and the third once more by 2.
+        # The second network has three convolutions on 24 px, the third four on 48 px. Both pool twice by 3, the third
+        # also once by 2.
         self._pools = (3, 3, 2)[: convolutions - 1]
         dense, heads = f"dense{convolutions + 1}", f"dense{convolutions + 2}"
         inner = weights[f"{dense}.weight"]
-        # facenet-pytorch flattens W×H×C, and this H×W×C.
+        # facenet-pytorch flattens W×H×C, this class H×W×C.
         inner = inner.view(len(inner), 3, 3, -1).transpose(1, 2).flatten(1)
         self._dense = inner.to(device, dtype), weights[f"{dense}.bias"].to(device, dtype)
         self._slopes = weights[f"prelu{convolutions + 1}.weight"].to(device, dtype)
@@ -125,14 +125,14 @@ class CandidateNetwork:
         )
 
     def __call__(self, crops: Tensor) -> Tensor:
-        """Judge candidates.
+        """Runs the network on candidates.
 
         Args:
             crops: N×S×S×3, values 0 to 255, S the ``side``.
 
         Returns:
-            N×5, or N×15 of the third network, float32: the probability of a face, how far its corners lie from those
-            of the crop, in shares of its side, and the third network's landmarks (five x, then five y) likewise.
+            N×5, or N×15 for the third network, float32: the face probability, the offsets of the face's corners from
+            the crop's as shares of its side, and the third network's landmarks (five x, then five y) in the same unit.
         """
         at_once = CANDIDATE_BATCH if crops.device.type == "cpu" else CANDIDATE_BATCH_ON_DEVICE
         outputs = torch.cat([self._judge(part) for part in torch.split(crops, at_once)])
@@ -150,14 +150,14 @@ class CandidateNetwork:
 
 
 def _parts(pictures: Tensor) -> Sequence[Tensor]:
-    """As many pictures (N×H×W×3) at once as the CPU's cache holds; all on a graphics card."""
+    """Splits pictures (N×H×W×3) into batches that fit in the CPU's cache; one batch on a graphics card."""
     if pictures.device.type != "cpu":
         return [pictures]
     return torch.split(pictures, max(1, PIXELS_AT_ONCE // pictures[0, ..., 0].numel()))
 
 
 def _strips(pictures: Tensor) -> list[Tensor]:
-    """Large pictures (N×H×W×3) in strips, whose windows together are theirs."""
+    """Splits large pictures (N×H×W×3) into strips that together cover the same windows."""
     height, width = pictures.shape[1:3]
     if pictures.device.type != "cpu" or height * width <= PIXELS_AT_ONCE:
         return [pictures]
@@ -168,7 +168,7 @@ def _strips(pictures: Tensor) -> list[Tensor]:
 
 
 class _Layer:
-    """A convolution and its PReLU."""
+    """Convolution followed by PReLU."""
 
     def __init__(self, weight: Tensor, bias: Tensor, slopes: Tensor, device: torch.device, dtype: torch.dtype) -> None:
         self._weight = weight.to(device, dtype, memory_format=torch.channels_last)
@@ -176,7 +176,7 @@ class _Layer:
         self._slopes = slopes.to(device, dtype)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """From N×C×H×W to N×H×W×C."""
+        """Maps N×C×H×W to N×H×W×C."""
         values = functional.conv2d(values, self._weight, self._bias).permute(0, 2, 3, 1).contiguous()
         count, height, width, channels = values.shape
         rows = values.view(count * height, width * channels)
@@ -189,17 +189,17 @@ def _layer(weights: Weights, number: int, device: torch.device, dtype: torch.dty
 
 
 def _first_layer(weights: Weights, device: torch.device, dtype: torch.dtype) -> _Layer:
-    """The first convolution, made to take values from 0 to 255 (which both half precisions hold exactly)."""
+    """First convolution with folded normalisation; its inputs 0 to 255 are exact in both half precisions."""
     weight = (weights["conv1.weight"] / SCALE).to(dtype).float()
-    # From the weights as rounded, or else the mean of the picture would leak into the result.
+    # Computed from the rounded weights; otherwise the mean of the picture would leak into the result.
     bias = weights["conv1.bias"] - MEAN * weight.sum((1, 2, 3))
     return _Layer(weight, bias, weights["prelu1.weight"], device, dtype)
 
 
 def _widened(weights: Weights) -> Weights:
-    """The same network, whose first layer has a multiple of 32 channels: fewer than that are pooled slowly.
+    """Pads the first layer to a multiple of 32 channels, because pooling is slow otherwise.
 
-    The added ones are 0, and nothing looks at them.
+    The weights of the added channels are 0, so the outputs don't change.
     """
     missing = -len(weights["conv1.weight"]) % 32
     wider = dict(weights)
@@ -210,5 +210,5 @@ def _widened(weights: Weights) -> Weights:
 
 
 def _face_minus_other(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """One logit (1×C and 1) in place of two classes: softmax([a, b])[1] = sigmoid(b − a)."""
+    """Merges two classes into one logit (1×C and 1): softmax([a, b])[1] = sigmoid(b − a)."""
     return weight[1:] - weight[:1], bias[1:] - bias[:1]

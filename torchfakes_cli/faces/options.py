@@ -7,20 +7,20 @@ from math import inf
 
 from torchfakes_cli.errors import UsageError
 
-#: Side in pixels to which a grey crop is resized before its sharpness is measured, so that the threshold means the
-#: same for a small face and a large one.
+#: Side in pixels to which a grey crop is resized before its sharpness is measured, so that one threshold applies to
+#: faces of every size.
 SHARPNESS_SIZE = 160
 
 
 @dataclass(frozen=True, slots=True)
 class FaceConfig:
-    """How faces are detected and cropped.
+    """Options of face detection and cropping.
 
     Attributes:
-        min_face: smallest side of a face to detect, in pixels of the frame.
-        confidence: faces below this detector confidence are dropped.
-        margin: factor by which a face's box grows into its crop.
-        blur_threshold: a crop with a lower variance of the Laplacian gets no score.
+        min_face: minimum side of a detected face, in pixels of the frame.
+        confidence: minimum confidence of the face detector.
+        margin: factor by which a face's box is enlarged for its crop.
+        blur_threshold: minimum variance of the Laplacian for a crop to be scored.
     """
 
     min_face: int = 40
@@ -30,7 +30,7 @@ class FaceConfig:
 
     @property
     def smallest(self) -> float:
-        """Side in pixels from which a face counts: boxes of one face differ by a fifth from frame to frame."""
+        """Minimum side in pixels of a returned face; lower than ``min_face``, as boxes vary by a fifth over frames."""
         return 0.8 * self.min_face
 
     def __post_init__(self) -> None:

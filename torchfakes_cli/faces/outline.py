@@ -1,15 +1,15 @@
-"""The outline of a mean face, and how it is laid over a face by MTCNN's five landmarks."""
+"""Outline of a mean face and its alignment to MTCNN's five landmarks."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: K×2, (x, y) each.
+#: K×2 array of (x, y).
 Points = NDArray[np.float64]
 
-# A mean face, in units of the distance between the pupils, origin between them, y down; the left half as seen in the
-# picture, the right one is its mirror image. Averaged over the 142 faces with 189 landmarks in the Face Research Lab
+# A mean face in units of the distance between the pupils, with the origin between them and y down. Only the picture's
+# left half is listed; the right half mirrors it. Averaged over 142 faces with 189 landmarks in the Face Research Lab
 # London Set (DeBruine and Jones 2017) and its Canadian companion (DeBruine), both CC BY 4.0, aligned by MTCNN's points.
 LANDMARKS = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.53), (-0.4, 1.08), (0.4, 1.08)])
 JAW = [(-1.09, 0.07), (-1.1, 0.25), (-1.08, 0.42), (-1.06, 0.6), (-1.02, 0.82), (-0.97, 1.05), (-0.87, 1.29),
@@ -23,12 +23,12 @@ MOUTH = [(-0.39, 1.08), (-0.25, 0.99), (-0.11, 0.93), (-0.28, 1.16), (-0.16, 1.2
 
 
 def both_sides(half: list[tuple[float, float]]) -> Points:
-    """Points of the left half and their mirror images."""
+    """Returns the points of the left half and their mirror images."""
     return np.array(half + [(-x, y) for x, y in half if x])
 
 
 def fit_points(known: Points, wanted: Points, points: Points) -> Points:
-    """Carries points along with the least-squares affine map that takes ``known`` to ``wanted``, each K×2."""
+    """Transforms points by the least-squares affine map from ``known`` to ``wanted``, each K×2."""
     design = np.c_[known, np.ones(len(known))]
     matrix, *_ = np.linalg.lstsq(design, wanted, rcond=None)
     return np.asarray(np.c_[points, np.ones(len(points))] @ matrix)

@@ -1,8 +1,8 @@
-"""The pixels that the cascade's networks look at: pyramids of whole pictures, and candidates cut out of them.
+"""Inputs of the cascade's networks: image pyramids and crops of candidates.
 
-OpenCV makes both on the CPU, torch on a graphics card. A candidate is cut from the halving of its picture in which it
-is one to two times as large as the network wants it, where interpolating between four pixels comes close to the average
-over an area, at a cost that doesn't grow with the face.
+OpenCV creates them on the CPU, torch on a graphics card. A candidate is cropped from the repeatedly halved picture in
+which it is one to two times the network's input size. Bilinear interpolation then comes close to area averaging, at a
+cost that doesn't depend on the size of the face.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from torchfakes_cli.faces.networks import MEAN, REFINE_SIDE
 Pixels = NDArray[np.uint8]
 Halving = TypeVar("Halving")
 
-#: What candidates see beyond the border of their picture.
+#: Colour of crops outside the picture.
 GREY = (128, 128, 128)
 
 
 class Pictures(Protocol):
-    """Pictures of one size."""
+    """Pictures of one size, as a source of pyramids and crops."""
 
     def canvases(self, layout: Layout) -> list[Tensor]:
-        """Pyramids of all pictures: of each canvas N×H×W×3, values 0 to 255."""
+        """Returns the pyramids of all pictures: N×H×W×3 for each canvas, values 0 to 255."""
 
     def cut(self, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
-        """Cut out boxes, each resized to a square.
+        """Crops boxes and resizes each to a square.
 
         Args:
-            boxes: M×4 in pixels, from zero, the right and lower ends exclusive; may leave the picture.
-            owners: M, the picture of each.
-            side: of the squares.
+            boxes: M×4 in zero-based pixels with exclusive ends; may extend beyond the picture.
+            owners: picture index of each box, M.
+            side: side of the squares in pixels.
 
         Returns:
             M×side×side×3, values 0 to 255.
@@ -61,7 +61,7 @@ class PicturesOnCpu:
         self._sizes = torch.tensor([pictures[0].shape[1::-1] for pictures in self._halvings])
 
     def canvases(self, layout: Layout) -> list[Tensor]:
-        """See ``Pictures``."""
+        """Implements ``Pictures``."""
         count = len(self._halvings[0])
         canvases = [np.zeros((count, height, width, 3), np.uint8) for width, height in layout.canvases]
         places = [canvases[level.canvas][:, *level.place] for level in layout.levels]
@@ -73,7 +73,7 @@ class PicturesOnCpu:
         return [torch.from_numpy(canvas) for canvas in canvases]
 
     def cut(self, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
-        """See ``Pictures``."""
+        """Implements ``Pictures``."""
         numbers, places = _samples(boxes, side, self._sizes)
         columns, rows = places.flatten(1, 2).permute(2, 0, 1).contiguous().numpy()
         sources = (numbers * len(self._halvings[0]) + owners).numpy()
@@ -91,7 +91,7 @@ class PicturesOnDevice:
 
     Args:
         frames: H×W×3 uint8 each, of one size.
-        device: to put them on.
+        device: device of the pictures.
     """
 
     def __init__(self, frames: Sequence[Pixels], device: torch.device) -> None:
@@ -106,7 +106,7 @@ class PicturesOnDevice:
         self._corners = torch.tensor(corners, device=device)
 
     def canvases(self, layout: Layout) -> list[Tensor]:
-        """See ``Pictures``."""
+        """Implements ``Pictures``."""
         sizes = [(halving.shape[3], halving.shape[2]) for halving in self._halvings]
         source = _source(self._halvings, sizes, layout.levels[0])
         canvases = [source.new_zeros(len(source), height, width, 3) for width, height in layout.canvases]
@@ -116,10 +116,10 @@ class PicturesOnDevice:
         return canvases
 
     def cut(self, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
-        """See ``Pictures``."""
+        """Implements ``Pictures``."""
         numbers, places = _samples(boxes, side, self._sizes)
         ends = self._sizes[numbers][:, None, None]
-        # Between the border and a pixel beyond it, a picture fades to grey.
+        # Over one pixel beyond the border, the picture fades to grey.
         shares = ((places + 1).clamp(0, 1) * (ends - places).clamp(0, 1)).prod(3, keepdim=True)
         places = places.clamp(min=0).minimum(ends - 1) + self._corners[numbers][:, None, None]
         height, width = self._tall.shape[2:]
@@ -131,10 +131,10 @@ class PicturesOnDevice:
 
 
 def _side_by_side(halvings: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """All halvings (N×3×h×w) of all pictures as one, so that all candidates are cut in one call.
+    """Joins all halvings (N×3×h×w) of all pictures into one, so that all candidates are cropped in one call.
 
     Returns:
-        1×3×(N·H)×W, and the (left, top) of each halving in its picture's H×W.
+        The joined picture, 1×3×(N·H)×W, and the (left, top) of each halving within its picture's H×W.
     """
     width, height = sizes[0]
     corners = [(0, 0)]
@@ -149,36 +149,36 @@ def _side_by_side(halvings: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) 
 
 
 def _halved(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    """The picture at (width, height), which are half of its own or a little less.
+    """Resizes a picture to (width, height), half of its own size rounded down.
 
-    Interpolating gives the average of four pixels where sides are even, and nearly so where they are odd, for which
-    OpenCV's area average takes six times as long.
+    Interpolation averages four pixels if the sides are even, and nearly so if they are odd; OpenCV's area averaging
+    takes six times as long for odd sides.
     """
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _source(halvings: Sequence[Halving], sizes: Sequence[tuple[int, int]], level: Level) -> Halving:
-    """The smallest halving from which a level can be made by reduction; the largest one if there is none."""
+    """Returns the smallest halving that is at least as large as a level, or the largest halving if none is."""
     fitting = [n for n, (width, height) in enumerate(sizes) if width >= level.width and height >= level.height]
     return halvings[max(fitting, default=0)]
 
 
 def _samples(boxes: Tensor, side: int, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Where to look for the pixels of candidates.
+    """Computes the sampling positions of candidates.
 
     Args:
-        boxes: M×4.
-        side: of the crops in pixels.
+        boxes: M×4 in zero-based pixels.
+        side: side of the crops in pixels.
         sizes: (width, height) of the halvings, L×2.
 
     Returns:
-        The halving to cut each box from, M, and the places there of its pixels as (x, y), M×side×side×2.
+        The halving index of each box, M, and the (x, y) of its pixels in that halving, M×side×side×2.
     """
     corners, spans = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     numbers = (spans.amax(1) / side).clamp(min=1).log2().floor().long().clamp(max=len(sizes) - 1)
     steps = (torch.arange(side, device=boxes.device, dtype=boxes.dtype) + 0.5) / side
     scales = (sizes / sizes[0])[numbers]
-    # Centres of pixels lie at whole numbers.
+    # Pixel centres are at integer coordinates.
     columns, rows = (((corners[:, None] + steps[:, None] * spans[:, None]) * scales[:, None]) - 0.5).unbind(2)
     places = torch.stack([columns[:, None, :].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)], 3)
     return numbers, places

@@ -1,4 +1,4 @@
-"""The regions of a face, by the outline of a mean one: which pixel belongs to the eyes, the mouth or no face."""
+"""Segments a picture into face regions, such as eyes and mouth, by the outline of a mean face."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from torchfakes_cli.faces.outline import (
 )
 from torchfakes_cli.records import Point
 
-#: Every pixel of a picture belongs to one of these.
+#: Region names; every pixel of a picture belongs to exactly one region.
 REGIONS = ("eyes", "nose", "mouth", "chin", "cheeks", "forehead", "outside")
 
-# In units of the mean face. The mouth reaches to the nose and a little around the lips; the eyes take in the brows.
+# In units of the mean face. The mouth region extends to the nose and slightly around the lips; the eyes include the
+# brows.
 _FACE = both_sides(JAW + FOREHEAD)
 _EYES = both_sides(BROW + EYE)
 _NOSE = both_sides(NOSE)
 _MOUTH = np.concatenate([both_sides(MOUTH) * (1.2, 1.05) - (0, 0.05), both_sides([(-0.2, 0.64)])])
-#: Farther away than any face reaches.
+#: A distance beyond any face.
 _FAR = 9.0
 _BELOW_LIPS = np.array([(-_FAR, 1.25), (_FAR, 1.25), (_FAR, _FAR), (-_FAR, _FAR)])
 _ABOVE_BROWS = np.array([(-_FAR, -0.25), (-0.66, -0.37), (0.66, -0.37), (_FAR, -0.25), (_FAR, -_FAR), (-_FAR, -_FAR)])
 
 
 def face_regions(size: tuple[int, int], landmarks: Sequence[Point]) -> NDArray[np.uint8]:
-    """Tells the region of every pixel.
+    """Returns the region of every pixel.
 
     Args:
         size: (width, height) of the picture.
-        landmarks: the five of MTCNN as (x, y) in pixels of the picture.
+        landmarks: MTCNN's five landmarks as (x, y) in pixels of the picture.
 
     Returns:
-        H×W uint8, places in ``REGIONS``.
+        H×W uint8, indices into ``REGIONS``.
     """
     width, height = size
     regions = np.full((height, width), REGIONS.index("outside"), np.uint8)
@@ -55,7 +56,7 @@ def face_regions(size: tuple[int, int], landmarks: Sequence[Point]) -> NDArray[n
         if hull:
             points = cv2.convexHull(points)[:, 0].astype(np.float32)
         mask = np.zeros((height, width), np.uint8)
-        # Four bits of a fraction of a pixel.
+        # Coordinates in 1/16 pixel (4 fractional bits).
         cv2.fillPoly(mask, [np.rint(points * 16).astype(np.int32)], 1, shift=4)
         return mask.astype(np.bool_)
 

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins, by colours and coarse layout. Works without torch."""
+"""Shot boundary detection by colour histogram and coarse layout; works without torch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: A cut: the colours of two samples overlap by less than this …
+#: A cut needs a colour histogram overlap below this.
 CUT_OVERLAP = 0.55
-#: … and the pictures' coarse layouts differ by at least this, in grey levels.
+#: A cut also needs at least this mean difference of the coarse layouts, in grey levels.
 CUT_DIFFERENCE = 20.0
-#: Of the histogram, along each colour.
+#: Histogram bins per colour channel.
 BINS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What a whole picture looks like.
+    """Visual summary of a whole picture.
 
     Attributes:
-        colours: normalised histogram, 6×6×6.
-        layout: 9×16×3 grey levels.
+        colours: normalised colour histogram, 6×6×6.
+        layout: the picture reduced to 9×16×3, in grey levels per channel.
     """
 
     colours: NDArray[np.float32]
@@ -31,23 +31,23 @@ class Scene:
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> Scene:
-        """Looks at an H×W×3 RGB picture."""
+        """Summarises an H×W×3 RGB picture."""
         small = shrunk(pixels, (64, 36))
         return cls(colours(small), shrunk(small, (16, 9)).astype(np.float32))
 
     def is_cut_from(self, before: Scene) -> bool:
-        """Whether a cut lies between a picture of ``before`` and one of this scene."""
+        """Returns whether a cut lies between the picture ``before`` and this one."""
         return self.layout_change(before) >= CUT_DIFFERENCE and overlap(before.colours, self.colours) < CUT_OVERLAP
 
     def layout_change(self, before: Scene) -> float:
-        """Mean difference of the coarse layouts, in grey levels."""
+        """Returns the mean difference of the coarse layouts in grey levels."""
         return float(np.abs(before.layout - self.layout).mean())
 
 
 def shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture at (width, height), area-averaged; of a large one, some of the pixels.
+    """Reduces a picture to (width, height) by area averaging; large pictures are subsampled first.
 
-    Four times four pixels for each of the result say enough, and whole steps are averaged many times faster.
+    Up to 4×4 pixels per result pixel are accurate enough, and averaging whole steps is many times faster.
     """
     height, width = pixels.shape[:2]
     step = min(4, width // size[0], height // size[1])
@@ -58,22 +58,22 @@ def shrunk(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 
 
 def colours(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Colours of a picture, as a normalised 6×6×6 histogram."""
+    """Returns the normalised 6×6×6 colour histogram of a picture."""
     histogram: NDArray[Any] = cv2.calcHist([pixels], [0, 1, 2], None, [BINS] * 3, [0, 256] * 3)
-    # Blurring over neighbouring bins keeps a small change of light from emptying a full bin.
+    # Blurring over neighbouring bins makes the histogram robust to small changes of light.
     smooth = (_BLUR @ histogram.ravel()).reshape(histogram.shape)
     return np.asarray(smooth / max(1e-6, float(smooth.sum())), np.float32)
 
 
 def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Intersection of two normalised histograms, 0 to 1."""
+    """Returns the intersection of two normalised histograms, 0 to 1."""
     return float(np.minimum(a, b).sum())
 
 
 def _blur() -> NDArray[np.float32]:
-    """What each bin takes from each: a half stays, a quarter goes to either neighbour along each colour.
+    """Builds the blur matrix of the flattened histogram: weights ¼, ½, ¼ along each channel.
 
-    At the edge a quarter stays as well.
+    At the edges the outer quarter stays in the bin.
     """
     places = np.arange(BINS)
     along = np.eye(BINS) / 2

@@ -1,4 +1,4 @@
-"""Face tracking: follows each person's face through one shot by place and appearance. Works without torch."""
+"""Face tracking: follows each person's face through one shot by position and appearance; works without torch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torchfakes_cli.faces.crops import crop_face
 from torchfakes_cli.faces.shots import Scene, colours, overlap, shrunk
 from torchfakes_cli.records import Box, Face, Frame
 
-#: A person who is out of sight for longer than this, and in more samples than this, has left: samples may lie far
-#: apart, and seeing someone in each of them is no absence.
+#: A track ends after more than this many seconds and more than this many samples without its face. Both are needed
+#: because samples may be far apart.
 MAX_GAP_S = 5.0
 MAX_MISSED = 1
-#: Faces may move this many face sizes between samples without looking alike, and this many when they do.
+#: Maximum movement between samples in face sizes, for faces that don't look alike and for faces that do.
 NEAR = 0.75
 FAR = 3.0
-#: Sizes of one person's face in neighbouring samples differ by no more than this factor.
+#: Maximum ratio of the sizes of one person's face in neighbouring samples.
 MAX_SIZE_RATIO = 1.8
-#: Histogram overlap (0 to 1) from which two faces look alike.
+#: Minimum histogram overlap (0 to 1) of faces that look alike.
 ALIKE = 0.6
-#: A face is somebody else's where the change of its colours (1 - histogram overlap) as a share of the first limit, and
-#: the change of the whole picture's layout (grey levels) as a share of the second, add up to more than 1. Colours alone
-#: don't tell people in similar light apart, and the layout alone changes as the camera moves. Chosen on one half of the
-#: people of 94 genuine clips. Of 60 montages of the other half one joins two people (38 without this), and of its 45
-#: clips without a cut none is broken into several tracks, 2 are at a quarter of the samples (none without this).
+#: A face belongs to another person if its colour change (1 - histogram overlap) divided by the first limit plus the
+#: layout change of the whole picture (grey levels) divided by the second exceeds 1. Colours alone don't separate people
+#: in similar light, and the layout alone also changes when the camera moves. The limits were chosen on half of the
+#: people in 94 genuine clips. On 60 montages of the other half, 1 joins two people (38 without this rule); of its 45
+#: clips without a cut none is split into several tracks, or 2 at a quarter of the samples (none without this rule).
 MAX_COLOUR_CHANGE = 0.45
 MAX_LAYOUT_CHANGE = 42.0
 
@@ -43,11 +43,11 @@ class _Person:
 
 
 class Tracker:
-    """Gives each face the number of its person's track.
+    """Assigns each face the number of its person's track.
 
-    Feed it the frames of one video in order. A cut ends every track: the same person after it gets a new number. A face
-    that looks like somebody else's gets another number, wherever it is. Where a cut between similar pictures shows by
-    the faces alone, a person who is back within ``MAX_GAP_S`` seconds keeps the number.
+    The tracker takes the frames of one video in order. A cut ends every track: the same person gets a new number after
+    it. A face that looks like another person gets another number, regardless of its position. If only the faces reveal
+    a cut, because the pictures are similar, a person who returns within ``MAX_GAP_S`` seconds keeps the number.
     """
 
     def __init__(self) -> None:
@@ -56,14 +56,14 @@ class Tracker:
         self._scene: Scene | None = None
 
     def update(self, frame: Frame, faces: Sequence[Face]) -> list[int]:
-        """Continue with the next frame.
+        """Assigns track numbers to the faces of the next frame.
 
         Args:
-            frame: later than the one before.
-            faces: those found in it.
+            frame: frame later than the previous one.
+            faces: faces detected in the frame.
 
         Returns:
-            The track number (from 1) of each face, in the order given.
+            The track number (from 1) of each face, in the given order.
         """
         scene = Scene.of(frame.pixels)
         if self._scene is not None and scene.is_cut_from(self._scene):
@@ -74,7 +74,7 @@ class Tracker:
         for person in self._persons:
             person.missed += 1
         looks = [_look(frame.pixels, face) for face in faces]
-        # Also since the person was last seen: a cut may hide behind frames without their face.
+        # The change since the person was last seen counts too: a cut may lie in frames without the face.
         changes = [max(change, scene.layout_change(person.scene)) for person in self._persons]
         numbers: list[int | None] = [None] * len(faces)
         pairs = sorted(
@@ -88,7 +88,7 @@ class Tracker:
             if numbers[position] is None and index not in taken:
                 person = self._persons[index]
                 person.box, person.time_s, person.missed, person.scene = faces[position].box, frame.time_s, 0, scene
-                # A slow blend remembers the person through a turned head or a passing shadow.
+                # A moving average keeps the appearance stable through a turned head or a passing shadow.
                 person.look = (0.7 * person.look + 0.3 * looks[position]).astype(np.float32)
                 numbers[position] = person.number
                 taken.add(index)
@@ -101,7 +101,7 @@ class Tracker:
 
 
 def _distance(person: _Person, face: Face, look: NDArray[np.float32], layout_change: float) -> float | None:
-    """Distance between a person and a face; None if the face can't be that person's next one."""
+    """Returns the matching distance of a person and a face; None if they can't match."""
     (ax, ay, a), (bx, by, b) = _centre_and_size(person.box), _centre_and_size(face.box)
     if max(a, b) > MAX_SIZE_RATIO * min(a, b):
         return None
@@ -120,5 +120,5 @@ def _centre_and_size(box: Box) -> tuple[float, float, float]:
 
 
 def _look(pixels: NDArray[np.uint8], face: Face) -> NDArray[np.float32]:
-    """Colours of a face with some hair and clothes around it, as a normalised histogram."""
+    """Returns the normalised colour histogram of a face with some hair and clothes around it."""
     return colours(shrunk(crop_face(pixels, face.box, 1.4), (48, 48)))
