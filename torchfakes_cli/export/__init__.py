@@ -1,6 +1,6 @@
-"""Detector and face detector as ONNX files for programs without PyTorch, such as apps on a phone.
+"""ONNX export of the detector and the face detector for programs without PyTorch, such as phone apps.
 
-``folder`` does the whole. ``detector`` and ``cascade`` are the networks as they are converted, and ``convert`` makes
-files of a precision of them; ``samples`` are the faces that they are calibrated with and compared on, and ``parity`` is
-that comparison; ``facts`` is what an app has to know besides, and ``example`` all that it has to do, in NumPy.
+``folder`` runs the export. ``detector`` and ``cascade`` define the exported networks, ``convert`` converts them to ONNX
+in a given precision, ``samples`` provides faces for calibration and comparison, and ``parity`` compares the results
+with torch. ``facts`` describes the files for an app, and ``example`` is a complete client in NumPy.
 """

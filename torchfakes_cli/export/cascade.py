@@ -1,7 +1,7 @@
-"""MTCNN's three networks made of standard layers alone, as other runtimes want them.
+"""MTCNN's three networks built from standard layers, for export to other runtimes.
 
-They give what :mod:`torchfakes_cli.faces.networks` gives, from the same weights. There the layers are written for the
-speed of torch on a CPU; here nothing is left that a converter would have to trace through.
+The outputs equal those of :mod:`torchfakes_cli.faces.networks` with the same weights. That module optimises its layers
+for torch on a CPU; this one uses only layers that a converter maps directly.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from torch import Tensor, nn
 
 from torchfakes_cli.faces.networks import MEAN, SCALE, Weights, load_weights
 
-#: The files, in the order of the stages.
+#: Names of the networks in the order of the stages.
 NETWORKS = ("pnet", "rnet", "onet")
-#: What each gives: whether a window is a face, how far the face's corners lie from its own in shares of its side, and
-#: the third the landmarks, likewise: five x, then five y.
+#: Outputs of each network: the face logit, the offsets of the face's corners from the window's as shares of the
+#: window's side, and for the third network the landmarks in the same unit (five x, then five y).
 OUTPUTS = {
     "pnet": ("logit", "offsets"),
     "rnet": ("logit", "offsets"),
     "onet": ("logit", "offsets", "landmarks"),
 }
-#: Sides of the pooling windows after each convolution; all move by two. 0 for none.
+#: Sides of the pooling windows after each convolution, at a stride of two; 0 for no pooling.
 _POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}
 
 
 class CascadeNetwork(nn.Module):
-    """One of the three.
+    """One of MTCNN's three networks.
 
     Args:
-        name: of ``NETWORKS``.
+        name: name of the network, one of ``NETWORKS``.
 
     Raises:
-        ModelNotFoundError: its weights are missing.
+        ModelNotFoundError: the network's weights are missing.
     """
 
     def __init__(self, name: str) -> None:
@@ -53,15 +53,15 @@ class CascadeNetwork(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """Look at pictures.
+        """Runs the network on pictures.
 
         Args:
-            pictures: N×3×H×W, RGB from 0 to 255: of any even size for the first network, of 24 and 48 pixels for the
-                second and the third.
+            pictures: N×3×H×W, RGB from 0 to 255; any even size for the first network, 24 and 48 pixels for the second
+                and the third.
 
         Returns:
-            Logits of "face", offsets and landmarks: N×h×w and N×4×h×w of the first network, N, N×4 and N×10 of the
-            others.
+            Face logits, offsets and landmarks: N×h×w and N×4×h×w for the first network, N, N×4 and (third network only)
+            N×10 for the others.
         """
         features = self.layers((pictures - MEAN) / SCALE)
         classes, *rest = (head(features) for head in self.heads)
@@ -84,7 +84,7 @@ def _linear(weights: Weights, name: str) -> nn.Module:
 
 
 def _dense(weights: Weights, name: str) -> nn.Module:
-    # facenet-pytorch flattens 3×3×C as W×H×C, and this as C×H×W.
+    # facenet-pytorch flattens 3×3×C as W×H×C, nn.Flatten as C×H×W.
     weight = weights[f"{name}.weight"]
     weight = weight.view(len(weight), 3, 3, -1).permute(0, 3, 2, 1).flatten(1)
     return _linear({f"{name}.weight": weight, f"{name}.bias": weights[f"{name}.bias"]}, name)
@@ -97,6 +97,6 @@ def _slopes(weights: Weights, name: str) -> nn.Module:
 
 
 def example_input(name: str) -> Tensor:
-    """Something to trace a network with."""
+    """Returns an input for tracing a network."""
     side = {"pnet": 64, "rnet": 24, "onet": 48}[name]
     return torch.zeros(2, 3, side, side)

@@ -1,4 +1,4 @@
-"""From a module of torch to an ONNX file's bytes in float32, float16 or int8."""
+"""Converts torch modules to ONNX files in float32, float16 or int8."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from torch import Tensor, nn
 
 from torchfakes_cli.errors import UsageError
 
-#: ONNX's operator set: known to runtimes since 2022, and all that the networks need.
+#: ONNX operator set version: supported by runtimes since 2022 and sufficient for the networks.
 OPSET = 17
 LIBRARIES = ("onnx", "onnxruntime")
-#: Layers that stay in float32: they bring 0 to 255 to the network's range, and the last one's scores are compared with
-#: thresholds.
+#: Operators that stay in float32: the input normalisation, and the sigmoid whose scores are compared with thresholds.
 _KEPT_FLOAT = ("Sub", "Div", "Sigmoid")
 
 
 def need_libraries() -> None:
-    """Make sure that ONNX can be written and run.
+    """Checks that the ONNX libraries are installed.
 
     Raises:
-        UsageError: a library is not installed.
+        UsageError: a library isn't installed.
     """
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
@@ -40,18 +39,18 @@ def need_libraries() -> None:
 def to_onnx(
     module: nn.Module, example: Tensor, taken: str, given: Sequence[str], free: Mapping[str, Mapping[int, str]]
 ) -> bytes:
-    """Convert to float32.
+    """Converts a module to a float32 ONNX file.
 
     Args:
-        module: in evaluation mode.
-        example: an input.
+        module: module in evaluation mode.
+        example: example input for tracing.
         taken: name of the input.
         given: names of the outputs.
-        free: for each of them the axes whose length may change, with a name.
+        free: names of the variable-length axes, by input or output name and axis.
     """
     onnx: Any = importlib.import_module("onnx")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The exporter by tracing needs no more libraries, and there is nothing here that it can't trace.
+        # The tracing exporter needs no further libraries and supports every layer used here.
         warnings.simplefilter("ignore")
         file = Path(folder) / "whole.onnx"
         torch.onnx.export(
@@ -70,49 +69,49 @@ def to_onnx(
 
 
 def to_half(data: bytes) -> bytes:
-    """Convert a float32 file: weights and layers in float16, inputs and outputs as they were.
+    """Converts a float32 file to float16 weights and layers; inputs and outputs stay float32.
 
-    By ONNX Runtime's own converter; that of onnxconverter-common, which it grew from, is hardly kept up any more.
+    Uses ONNX Runtime's converter, because onnxconverter-common, its origin, is barely maintained.
     """
     onnx: Any = importlib.import_module("onnx")
     float16: Any = importlib.import_module("onnxruntime.transformers.float16")
     graphs: Any = importlib.import_module("onnxruntime.transformers.onnx_model")
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *_KEPT_FLOAT]
     with warnings.catch_warnings():
-        # Weights too small for float16 become its smallest number; whether that matters is measured.
+        # Weights too small for float16 become its smallest number; the parity check measures the effect.
         warnings.simplefilter("ignore")
         half = float16.convert_float_to_float16(
             onnx.load_model_from_string(data), keep_io_types=True, op_block_list=blocked
         )
-    # It adds casts at the end, wherever they belong.
+    # The converter appends casts at the end of the graph; ONNX requires topological order.
     graphs.OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)
     onnx.checker.check_model(half)
     return bytes(half.SerializeToString())
 
 
 def to_int8(data: bytes, inputs: Iterable[NDArray[np.float32]] | None) -> bytes:
-    """Convert a float32 file: weights to eight bits, channel by channel, and what flows between the layers as well.
+    """Converts a float32 file to int8, with weights quantised per channel and quantised activations.
 
-    The last layer and what follows it stay float32. As ONNX Runtime advises for convolutions on a CPU: signed weights,
-    unsigned activations, the range of each activation that of the calibration.
+    The last layer and the operators after it stay float32. The settings follow ONNX Runtime's advice for convolutions
+    on a CPU: signed weights, unsigned activations, activation ranges from calibration.
 
     Args:
-        data: the file.
-        inputs: batches to calibrate with; None quantises activations as they come, which makes the file small too, but
-            not fast.
+        data: content of the float32 file.
+        inputs: calibration batches; None quantises activations dynamically, which makes the file as small but not as
+            fast.
     """
     quantization: Any = importlib.import_module("onnxruntime.quantization")
     onnx: Any = importlib.import_module("onnx")
     with tempfile.TemporaryDirectory() as folder:
         plain, made = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
-        # Folds what can be folded, so that there is less to be rounded.
+        # Folds constants and layers, which leaves fewer roundings.
         quantization.quant_pre_process(
             onnx.load_model_from_string(data), str(plain), skip_symbolic_shape=True, verbose=0
         )
         model = onnx.load(str(plain))
         options = {"per_channel": True, "nodes_to_exclude": _tail(model)}
         if inputs is None:
-            # ONNX Runtime computes integer convolutions with unsigned weights alone.
+            # ONNX Runtime's dynamic integer convolutions support only unsigned weights.
             quantization.quantize_dynamic(str(plain), str(made), weight_type=quantization.QuantType.QUInt8, **options)
         else:
             taken = model.graph.input[0].name
@@ -129,7 +128,7 @@ def to_int8(data: bytes, inputs: Iterable[NDArray[np.float32]] | None) -> bytes:
 
 
 def with_property(data: bytes, name: str, text: str) -> bytes:
-    """The file with something said in its metadata."""
+    """Returns the file with a property added to its metadata."""
     onnx: Any = importlib.import_module("onnx")
     model = onnx.load_model_from_string(data)
     onnx.helper.set_model_props(model, {name: text})
@@ -137,17 +136,17 @@ def with_property(data: bytes, name: str, text: str) -> bytes:
 
 
 def session(data: bytes, threads: int) -> Any:
-    """A file ready to run on the CPU with so many threads."""
+    """Creates an inference session on the CPU with the given number of threads."""
     runtime: Any = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Waiting threads leave the core to others.
+    # Idle threads release their core instead of spinning.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def _tail(model: Any) -> list[str]:
-    """Names of the layers that make the outputs: those from the last with weights on."""
+    """Returns the names of the output nodes: from each last node with weights to the outputs."""
     nodes = list(model.graph.node)
     makers = {name: node for node in nodes for name in node.output}
     waiting = [makers[output.name] for output in model.graph.output if output.name in makers]
@@ -161,7 +160,7 @@ def _tail(model: Any) -> list[str]:
 
 
 class _Batches:
-    """What ONNX Runtime asks for calibration data: an input at a time, and None at the end."""
+    """Calibration data reader for ONNX Runtime: returns one batch per call, and None at the end."""
 
     def __init__(self, taken: str, inputs: Iterable[NDArray[np.float32]]) -> None:
         self._taken = taken

@@ -1,4 +1,4 @@
-"""The detector as it is converted: crops in, logits and probabilities out."""
+"""The detector in the form that is exported: crops in, logits and probabilities out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchfakes_cli.detector.registry import find_checkpoint
 
 
 class WholeDetector(nn.Module):
-    """The network with its preprocessing and calibration, so that an app need not repeat them."""
+    """The network with its preprocessing and calibration, so that apps don't have to implement them."""
 
     def __init__(self, network: nn.Module, header: Header) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class WholeDetector(nn.Module):
         self.header = header
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """N×3×S×S RGB from 0 to 255 to N logits and N probabilities."""
+        """Maps N×3×S×S RGB crops from 0 to 255 to N logits and N probabilities."""
         header = self.header
         inputs = (crops - header.mean) / header.scale
         if header.picture_size != header.input_size:
@@ -34,11 +34,11 @@ class WholeDetector(nn.Module):
 
 
 def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector]:
-    """Load a detector twice: as it is converted, and as it scores here in float32.
+    """Loads a detector twice: in its exported form, and as the float32 reference on the CPU.
 
     Raises:
-        ModelNotFoundError: there is no such detector.
-        ModelError: it can't be used.
+        ModelNotFoundError: the detector doesn't exist.
+        ModelError: the detector can't be used.
     """
     path = find_checkpoint(model)
     (network, header), (reference, _) = load_network(path), load_network(path)

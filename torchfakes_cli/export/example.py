@@ -1,6 +1,6 @@
-"""Find and score the faces of pictures with NumPy, OpenCV and ONNX Runtime alone: what an app has to do, step by step.
+"""Example client of an export: finds and scores faces in pictures with NumPy, OpenCV and ONNX Runtime.
 
-It stands beside the files of an export and reads what it needs to know from torchfakes.json::
+Run it in the folder of an export; it reads its parameters from torchfakes.json::
 
     python example.py PICTURE...
 
@@ -28,7 +28,7 @@ Facts = Mapping[str, Any]
 
 
 class Found(NamedTuple):
-    """A face: its box, the cascade's confidence, and eyes, nose and corners of the mouth as five (x, y)."""
+    """A detected face: box, confidence, and the (x, y) of both eyes, the nose and both corners of the mouth."""
 
     box: Floats
     confidence: float
@@ -36,24 +36,24 @@ class Found(NamedTuple):
 
 
 def find_faces(picture: Pixels, networks: Sequence[Any], facts: Facts) -> list[Found]:
-    """Find faces.
+    """Detects the faces in a picture.
 
     Args:
         picture: H×W×3 uint8 RGB, upright.
-        networks: sessions of the first, the second and the third network.
-        facts: ``cascade`` of torchfakes.json.
+        networks: sessions of the first, second and third network.
+        facts: section ``cascade`` of torchfakes.json.
 
     Returns:
         The faces, largest first.
     """
     halvings = halved(picture, facts["sides"][0])
-    # 1. Windows of all levels of a pyramid that look more like a face than their neighbours.
+    # 1. Find windows in all pyramid levels that score higher than their neighbours.
     boxes = squared(proposed(halvings, networks[0], facts))
-    # 2. Of these few are left, with better boxes.
+    # 2. Drop most of them and refine the boxes of the rest.
     scores, boxes, outputs = judged(halvings, boxes, networks[1], facts, 1)
     kept = suppressed(boxes, scores, facts["overlap"])
     boxes = squared(shifted(boxes[kept], outputs[0][kept]))
-    # 3. Looks closest, and gives the landmarks as well: five x, then five y, in shares of the box.
+    # 3. Make the final decision and locate the landmarks: five x, then five y, as shares of the box.
     scores, boxes, outputs = judged(halvings, boxes, networks[2], facts, 2)
     sides = boxes[:, None, 2:] - boxes[:, None, :2] + 1
     points = outputs[1].reshape(-1, 2, 5).transpose(0, 2, 1) * sides + boxes[:, None, :2] - 1
@@ -65,7 +65,7 @@ def find_faces(picture: Pixels, networks: Sequence[Any], facts: Facts) -> list[F
 
 
 def halved(picture: Pixels, smallest: int) -> list[Pixels]:
-    """The picture, and its halvings as long as their sides are ``smallest`` or more."""
+    """Returns the picture and its repeated halvings, down to a shorter side of ``smallest``."""
     halvings = [picture]
     while min(halvings[-1].shape[:2]) >= 2 * smallest:
         height, width = halvings[-1].shape[:2]
@@ -74,7 +74,7 @@ def halved(picture: Pixels, smallest: int) -> list[Pixels]:
 
 
 def proposed(halvings: list[Pixels], network: Any, facts: Facts) -> Floats:
-    """Boxes from the first network, which judges each window of 12 pixels, two pixels apart, of each level."""
+    """Returns boxes from the first network, which classifies 12-pixel windows at a stride of two in each level."""
     height, width = halvings[0].shape[:2]
     threshold, cell, stride = logit_of(facts["thresholds"][0]), facts["cell"], facts["stride"]
     scale, boxes, level = cell / facts["min_face"], [np.zeros((0, 4), np.float32)], None
@@ -98,7 +98,7 @@ def proposed(halvings: list[Pixels], network: Any, facts: Facts) -> Floats:
 def judged(
     halvings: list[Pixels], boxes: Floats, network: Any, facts: Facts, stage: int
 ) -> tuple[Floats, Floats, list[Floats]]:
-    """Probabilities, boxes and further outputs of the candidates that a later network takes for faces."""
+    """Returns probabilities, boxes and other outputs of the candidates that a later network accepts as faces."""
     if not len(boxes):
         return np.zeros(0, np.float32), boxes, [np.zeros((0, 4), np.float32), np.zeros((0, 10), np.float32)]
     crops = [cut(halvings, box, facts["sides"][stage - 1], facts["beyond"]) for box in boxes]
@@ -108,38 +108,38 @@ def judged(
 
 
 def cut(halvings: list[Pixels], box: Floats, side: int, beyond: int) -> Pixels:
-    """A box as a square of ``side`` pixels, from the halving in which it is one to two times as large."""
+    """Crops a box to a square of ``side`` pixels, from the halving in which it is one to two times as large."""
     x1, y1, x2, y2 = box - (1, 1, 0, 0)  # MTCNN counts pixels from one
     number = int(math.log2(max(x2 - x1, y2 - y1, side) / side))
     source = halvings[min(number, len(halvings) - 1)]
     x, y = source.shape[1] / halvings[0].shape[1], source.shape[0] / halvings[0].shape[0]
     steps = (np.arange(side) + 0.5) / side
-    # Centres of pixels lie at whole numbers.
+    # Pixel centres are at integer coordinates.
     columns, rows = np.meshgrid((x1 + steps * (x2 - x1)) * x - 0.5, (y1 + steps * (y2 - y1)) * y - 0.5)
     places = columns.astype(np.float32), rows.astype(np.float32)
     return np.asarray(cv2.remap(source, *places, cv2.INTER_LINEAR, borderValue=(beyond,) * 3), np.uint8)
 
 
 def shifted(boxes: Floats, offsets: Floats, *, inclusive: bool = True) -> Floats:
-    """Boxes moved by offsets in shares of their sides; to the later networks the last pixel belongs to the side."""
+    """Moves boxes by offsets in shares of their sides; ``inclusive`` sides, of later networks, are a pixel longer."""
     sides = boxes[:, 2:] - boxes[:, :2] + inclusive
     return np.asarray(boxes + offsets * np.concatenate([sides, sides], 1), np.float32)
 
 
 def squared(boxes: Floats) -> Floats:
-    """Boxes with the shorter side grown to the longer one."""
+    """Extends the shorter side of each box to the longer one."""
     centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True) / 2
     return np.concatenate([centres - half, centres + half], 1)
 
 
 def suppressed(boxes: Floats, scores: Floats, overlap: float, *, contained: bool = False) -> list[int]:
-    """Places of the boxes, best first, that share no more than ``overlap`` with a better one.
+    """Non-maximum suppression: returns the indices of the boxes to keep, best first.
 
     Args:
         boxes: N×4.
         scores: N.
-        overlap: share of both boxes together, or of the smaller one.
-        contained: of the smaller one.
+        overlap: maximum overlap with a better box.
+        contained: measure the overlap relative to the smaller box instead of the union.
     """
     extra = int(contained)
     areas = (boxes[:, 2:] - boxes[:, :2] + extra).prod(1)
@@ -155,18 +155,18 @@ def suppressed(boxes: Floats, scores: Floats, overlap: float, *, contained: bool
 
 
 def cut_face(picture: Pixels, box: Floats, facts: Facts) -> Pixels:
-    """What is to be judged of a face.
+    """Crops a face for the detector.
 
     Args:
         picture: H×W×3 uint8 RGB.
-        box: of the face.
-        facts: ``crop`` of the detector in torchfakes.json.
+        box: box of the face.
+        facts: section ``crop`` of the detector in torchfakes.json.
 
     Returns:
-        S×S×3 uint8, or H×W×3 where the detector takes the box as it is.
+        S×S×3 uint8, or H×W×3 if the detector was trained on the box itself.
     """
     margin, (height, width), (x1, y1, x2, y2) = facts["margin"], picture.shape[:2], box.tolist()
-    if facts["shape"] == "box":  # at least a pixel of it inside the picture
+    if facts["shape"] == "box":  # at least one pixel inside the picture
         more_x, more_y = (x2 - x1) * (margin - 1) / 2, (y2 - y1) * (margin - 1) / 2
         left, top = min(int(max(x1 - more_x, 0)), width - 1), min(int(max(y1 - more_y, 0)), height - 1)
         right, bottom = max(int(min(x2 + more_x, width)), left + 1), max(int(min(y2 + more_y, height)), top + 1)
@@ -181,42 +181,42 @@ def cut_face(picture: Pixels, box: Floats, facts: Facts) -> Pixels:
 
 
 def detector_input(crop: Pixels, size: int) -> Floats:
-    """A crop as the detector's file takes it, 1×3×size×size: area-averaged when it shrinks, bilinear when it grows."""
+    """Converts a crop to the detector's input, 1×3×size×size: area-averaged if reduced, bilinear if enlarged."""
     shrinks = max(crop.shape[:2]) > size
     return planes([resized(crop, size, size, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)])
 
 
 def sharpness(crop: Pixels, size: int) -> float:
-    """Variance of the 3×3 Laplacian of a crop in grey, ``size`` pixels wide and high."""
+    """Returns the variance of the 3×3 Laplacian of the grey crop, resized to ``size`` × ``size`` pixels."""
     grey = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
     grey = resized(grey, size, size, cv2.INTER_AREA if min(grey.shape) > size else cv2.INTER_LINEAR)
     return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S, ksize=1))[1][0, 0] ** 2)
 
 
 def shorter_side(box: Floats) -> float:
-    """Of a box, in pixels."""
+    """Returns the shorter side of a box in pixels."""
     return float((box[2:] - box[:2]).min())
 
 
 def planes(pictures: Sequence[Pixels]) -> Floats:
-    """What the files take: N×3×H×W float32, RGB from 0 to 255."""
+    """Converts pictures to the files' input: N×3×H×W float32, RGB from 0 to 255."""
     return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2), np.float32)
 
 
 def resized(picture: Pixels, width: int, height: int, interpolation: int) -> Pixels:
-    """The picture at another size."""
+    """Resizes a picture, or returns it unchanged if it has the size."""
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
 
 
 def logit_of(probability: float) -> float:
-    """The logit of a probability."""
+    """Returns the logit of a probability."""
     return math.log(probability / (1 - probability))
 
 
 def main(paths: Sequence[str]) -> None:
-    """Score the faces of each picture and print a line a face."""
+    """Scores the faces of each picture and prints one line per face."""
     import onnxruntime
 
     folder = Path(__file__).parent

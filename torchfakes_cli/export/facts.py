@@ -1,4 +1,4 @@
-"""What an app has to know besides the files: written as JSON beside them."""
+"""Description of the exported files for apps, written as JSON next to them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torchfakes_cli.faces.pictures import GREY
 from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.version import __version__
 
-#: Version of the document's layout.
+#: Version of the document's format.
 FORMAT = 1
 
 
 def detector_facts(header: Header, file: str, precision: str) -> dict[str, Any]:
-    """About the detector's file."""
+    """Describes the detector's file."""
     faces, verdict = FaceConfig(), VerdictConfig()
     return {
         "file": file,
@@ -54,7 +54,7 @@ def detector_facts(header: Header, file: str, precision: str) -> dict[str, Any]:
 
 
 def cascade_facts(precision: str) -> dict[str, Any]:
-    """About the cascade's three files."""
+    """Describes the cascade's three files."""
     config = FaceConfig()
     return {
         "files": [f"{name}.onnx" for name in NETWORKS],
@@ -86,13 +86,13 @@ def cascade_facts(precision: str) -> dict[str, Any]:
 def document(
     detector: Mapping[str, Any], cascade: Mapping[str, Any] | None, parity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The whole."""
+    """Assembles the JSON document."""
     parts = {"detector": detector} if cascade is None else {"detector": detector, "cascade": cascade}
     return {"format": FORMAT, "made_by": f"torchfakes {__version__}", **parts, "parity": parity}
 
 
 def without_nan(value: Any) -> Any:
-    """The same document, with null where there is no number: JSON knows no NaN."""
+    """Replaces NaN by None in a document, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""An export: files converted, compared with torch, and only then written."""
+"""Runs an export: converts the networks, compares them with torch, and writes the files only then."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.files import write_atomically
 
 DETECTOR_FILE, FACTS_FILE, EXAMPLE_FILE = "detector.onnx", "torchfakes.json", "example.py"
-#: Times that a file runs for its latency, after a first one that doesn't count.
+#: Number of timed runs per file, after one warm-up run.
 ROUNDS = 15
-#: What the latency of a network is told for, as (height, width): a level of a pyramid, or one candidate.
+#: Input (height, width) for each network's latency: one pyramid level, or one candidate.
 TIMED = {"pnet": (180, 320), "rnet": (24, 24), "onet": (48, 48)}
 
 Pixels = NDArray[np.uint8]
@@ -49,15 +49,15 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class ExportedFile:
-    """A file, and what it costs here.
+    """An exported file with its size and its latency on this machine.
 
     Attributes:
-        path: of the file.
-        precision: of its weights.
-        megabytes: of 10⁶ bytes.
-        timed: what the latencies are of.
-        milliseconds: median of one run.
-        torch_milliseconds: likewise of torch in float32.
+        path: path of the file.
+        precision: precision of the weights.
+        megabytes: file size in units of 10⁶ bytes.
+        timed: input of the timed runs, in words.
+        milliseconds: median latency of the file.
+        torch_milliseconds: median latency of torch in float32.
     """
 
     path: Path
@@ -70,17 +70,17 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export made.
+    """Result of an export.
 
     Attributes:
-        input_shape: of the detector, as a user reads it.
-        threads: that the latencies were measured with.
-        files: the ONNX files; the detector first.
-        facts: the JSON beside them.
-        scores: the detector's parity, on random crops and on those that were given.
-        outputs: parity of the cascade's networks on random pictures, by name.
-        boxes: parity of the cascade on pictures; None where none were given.
-        doubts: what a user should be warned of.
+        input_shape: the detector's input shape, formatted for display.
+        threads: number of threads of the latency measurements.
+        files: ONNX files, the detector first.
+        facts: path of the JSON description.
+        scores: parity of the detector, on random crops and on given crops.
+        outputs: parity of the cascade's networks on random pictures, by network name.
+        boxes: parity of the cascade's faces on pictures; None without pictures.
+        doubts: warnings for the user.
     """
 
     input_shape: str
@@ -95,7 +95,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class _Converted:
-    """A file that is not written yet."""
+    """A converted file in memory."""
 
     name: str
     precision: str
@@ -116,29 +116,29 @@ def export_model(
     force: bool = False,
     accept: bool = False,
 ) -> Exported:
-    """Write a detector, and into a folder the cascade that finds faces as well, as ONNX files, compared with torch.
+    """Exports a detector, and the face detection cascade if the output is a folder, as ONNX files compared with torch.
 
-    The detector's input ``crops`` is N×3×S×S float32, RGB from 0 to 255, N free; its outputs are ``logit`` and
-    ``p_fake``, N each. Its header stands in the file's metadata.
+    The detector's input ``crops`` is N×3×S×S float32, RGB from 0 to 255, with variable N; its outputs are ``logit`` and
+    ``p_fake``, N each. The file's metadata holds the detector's header.
 
     Args:
-        model: path or name, as ``load_detector`` takes it.
-        out: a file ending with ``.onnx`` for the detector alone (and a JSON file beside it), else a folder.
-        precision: of the detector: ``fp32``, ``fp16`` or ``int8``.
-        cascade_precision: None for the same, but ``fp16`` beside ``int8``: the three networks are small, and boxes that
-            lie a little elsewhere change scores more than the detector's own eight bits do.
-        crops: a folder that ``prepare`` made: to calibrate int8 with, and to compare on.
-        pictures: a folder of pictures with faces, for the cascade; for the detector as well where no crops are given.
-        force: replace files.
-        accept: write whatever the comparison says.
+        model: path or name, as for ``load_detector``.
+        out: a path ending with ``.onnx`` for the detector alone (with a JSON file next to it), otherwise a folder.
+        precision: precision of the detector: ``fp32``, ``fp16`` or ``int8``.
+        cascade_precision: precision of the cascade; None for the detector's, or ``fp16`` with an ``int8`` detector: the
+            three networks are small, and slightly moved boxes change scores more than the detector's quantisation.
+        crops: a folder created by ``prepare``, for int8 calibration and for the comparison.
+        pictures: a folder of pictures with faces, for the cascade, and for the detector if there are no crops.
+        force: replace existing files.
+        accept: write the files even if the comparison fails.
 
     Raises:
-        UsageError: ONNX's libraries are not installed, or there is no such precision.
-        ModelNotFoundError: there is no such detector.
-        CheckpointError: it can't be used.
+        UsageError: ONNX's libraries are not installed, or the precision is unknown.
+        ModelNotFoundError: the detector doesn't exist.
+        CheckpointError: the detector can't be used.
         DataError: the crops or pictures can't be used.
-        ModelError: the files' answers are too far from torch's; nothing is written.
-        OutputError: a file is there, or can't be written.
+        ModelError: the files' outputs differ too much from torch's; nothing is written.
+        OutputError: a file exists already, or can't be written.
     """
     need_libraries()
     cascade_precision = cascade_precision or ("fp16" if precision == "int8" else precision)
@@ -202,7 +202,7 @@ def _samples(crops: Path | None, seen: Sequence[Pixels], header: Header, faces: 
 
 
 def _as_pictures(samples: Samples | None) -> list[Pixels]:
-    """Crops as small pictures, those that calibrate in turn with those that are compared."""
+    """Returns the crops as pictures, alternating between calibration and comparison."""
     if samples is None:
         return []
     return [crop for pair in zip(samples.calibrating, samples.compared, strict=False) for crop in pair]
@@ -215,7 +215,7 @@ def _detector(
     side = header.picture_size
     free = {name: {0: "batch"} for name in ("crops", *names)}
     plain = to_onnx(module, torch.zeros(2, 3, side, side), "crops", names, free)
-    # Random crops as well, others than those that are compared: a few faces alike would leave the ranges too narrow.
+    # Random crops widen the ranges, which a few similar faces would leave too narrow; the comparison uses another seed.
     calibrating = [*random_crops(side, side, seed=1), *samples.calibrating] if samples else []
     data = _converted(plain, precision, batches(calibrating) if calibrating else None)
     data = with_property(data, HEADER_KEY, json.dumps(asdict(header), sort_keys=True))
@@ -264,7 +264,7 @@ def _network_onnx(name: str, module: CascadeNetwork) -> bytes:
 
 
 class _Recorder:
-    """A session that remembers what it is given."""
+    """Inference session that records its inputs for calibration."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
@@ -283,7 +283,7 @@ def _converted(plain: bytes, precision: str, calibrating: Iterable[NDArray[np.fl
 
 @torch.inference_mode()
 def _milliseconds(*runs: Callable[[], object]) -> tuple[float, ...]:
-    """Median of each, taken in turn, so that what else the machine does falls on all."""
+    """Returns the median time of each function; runs alternate so that other load affects all equally."""
     for run in runs:
         run()
     taken: list[list[float]] = [[] for _ in runs]

@@ -1,4 +1,4 @@
-"""How far an exported file's answers are from torch's, and how far they may be."""
+"""Compares the outputs of exported files with torch's and defines the allowed differences."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from torchfakes_cli.export import example
 from torchfakes_cli.faces.boxes import iou
 from torchfakes_cli.faces.cascade import FaceDetector
 
-#: Crops given to a file at once.
+#: Crops per inference call.
 BATCH = 16
-#: Boxes that share this much of both together show the same face.
+#: Minimum intersection over union of two boxes of the same face.
 SAME_FACE = 0.5
 
 Pixels = NDArray[np.uint8]
@@ -30,15 +30,15 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a precision may change.
+    """Allowed differences from torch for one precision.
 
     Attributes:
-        largest: difference between logits of the detector.
-        mean: of these differences, and of those between outputs of the cascade's networks.
-        outputs: largest difference between two of the latter.
-        verdicts: share of crops that must lie on the same side of the detector's two thresholds.
-        faces: share of the cascade's faces that must be found again, and of the found that must have been there.
-        overlap: mean intersection over union that their boxes must have.
+        largest: maximum difference of the detector's logits.
+        mean: maximum mean difference of the detector's logits and of the cascade networks' outputs.
+        outputs: maximum difference of the cascade networks' outputs.
+        verdicts: minimum share of crops on the same side of the detector's two thresholds.
+        faces: minimum recall and precision of the cascade's faces.
+        overlap: minimum mean intersection over union of matching boxes.
     """
 
     largest: float
@@ -49,8 +49,8 @@ class Bound:
     overlap: float
 
 
-#: Float32 differs by the order of additions alone. The others are judged by what they do to verdicts and boxes; the
-#: bounds on differences are for what lies far from any threshold, and for exports that nothing real was given for.
+#: Bounds by precision. Float32 differs only by the order of additions. The others are bounded by their effect on
+#: verdicts and boxes; the bounds on differences cover scores far from any threshold and exports without real samples.
 BOUNDS = {
     "fp32": Bound(largest=1e-3, mean=1e-4, outputs=1e-3, verdicts=0.99, faces=0.99, overlap=0.99),
     "fp16": Bound(largest=0.1, mean=0.02, outputs=0.1, verdicts=0.98, faces=0.97, overlap=0.97),
@@ -60,17 +60,17 @@ BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The detector's file against torch.
+    """Comparison of the detector's file with torch.
 
     Attributes:
-        on: what was compared.
-        count: crops.
-        largest: difference between two logits.
-        mean: of these differences.
+        on: description of the compared crops.
+        count: number of crops.
+        largest: maximum difference of the logits.
+        mean: mean difference of the logits.
         verdicts: share of crops on the same side of the detector's two thresholds.
-        rank: Spearman's correlation of the logits; NaN for fewer than three.
-        auc: of the file; NaN without labels of both kinds.
-        auc_torch: likewise.
+        rank: Spearman's correlation of the logits; NaN for fewer than three crops.
+        auc: ROC AUC of the file; NaN without labels of both classes.
+        auc_torch: ROC AUC of torch; NaN without labels of both classes.
     """
 
     on: str
@@ -83,13 +83,13 @@ class Scores:
     auc_torch: float
 
     def trouble(self, bound: Bound) -> str:
-        """What is beyond the bound; empty if nothing is."""
-        # Negated, so that what is no number counts as beyond.
+        """Returns a description of the first exceeded bound, or an empty string."""
+        # Negated comparison, so that NaN exceeds the bound.
         if not self.largest <= bound.largest:
             return f"logits on {self.on} differ from torch's by up to {self.largest:.2g}, more than {bound.largest:g}"
         if not self.mean <= bound.mean:
             return f"logits on {self.on} differ from torch's by {self.mean:.2g} on average, more than {bound.mean:g}"
-        # One crop may always lie on a threshold.
+        # One differing crop is always allowed, because it may lie on a threshold.
         if (1 - self.verdicts) * self.count > max(1.0, (1 - bound.verdicts) * self.count) + 1e-6:
             return f"{self.verdicts:.1%} of verdicts on {self.on} are torch's, fewer than {bound.verdicts:.0%}"
         return ""
@@ -97,18 +97,18 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """A network of the cascade against torch, on random pictures.
+    """Comparison of one cascade network with torch on random pictures.
 
     Attributes:
-        largest: difference between two outputs.
-        mean: of these differences.
+        largest: maximum difference of the outputs.
+        mean: mean difference of the outputs.
     """
 
     largest: float
     mean: float
 
     def trouble(self, name: str, bound: Bound) -> str:
-        """What is beyond the bound; empty if nothing is."""
+        """Returns a description of the first exceeded bound, or an empty string."""
         if not self.largest <= bound.outputs:
             return f"{name}'s outputs differ from torch's by up to {self.largest:.2g}, more than {bound.outputs:g}"
         if not self.mean <= bound.mean:
@@ -118,14 +118,14 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """The cascade's files, driven as the example drives them, against the cascade in torch.
+    """Comparison of the cascade's files, run by the example client, with the cascade in torch.
 
     Attributes:
-        pictures: that were compared.
-        torch: faces found by torch.
-        files: faces found by the files.
-        both: found by both.
-        overlap: mean intersection over union of these; NaN where there are none.
+        pictures: number of compared pictures.
+        torch: number of faces found by torch.
+        files: number of faces found by the files.
+        both: number of faces found by both.
+        overlap: mean intersection over union of the faces found by both; NaN without any.
     """
 
     pictures: int
@@ -135,7 +135,7 @@ class Boxes:
     overlap: float
 
     def trouble(self, bound: Bound) -> str:
-        """What is beyond the bound; empty if nothing is."""
+        """Returns a description of the first exceeded bound, or an empty string."""
         found = f"{self.both} of torch's {self.torch} faces are found, and {self.files - self.both} others"
         for faces in (self.torch, self.files):
             if faces - self.both > max(1.0, (1 - bound.faces) * faces):
@@ -148,7 +148,7 @@ class Boxes:
 def compare_scores(
     session: Any, detector: Detector, crops: Sequence[Pixels], on: str, fake: NDArray[np.bool_] | None = None
 ) -> Scores:
-    """Score crops (S×S×3 RGB of the detector's size) with a file and with torch."""
+    """Compares the scores of crops (S×S×3 RGB of the detector's size) by a file and by torch."""
     expected = detector.score(crops)
     found = np.concatenate([session.run(["logit"], {"crops": part})[0] for part in batches(crops)])
     differences = np.abs(found - expected)
@@ -168,7 +168,7 @@ def compare_scores(
 
 
 def compare_outputs(session: Any, network: nn.Module, pictures: Sequence[Pixels]) -> Outputs:
-    """What a file and a module of torch give for the same pictures (of one size)."""
+    """Compares the outputs of a file and a torch module on pictures of one size."""
     inputs = example.planes(pictures)
     with torch.inference_mode():
         expected = network(torch.from_numpy(inputs))
@@ -180,7 +180,7 @@ def compare_outputs(session: Any, network: nn.Module, pictures: Sequence[Pixels]
 def compare_boxes(
     sessions: Sequence[Any], facts: example.Facts, faces: FaceDetector, pictures: Sequence[Pixels]
 ) -> Boxes:
-    """Faces found in pictures (H×W×3 RGB) by the files and by torch."""
+    """Compares the faces found in pictures (H×W×3 RGB) by the files and by torch."""
     counts, overlaps = [0, 0], []
     for picture in pictures:
         expected = [face.box for face in faces.detect([picture])[0]]
@@ -196,13 +196,13 @@ def compare_boxes(
 
 
 def batches(crops: Sequence[Pixels]) -> Iterator[Floats]:
-    """Crops as the files take them. The first comes alone: a file must not depend on the size of its batch."""
+    """Yields input batches of crops; the first holds one crop, to check that results don't depend on batch size."""
     yield example.planes(crops[:1])
     for start in range(1, len(crops), BATCH):
         yield example.planes(crops[start : start + BATCH])
 
 
 def _zones(logits: Floats, header: Header) -> NDArray[np.int64]:
-    """0 for real, 1 for neither, 2 for fake."""
+    """Returns the verdict of each logit: 0 for real, 1 for neither, 2 for fake."""
     p = 1 / (1 + np.exp(-(header.slope * logits.astype(np.float64) + header.intercept)))
     return (p >= header.real_below).astype(np.int64) + (p >= header.fake_above)

@@ -1,4 +1,4 @@
-"""The crops and pictures that an export is calibrated with and compared on."""
+"""Crops and pictures for the calibration and comparison of an export."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from torchfakes_cli.training.corpora import FAKE
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
 from torchfakes_cli.training.crops.reading import read_crop, recorded_margin
 
-#: At most so many crops calibrate, and so many are compared. More of the first changed nothing that could be measured.
+#: Maximum numbers of crops for calibration and for comparison. More calibration crops had no measurable effect.
 CALIBRATING, COMPARED = 128, 400
-#: At most so many pictures are searched for faces.
+#: Maximum number of pictures searched for faces.
 PICTURES = 100
-#: Random crops that are compared.
+#: Number of random crops.
 RANDOM = 8
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -37,12 +37,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Crops of faces at the detector's size.
+    """Face crops at the detector's input size.
 
     Attributes:
-        calibrating: S×S×3 uint8 RGB each.
-        compared: likewise, of other people where a manifest tells them apart.
-        fake: whether each of the compared is fake; None where nobody said.
+        calibrating: crops for calibration, S×S×3 uint8 RGB each.
+        compared: crops for comparison in the same format, of other people if a manifest separates people.
+        fake: labels of the crops for comparison, True for fake; None if unknown.
     """
 
     calibrating: list[Pixels]
@@ -51,12 +51,12 @@ class Samples:
 
 
 def prepared_crops(folder: Path, header: Header) -> Samples:
-    """Crops that ``prepare`` cut: validation people calibrate, and test people are compared.
+    """Reads crops created by ``prepare``: the validation split for calibration, the test split for comparison.
 
-    Where one of these splits is empty, every second group of all crops calibrates.
+    If one of these splits is empty, all crops are used, and every second group is for calibration.
 
     Raises:
-        DataError: there are no such crops, or they were cut with another margin than the detector expects.
+        DataError: there are too few crops, or their margin differs from the detector's.
     """
     table = read_manifest(folder)
     table = table[usable(table)]
@@ -76,10 +76,10 @@ def prepared_crops(folder: Path, header: Header) -> Samples:
 
 
 def faces_of(pictures: Iterable[Pixels], header: Header, faces: FaceDetector) -> Samples:
-    """Crops of the faces in pictures; of every second picture for calibration.
+    """Crops the faces in pictures, alternately for calibration and comparison.
 
     Raises:
-        DataError: there are faces in fewer than two pictures.
+        DataError: fewer than two pictures contain a face.
     """
     found = []
     for picture in pictures:
@@ -93,10 +93,10 @@ def faces_of(pictures: Iterable[Pixels], header: Header, faces: FaceDetector) ->
 
 
 def read_pictures(folder: Path) -> list[Pixels]:
-    """Pictures below a folder, H×W×3 uint8 RGB, upright; ``PICTURES`` of them spread evenly where there are more.
+    """Reads the pictures below a folder, H×W×3 uint8 RGB, upright; at most ``PICTURES``, evenly spread.
 
     Raises:
-        DataError: there are none, or one can't be read.
+        DataError: there are no pictures, or one can't be read.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
@@ -112,7 +112,7 @@ def read_pictures(folder: Path) -> list[Pixels]:
 
 
 def random_crops(width: int, height: int, seed: int = 0) -> list[Pixels]:
-    """Smooth random pictures, from dark to bright: noise alone would lie far from all that a network was made for."""
+    """Creates smooth random pictures from dark to bright; pure noise is too unlike the networks' training data."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0, 255, (RANDOM, 3, 6, 6)).astype(np.float32))
     smooth = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False).numpy()
@@ -133,7 +133,7 @@ def _ready(crop: Pixels, header: Header) -> Pixels:
 
 
 def _evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of the items, spread evenly."""
+    """Returns at most ``most`` of the items, evenly spread."""
     if len(items) <= most:
         return list(items)
     return [items[place] for place in np.linspace(0, len(items) - 1, most).round().astype(int)]
