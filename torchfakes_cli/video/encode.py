@@ -1,4 +1,4 @@
-"""Writes H.264 clips, adds the sound of another file to them, and compresses pictures without writing a file."""
+"""Writes H.264 clips, adds sound from another file, and compresses pictures in memory."""
 
 from __future__ import annotations
 
@@ -37,40 +37,40 @@ if TYPE_CHECKING:
 
     _Packet = Packet[AudioStream] | Packet[VideoStream]
 
-#: MPEG's clock. Frames of 24, 25, 30, 50, 60 and 30000/1001 a second lie on it, all others within 6 µs.
+#: MPEG's clock in Hz. It represents frame rates of 24, 25, 30, 50, 60 and 30000/1001 exactly, all others within 6 µs.
 CLOCK = 90_000
 
-#: x264's quality and speed: drawings stay crisp, and encoding takes about as long as decoding and drawing.
+#: x264's quality and speed: overlays stay sharp, and encoding takes about as long as decoding and drawing.
 _CRF = 20
 _PRESET = "veryfast"
 
-#: Seconds from one key frame to the next at most, so that a player gets to any moment at once.
+#: Maximum seconds between key frames, so that players seek quickly.
 _KEY_EACH_S = 2
 
-#: MP4 counts how long a picture stays in 31 bits.
+#: Maximum duration of a picture in MP4: 31 bits.
 _LONGEST_TICKS = (1 << 31) - 1
 
 _FALLBACK_RATE = Fraction(25)
 _MOST_THREADS = 16
 
-#: The longest side that x264 takes.
+#: Maximum picture side that x264 supports.
 MAX_SIDE = 16384
 
 
 class ClipWriter:
-    """Writes an H.264 clip (MP4, 4:2:0, its index in front so that it plays while it loads); a context manager.
+    """Writes an H.264 clip (MP4, 4:2:0, with its index in front for progressive playback); a context manager.
 
-    Left by an error, the file is removed.
+    If the context is left by an error, the file is removed.
 
     Args:
-        path: of the file, which is replaced.
+        path: path of the file, which is replaced.
         size: (width, height) of the pictures in pixels, both even.
-        fps: about how many come a second; None if not known.
+        fps: approximate frames per second; None if unknown.
         container: ``mp4`` or ``mov``.
-        comment: to write into the file.
+        comment: comment in the file's metadata.
 
     Raises:
-        OutputError: there can be no such clip.
+        OutputError: H.264 doesn't support the size.
     """
 
     def __init__(
@@ -119,17 +119,17 @@ class ClipWriter:
 
         Args:
             pixels: H×W×3 RGB of the clip's size, contiguous.
-            time_s: when it is shown, later than the one before.
-            duration_s: how long, if it is the last one.
+            time_s: presentation time in seconds, later than the previous picture's.
+            duration_s: display duration in seconds, used for the last picture.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: the picture can't be written.
         """
         shown = av.VideoFrame.from_numpy_buffer(pixels, "rgb24")
         frame = self._reformatter.reformat(
             shown, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
         )
-        # Two pictures within a tick stay two.
+        # Two pictures within one tick get separate timestamps.
         pts = max(self._last + 1, round(time_s * CLOCK))
         if pts - self._last > _LONGEST_TICKS:
             raise OutputError(
@@ -164,7 +164,7 @@ class ClipWriter:
             raise
 
     def _discard(self) -> None:
-        # Removed before it is closed: otherwise what is there would be rearranged for nothing.
+        # Removed before it is closed; closing would otherwise rewrite the file to move its index to the front.
         with suppress(OSError):
             self._path.unlink()
         with suppress(*AV_ERRORS):
@@ -176,7 +176,7 @@ class ClipWriter:
         return OutputError(f"can't be written: {reason}", path=self._path)
 
 
-#: What players expect in each container; anything else is encoded anew.
+#: Audio codecs that players expect in each container; others are re-encoded.
 COPIED = {
     "mp4": frozenset({"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"}),
     "mov": frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"}),
@@ -188,7 +188,7 @@ _RATES = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 _USUAL_RATE = 48_000
 #: Samples in a packet of AAC.
 _PACKET_SAMPLES = 1024
-#: Seconds of sound that must be missing for its rest to be left where it is.
+#: Minimum gap in the sound, in seconds, that is preserved; shorter ones are timestamp jitter and are closed.
 _GAP_S = 0.1
 
 
@@ -201,21 +201,21 @@ def add_sound(
     container: str,
     on_packet: Callable[[], None],
 ) -> tuple[bool, list[str]]:
-    """Writes the pictures of one clip with the sound of another.
+    """Writes a file with the pictures of one clip and the sound of another file.
 
-    Packets of sound are copied where players expect their codec in the container, and encoded anew elsewhere. Sound and
-    pictures keep their distance in time: if sound begins earlier, the pictures are moved back.
+    Sound is copied if players expect its codec in the container, otherwise re-encoded. Sound and pictures stay in sync:
+    if the sound begins earlier, the pictures are delayed.
 
     Args:
         silent: path of the clip with the pictures.
         source: path of the file with the sound.
-        target: path of the new file, which is replaced, and a file descriptor to write it by, if this process has one.
-        zero_s: the clip's time zero on the clock of the source; None if that can't be told.
+        target: path of the new file, which is replaced, optionally followed by an open file descriptor for it.
+        zero_s: the clip's time zero on the clock of the source; None if unknown.
         container: ``mp4`` or ``mov``.
-        on_packet: called for every packet, a sign of progress.
+        on_packet: callback for every packet, as a sign of progress.
 
     Returns:
-        Whether there is a new file with sound, and what a user should know of the sound.
+        Whether a file with sound was written, and notes for the user about the sound.
     """
     with open_video(source) as opened:
         streams = opened.container.streams.audio
@@ -249,19 +249,19 @@ def add_sound(
 
 
 def _main(streams: Sequence[AudioStream]) -> AudioStream | None:
-    """The stream that a player plays unless told otherwise, of those that can be decoded."""
+    """Returns the stream that a player selects by default, among those that can be decoded."""
     decodable = [stream for stream in streams if stream.codec_context is not None]
     marked = (stream for stream in decodable if stream.disposition & Disposition.default)
     return next(marked, decodable[0] if decodable else None)
 
 
 def _canonical(decoder: str) -> str:
-    """A codec's name from that of a decoder of it."""
+    """Returns the codec name of a decoder."""
     return av.Codec(decoder, "r").canonical_name
 
 
 def _start_s(sound: AudioStream) -> float | None:
-    """When sound is heard first: what an encoder puts in front of it to begin with is not."""
+    """Returns the time at which the sound starts, without the encoder's priming samples."""
     if sound.start_time is None or sound.time_base is None:
         return None
     return float(sound.start_time * sound.time_base)
@@ -277,7 +277,7 @@ def _join(
     container: str,
     on_packet: Callable[[], None],
 ) -> int:
-    """Writes the file, the pictures from ``video_s`` on, the sound from ``origin_s`` on; how many packets of sound."""
+    """Writes pictures from ``video_s`` and sound from ``origin_s``; returns the number of sound packets."""
     count = 0
     with ExitStack() as stack:
         pictures = stack.enter_context(av.open(silent))
@@ -296,9 +296,9 @@ def _join(
 
 
 def _writable(path: str, descriptor: int | None = None) -> FileIO:
-    """Opens the new file, by its descriptor where this process may open none."""
+    """Opens the new file, by its descriptor in a sandboxed process that can't open files for writing."""
     file = FileIO(path if descriptor is None else descriptor, "wb+", closefd=descriptor is None)
-    file.name = path  # read by this when the index is put in front
+    file.name = path  # FFmpeg reopens the file by this name to move the index to the front
     file.truncate(0)
     file.seek(0)
     return file
@@ -348,7 +348,7 @@ def _copied(
 
 
 def _in_order(packets: PacketReader[AudioStream]) -> Iterator[Packet[AudioStream]]:
-    """Leaves out what has no time, or one that is over: a file can't hold it."""
+    """Drops packets that containers reject: those without a timestamp or with a non-increasing one."""
     last: int | None = None
     for packet in packets:
         if packet.dts is None:
@@ -375,7 +375,7 @@ def _encoded(
     def packets() -> Iterator[_Packet]:
         expected: int | None = None
         for frame in _resampled(container, sound, AudioResampler("fltp", layout, rate, _PACKET_SAMPLES), on_packet):
-            # Times of a coarse clock are some samples off: only a real gap is one.
+            # Timestamps of a coarse clock are off by some samples; only longer gaps are real.
             time = (frame.pts or 0) - shift
             if expected is not None and time < expected + _GAP_S * rate:
                 time = expected
@@ -390,7 +390,7 @@ def _encoded(
 def _resampled(
     container: InputContainer, sound: AudioStream, resampler: AudioResampler, on_packet: Callable[[], None]
 ) -> Iterator[AudioFrame]:
-    """What is left of a stream's sound after its damaged packets, in the resampler's form."""
+    """Yields the decodable sound of a stream in the resampler's format; damaged packets are skipped."""
     for packet in chain(_in_order(PacketReader(lambda: container.demux(sound), on_packet)), (None,)):
         try:
             frames = sound.codec_context.decode(packet)
@@ -405,20 +405,20 @@ def _resampled(
 
 Picture = NDArray[np.uint8]
 
-#: x264's whole range of quality; 23 is its default, and 40 is FaceForensics++'s strongest.
+#: x264's maximum CRF; its default is 23, and FaceForensics++'s strongest compression uses 40.
 MAX_CRF = 51
 
 
 def h264_round_trip(pictures: Sequence[Picture], crf: int, *, preset: str = "veryfast") -> list[Picture]:
-    """Compress pictures as consecutive frames of one H.264 video at a constant quality, and decompress them.
+    """Compresses pictures as consecutive frames of one H.264 video at a constant quality and decompresses them.
 
     Args:
-        pictures: one or more, all H×W×3 uint8 RGB of one size; 4:2:0 colour is used as by nearly every video.
-        crf: 0 (hardly any loss) to 51.
-        preset: of x264: how hard it searches.
+        pictures: one or more pictures, all H×W×3 uint8 RGB of one size; encoded in 4:2:0, like nearly every video.
+        crf: quality from 0 (almost lossless) to 51.
+        preset: x264's speed preset.
 
     Returns:
-        As many pictures, of the same size.
+        The decompressed pictures, with the same number and size.
 
     Raises:
         ValueError: no pictures, pictures of several sizes, or a quality out of range.
@@ -436,11 +436,11 @@ def h264_round_trip(pictures: Sequence[Picture], crf: int, *, preset: str = "ver
     encoder.options = {"crf": str(crf), "preset": preset, "x264-params": "log-level=none"}
     decoder: VideoCodecContext = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
-    # Threads for each conversion of a small picture cost ten times what they bring, and more where others are at work.
+    # Threads make the conversion of a small picture about ten times slower, and more on a busy machine.
     reformatter, threads = VideoReformatter(), 1
     packets = []
     for place, picture in enumerate(pictures):
-        # 4:2:0 needs even sides: the last row and column are doubled, and cut off again below.
+        # 4:2:0 needs even sides: the last row and column are repeated here and cut off again below.
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
         frame = reformatter.reformat(frame, format="yuv420p", threads=threads)

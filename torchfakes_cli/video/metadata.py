@@ -1,4 +1,4 @@
-"""What a file tells of how it was made: container, streams, traces of programs, Content Credentials (C2PA)."""
+"""File provenance: container, streams, traces of encoders and programs, Content Credentials (C2PA)."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
 if TYPE_CHECKING:
     from av.stream import Stream
 
-#: Packets at the beginning of the video stream in which encoders' notes are looked for, and bytes of each.
+#: Number of packets at the start of the video stream that are searched for encoder notes, and bytes of each.
 _PACKETS = 4
 _PACKET_BYTES = 1 << 16
-#: Longest value that is shown, and most tags of one place: metadata can hold whole books.
+#: Maximum length of a shown value and maximum number of tags per section, because metadata can be arbitrarily long.
 _MOST_CHARACTERS = 400
 _MOST_TAGS = 40
 _MOST_SHOWN_EDITS = 16
 _CHUNK_BYTES = 1 << 20
 
-#: What encoders write into the stream they make: x264 and x265 their settings (as user data, SEI), Lavc its version.
+#: Notes that encoders write into their streams: settings of x264 and x265 (user data SEI), version of Lavc.
 _NOTES = (
     (
         re.compile(rb"x264 - core \d+[ -~]*"),
@@ -44,9 +44,9 @@ _NOTES = (
     ),
     (re.compile(rb"Lavc\d[0-9.]+"), "FFmpeg's encoders made the stream"),
 )
-#: Tags that say which program wrote the file.
+#: Tags that name the program that wrote the file.
 _WRITERS = ("encoder", "encoding_tool", "muxing_app", "writing_app", "software", "tool", "handler_name", "comment")
-#: Tags that repeat what is told already.
+#: Tags that repeat other facts.
 _TOLD = ("major_brand", "minor_version", "compatible_brands")
 _MAKERS = (
     (
@@ -68,14 +68,14 @@ _CAMERA = re.compile(r"(^|[.:])(make|model|manufacturer|android\.version|quickti
 
 
 def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] | None = None) -> FileFacts:
-    """Everything that a file tells of itself.
+    """Collects all provenance facts of a file.
 
     Args:
-        path: of the file.
-        on_progress: called every now and then while it is read.
+        path: path of the file.
+        on_progress: callback that is called repeatedly while the file is read.
 
     Raises:
-        MediaError: it can't be opened.
+        MediaError: the file can't be opened.
     """
     tell = on_progress or (lambda: None)
     with open_video(path) as video:
@@ -86,7 +86,7 @@ def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] | N
 
 
 def _checksum(path: Path, tell: Callable[[], None]) -> tuple[int, str]:
-    """Size in bytes and SHA-256."""
+    """Returns the size in bytes and the SHA-256 of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -143,7 +143,7 @@ def _edit(length: int, start: int, scale: int | None) -> str:
 
 
 def _stream(stream: Stream) -> str:
-    """A stream in a few words: what its header says, for that is what there is to compare."""
+    """Summarises a stream by its header, which is what reports are compared by."""
     context = getattr(stream, "codec_context", None)
     if context is None:
         return f"{stream.type}, of an unknown kind"
@@ -162,7 +162,7 @@ def _stream(stream: Stream) -> str:
 
 
 def _notes(video: OpenVideo) -> Iterator[Fact]:
-    """What encoders wrote into the video stream itself; repacking doesn't remove it."""
+    """Yields encoder notes inside the video stream, which survive remuxing."""
     pieces = [video.stream.codec_context.extradata or b""]
     try:
         for packet in video.container.demux(video.stream):
@@ -172,7 +172,7 @@ def _notes(video: OpenVideo) -> Iterator[Fact]:
     except MemoryError:
         raise
     except (*AV_ERRORS, MediaError):
-        pass  # the scan says what is damaged; here the rest counts
+        pass  # the scan reports damage; use the packets read so far
     content = b"\n".join(pieces)
     for pattern, why in _NOTES:
         if found := pattern.search(content):
@@ -180,14 +180,14 @@ def _notes(video: OpenVideo) -> Iterator[Fact]:
 
 
 def _picture_tags(path: str | PathLike[str]) -> Iterator[Fact]:
-    """What cameras and programs write into pictures (EXIF, CIPA DC-008)."""
+    """Yields the Exif tags of a picture that name its camera or program (CIPA DC-008)."""
     try:
         with Image.open(path) as picture:
             exif = picture.getexif()
             found = {name: exif.get(number) for name, number in _EXIF.items()}
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - Pillow raises whatever its parsers meet; these tags are but a hint
+    except Exception:  # noqa: BLE001 - Pillow's parsers raise many types, and these tags are optional
         return
     for name, value in found.items():
         if text := str(value or "").strip("\0 "):
@@ -210,8 +210,8 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
 
 
-#: Nothing is fetched: neither manifests that lie elsewhere nor answers on revoked certificates. No list of trusted
-#: signers comes with the library, so "trusted" is out of reach unless the user's settings name one.
+#: Disables network access: no remote manifests and no certificate revocation checks. The library has no list of trusted
+#: signers, so the state "trusted" requires one in the user's settings.
 _SETTINGS = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 
 _STATES = {
@@ -219,7 +219,7 @@ _STATES = {
     "Valid": CredentialsState.VALID,
     "Invalid": CredentialsState.INVALID,
 }
-#: Not being on a list of trusted signers is told by the state, not as a problem.
+#: An untrusted signer is reported by the state, not as a problem.
 _UNTRUSTED = "signingCredential.untrusted"
 _MOST_ACTIONS = 20
 _MOST_PROBLEMS = 10
@@ -227,11 +227,11 @@ _MOST_MANIFEST_CHARACTERS = 300
 
 
 def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] | None = None) -> Credentials:
-    """Looks for Content Credentials in a file and checks them, without a network.
+    """Reads and validates the Content Credentials of a file, without network access.
 
     Args:
-        path: of a file that can be read.
-        on_progress: called whenever the library reads some of it.
+        path: path of a readable file.
+        on_progress: callback for every read of the library.
     """
     if find_spec("c2pa") is None:
         return Credentials(CredentialsState.NOT_LOOKED)
@@ -253,7 +253,7 @@ def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] 
 
 
 class _Watched(FileIO):
-    """A file that tells of every read: checking a long video takes a while."""
+    """File that calls a function on every read, because validating a long video takes a while."""
 
     def __init__(self, path: str | PathLike[str], on_read: Callable[[], None]) -> None:
         super().__init__(path, "rb")
@@ -265,7 +265,7 @@ class _Watched(FileIO):
 
 
 def _told(store: Mapping[str, Any]) -> Credentials:
-    """What the library says of the manifest that holds for the file as it is."""
+    """Converts the library's result for the active manifest."""
     state = _STATES.get(str(store.get("validation_state")), CredentialsState.UNREADABLE)
     active = store.get("manifests", {}).get(store.get("active_manifest"), {})
     failures = store.get("validation_results", {}).get("activeManifest", {}).get("failure", [])
@@ -298,7 +298,7 @@ def _manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _actions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What was done to the file, and what kind of source it is said to have."""
+    """Yields each recorded action with its declared source type or description."""
     for assertion in manifest.get("assertions") or []:
         if not str(assertion.get("label", "")).startswith("c2pa.actions"):
             continue

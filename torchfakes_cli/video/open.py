@@ -1,8 +1,8 @@
-"""Opens a video file that may be broken or hostile, and says in one line why it can't.
+"""Opens untrusted video files safely; errors give the reason in one line.
 
-A media file is untrusted input, and FFmpeg is built to follow what a file says: playlists open other files and
-addresses, devices and pipes never end, a tiny file can declare a gigantic picture. So only regular files are opened,
-only through the ``file`` protocol, only in formats that hold their own data, with limits on size and streams.
+FFmpeg follows the instructions in a file: playlists open other files and addresses, devices and pipes never end, and a
+tiny file can declare a huge picture. So only regular files are opened, only through the ``file`` protocol, only in
+self-contained formats, with limits on picture size and number of streams.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-#: Formats that hold their own data; playlists and everything else that names other files is left out on purpose.
+#: Self-contained formats; playlists and other formats that reference files are excluded on purpose.
 _FORMATS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,mxf,nut,ivf,h264,hevc,m4v,obu,yuv4mpegpipe,dv,rm,"
     "live_flv,swf,vc1,wtv,nsv,amv"
@@ -48,16 +48,16 @@ _OPTIONS = {
     "max_streams": "64",
 }
 
-#: Still pictures: how their files begin, and the format that reads a single one. FFmpeg's other reader of pictures
-#: (image2) takes a name with ``%d`` for a row of files.
+#: Signatures of still pictures and FFmpeg's single-picture formats for them. FFmpeg's other picture reader (image2)
+#: treats a name with ``%d`` as a sequence of files.
 _PICTURE_FORMATS = {b"\xff\xd8\xff": "jpeg_pipe", b"\x89PNG": "png_pipe", b"RIFF": "webp_pipe"}
 
-#: Everything that PyAV raises on a damaged file, besides its own tree.
+#: Exceptions that PyAV raises on damaged files.
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, OverflowError, RuntimeError)
 
 _PICTURE_NAMES = {b"\xff\xd8\xff": ("JPEG", ".jpg"), b"\x89PNG": ("PNG", ".png")}
 
-#: Brands of pictures in MP4's boxes (ISO/IEC 23008-12, AV1 Image File Format); sequences of pictures have others.
+#: Brands of still pictures in MP4 boxes (ISO/IEC 23008-12, AV1 Image File Format); picture sequences have other brands.
 _HEIF_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -68,7 +68,7 @@ _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Dispositi
 
 _READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG, or a picture (JPEG, PNG, WebP, AVIF, HEIC)."
 
-#: How other files begin that are often mistaken for, or renamed to, a video.
+#: Signatures of other files that are often mistaken for, or renamed to, videos.
 _SIGNATURES = {
     b"\xff\xd8\xff": "a picture",
     b"\x89PNG": "a picture",
@@ -88,15 +88,15 @@ _TEXT_BYTES = bytes([9, 10, 12, 13, 27, *range(32, 127), *range(128, 256)])
 
 @dataclass(frozen=True, slots=True)
 class OpenVideo:
-    """An open container and the stream of it that is shown; a context manager that closes it.
+    """An open container and its shown video stream; a context manager that closes the container.
 
     Attributes:
-        container: the open file.
-        stream: the one a player would show.
-        video_streams: how many could be shown.
-        cut_short: the file ends before the size that it states at its beginning.
-        picture: it is a still picture.
-        converted: the format that it was converted from to be read; empty where it was not.
+        container: the open container.
+        stream: the video stream that a player shows.
+        video_streams: number of video streams that a player could show.
+        cut_short: whether the file is smaller than the size declared at its beginning.
+        picture: whether the file is a still picture.
+        converted: original format of a picture that was converted for FFmpeg; empty without conversion.
     """
 
     container: InputContainer
@@ -108,7 +108,7 @@ class OpenVideo:
 
     @property
     def format_name(self) -> str:
-        """FFmpeg's short name of the file's format."""
+        """FFmpeg's short name of the file format."""
         return self.converted or self.container.format.name
 
     def __enter__(self) -> OpenVideo:
@@ -121,18 +121,18 @@ class OpenVideo:
 
 
 def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit_lists: bool = True) -> OpenVideo:
-    """Opens a file and finds the video stream that a player would show, or its still picture.
+    """Opens a file and selects the video stream that a player shows, or the still picture.
 
     Args:
-        path: of the file.
-        device: to decode on.
-        edit_lists: apply those of MP4 and MOV; else all samples come, at the times of the media.
+        path: path of the file.
+        device: hardware device for decoding.
+        edit_lists: apply the edit lists of MP4 and MOV; otherwise all samples are read with their media times.
 
     Raises:
-        UnreadableFileError: it is missing, empty, not a regular file, or may not be read.
-        UnsupportedMediaError: it is refused on purpose: a playlist, text, a picture, an unknown format or codec.
-        NoVideoStreamError: nothing in it can be shown.
-        DecodeError: its structure is damaged.
+        UnreadableFileError: the file is missing, empty, not a regular file, or not readable.
+        UnsupportedMediaError: the file is rejected on purpose: a playlist, text, an unknown format or codec.
+        NoVideoStreamError: the file has no video stream to show.
+        DecodeError: the structure of the file is damaged.
     """
     head, size = _read_head(path)
     picture = _picture_format(path, head)
@@ -167,7 +167,7 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
 
 
 def heif_kind(head: bytes) -> str:
-    """The kind of a picture that lies in MP4's boxes, ``HEIC`` or ``AVIF``, by its first bytes; empty for others."""
+    """Returns ``HEIC`` or ``AVIF`` for the first bytes of such a picture; empty for other files."""
     if head[4:8] != b"ftyp":
         return ""
     kind = _HEIF_BRANDS.get(head[8:12], "")
@@ -175,7 +175,7 @@ def heif_kind(head: bytes) -> str:
 
 
 def _open_heif(path: str | PathLike[str], kind: str) -> OpenVideo:
-    """Opens such a picture by Pillow, tiles put together and upright, in a form that FFmpeg reads."""
+    """Decodes a HEIC or AVIF picture with Pillow, upright and with joined tiles, and opens the result with FFmpeg."""
     from PIL import Image, ImageOps
 
     if kind == "HEIC":
@@ -208,7 +208,7 @@ def _open_heif(path: str | PathLike[str], kind: str) -> OpenVideo:
 
 
 def _picture_format(path: str | PathLike[str], head: bytes) -> str | None:
-    """The format of a still picture; None for anything else, and where the name promises a video."""
+    """Returns FFmpeg's format of a still picture; None for other files and for files named as a video."""
     if Path(path).suffix.lower() in VIDEO_SUFFIXES or b"acTL" in head or b"ANIM" in head[:64]:
         return None
     if head.startswith(b"RIFF") and head[8:12] != b"WEBP":
@@ -217,10 +217,10 @@ def _picture_format(path: str | PathLike[str], head: bytes) -> str | None:
 
 
 def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
-    """Makes sure that a path is a regular, readable, non-empty file, without blocking on a pipe.
+    """Checks that a path is a regular, readable, non-empty file, without blocking on a pipe.
 
     Returns:
-        The first few kilobytes of the file, and its size in bytes.
+        The first 4096 bytes of the file, and its size in bytes.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -249,7 +249,7 @@ def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
 
 
 def _translated(error: BaseException, path: str | PathLike[str], head: bytes) -> MediaError:
-    """The error to show for what PyAV raised when it opened a file that starts with ``head``."""
+    """Translates PyAV's error on opening a file that starts with ``head``."""
     if isinstance(error, PermissionError):
         return UnreadableFileError("may not be read", path=path, advice="Check its permissions.")
     for start, (kind, suffix) in _PICTURE_NAMES.items():
@@ -274,7 +274,7 @@ def _misnamed(path: str | PathLike[str], kind: str, suffix: str) -> MediaError:
 
 
 def _something_else(head: bytes) -> tuple[str, str]:
-    """What a file that isn't a video seems to be, and advice; empty where nothing can be said."""
+    """Identifies a file that isn't a video; returns its description and advice, both empty if unknown."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     playlist = text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<smil", b"[playlist]"))
     if playlist or (text.startswith(b"<") and (b"<mpd" in text or b"<playlist" in text)):
@@ -296,7 +296,7 @@ def _something_else(head: bytes) -> tuple[str, str]:
 
 
 def _shown_stream(container: InputContainer, path: str | PathLike[str]) -> tuple[VideoStream, int]:
-    """The stream a player would show and the number of candidates; cover art is none."""
+    """Returns the stream that a player shows and the number of candidates; cover art doesn't count."""
     shown = [stream for stream in container.streams.video if not stream.disposition & _NOT_SHOWN]
     if not shown:
         raise NoVideoStreamError("no video stream", path=path, advice="It may hold sound or cover art only.")
@@ -310,7 +310,7 @@ def _shown_stream(container: InputContainer, path: str | PathLike[str]) -> tuple
 
 
 def _stated_size(head: bytes) -> int:
-    """The size in bytes that a RIFF (AVI) or Matroska file states at its beginning; 0 where it states none."""
+    """Returns the file size declared at the start of a RIFF (AVI) or Matroska file; 0 if none is declared."""
     if head.startswith(b"RIFF"):
         size = int.from_bytes(head[4:8], "little")
         return 0 if size >= _UNKNOWN_RIFF_SIZE else size + 8
@@ -318,7 +318,7 @@ def _stated_size(head: bytes) -> int:
     if not head.startswith(_EBML) or segment < 0:
         return 0
     start = segment + len(_MATROSKA_SEGMENT)
-    # A size is one to eight bytes: as many as the first has leading zero bits, plus one. All ones is "unknown".
+    # EBML sizes have one to eight bytes: the leading zero bits of the first byte plus one. All ones means "unknown".
     length = 9 - head[start].bit_length() if start < len(head) else 9
     if length > 8:
         return 0

@@ -1,4 +1,4 @@
-"""What is known of a file before its samples are decoded: geometry, rate, true length, warnings."""
+"""Probes a file before decoding: geometry, frame rate, true duration, warnings."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-#: Names of the transfer functions (ITU-T H.273) that a standard screen doesn't show as they are.
+#: HDR transfer functions (ITU-T H.273), by number.
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
-#: Share of a file that must have been read for its end to be its end: subtitles, sound or an index may follow.
+#: Minimum share of a file up to its last video packet in an intact file; subtitles, sound or an index may follow.
 _READ_SHARE = 0.9
 
-#: A picture that stays for so many seconds and for most of the video hints at a broken time stamp.
+#: A picture shown for more than this many seconds and for most of the video suggests a broken timestamp.
 _LONG_STILL_S = 60.0
 
-#: A video ends early if that much of its declared duration is missing, in seconds and as a share.
+#: A video ends early if more of its declared duration is missing than these limits, in seconds and as a share.
 _EARLY_END_S = 0.5
 _EARLY_END_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What is known of a file before its samples are decoded.
+    """Result of probing a file.
 
     Attributes:
-        info: for the user.
-        index: of its frames.
+        info: metadata for the user.
+        index: frame index.
         aspect: width ÷ height of a stored pixel.
-        orientation: how pictures are turned.
-        edit_lists: FFmpeg applies them; else the index has done so.
+        orientation: orientation of the stored pictures.
+        edit_lists: whether FFmpeg applies the edit lists; otherwise the index has applied them.
     """
 
     info: VideoInfo
@@ -63,7 +63,7 @@ class Probe:
 
 
 def probe(path: str | PathLike[str]) -> VideoInfo:
-    """Opens a video, looks at its first frame and counts the rest.
+    """Returns the metadata of a video; decodes its first frame and counts the rest.
 
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
@@ -72,11 +72,11 @@ def probe(path: str | PathLike[str]) -> VideoInfo:
 
 
 def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = None) -> Probe:
-    """Opens a video, looks at its first frame and indexes the rest.
+    """Probes a video; decodes its first frame and indexes the rest.
 
     Args:
-        path: of the video file.
-        on_packet: called for every packet that is read, a sign of progress.
+        path: path of the video file.
+        on_packet: callback for every packet that is read, as a sign of progress.
 
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
@@ -98,7 +98,7 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = No
             if first is None:
                 first = _first_frame(video, packet)
             if video.picture:
-                break  # what else is in the file, another picture of the same camera for example, isn't shown
+                break  # further pictures in the file, such as previews, aren't shown
         first = first or _first_frame(video, None)
         sound_start_s = _sound_start_s(video)
         index = builder.build(video.stream, video.container.format.name, packets.errors, sound_start_s)
@@ -113,9 +113,9 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = No
 
 
 def _several_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int]]]:
-    """The edit lists of a file, by track, in seconds and in ticks, if one plays several parts; else nothing.
+    """Returns the edit lists of a file by track, in seconds and ticks; empty unless one plays several parts.
 
-    FFmpeg applies those of one part well. Of others it gets times wrong, by up to the distance of key frames.
+    FFmpeg handles edit lists of one part correctly. With several parts its times are off by up to a key frame interval.
     """
     with Path(path).open("rb") as file:
         layout = read_layout(file, os.fstat(file.fileno()).st_size)
@@ -129,7 +129,7 @@ def _several_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int
 
 
 def _sound_start_s(video: OpenVideo) -> float | None:
-    """When the earliest sound starts, on the clock of the file's streams."""
+    """Returns the start of the earliest sound on the clock of the file's streams; None without sound."""
     starts = [
         float(stream.start_time * stream.time_base)
         for stream in video.container.streams.audio
@@ -148,7 +148,7 @@ def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoF
 
 
 def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> MediaError:
-    """The error for a file of which no frame came."""
+    """Returns the error for a file without a decodable frame."""
     if not len(index):
         return DecodeError("there is no frame in it", path=path, advice="Copy or download it again.")
     limit = f"{MAX_PIXELS // 1_000_000} megapixels"
@@ -193,7 +193,7 @@ def _describe(
 
 
 def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
-    """The declared rate where the packets bear it out, else the measured one."""
+    """Returns the declared frame rate if the packets confirm it within 10 %, otherwise the measured one."""
     measured = index.measured_fps
     if measured is None:
         return declared
@@ -223,15 +223,15 @@ def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, in
 
 
 def _partial(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> str:
-    """Says what is missing of a file that breaks off; empty where nothing is known to be.
+    """Describes the missing part of a truncated file; empty if nothing is known to be missing.
 
-    A declared duration alone proves nothing, for it may lie; a file that is smaller than it says, or of which the
-    reader gave up long before its end, does.
+    A declared duration alone is no evidence, because it may be wrong. A file smaller than it declares, or one that
+    couldn't be read to its end, is.
     """
     container = video.container
     declared_frames = video.stream.frames
     if container.format.name.startswith("mov") and declared_frames > index.packets_read:
-        # Samples that the edit list cuts off are no loss.
+        # Samples removed by the edit list aren't missing.
         in_file = _end_of(path, "video", edit_lists=False)[0]
         if in_file < declared_frames:
             return f"partial: {min(in_file, index.packets_read)} of {declared_frames} frames are in the file"
@@ -240,7 +240,7 @@ def _partial(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> 
     tolerance_s = max(_EARLY_END_S, _EARLY_END_SHARE * declared_s)
     ends_early = index.duration_s < declared_s - tolerance_s
     if ends_early and gave_up and not index.read_errors and not video.cut_short:
-        # Sound may go on after the picture.
+        # The sound may be longer than the video.
         ends_early = gave_up = _end_of(path, "audio")[1] < declared_s - tolerance_s
     if video.cut_short or (gave_up and ends_early):
         of = f" of {declared_s:.1f} s" if ends_early else ""
@@ -249,7 +249,7 @@ def _partial(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> 
 
 
 def _end_of(path: str | PathLike[str], kind: str, *, edit_lists: bool = True) -> tuple[int, float]:
-    """How many packets of the shown video or of sound there are, and when the last one ends."""
+    """Returns the number of packets of the shown video or of the sound, and the end time of the last one."""
     count, end_s = 0, 0.0
     with open_video(path, edit_lists=edit_lists) as video:
         streams = [video.stream] if kind == "video" else list(video.container.streams.audio)
