@@ -144,7 +144,7 @@ def test_other_sound_is_encoded_anew(tmp_path: Path, codec: str, suffix: str, co
     silent.unlink()
     content, notes = annotated(path)
     (note,) = notes
-    assert "encoded anew" in note
+    assert "re-encoded" in note
     source = content_of(path)
     assert content.sound is not None
     assert source.sound is not None

@@ -331,7 +331,7 @@ send({"call": 0, "result": {"enforced": []}})
 def test_a_captured_decoder_can_make_no_more_than_an_error(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = f"{HOSTILE}\n{lines}\nsend({{'call': 3, 'item': item}})\n__import__('time').sleep(60)"
     monkeypatch.setattr("torchfakes_cli.video.isolation.client._PROGRAM", program)
-    with IsolatedDecoder(timeout_s=20) as decoder, pytest.raises(DecoderCrashError, match="sent what makes no sense"):
+    with IsolatedDecoder(timeout_s=20) as decoder, pytest.raises(DecoderCrashError, match="sent an invalid message"):
         read(decoder, Path("clip.mp4"))
 
 

@@ -74,7 +74,7 @@ def test_of_several_streams_the_main_one_is_taken_and_named_in_a_warning(tmp_pat
             output.mux(stream.encode())
     info = probe(path)
     assert (info.width, info.height) == SMALL
-    assert info.warnings == ("2 video streams: only the main one is looked at",)
+    assert info.warnings == ("2 video streams: only the main one is scanned",)
 
 
 def test_a_picture_that_stays_for_most_of_a_video_is_told_of(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def add_sound(
             if not packets:
                 return False, ["sound left out: there is none in its track"]
             if way is _encoded:
-                notes.append(f"sound encoded anew: {name} isn't usual in {container.upper()}")
+                notes.append(f"sound re-encoded: {name} isn't usual in {container.upper()}")
             return True, notes
     return False, [f"sound left out: {reason}"]
 

@@ -202,7 +202,7 @@ def _tags(place: str, metadata: dict[str, str]) -> Iterator[Fact]:
         if name.lower() in _WRITERS:
             why = next((words for pattern, words in _MAKERS if pattern.search(value)), "")
         elif name.lower() == "creation_time":
-            why = "set by whatever wrote the file last, if its clock was right"
+            why = "set by the program that wrote the file last, if its clock was right"
         yield Fact(f"{place}: {_shortened(name)}", _shortened(value), why)
 
 

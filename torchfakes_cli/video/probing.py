@@ -210,7 +210,7 @@ def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, in
     if first.interlaced_frame:
         warnings.append("interlaced video: moving faces may show combing")
     if video.video_streams > 1:
-        warnings.append(f"{video.video_streams} video streams: only the main one is looked at")
+        warnings.append(f"{video.video_streams} video streams: only the main one is scanned")
     longest = float(np.diff(index.times_s, append=index.duration_s).max())
     if longest > max(_LONG_STILL_S, index.duration_s / 2):
         warnings.append(

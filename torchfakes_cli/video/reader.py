@@ -188,7 +188,7 @@ def _report(wanted: int, delivered: int, runs: Sequence[DecodePass]) -> DecodeRe
     if damaged:
         warnings.append(f"damaged pictures among the frames: {damaged} of {delivered}")
     if any(run.damage_met for run in runs) and not warnings:
-        warnings.append("damaged in places; the frames looked at are whole")
+        warnings.append("damaged in places; the decoded frames are intact")
     warnings += dict.fromkeys(run.software_reason for run in runs if run.software_reason)
     if any(run.pictures_fitted for run in runs):
         warnings.append("the picture changes its size: pictures of other sizes than the video's have black borders")

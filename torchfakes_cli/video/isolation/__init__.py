@@ -1,5 +1,5 @@
-"""Decodes videos in a child process, so that a hostile file costs no more than itself.
+"""Decodes videos in a child process, so that a hostile file affects only its own result.
 
-``client`` starts the process and asks it, ``server`` runs in it, ``sandbox`` takes its rights away, and ``protocol`` is
-what both sides share. Nothing is unpickled: messages are JSON, pixels travel through shared memory.
+``client`` starts and calls the process, ``server`` runs in it, ``sandbox`` removes its rights, and ``protocol`` is the
+shared message format. Nothing is unpickled: messages are JSON, pixels are passed in shared memory.
 """

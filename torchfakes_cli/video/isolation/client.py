@@ -1,4 +1,4 @@
-"""Starts the decoding process, asks it, and says in an error of ours what becomes of it."""
+"""Client of the decoding process: starts it, calls it, and translates its failures to exceptions."""
 
 from __future__ import annotations
 
@@ -39,37 +39,37 @@ logger = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-#: A process that isn't ready after so many seconds never will be.
+#: Maximum seconds that a process takes to start.
 _START_S = 60.0
-#: Seconds that a process which is told to stop has for the frame it is at; a new one is ready as soon.
+#: Seconds that a process gets to finish its current frame when it is stopped; starting a new one takes as long.
 _STOP_S = 1.0
-#: Waiting is cut into such slices, to notice that it isn't wanted any more.
+#: Maximum seconds of one wait, after which cancellation is checked.
 _SLICE_S = 0.1
-#: Bytes that a disk takes in a second, at least.
+#: Minimum write speed of a disk in bytes per second.
 _DISK_BYTES_PER_S = 5_000_000
-#: Seconds of work that each frame of a file may add to the time in which all of it must be decoded. It is a backstop
-#: against files made to be slow: an 8K frame on an old core takes about half of it.
+#: Seconds that each frame of a file adds to its total time limit, as a backstop against files made to decode slowly: an
+#: 8K frame takes about half of it on an old core.
 FRAME_S = 0.5
 
-# Nothing but this program is imported: not the user's main module, as multiprocessing would, nor a file that lies in
-# the current folder and is named like a library.
+# Only this package is imported: not the user's main module, as multiprocessing would, and no file in the current folder
+# that has the name of a library.
 _PROGRAM = "import json, sys; sys.path[:], *rest = json.loads(sys.argv[1]); "
 _PROGRAM += "from torchfakes_cli.video.isolation.server import main; main(*rest)"
 
-# A process that decodes needs no threads for linear algebra. Each further arena of the allocator takes 64 MiB or more
-# of address space, or none where it doesn't fit: a limit near what a file needs would hold on one run but not the next.
+# Decoding needs no linear algebra threads. A further allocator arena takes at least 64 MiB of address space if it fits,
+# so that a file close to the memory limit would pass on one run and fail on the next.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 class Deadline:
-    """How long the decoding process is waited for.
+    """Time limit for an answer of the decoding process.
 
     Args:
-        silence_s: seconds without a sign of progress.
-        total_s: seconds in all.
+        silence_s: maximum seconds without a sign of progress.
+        total_s: maximum total seconds.
 
     Attributes:
-        slice_s: how long to wait at once.
+        slice_s: maximum seconds of one wait.
     """
 
     def __init__(self, silence_s: float, total_s: float = math.inf) -> None:
@@ -80,17 +80,17 @@ class Deadline:
         self._spent_s = 0.0
 
     def restart_silence(self) -> None:
-        """Begins the wait for another message."""
+        """Restarts the limit on seconds without progress for the next message."""
         self._silent_s = 0.0
 
     def spend(self, seconds: float, *, progress: bool) -> None:
-        """Counts time that was waited."""
+        """Adds waited seconds; progress restarts the limit on silence."""
         self._silent_s = 0.0 if progress else self._silent_s + seconds
         self._spent_s += seconds
 
     @property
     def expired(self) -> str:
-        """The reason of the timeout, or an empty string while time remains."""
+        """Timeout reason, or an empty string while time remains."""
         if self._silent_s >= self._silence_s:
             return f"its decoder made no progress for {self._silence_s:g} s"
         if self._spent_s >= self._total_s:
@@ -99,17 +99,17 @@ class Deadline:
 
 
 class _Process:
-    """The decoding process, seen from outside.
+    """Handle of a decoding process.
 
     Args:
-        memory_mb: see ``IsolatedDecoder``.
-        hwaccel: see ``IsolatedDecoder``.
-        inherited: further file descriptors for it.
+        memory_mb: memory limit, as for ``IsolatedDecoder``.
+        hwaccel: hardware device, as for ``IsolatedDecoder``.
+        inherited: additional file descriptors for the process to inherit.
 
     Attributes:
-        memory: through which pictures come.
-        enforced: the limits that it found to hold for itself, once it is ready.
-        end: ends it.
+        memory: shared memory for pictures.
+        enforced: restrictions that the process verified for itself; None until it is ready.
+        end: function that ends the process.
     """
 
     def __init__(self, memory_mb: int, hwaccel: str | None, inherited: tuple[int, ...] = ()) -> None:
@@ -144,14 +144,14 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be used."""
+        """Whether the process is running."""
         return self.end.alive and self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Waits for its first message.
+        """Waits for the process's first message.
 
         Raises:
-            TorchfakesError: it has ended before.
+            TorchfakesError: the process ended before.
         """
         if self.enforced is None:
             with suppress(EOFError, OSError, ProtocolError, TypeError, KeyError):
@@ -172,11 +172,11 @@ class _Process:
         self._channel.send(message)
 
     def receive(self, timeout_s: float) -> dict[str, Any] | None:
-        """Returns the next message, see ``Channel.receive``."""
+        """Returns the next message as ``Channel.receive`` does."""
         return self._channel.receive(timeout_s)
 
     def end_described(self) -> str:
-        """Ends the process, and tells in words how it had ended by itself."""
+        """Ends the process and describes how it had terminated."""
         try:
             code = self._process.wait(timeout=_STOP_S)
         except subprocess.TimeoutExpired:
@@ -199,7 +199,7 @@ def _end(process: subprocess.Popen[bytes], channel: Channel) -> None:
     try:
         process.wait(timeout=_STOP_S)
     except subprocess.TimeoutExpired:
-        logger.debug("process %d doesn't end", process.pid)  # it hangs in the kernel, on a lost disk for example
+        logger.debug("process %d doesn't end", process.pid)  # it hangs in the kernel, for example on a lost disk
 
 
 def _unstartable(reason: str) -> TorchfakesError:
@@ -207,12 +207,12 @@ def _unstartable(reason: str) -> TorchfakesError:
 
 
 class _Session:
-    """Calls to the process about one file.
+    """Calls to the decoding process for one file.
 
     Args:
-        process: that is asked; this waits until it is ready.
-        path: of the file.
-        timeout_s: it is given up when it makes no progress for so many seconds.
+        process: decoding process; the constructor waits until it is ready.
+        path: path of the file.
+        timeout_s: maximum seconds without progress.
     """
 
     def __init__(self, process: _Process, path: str, timeout_s: float) -> None:
@@ -226,11 +226,11 @@ class _Session:
 
     @property
     def _file(self) -> dict[str, Any]:
-        """The file's path and the folder that it starts from, empty where it needs none."""
+        """The file's path and the folder that a relative path refers to; empty for an absolute path."""
         return {"path": self._path, "folder": "" if Path(self._path).is_absolute() else str(Path.cwd())}
 
     def ask(self, method: str, deadline: Deadline | None = None, **arguments: Any) -> Any:
-        """Calls a method of the server that gives no items, and returns its result; None where it was stopped."""
+        """Calls a server method without items and returns its result; None if the call was stopped."""
         self._begin(method, **arguments)
         kind, body = self._next(deadline or Deadline(self._timeout_s))
         return body if kind == "result" else None
@@ -242,10 +242,10 @@ class _Session:
             self._crashed()
 
     def _next(self, deadline: Deadline) -> tuple[str, Any]:
-        """Waits for the next item or the result of the call, as (kind, body); kind is empty where it was stopped.
+        """Waits for the next item or the result of the call, as (kind, body); kind is empty if the call was stopped.
 
         Raises:
-            TorchfakesError: what the process tells, or what is to be said of its end.
+            TorchfakesError: the process reported an error, timed out or ended.
         """
         deadline.restart_silence()
         while not self._stopped.is_set():
@@ -257,9 +257,9 @@ class _Session:
             except ProtocolError:
                 self._confused()
             except KeyboardInterrupt:
-                self._process.end()  # it would go on, with nobody there to take what it has
+                self._process.end()  # it would continue to decode without a reader
                 raise
-            # A slice that took far longer than it should: this process was stopped, and the other one perhaps as well.
+            # Limited to two slices: a longer wait means that this process was suspended, perhaps with the other one.
             deadline.spend(min(time.monotonic() - started, 2 * deadline.slice_s), progress=message is not None)
             if message is not None and message.get("call") == self._call:
                 if "error" in message:
@@ -272,7 +272,7 @@ class _Session:
         return "", None
 
     def _decode(self, kind: Any, body: Any, *keys: str) -> Any:
-        """Decodes a part of a message."""
+        """Decodes a part of a message to a type."""
         try:
             for key in keys:
                 body = body[key]
@@ -287,7 +287,7 @@ class _Session:
         except ProtocolError:
             self._confused()
         if isinstance(error, TooLargeError):
-            self._process.end()  # what it still holds would be missing to the next file
+            self._process.end()  # memory that it still holds would reduce the next file's limit
         raise error
 
     def _give_up(self, why: str) -> Never:
@@ -307,24 +307,24 @@ class _Session:
         self._running = False
         self._process.end()
         raise DecoderCrashError(
-            "its decoder sent what makes no sense and was ended",
+            "its decoder sent an invalid message and was ended",
             path=self._path,
             advice="The file may be made to attack decoders: don't open it elsewhere.",
         )
 
 
 class IsolatedDecoder:
-    """Opens videos, one after another, in a process that is started once and again after each file that broke it.
+    """Opens videos one after another in a child process, which is restarted after a file that crashed it.
 
-    A context manager; the process also ends with this object, and with this process, however that ends.
+    A context manager. The child process ends with this object, and also with this process, even if that crashes.
 
     Args:
-        timeout_s: a file is given up when its decoder makes no progress for so many seconds, or takes longer in all
-            than these and ``FRAME_S`` for each of its frames. Only time in which this process waits for it counts.
-        memory_mb: MiB that decoding may take beyond what the process holds from the start. Held to on Linux, unless a
-            device decodes: drivers reserve far more addresses than memory.
-        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, reports say so and
-            software decodes. None for software.
+        timeout_s: maximum seconds without progress on a file; its total limit is this plus ``FRAME_S`` for each of its
+            frames. Only time spent waiting for the child process counts.
+        memory_mb: MiB that decoding may use in addition to the process's initial memory. Enforced on Linux, except with
+            hardware decoding, because drivers reserve far more address space than memory.
+        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; None for software. If the device can't be
+            used, software decodes and reports give the reason.
     """
 
     def __init__(
@@ -348,22 +348,22 @@ class IsolatedDecoder:
         self.close()
 
     def start(self) -> None:
-        """Starts the process unless it runs, without waiting for it.
+        """Starts the process unless it runs, without waiting until it is ready.
 
         Raises:
-            TorchfakesError: it can't be started.
+            TorchfakesError: the process can't be started.
         """
         self._started()
 
     def enforced(self) -> tuple[str, ...]:
-        """Waits until the process answers, and says which limits hold for it: it tried them itself.
+        """Waits until the process is ready and returns the restrictions that it verified for itself.
 
         Returns:
-            Any of ``network`` (it can't open sockets), ``file writes`` (nor change files, nor start programs) and
-            ``memory``.
+            Any of ``network`` (it can't open sockets), ``file writes`` (it can't change files or start programs) and
+            ``memory`` (its memory is limited).
 
         Raises:
-            TorchfakesError: it can't be started.
+            TorchfakesError: the process can't be started.
         """
         process = self._started()
         process.wait_until_ready()
@@ -374,17 +374,17 @@ class IsolatedDecoder:
         if not self._abandoned and (process is None or not process.alive):
             self.close()
             process = self._process = _Process(*self._settings)
-        if self._abandoned or process is None:  # perhaps only since it has been started
+        if self._abandoned or process is None:  # another thread may have abandoned it meanwhile
             self.close()
             raise TorchfakesError("the scan was stopped")
         return process
 
     def open(self, path: str | PathLike[str], *, threads: int | None = None) -> IsolatedReader:
-        """Opens a video; the one before must be closed.
+        """Opens a video; the previous one must be closed.
 
         Args:
-            path: of the file.
-            threads: that may decode at once; None for one a core, or one fewer where pictures are small.
+            path: path of the file.
+            threads: maximum number of decoding threads; None for one per core, or one fewer for small pictures.
 
         Raises:
             MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.
@@ -396,7 +396,7 @@ class IsolatedDecoder:
         )
 
     def describe(self, path: str | PathLike[str]) -> FileFacts:
-        """What a file tells of itself and of how it was made; no video may be open.
+        """Returns the provenance facts of a file; no video may be open.
 
         Raises:
             MediaError: the file can't be opened, or not within the limits.
@@ -417,17 +417,17 @@ class IsolatedDecoder:
         except DecoderCrashError:
             if not served_before:
                 raise
-            # It may have died before this file came, too shortly ago to be noticed: a fresh process tells.
+            # The process may have died just before this call: a retry with a new one shows if the file is at fault.
             self.close()
             return ask(self._started())
 
     @property
     def abandoned(self) -> bool:
-        """Whether it is of no use any more."""
+        """Whether ``abandon`` was called."""
         return self._abandoned
 
     def abandon(self) -> None:
-        """Ends the process for good, from whichever thread: what waits for it fails, and so does all asked later."""
+        """Ends the process permanently, from any thread; pending and later calls fail."""
         self._abandoned = True
         self.close()
 
@@ -439,9 +439,9 @@ class IsolatedDecoder:
 
 
 class IsolatedReader(_Session):
-    """Reads sampled frames of one video as ``VideoReader`` does, through a process of its own; a context manager.
+    """Reads frames of one video through the decoding process, with the interface of ``VideoReader``; a context manager.
 
-    Made by ``IsolatedDecoder.open``.
+    Created by ``IsolatedDecoder.open``.
     """
 
     def __init__(
@@ -464,41 +464,41 @@ class IsolatedReader(_Session):
 
     @property
     def info(self) -> VideoInfo:
-        """What is known of the file; duration and number of frames are counted."""
+        """Metadata of the file, with measured duration and frame count."""
         return self._info
 
     @property
     def report(self) -> DecodeReport:
-        """How the latest iterator went; complete once it is exhausted."""
+        """Decode report of the latest iterator; complete once the iterator is exhausted."""
         return self._report
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
-        """Decodes the sampled frames in order of presentation; a few are decoded ahead.
+        """Decodes the sampled frames in presentation order; a few are decoded ahead.
 
         Args:
-            sampling: which frames are wanted.
+            sampling: sampling options.
 
         Returns:
-            An iterator over frames, as that of ``VideoReader.frames``. It may also raise ``DecodeTimeoutError``,
+            An iterator over frames like that of ``VideoReader.frames``. It may also raise ``DecodeTimeoutError``,
             ``TooLargeError`` and ``DecoderCrashError``.
 
         Raises:
-            UsageError: no frame lies in the wanted span.
+            UsageError: no frame lies in the selected time span.
         """
         return self._read(sampling=encode(sampling))
 
     def every_frame(self) -> Iterator[Frame]:
-        """Decodes all frames in order of presentation, as ``VideoReader.every_frame`` does."""
+        """Decodes all frames in presentation order, like ``VideoReader.every_frame``."""
         return self._read()
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
         """Decodes the frame nearest to each wanted time.
 
         Args:
-            times_s: seconds, increasing.
+            times_s: seconds on the player's clock, increasing.
 
         Returns:
-            An iterator over frames, as that of ``VideoReader.frames_at``; it may raise what that of ``frames`` may.
+            An iterator over frames like that of ``VideoReader.frames_at``, with the exceptions of ``frames``.
         """
         return self._read(times_s=[float(time_s) for time_s in times_s])
 
@@ -533,16 +533,16 @@ class IsolatedReader(_Session):
             yield Frame(self._decode(float, body, "time_s"), index, pixels, self._decode(bool, body, "damaged"))
 
     def add_sound(self, silent: Path, target: Path, container: str) -> tuple[bool, tuple[str, ...]]:
-        """Writes a clip of pictures alone again with this file's sound, see ``video.encode``.
+        """Writes a silent clip to a new file with this file's sound, with ``video.encode.add_sound``.
 
-        No iterator may be running. It is done by a process of its own: the one that decodes may change no file, and
-        this one may write but the file that it inherits.
+        No iterator may be running. A separate process does this: the decoding process can't change files, and the new
+        one can write only to the file descriptor that it inherits.
 
         Raises:
-            TorchfakesError: the process failed at it; what there is of the new file is of no use.
+            TorchfakesError: the process failed; the new file is unusable.
         """
         self._stopped.clear()
-        # While the file is put in order at the end there is no sign of progress.
+        # There is no progress signal while the finished file's index is moved to the front.
         order_s = silent.stat().st_size / _DISK_BYTES_PER_S
         deadline = Deadline(self._timeout_s + order_s, self._timeout_s + order_s + self._work_s)
         arguments: dict[str, Any] = {
@@ -566,11 +566,11 @@ class IsolatedReader(_Session):
         return FRAME_S * (self._info.frame_count or 0)
 
     def stop(self) -> None:
-        """Ends the iterator soon, from whichever thread: what waits for its next frame doesn't get one."""
+        """Requests the end of the iterator, from any thread; a pending wait for a frame returns without one."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Ends the iterator if it is still running; no other thread may be waiting for a frame then."""
+        """Ends the iterator if it is running; no other thread may be waiting for a frame."""
         self.stop()
         if not self._running:
             return

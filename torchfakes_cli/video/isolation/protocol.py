@@ -1,11 +1,11 @@
 """JSON messages and shared picture memory between the program and its decoding process.
 
-The client sends calls, ``{"call": 3, "method": "open", "arguments": {…}}``. The server answers each with one ``result``
-or ``error``, and before that with any number of ``item`` and ``progress`` messages, all with the number of the call. An
-item's pixels lie in a slot of the shared memory until the client sends ``{"call": 3, "free": slot}``;
-``{"call": 3, "stop": true}`` asks for no more items.
+The client sends calls, ``{"call": 3, "method": "open", "arguments": {…}}``. The server answers each with any number of
+``item`` and ``progress`` messages and then one ``result`` or ``error``, all with the number of the call. The pixels of
+an item stay in a slot of the shared memory until the client sends ``{"call": 3, "free": slot}``. The message
+``{"call": 3, "stop": true}`` requests the end of the items.
 
-The server has parsed a stranger's file and may be under its control: the client checks every message and every bound.
+The server parses untrusted files and may be compromised: the client checks every message and every bound.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: Picture slots: one is filled while the other is read.
+#: Number of picture slots: one is filled while the other is read.
 SLOTS = 2
 _SLOT_BYTES = 3 * MAX_PIXELS
 
 _HEADER = struct.Struct("!I")
-#: The largest message: the metadata of a file take at most a quarter of it.
+#: Maximum message size; the metadata of a file need at most a quarter of it.
 _MOST_BYTES = 1 << 22
 
 
 class ProtocolError(Exception):
-    """The other process sent something that is no message."""
+    """The other process sent an invalid message."""
 
 
 class Channel:
     """Sends and receives JSON objects over one end of a pipe; sending is thread-safe.
 
-    On POSIX a message is its length in four bytes and then its text, read without blocking for the rest of it:
-    a half-sent message must not hold up the reader. Windows's pipes keep messages apart by themselves.
+    On POSIX a message is its length in four bytes followed by its text. Partial messages are buffered without blocking,
+    so that an incomplete message can't stall the reader. Windows pipes preserve message boundaries.
     """
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
@@ -81,12 +81,12 @@ class Channel:
                 rest = rest[os.write(self._connection.fileno(), rest) :]
 
     def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
-        """Returns the next message, or None if there is none in time.
+        """Returns the next message, or None if none arrives in time.
 
         Raises:
             EOFError: the other process has ended.
-            OSError: likewise.
-            ProtocolError: what came is no message.
+            OSError: the other process has ended.
+            ProtocolError: the message is invalid.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (text := self._whole()) is None:
@@ -108,7 +108,7 @@ class Channel:
         return message
 
     def _whole(self) -> bytes | None:
-        """Takes one message out of what was received."""
+        """Removes one complete message from the buffer; returns None if there is none."""
         if len(self._received) < _HEADER.size:
             return None
         (size,) = _HEADER.unpack_from(self._received)
@@ -127,14 +127,14 @@ class Channel:
 
 
 def inherited_channel(handle: int) -> Channel:
-    """Opens the end of a pipe that this process was given when it started."""
+    """Opens the end of a pipe that this process inherited."""
     if sys.platform == "win32":
         return Channel(connections.PipeConnection(handle))
     return Channel(connections.Connection(handle))
 
 
 def encode(value: Any) -> Any:
-    """Turns a record, or numbers, text and sequences, into what JSON can hold."""
+    """Converts a record, number, text or sequence to JSON values."""
     if is_dataclass(value):
         return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, list | tuple):
@@ -143,10 +143,10 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[_T], value: Any) -> _T:
-    """Turns JSON back into a record or another value of a type, all of whose parts are checked.
+    """Converts JSON to a record or another value of the given type, and checks the types of all parts.
 
     Raises:
-        ProtocolError: the value is of another type.
+        ProtocolError: the value has another type.
     """
     try:
         decoded: _T = _decoded(kind, value)
@@ -185,15 +185,15 @@ _ERRORS = {
 
 
 def encode_error(error: TorchfakesError) -> dict[str, Any]:
-    """Turns an error into what JSON can hold."""
+    """Converts an error to JSON values."""
     return {"kind": type(error).__name__, "cause": error.cause, "path": error.path, "advice": error.advice}
 
 
 def decode_error(value: Any) -> TorchfakesError:
-    """Turns JSON back into an error.
+    """Converts JSON to an error.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: the value isn't a valid error.
     """
     try:
         kind, path = _ERRORS[value["kind"]], decode(str | None, value["path"])  # type: ignore[arg-type]
@@ -203,16 +203,16 @@ def decode_error(value: Any) -> TorchfakesError:
 
 
 class PictureMemory:
-    """Memory shared by both processes, in slots that are each large enough for any picture.
+    """Shared memory for pictures, in slots that each hold a picture of any size up to ``MAX_PIXELS``.
 
-    Pages are allocated on first write. The memory has no name where the system can do without, so nothing stays
-    behind, however the processes end.
+    Pages are allocated on first write. Outside Windows the memory has no name, so nothing remains after both processes
+    end, even if they crash.
 
     Args:
-        handle: of memory that another process made; None makes it.
+        handle: handle of existing memory from the other process; None creates new memory.
 
     Attributes:
-        handle: finds it in the other process: a file descriptor, on Windows a name.
+        handle: identifier for the other process: a file descriptor, or a name on Windows.
     """
 
     def __init__(self, handle: int | str | None = None) -> None:
@@ -226,20 +226,20 @@ class PictureMemory:
             self._memory = mmap.mmap(descriptor, size)
 
     def release_handle(self) -> None:
-        """Closes the handle, once the other process has its own; the memory stays."""
+        """Closes the handle after the other process has inherited it; the memory remains mapped."""
         if isinstance(self.handle, int):
             os.close(self.handle)
 
     def write(self, slot: int, pixels: NDArray[np.uint8]) -> None:
-        """Puts an H×W×3 picture into a slot."""
+        """Writes an H×W×3 picture to a slot."""
         height, width, _ = pixels.shape
         np.copyto(self._view(slot, height, width), pixels)
 
     def read(self, slot: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Copies the picture out of a slot.
+        """Returns a copy of the picture in a slot.
 
         Raises:
-            ProtocolError: there is no such slot, or the picture doesn't fit.
+            ProtocolError: the slot doesn't exist, or the picture doesn't fit.
         """
         if not 0 <= slot < SLOTS or height < 1 or width < 1 or height * width * 3 > _SLOT_BYTES:
             raise ProtocolError
@@ -254,13 +254,13 @@ class PictureMemory:
 
 
 def _nameless_file(size: int) -> int:
-    """Makes a file that is in no folder: in memory where the system has such files."""
+    """Creates an unnamed file, in memory if the system supports it."""
     if hasattr(os, "memfd_create"):
         import fcntl
 
         descriptor = os.memfd_create("torchfakes-pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, size)
-        # Were it cut short by the other process, reading it would end this one (SIGBUS).
+        # Sealed, because reading memory that the other process had truncated would kill this one (SIGBUS).
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return descriptor
     with tempfile.TemporaryFile() as file:

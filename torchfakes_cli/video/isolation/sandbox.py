@@ -1,8 +1,8 @@
-"""Takes rights from the decoding process: a seccomp filter that forbids sockets, changes to files, and new programs.
+"""Sandbox of the decoding process: a seccomp filter against sockets, file changes and new programs.
 
-Linux alone, on x86-64 and 64-bit ARM; elsewhere nothing is taken, and ``apply`` says so. The filter looks at numbers of
-system calls and at flags, so it works in containers and without privileges. It forbids what is listed: it makes a
-captured decoder harmless to files and unable to send what it read, and is no proof against flaws of the kernel.
+Supported on Linux on x86-64 and 64-bit ARM; elsewhere ``apply`` does nothing and returns an empty tuple. The filter
+checks system call numbers and flags, so it works in containers and without privileges. It is a deny list: a compromised
+decoder can't change files or send what it read, but the filter doesn't protect against kernel vulnerabilities.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOAD, _JUMP_EQUAL, _JUMP_FROM, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45,
 _ALLOW, _REFUSE = 0x7FFF_0000, 0x0005_0000 | errno.EACCES
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; an argument has 8 bytes
 
-#: Any of these flags of an open file changes a file; O_TMPFILE comes with one that writes.
+#: Flags of open() that allow changes to files; O_TMPFILE requires one of them.
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 #: By machine: its number in audit records, openat, open (0 where there is none) and tgkill; then what is forbidden, in
@@ -54,10 +54,10 @@ _X32 = 0x4000_0000
 
 
 def apply() -> tuple[str, ...]:
-    """Takes the rights of this process, for good; called before it starts threads.
+    """Restricts this process permanently; must be called before it starts threads.
 
     Returns:
-        What it was found not to be able to do any more: ``network``, ``file writes``; empty where nothing is enforced.
+        The verified restrictions, any of ``network`` and ``file writes``; empty if nothing is enforced.
     """
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None or sys.maxsize < 1 << 32:

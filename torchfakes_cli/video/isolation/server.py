@@ -1,4 +1,4 @@
-"""The decoding process: answers the calls of the process that started it, one file after another."""
+"""Server in the decoding process: answers the calls of its parent process, one file after another."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.records import Frame
 
-    # Slots that are free to be filled; None where no more items are wanted.
+    # Free slots; None requests the end of the items.
     Slots = SimpleQueue[int | None]
 
-#: Seconds between two signs of progress, at least.
+#: Minimum seconds between progress messages.
 _PROGRESS_S = 0.1
 
 
 def main(channel_handle: int, memory_handle: int | str, memory_mb: int, hwaccel: str | None) -> None:
-    """Runs until the process that started this one closes the channel, by intent or by its death.
+    """Runs until the parent process closes the channel or ends.
 
     Args:
-        channel_handle: of this process's end of the channel.
-        memory_handle: of the ``PictureMemory``.
-        memory_mb: MiB that may be taken beyond what is held now, where the system holds processes to such limits.
-        hwaccel: a device to decode on; None for software.
+        channel_handle: handle of this process's end of the channel.
+        memory_handle: handle of the ``PictureMemory``.
+        memory_mb: MiB that may be allocated in addition to the current memory, if the system supports such limits.
+        hwaccel: FFmpeg's name of a device to decode on; None for software.
     """
-    # An interrupt at the terminal reaches every process; the client answers it and ends this one.
+    # An interrupt at the terminal reaches all processes; the client handles it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel, memory = inherited_channel(channel_handle), PictureMemory(memory_handle)
-    # Drivers of devices write to them, and reserve far more addresses than memory.
+    # No restrictions with a device: drivers write to device files and reserve far more address space than memory.
     enforced = sandbox.apply() if hwaccel is None else ()
     server = _Server(channel, memory, memory_mb, hwaccel)
     server.start()
@@ -60,7 +60,7 @@ def main(channel_handle: int, memory_handle: int | str, memory_mb: int, hwaccel:
 
 
 def _limit_memory(megabytes: int) -> bool:
-    """Limits this process's memory where the system tells how much it holds; whether it is limited."""
+    """Limits this process's memory if its current size is known; returns whether it is limited."""
     if sys.platform == "win32":
         return False
     import resource
@@ -68,7 +68,7 @@ def _limit_memory(megabytes: int) -> bool:
     try:
         held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     except OSError:
-        return False  # only Linux tells
+        return False  # not Linux
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = held + (megabytes << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
@@ -76,7 +76,7 @@ def _limit_memory(megabytes: int) -> bool:
 
 
 class _Server:
-    """Answers calls; a thread of its own takes them in, and notices when the client has gone."""
+    """Answers calls; a separate thread receives them and detects the end of the client."""
 
     def __init__(self, channel: Channel, memory: PictureMemory, memory_mb: int, hwaccel: str | None) -> None:
         self._channel = channel
@@ -99,11 +99,11 @@ class _Server:
         }
 
     def start(self) -> None:
-        """Starts to take calls in."""
+        """Starts receiving calls."""
         threading.Thread(target=self._receive, daemon=True).start()
 
     def run(self, enforced: tuple[str, ...]) -> None:
-        """Says that the process is ready and what is enforced in it, then answers calls until it is ended."""
+        """Reports readiness and the enforced restrictions, then answers calls until the process ends."""
         self._send("result", {"enforced": list(enforced)})
         while True:
             message, self._slots = self._calls.get()
@@ -114,7 +114,7 @@ class _Server:
                 answer = "error", encode_error(error)
             except MemoryError:
                 answer = "error", encode_error(self._too_large())
-            except Exception as error:  # noqa: BLE001 - told over there, where it costs this one file
+            except Exception as error:  # noqa: BLE001 - reported to the client, where it fails only this file
                 reason = " ".join(str(error).split()) or "no message"
                 unexpected = DecodeError(f"unexpected {type(error).__name__}: {reason}", path=self._path)
                 answer = "error", encode_error(unexpected)
@@ -126,14 +126,14 @@ class _Server:
             try:
                 message = self._channel.receive()
             except (EOFError, OSError):
-                os._exit(0)  # at once, whatever the decoder is doing: nobody waits for it any more
+                os._exit(0)  # immediately, even while decoding, because the client is gone
             assert message is not None, "it waits for ever"
             if "free" in message:
                 slots.put(message["free"])
             elif "stop" in message:
                 slots.put(None)
             else:
-                # New for each call: what is still to come for the one before must not reach it.
+                # A new queue for each call, so that late messages for the previous call can't reach it.
                 slots = SimpleQueue()
                 for slot in range(SLOTS):
                     slots.put(slot)
@@ -162,7 +162,7 @@ class _Server:
         return {"info": encode(reader.info), "sound_start_s": reader.sound_start_s}
 
     def _sample(self, sampling: Any = None, times_s: list[float] | None = None) -> Any:
-        """Chooses frames: those of a ``SamplingConfig``, those nearest to some times, or all."""
+        """Selects the frames of a ``SamplingConfig``, the frames nearest to given times, or all frames."""
         reader = self._reader
         assert reader is not None, "a file is opened before its frames are asked for"
         reader.close()
@@ -173,7 +173,7 @@ class _Server:
         return encode(reader.report)
 
     def _read(self) -> Any:
-        """Decodes the chosen frames, each an item."""
+        """Decodes the selected frames and sends each as an item."""
         reader = self._reader
         assert reader is not None, "a file is opened before its frames are read"
         with reader:
@@ -188,7 +188,7 @@ class _Server:
         return encode(reader.report)
 
     def _describe(self, path: str, folder: str) -> Any:
-        from torchfakes_cli.video.metadata import describe_file  # few scans ask for it
+        from torchfakes_cli.video.metadata import describe_file  # loaded lazily, because few scans need it
 
         self._enter(path, folder)
         return encode(describe_file(path, self._progress))
