@@ -74,7 +74,7 @@ def cascade_facts(precision: str) -> dict[str, Any]:
         "formulas": {
             "level": "side * cell / min_face * factor ** n, rounded to an even number, while the shorter is >= cell",
             "window": "x1 = floor((stride * column + 1) * ratio), x2 = floor((stride * column + cell) * ratio); "
-            "ratio = width / width of the level; y likewise",
+            "ratio = width / width of the level; the same for y",
             "box": "x1 += offsets[0] * side, y1 += offsets[1] * side, x2 += offsets[2] * side, y2 += offsets[3] * "
             "side; side = x2 - x1 or y2 - y1 for the first network, 1 more for the others",
             "landmark": "x = x1 - 1 + landmarks[n] * side, y = y1 - 1 + landmarks[5 + n] * side; before the box moves",

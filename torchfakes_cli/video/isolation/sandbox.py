@@ -24,8 +24,8 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data;
 #: Flags of open() that allow changes to files; O_TMPFILE requires one of them.
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
-#: By machine: its number in audit records, openat, open (0 where there is none) and tgkill; then what is forbidden, in
-#: this order. Network and processes: socket, connect, bind, execve, execveat, ptrace, process_vm_readv,
+#: By machine: its audit architecture and the numbers of openat, open (0 if absent) and tgkill; then the forbidden calls
+#: in this order. Network and processes: socket, connect, bind, execve, execveat, ptrace, process_vm_readv,
 #: process_vm_writev, kill, tkill, rt_sigqueueinfo, rt_tgsigqueueinfo. Files: ioctl, mkdirat, mknodat, unlinkat,
 #: symlinkat, linkat, renameat, renameat2, truncate, fchmod, fchmodat, fchown, fchownat, utimensat, {,l,f}setxattr,
 #: {,l,f}removexattr, open_by_handle_at. System: mount, umount2, pivot_root, chroot, unshare, setns, bpf, userfaultfd,
