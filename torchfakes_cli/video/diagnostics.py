@@ -33,11 +33,11 @@ def decoding_diagnostics() -> list[Fact]:
     codecs = Fact(
         "decoders",
         ", ".join(name for name, decoder in present.items() if decoder) or "none",
-        f"missing: {', '.join(missing)}" if missing else "all the usual ones",
+        f"missing: {', '.join(missing)}" if missing else "all common codecs",
         Severity.GOOD if not missing else Severity.LIMITED if present["H.264"] else Severity.BROKEN,
     )
     threads = Fact(
-        "decoding threads", str(usable_cores()), "one a core that this process may use; one fewer for small pictures"
+        "decoding threads", str(usable_cores()), "one per core that this process may use; one fewer for small pictures"
     )
     ffmpeg = Fact("FFmpeg", av.ffmpeg_version_info, "comes with PyAV")
     if not present["H.264"]:
@@ -74,11 +74,11 @@ def _process() -> list[Fact]:
         return [Fact("decoding process", "doesn't start", str(error), Severity.BROKEN)]
     memory, rights = "memory" in enforced, [right for right in ("network", "file writes") if right in enforced]
     return [
-        Fact("decoding process", "starts", "files are decoded in a process of its own, which they may crash"),
-        Fact("memory limit", "held to", "Linux limits what the decoding process may take")
+        Fact("decoding process", "starts", "files are decoded in a separate process, which they may crash"),
+        Fact("memory limit", "enforced", "Linux limits the memory of the decoding process")
         if memory
-        else Fact("memory limit", "not held to", "a hostile file may take all memory", Severity.LIMITED),
+        else Fact("memory limit", "not enforced", "a hostile file may use all memory", Severity.LIMITED),
         Fact("decoder's rights", f"without {' and '.join(rights)}", "the kernel refuses them (seccomp)")
         if rights
-        else Fact("decoder's rights", "those of its user", "this system gives no way to take them", Severity.LIMITED),
+        else Fact("decoder's rights", "those of its user", "this system can't restrict them", Severity.LIMITED),
     ]
