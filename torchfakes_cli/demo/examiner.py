@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.detector.gradcam import GradCam
 
-#: Told what is being done, and how much of it: done, and in all where that is known.
-Told = Callable[[str, int, int | None], None]
+#: Called with (stage of the work, items done, total items if known).
+Progress = Callable[[str, int, int | None], None]
 
 #: Side in pixels of the pictures of faces.
 _PICTURE_SIDE = 288
@@ -87,7 +87,7 @@ class Examiner:
         self._scanner.load()
         _ = self._heat_maps  # named for its effect: what is loaded once stays
 
-    def examine(self, path: str | PathLike[str], tell: Told | None = None) -> Finding:
+    def examine(self, path: str | PathLike[str], tell: Progress | None = None) -> Finding:
         """Scans a file and shows what its verdict rests on.
 
         Args:

@@ -32,7 +32,7 @@ _HEADERS = {
 _SECONDS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-class Outcome(StrEnum):
+class JobOutcome(StrEnum):
     """How a scan ended."""
 
     DONE = "done"
@@ -64,8 +64,8 @@ class Metrics:
         queue = Gauge("torchfakes_queue_length", "Clips that wait or are on their way.", registry=self._registry)
         queue.set_function(queue_length)
         for verdict in Verdict:
-            self._scans.labels(Outcome.DONE.value, verdict.value)
-        for outcome in (Outcome.FAILED, Outcome.CANCELLED, Outcome.TIMEOUT):
+            self._scans.labels(JobOutcome.DONE.value, verdict.value)
+        for outcome in (JobOutcome.FAILED, JobOutcome.CANCELLED, JobOutcome.TIMEOUT):
             self._scans.labels(outcome.value, "")
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -78,7 +78,7 @@ class Metrics:
         """A request was answered; unknown methods share one series, so that clients can't make up any number."""
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
 
-    def scan(self, outcome: Outcome, verdict: Verdict | None, seconds: float) -> None:
+    def scan(self, outcome: JobOutcome, verdict: Verdict | None, seconds: float) -> None:
         """A scan ended."""
         self._scans.labels(outcome.value, verdict.value if verdict else "").inc()
         self._seconds.observe(seconds)

@@ -20,7 +20,7 @@ from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.documents import problem, problem_of
 from torchfakes_cli.serve.jobs import Job, Jobs, Problem, State
-from torchfakes_cli.serve.metrics import Metrics, Outcome
+from torchfakes_cli.serve.metrics import JobOutcome, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Service:
     def cancel(self, job: Job) -> None:
         """Ends a scan that isn't done, and forgets it and its result."""
         if job.state is State.QUEUED:
-            log_job(job, Outcome.CANCELLED.value)
+            log_job(job, JobOutcome.CANCELLED.value)
         self.jobs.forget(job)
 
     def _load(self) -> Scanner:
@@ -114,17 +114,17 @@ class Service:
         try:
             scan = asyncio.get_running_loop().run_in_executor(thread, self._scan, job, scanner, deadline)
             verdict, result = await scan
-            outcome = Outcome.DONE
+            outcome = JobOutcome.DONE
         except StoppedError:
             late = not job.stopped
-            outcome = Outcome.TIMEOUT if late else Outcome.CANCELLED
+            outcome = JobOutcome.TIMEOUT if late else JobOutcome.CANCELLED
             result = self._too_slow(job) if late else _ending()
         except TorchfakesError as error:
-            outcome, result = Outcome.FAILED, problem_of(error, job.name)
+            outcome, result = JobOutcome.FAILED, problem_of(error, job.name)
         except Exception as error:
             logger.error("scan %s: unexpected %s", job.id, type(error).__name__)
             logger.debug("it happened here:", exc_info=True)
-            outcome = Outcome.FAILED
+            outcome = JobOutcome.FAILED
             result = problem(HTTPStatus.INTERNAL_SERVER_ERROR, f"{job.name}: unexpected {type(error).__name__}")
         finally:
             job.path.unlink(missing_ok=True)
