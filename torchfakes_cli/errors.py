@@ -1,28 +1,28 @@
-"""Everything that can go wrong, as one tree.
+"""Exceptions of this package, as one tree.
 
 ::
 
     TorchfakesError
-    ├── UsageError                what was asked for makes no sense (exit code 2)
-    ├── MediaError                a file can't give what it should
+    ├── UsageError                invalid or contradictory arguments (exit code 2)
+    ├── MediaError                a media file can't be used
     │   ├── UnreadableFileError   missing, not a regular file, empty, no permission
     │   ├── UnsupportedMediaError refused on purpose: a playlist, a document, an unknown or unsafe format
-    │   ├── NoVideoStreamError    opened, but nothing in it can be shown
-    │   ├── TooLongError          shown for longer than is allowed
-    │   └── DecodeError           a video stream that can't be decoded (well enough)
-    │       ├── DecodeTimeoutError  … as it takes too long
-    │       ├── TooLargeError       … as it takes too much memory
-    │       └── DecoderCrashError   … as it takes the decoder down
+    │   ├── NoVideoStreamError    no stream that can be shown
+    │   ├── TooLongError          longer than is allowed
+    │   └── DecodeError           a video stream that can't be decoded, or not well enough
+    │       ├── DecodeTimeoutError  decoding takes too long
+    │       ├── TooLargeError       decoding needs too much memory
+    │       └── DecoderCrashError   the decoding process crashed
     ├── ModelError                a detector can't be used
-    │   ├── ModelNotFoundError    no such checkpoint, or no detector ships
-    │   ├── CheckpointError       not one of ours, damaged, or it does not fit the network
-    │   └── DownloadError         weights couldn't be fetched or have the wrong checksum
+    │   ├── ModelNotFoundError    no such checkpoint, or no shipped detector
+    │   ├── CheckpointError       not a torchfakes checkpoint, damaged, or unfit for the network
+    │   └── DownloadError         weights can't be downloaded, or have the wrong checksum
     ├── DataError                 a corpus or a folder of crops can't be used
     ├── OutputError               a result can't be written
-    ├── WorkerLostError           a process that scanned, here or elsewhere, has ended
-    └── StoppedError              whoever asked for it wants it no more
+    ├── WorkerLostError           a scanning process, here or elsewhere, has ended unexpectedly
+    └── StoppedError              the caller stopped the work
 
-A message names the file, the cause and what to do next, in one line: it is shown as it stands.
+Messages are shown to users as they are: one line with the file, the cause and the next step.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from os import PathLike, fspath
 
 
 class TorchfakesError(Exception):
-    """Base of every error this program raises on purpose.
+    """Base class of all errors that this package raises on purpose.
 
     Args:
-        cause: what is wrong, as a clause without a final full stop.
-        path: the file it is about, if any.
-        advice: what to do next, as a sentence.
+        cause: cause of the error, as a clause without a final full stop.
+        path: path of the file concerned, if any.
+        advice: next step for the user, as a sentence.
     """
 
     def __init__(self, cause: str, *, path: str | PathLike[str] | None = None, advice: str = "") -> None:
@@ -50,20 +50,20 @@ class TorchfakesError(Exception):
         return f"{where}{self.cause}" + (f". {self.advice}" if self.advice else "")
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments survive the trip between processes only if they are carried as state.
+        # Pickle passes keyword-only arguments between processes only as state.
         return (type(self), (self.cause,), {"path": self.path, "advice": self.advice})
 
 
 class UsageError(TorchfakesError):
-    """What was asked for makes no sense."""
+    """The arguments are invalid or contradict each other."""
 
 
 class MediaError(TorchfakesError):
-    """A file can't give what it should."""
+    """A media file can't be used."""
 
 
 class UnreadableFileError(MediaError):
-    """The file is missing, empty, not a regular file, or may not be read."""
+    """The file is missing, empty, not a regular file, or not readable."""
 
 
 class UnsupportedMediaError(MediaError):
@@ -71,7 +71,7 @@ class UnsupportedMediaError(MediaError):
 
 
 class NoVideoStreamError(MediaError):
-    """The file opened, but no stream in it can be shown."""
+    """The file can be opened, but has no stream that can be shown."""
 
 
 class TooLongError(MediaError):
@@ -83,15 +83,15 @@ class DecodeError(MediaError):
 
 
 class DecodeTimeoutError(DecodeError):
-    """Decoding was given up: nothing came for too long, or too little."""
+    """Decoding was given up, because it made no progress or too little."""
 
 
 class TooLargeError(DecodeError):
-    """Decoding needs more memory than it may take."""
+    """Decoding needs more memory than is allowed."""
 
 
 class DecoderCrashError(DecodeError):
-    """The process that decoded the file ended in the middle of it."""
+    """The decoding process ended before the file was decoded."""
 
 
 class ModelError(TorchfakesError):
@@ -103,11 +103,11 @@ class ModelNotFoundError(ModelError):
 
 
 class CheckpointError(ModelError):
-    """The file is not one of our checkpoints, is damaged, or doesn't fit the network."""
+    """The file is not a torchfakes checkpoint, is damaged, or doesn't fit the network."""
 
 
 class DownloadError(ModelError):
-    """Weights couldn't be fetched, or their checksum is wrong."""
+    """Weights can't be downloaded, or their checksum is wrong."""
 
 
 class DataError(TorchfakesError):
@@ -119,8 +119,8 @@ class OutputError(TorchfakesError):
 
 
 class WorkerLostError(TorchfakesError):
-    """A process that scanned, on this machine or another, has ended unexpectedly."""
+    """A scanning process, on this machine or another, has ended unexpectedly."""
 
 
 class StoppedError(TorchfakesError):
-    """The work was stopped by whoever had asked for it."""
+    """The caller stopped the work."""

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def unwritable(path: Path, error: OSError, advice: str = "") -> OutputError:
-    """Make the error for a failed write."""
+    """Return the error for a failed write."""
     return OutputError(f"can't be written: {error.strerror or error}", path=path, advice=advice)
 
 
@@ -39,7 +39,7 @@ def is_special(path: Path) -> bool:
 def check_folder(path: Path, advice: str) -> None:
     """Check that a file can be created beside ``path``, by creating one.
 
-    Permission bits are not enough to know (read-only mounts, administrators, access lists).
+    Permission bits don't suffice: there are read-only mounts, administrators and access lists.
 
     Raises:
         OutputError: the folder is missing or can't be written.
@@ -64,20 +64,20 @@ def check_targets(
     force: bool = False,
     make_folders: bool = False,
 ) -> None:
-    """Check before a scan that files can be written without replacing files of other kinds.
+    """Check in advance that files can be written without replacing files of other kinds.
 
-    An earlier file of the same kind is replaced; any other only with ``force``.
+    An earlier file of the same kind may be replaced, any other only with ``force``.
 
     Args:
-        paths: of the files.
-        is_ours: returns True if a file with this first line is of that kind.
-        kind: of the files, such as "a timeline", for error messages.
-        option: that sets their path, for error messages.
+        paths: paths of the files.
+        is_ours: returns True if a file with this first line is of the same kind.
+        kind: kind of the files, such as "a timeline", for error messages.
+        option: command-line option that sets their path, for error messages.
         force: allow any file to be replaced.
         make_folders: make missing folders.
 
     Raises:
-        OutputError: a folder can't be written, or a path is taken by something else.
+        OutputError: a folder can't be written, or a path holds another file.
     """
     elsewhere = f"Choose another place with {option}."
     checked: set[Path] = set()
@@ -103,7 +103,7 @@ def check_targets(
 
 
 def first_line(path: Path, advice: str = "Choose another path with -o.") -> str | None:
-    """Read the first line of a file, without its line break; None if there is no file. See ``existing``."""
+    """Read the first line of a file, without its line break; None if there is no file. Errors as in ``existing``."""
     start = existing(path, 4096, mode="rb", advice=advice)
     return None if start is None else start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
 
@@ -114,10 +114,10 @@ def existing(
     """Read a file, or its first bytes; None if there is no file.
 
     Args:
-        path: of the file.
-        size: how many bytes to read; -1 for all.
-        mode: how to open it; the default also checks that it can be written.
-        advice: for the error if it can't be opened.
+        path: path of the file.
+        size: number of bytes to read; -1 for all.
+        mode: mode of opening; the default also checks that the file can be written.
+        advice: advice of the error if the file can't be opened.
 
     Raises:
         OutputError: the path is a folder, or can't be opened in this mode.
@@ -135,10 +135,12 @@ def existing(
 
 
 def append(file: FileIO, data: bytes, path: Path) -> None:
-    """Append to an open file, all or nothing, and flush it to the disk; devices and pipes are only written to.
+    """Append data to an open file completely or not at all, and flush it to disk.
+
+    Devices and pipes are written to without these guarantees.
 
     Raises:
-        OutputError: it can't be written; a full disk leaves no half line.
+        OutputError: the file can't be written; a regular file is truncated to its old length.
     """
     status = os.fstat(file.fileno())
     regular = stat.S_ISREG(status.st_mode)
@@ -157,16 +159,17 @@ def append(file: FileIO, data: bytes, path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
-    """Write a file in one step: a reader, or a crash, finds the old content or the new, never a part.
+    """Write a file atomically: readers find the old or the new content, even after a crash.
 
     Args:
-        path: of the file; missing folders are made. A symbolic link is followed, a device or a pipe written to.
-        content: its whole content; text is written as UTF-8.
-        temporary: path that is written first, in the folder of what ``path`` points to; an old file is replaced.
-            None for a unique name.
+        path: path of the file; missing folders are made. Symbolic links are followed; devices and pipes are written
+            to directly.
+        content: complete content; text is encoded as UTF-8.
+        temporary: path to write first, in the same folder as the target; an existing file is replaced. None for a
+            unique name.
 
     Raises:
-        OutputError: the file can't be written; what was there before still is.
+        OutputError: the file can't be written; the old content remains.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     advice = "Check the folder's permissions and free space."
@@ -177,7 +180,7 @@ def write_atomically(path: Path, content: str | bytes, temporary: Path | None = 
             raise unwritable(path, error) from error
         return
     target = Path(os.path.realpath(path))
-    # Not tempfile, whose files are private: the new file gets the permissions that any new file has.
+    # Not tempfile, because its files are private; the new file gets the usual permissions.
     temporary = temporary or temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -190,18 +193,18 @@ def write_atomically(path: Path, content: str | bytes, temporary: Path | None = 
     except OSError as error:
         raise unwritable(path, error, advice) from error
     finally:
-        # Left by an error or an interruption.
+        # It exists only after an error or an interruption.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def try_lock(path: Path) -> BaseFileLock | None:
-    """Acquire the lock of a lock file, which the operating system drops when the process ends.
+    """Acquire the lock of a lock file, which the operating system releases when the process ends.
 
-    A file system without locks counts as unlocked: better no lock than no results there.
+    On a file system without locks the lock counts as acquired, so that results can be written there.
 
     Returns:
-        The lock, to be released; None where another process holds it.
+        Acquired lock, to be released; None if another process holds it.
 
     Raises:
         OSError: the lock file can't be made.
@@ -219,12 +222,12 @@ def try_lock(path: Path) -> BaseFileLock | None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_beside(path: Path) -> Path:
     """Return a unique path in the same folder, to be written and then renamed."""
-    # Short, whatever the length of the final name, and hidden from a scan of the folder.
+    # The name is short, because the final name may have the maximum length, and hidden from scans of the folder.
     return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"

@@ -1,9 +1,8 @@
-"""What flows between the stages: small, frozen records with their units.
+"""Records that the stages exchange: small frozen dataclasses.
 
-Conventions, everywhere: times are seconds (float) on the player's clock, which starts with
-the earliest stream of the file; sizes are (width, height);
-pixel arrays are H×W×3 ``uint8`` in RGB order; a box is (x1, y1, x2, y2) in pixels of the upright frame and may leave
-it; *fake* is 1. A missing value is ``None``, never a made-up number.
+Conventions: times are seconds (float) on the player's clock, which starts with the earliest stream of the file. Sizes
+are (width, height). Pixel arrays are H×W×3 ``uint8`` in RGB order. A box is (x1, y1, x2, y2) in pixels of the upright
+frame and may extend beyond it. The label of *fake* is 1. A missing value is ``None``, never a placeholder number.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Point = tuple[float, float]
 
 
 class Verdict(StrEnum):
-    """What is said of a video."""
+    """Verdict on a video."""
 
     REAL = "real"
     FAKE = "fake"
@@ -30,7 +29,7 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a verdict is inconclusive."""
+    """Reason why a verdict is inconclusive."""
 
     NO_FACE = "no_face"
     ALL_BLURRY = "all_blurry"
@@ -43,7 +42,7 @@ class Reason(StrEnum):
 
 
 class Status(StrEnum):
-    """Whether a file could be scanned; not to be mixed up with the verdict."""
+    """Status of a scan, which says nothing about the verdict."""
 
     OK = "ok"
     ERROR = "error"
@@ -51,20 +50,20 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a file says of itself (some of it may be wrong) and, where counted, what it holds.
+    """Properties of a video file from its headers, which may be wrong, and its counted packets.
 
     Attributes:
-        path: as the user gave it.
+        path: path as the user gave it.
         container: FFmpeg's short name of the format, such as ``mov,mp4,m4a,3gp,3g2,mj2``.
         codec: FFmpeg's name of the video codec, such as ``h264``.
-        width: of the upright picture with square pixels.
-        height: of the upright picture with square pixels.
-        fps: average frame rate, exact; None where unknown.
-        duration_s: seconds shown; None where unknown.
-        frame_count: packets counted in the file, not the header's claim; None where not counted.
-        rotation: degrees clockwise (0, 90, 180, 270) that were applied to make frames upright.
-        warnings: plain sentences on what a user should know (HDR not tone-mapped, several streams, …).
-        picture: it is a still picture, of one frame at time 0, without rate and duration.
+        width: width in square pixels of the upright frame.
+        height: height in square pixels of the upright frame.
+        fps: exact average frame rate; None if unknown.
+        duration_s: duration in seconds; None if unknown.
+        frame_count: number of packets counted in the file, not the header's claim; None if not counted.
+        rotation: clockwise rotation in degrees (0, 90, 180, 270) that was applied to make frames upright.
+        warnings: warnings in plain sentences (HDR not tone-mapped, several streams, …).
+        picture: True for a still picture, which has one frame at time 0, and neither rate nor duration.
     """
 
     path: str
@@ -82,13 +81,13 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One decoded picture.
+    """One decoded frame.
 
     Attributes:
-        time_s: presentation time on the player's clock.
-        index: place in presentation order; None where the way it was reached doesn't tell.
+        time_s: presentation time in seconds on the player's clock.
+        index: index in presentation order; None if unknown, as after a seek.
         pixels: H×W×3 uint8 RGB, upright, square pixels.
-        damaged: the decoder had to make up parts of it.
+        damaged: True if the decoder concealed damaged parts.
     """
 
     time_s: float
@@ -107,13 +106,13 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class DecodeReport:
-    """How the decoding of one file went.
+    """Statistics and warnings of decoding one file.
 
     Attributes:
-        frames_wanted: samples asked for.
-        frames_delivered: samples that came.
-        packets_bad: packets the decoder refused.
-        warnings: plain sentences, such as ``partial: 72 of 125 frames``.
+        frames_wanted: number of samples requested.
+        frames_delivered: number of samples decoded.
+        packets_bad: number of packets that the decoder refused.
+        warnings: warnings in plain sentences, such as ``partial: 72 of 125 frames``.
     """
 
     frames_wanted: int
@@ -124,12 +123,12 @@ class DecodeReport:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face found in one frame.
+    """One face detected in one frame.
 
     Attributes:
-        box: (x1, y1, x2, y2) in pixels of the frame, x2 and y2 exclusive; may leave the frame.
-        confidence: the face detector's, 0 to 1.
-        landmarks: left eye, right eye, nose, left and right mouth corner as (x, y), as seen in the picture.
+        box: (x1, y1, x2, y2) in pixels of the frame, x2 and y2 exclusive; it may extend beyond the frame.
+        confidence: confidence of the face detector, 0 to 1.
+        landmarks: left eye, right eye, nose, left and right mouth corner as (x, y); left and right as in the frame.
     """
 
     box: Box
@@ -145,19 +144,19 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class FaceScore:
-    """One row of the timeline: a face, or a sampled frame without any.
+    """One row of the timeline: a face, or a sampled frame without a face.
 
     Attributes:
-        time_s: of the frame.
-        frame: index in presentation order, where known.
-        track: number of the person's track, from 1; None on a frame without a face.
-        face: None on a frame without a face.
-        sharpness: variance of the Laplacian of the crop; None on a frame without a face.
-        logit: the detector's output; None where there was no face or it was not scored.
-        p_fake: calibrated probability that the face is synthetic; None with the logit.
-        note: why there is no score: ``no_face``, ``blurry``, ``damaged`` (the picture: what its decoder made up may
-            look like a manipulation, or hide a face), or ``long_shot`` (late in a long shot of a person only one face
-            in four is scored); else empty.
+        time_s: time of the frame in seconds.
+        frame: index of the frame in presentation order; None if unknown.
+        track: number of the person's track, from 1; None for a frame without a face.
+        face: detected face; None for a frame without a face.
+        sharpness: variance of the Laplacian of the crop; None for a frame without a face.
+        logit: output of the detector; None if no face was scored.
+        p_fake: calibrated probability that the face is synthetic; None if ``logit`` is None.
+        note: why there is no score: ``no_face``, ``blurry``, ``damaged`` (concealed parts of the frame may look like a
+            manipulation, or hide a face), or ``long_shot`` (late in a long track only one face in four is scored);
+            empty if there is a score.
     """
 
     time_s: float
@@ -172,12 +171,13 @@ class FaceScore:
 
 @dataclass(frozen=True, slots=True)
 class SuspiciousSpan:
-    """The part of a track that scores as fake where the whole of it doesn't.
+    """Part of a track that scores as fake although the whole track doesn't.
 
     Attributes:
-        start_s: time of its first face that scores as fake.
-        end_s: time of its last one.
-        p_fake: of its most suspicious window: what the window's trimmed mean and enough of its faces reach.
+        start_s: time in seconds of its first face that scores as fake.
+        end_s: time in seconds of its last face that scores as fake.
+        p_fake: probability of its most suspicious window, reached both in the trimmed mean and by agreement of its
+            faces.
     """
 
     start_s: float
@@ -187,20 +187,20 @@ class SuspiciousSpan:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One person's faces through one shot.
+    """Faces of one person in one shot.
 
     Attributes:
-        number: from 1, in order of first appearance.
-        start_s: time of its first face.
-        end_s: time of its last face.
-        faces: how many faces belong to it.
-        faces_scored: how many of them were sharp enough to score.
-        logit: robust mean of their logits; None without any.
-        p_fake: calibrated from the logit; None with it.
-        peak_time_s: time of its most suspicious face; None with the logit.
-        lasting: whether it has enough scored faces to decide a verdict.
-        doubt: why its score says too little for a firm verdict, ``tiny_faces``; else None.
-        suspicious_span: the part of it that scores as fake where the whole doesn't; else None.
+        number: number of the track, from 1 in order of first appearance.
+        start_s: time in seconds of its first face.
+        end_s: time in seconds of its last face.
+        faces: number of its faces.
+        faces_scored: number of its faces that were scored.
+        logit: trimmed mean of the logits; None without scored faces.
+        p_fake: calibrated probability of the logit; None if ``logit`` is None.
+        peak_time_s: time in seconds of its most suspicious face; None if ``logit`` is None.
+        lasting: True if it has enough scored faces to decide a verdict.
+        doubt: why its score doesn't suffice for a firm verdict (``tiny_faces``); None if it does.
+        suspicious_span: part that scores as fake although the whole track doesn't; None without one.
     """
 
     number: int
@@ -218,23 +218,23 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class VideoResult:
-    """Everything known of one file after its scan.
+    """Result of the scan of one file.
 
     Attributes:
-        path: as the user gave it.
-        status: whether it could be scanned.
-        verdict: None with status ``error``.
-        p_fake: of the track that decided; None where nothing was scored.
+        path: path as the user gave it.
+        status: ``ok``, or ``error`` if the file couldn't be scanned.
+        verdict: verdict on the video; None with status ``error``.
+        p_fake: probability of the deciding track; None if no face was scored.
         reason: why the verdict is inconclusive; None otherwise.
-        info: None where the file didn't open.
-        frames_sampled: frames looked at.
-        timeline: one row a face, and one for each sampled frame without any, in order of time.
-        tracks: the people found, in order of first appearance.
-        peak_time_s: time of the most suspicious face of the deciding track.
-        elapsed_s: seconds the scan took.
+        info: properties of the file; None if it couldn't be opened.
+        frames_sampled: number of sampled frames.
+        timeline: one row per face, and one for each sampled frame without a face, in order of time.
+        tracks: tracks of people, in order of first appearance.
+        peak_time_s: time in seconds of the most suspicious face of the deciding track.
+        elapsed_s: duration of the scan in seconds.
         model: name of the detector.
-        warnings: what a user should know, in plain sentences.
-        error: one line, with status ``error``.
+        warnings: warnings in plain sentences.
+        error: one-line message with status ``error``; empty otherwise.
     """
 
     path: str
@@ -254,32 +254,32 @@ class VideoResult:
 
     @property
     def is_picture(self) -> bool:
-        """Whether the file is a still picture."""
+        """True if the file is a still picture."""
         return self.info is not None and self.info.picture
 
     @property
     def faces_scored(self) -> int:
-        """Faces that were sharp enough to score."""
+        """Number of faces that were scored."""
         return sum(row.logit is not None for row in self.timeline)
 
     @property
     def faces_blurry(self) -> int:
-        """Faces that were found but too blurry to score."""
+        """Number of faces that were too blurry to score."""
         return sum(row.note == "blurry" for row in self.timeline)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TellingFace:
-    """A face shown as evidence: what the network saw of it, and where it looked.
+    """Face shown as evidence: the crop that the network scored, and its heat maps.
 
     Attributes:
-        row: the face's row in the timeline; it has a score.
-        picture: H×W×3 uint8 RGB, the network's crop of the frame, at the frame's own resolution or reduced; a square,
-            unless the detector takes boxes as they are.
-        landmarks: those of the face, in pixels of ``picture``.
-        heat_fake: S×S float32, the share of each place in what speaks for "fake": the sum is 1, or 0 where nothing
-            does. It is laid over the whole picture; None where it wasn't asked for.
-        heat_real: the same for "real".
+        row: row of the face in the timeline, which has a score.
+        picture: H×W×3 uint8 RGB, the network's crop of the frame, at its original resolution or reduced; a square,
+            unless the detector uses boxes of any shape.
+        landmarks: landmarks of the face in pixels of ``picture``.
+        heat_fake: S×S float32 map over the whole picture of each place's share of the evidence for "fake"; its sum is
+            1, or 0 without such evidence. None if it wasn't requested.
+        heat_real: the same map for "real".
     """
 
     row: FaceScore
@@ -291,14 +291,13 @@ class TellingFace:
 
 @dataclass(frozen=True, slots=True)
 class RegionShare:
-    """How much of what a heat map shows falls on one region of a face.
+    """Share of a heat map that falls on one region of a face.
 
     Attributes:
         region: one of ``faces.regions.REGIONS``.
-        area: the region's share of the crop's area, places that the network sees less of counted less: what an even
-            map would show.
-        fake: its share of what speaks for "fake", 0 to 1; None where nothing does.
-        real: the same for "real".
+        area: share of the region in an even heat map, 0 to 1.
+        fake: share of the region in the evidence for "fake", 0 to 1; None without such evidence.
+        real: the same share for "real".
     """
 
     region: str
@@ -309,13 +308,13 @@ class RegionShare:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What a verdict rests on, face by face and on average.
+    """Explanation of a verdict: representative faces with heat maps, and shares per facial region.
 
     Attributes:
-        result: of the scan.
-        faces: with heat maps, person by person, each one's most suspicious face first.
-        regions: of each face, in the order of ``faces``.
-        average: over each person's faces, and then over people; empty without a face.
+        result: result of the scan.
+        faces: faces with heat maps, person by person, each with the most suspicious face first.
+        regions: shares per region of each face, in the order of ``faces``.
+        average: shares averaged over each person's faces, and then over people; empty without a face.
     """
 
     result: VideoResult
@@ -325,7 +324,7 @@ class Explanation:
 
 
 class Severity(StrEnum):
-    """Severity of a diagnostic, as to whether scans work."""
+    """Severity of a diagnostic: its effect on scans."""
 
     GOOD = "good"
     LIMITED = "limited"
@@ -337,9 +336,9 @@ class Fact:
     """One diagnostic of this machine or installation, or one property of a file.
 
     Attributes:
-        name: of the property.
-        value: what was found or chosen, in a few words.
-        why: the reason or the consequence, in a clause; may be empty.
+        name: name of the property.
+        value: value of the property in a few words.
+        why: reason or consequence, in a clause; may be empty.
         severity: ``broken`` if no scan can work.
     """
 
@@ -350,7 +349,7 @@ class Fact:
 
 
 class CredentialsState(StrEnum):
-    """What became of the look for Content Credentials (C2PA) in a file."""
+    """Result of checking a file for Content Credentials (C2PA)."""
 
     NOT_LOOKED = "not_looked"
     UNSUPPORTED = "unsupported"
@@ -363,13 +362,13 @@ class CredentialsState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The Content Credentials (C2PA) of a file: what its makers signed of its origin.
+    """Content Credentials (C2PA) of a file: signed statements about its origin.
 
     Attributes:
-        state: ``valid`` where nothing was changed since it was signed, ``trusted`` where the signer is known as well;
-            ``not_looked`` where the library is missing, ``unsupported`` where the format can hold none.
-        facts: what they say: who signed, with what, when, and what was done to the file.
-        problems: why they are invalid or unreadable, in the library's words.
+        state: ``valid`` if the file is unchanged since it was signed, ``trusted`` if the signer is also known;
+            ``not_looked`` if the library is missing, ``unsupported`` if the format can't have credentials.
+        facts: statements on the signer, program, time and edits.
+        problems: messages of the library if the credentials are invalid or unreadable.
     """
 
     state: CredentialsState
@@ -379,13 +378,13 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What a file tells of itself and of how it was made; all of it but size and checksum can be forged.
+    """Properties of a file and traces of its origin; all but size and checksum can be forged.
 
     Attributes:
-        size: in bytes.
-        sha256: of the whole file, in hexadecimal.
-        facts: container, streams, and traces that cameras and programs leave.
-        credentials: its Content Credentials.
+        size: size in bytes.
+        sha256: checksum of the whole file, in hexadecimal.
+        facts: container, streams, and traces left by cameras and programs.
+        credentials: Content Credentials of the file.
     """
 
     size: int
@@ -399,14 +398,14 @@ class Provenance:
     """Provenance of a result: everything needed to reproduce it.
 
     Attributes:
-        version: of torchfakes.
-        command: as a shell takes it; empty where none was given, as from Python.
-        model_sha256: of the checkpoint, in hexadecimal; None where it isn't known which file it was.
-        calibrated_on: what the detector's probabilities were fitted on; empty means not at all.
-        measured: how often its verdicts were wrong in its own test, as a sentence; empty where that isn't known.
-        fake_above: from this probability on a video was called fake.
-        real_below: below this probability it was called real.
-        settings: everything else that decides what a scan says, by name.
+        version: version of torchfakes.
+        command: shell command; empty if there was none, as from Python.
+        model_sha256: checksum of the checkpoint in hexadecimal; None if the file is unknown.
+        calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
+        measured: error rates of the detector in its test, as a sentence; empty if unknown.
+        fake_above: smallest probability of the verdict fake.
+        real_below: a probability below this gives the verdict real.
+        settings: all other settings that determine the result, as (name, value).
     """
 
     version: str

@@ -1,1 +1,1 @@
-"""A page in the browser for one scan at a time. ``examiner`` scans; only ``page`` imports Gradio, an extra."""
+"""Demo page for the browser, with one scan at a time; only ``page`` imports Gradio, an optional dependency."""

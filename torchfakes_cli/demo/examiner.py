@@ -1,4 +1,4 @@
-"""Scans what a visitor gave, and puts the result on a page."""
+"""Examiner: scan the file of a visitor and make a report of the result."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.detector.gradcam import GradCam
 
-#: Told what is being done, and how much of it: done, and in all where that is known.
-Told = Callable[[str, int, int | None], None]
+#: Called with (stage of the work, items done, total items if known).
+Progress = Callable[[str, int, int | None], None]
 
-#: Side in pixels of the pictures of faces.
+#: Longest side in pixels of the pictures of faces.
 _PICTURE_SIDE = 288
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a visitor is told.
+    """Result of an examination, as shown to a visitor.
 
     Attributes:
-        verdict: in a word.
-        p_fake: what it rests on; None where nothing was scored.
-        said: the verdict in a sentence or two.
-        page: the whole report, a document of its own in HTML.
+        verdict: verdict on the file.
+        p_fake: probability behind the verdict; None if no face was scored.
+        said: verdict in a sentence or two.
+        page: complete report as an HTML document.
     """
 
     verdict: Verdict
@@ -51,12 +51,12 @@ class Finding:
 
 
 class Examiner:
-    """Scans one file at a time, with networks and a decoding process that are kept; a context manager.
+    """Scanner of visitors' files, one at a time, which keeps its networks and decoders; a context manager.
 
     Args:
-        limits: on what may be given.
-        config: of the scans; None for the defaults.
-        model: path or name of the detector; None for the one that ships.
+        limits: limits on uploads.
+        config: configuration of the scans; None for the defaults.
+        model: path or name of a checkpoint; None for the shipped one.
     """
 
     def __init__(
@@ -78,26 +78,26 @@ class Examiner:
         self._scanner.close()
 
     def load(self) -> None:
-        """Loads the networks now, so that what is wrong with them shows before the first visitor.
+        """Load the networks now, so that their errors are raised before the first visitor.
 
         Raises:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device.
         """
         self._scanner.load()
-        _ = self._heat_maps  # named for its effect: what is loaded once stays
+        _ = self._heat_maps  # loads the cached property
 
-    def examine(self, path: str | PathLike[str], tell: Told | None = None) -> Finding:
-        """Scans a file and shows what its verdict rests on.
+    def examine(self, path: str | PathLike[str], tell: Progress | None = None) -> Finding:
+        """Scan a file and make its report.
 
         Args:
-            path: of the file, whose name is shown and nothing else of its path.
-            tell: called as the work goes on.
+            path: path of the file; the report shows only its name.
+            tell: called with (stage of the work, items done, total items if known).
 
         Raises:
-            UsageError: it is larger than it may be.
-            TooLongError: it is a longer video than it may be.
-            TorchfakesError: what else a scan raises.
+            UsageError: the file is larger than allowed.
+            TooLongError: the video is longer than allowed.
+            TorchfakesError: another error of a scan.
         """
         tell = tell or (lambda what, done, wanted: None)
         with self._busy:
@@ -117,7 +117,7 @@ class Examiner:
             raise UsageError(f"it has {size_mb:.1f} MB, and {self._limits.most_mb} may be given here")
 
     def _decoder(self, spare: IsolatedDecoder | None) -> IsolatedDecoder | nullcontext[IsolatedDecoder]:
-        """The scanner's own if it is idle, to be left open; else a new one."""
+        """Return a decoder of the scanner, which stays open, or a new one if none is idle."""
         if spare is not None:
             return nullcontext(spare)
         limits = self._scanner.config
@@ -141,7 +141,7 @@ class Examiner:
         named = replace(result, path=Path(path).name)
         page = page_of(named, self._pages.provenance, faces=faces, file=file)
         summary = summarise(result, self._scanner.policy)
-        # Without the advice: a visitor has no options to try.
+        # Without the advice, because a visitor can't set options.
         return Finding(summary.verdict, result.p_fake, summary.headline, page)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The page itself, in Gradio, which is kept from the network: nothing is counted, shared or fetched."""
+"""Gradio page of the demo, without network access by Gradio: no telemetry, sharing or downloads."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Before Gradio is imported: it must not count its uses, nor ask for newer versions.
+#: Environment variables, set before Gradio is imported, that turn off telemetry and update checks.
 _ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
-#: Seconds after which a file that was never scanned is deleted, and how often that is looked for.
+#: Seconds after which an upload that was never scanned is deleted, and seconds between checks.
 _FORGOTTEN_S = 900
 _LOOK_EACH_S = 60
 
-#: Visitors who may wait while another one's file is scanned.
+#: Largest number of visitors waiting while another one's file is scanned.
 _MOST_WAITING = 8
 
 _STYLE = """
@@ -53,7 +53,7 @@ _LANGUAGE = "<script>document.documentElement.lang = 'en';</script>"
 
 _MARKS = {"fake": "\u25b2", "real": "\u25cf", "inconclusive": "\u25a0"}
 
-#: Grows with the report in it, which may be longer or, once its parts are unfolded, become so.
+#: Script that fits the height of the frame to the report, also after parts of it are unfolded.
 _FITTED = (
     "const page = this.contentDocument.documentElement, frame = this;"
     "const fit = () => { frame.style.height = (page.scrollHeight + 4) + 'px'; };"
@@ -64,13 +64,13 @@ _WAITING = "<div class='finding waiting' role='status'><p>The verdict will stand
 
 
 def serve(examiner: Examiner, limits: DemoConfig, *, ready: Callable[[str], None], wait: Callable[[], None]) -> None:
-    """Serves the page until ``wait`` returns or is interrupted; uploads are deleted then at the latest.
+    """Serve the page until ``wait`` returns or is interrupted; uploads are deleted then at the latest.
 
     Args:
-        examiner: of the files.
-        limits: on them, and where to serve.
-        ready: told the page's address once it can be visited.
-        wait: returns when the page isn't needed any more.
+        examiner: examiner of the uploaded files.
+        limits: address of the page, and limits on uploads.
+        ready: called with the address once the page is served.
+        wait: blocks until the page should end.
 
     Raises:
         UsageError: Gradio isn't installed, or the address can't be served.
@@ -112,7 +112,7 @@ def serve(examiner: Examiner, limits: DemoConfig, *, ready: Callable[[str], None
 
 
 def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
-    """The page, not yet served.
+    """Build the page without serving it.
 
     Raises:
         UsageError: Gradio isn't installed.
@@ -126,7 +126,7 @@ def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
         def tell(what: str, done: int, wanted: int | None) -> None:
             progress((done, wanted) if wanted else 0, desc=what, unit="frames")
 
-        if path is None:  # it was taken away again
+        if path is None:  # the visitor removed the file
             return None, _trouble("Choose a file first."), ""
         try:
             found = examiner.examine(path, tell)
@@ -173,11 +173,11 @@ def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
 
 
 def _theme() -> gradio.themes.Base:
-    # Fonts that the visitor's machine has: those of the other themes are fetched.
+    # Fonts of the visitor's system, because those of other themes are downloaded.
     from gradio.themes import Base
 
     theme = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    # Its blue is too pale for white letters.
+    # The default blue has too little contrast to white text.
     return theme.set(button_primary_background_fill="#1d4ed8", button_primary_background_fill_hover="#1e3a8a")
 
 
@@ -205,7 +205,7 @@ def _trouble(text: str) -> str:
 
 
 def _report(found: Finding) -> str:
-    """The report, which may run no scripts, in a frame of its own."""
+    """Return the report in a sandboxed frame that can't run scripts."""
     return (
         f'<iframe class="report" title="Report with the timeline, the telling faces and the limits" '
         f'sandbox="allow-same-origin" onload="{escape(_FITTED)}" srcdoc="{escape(found.page)}"></iframe>'

@@ -1,7 +1,7 @@
-"""From logits to probabilities that mean what they say.
+"""Calibration: turn logits into probabilities, and fit slope, intercept and thresholds.
 
-p = 1 / (1 + exp(−(slope · logit + intercept))), fitted on the video scores of people the network never saw. Platt,
-"Probabilistic outputs for support vector machines" (1999).
+p = 1 / (1 + exp(−(slope · logit + intercept))), fitted on video scores of people that the network wasn't trained on.
+Platt, "Probabilistic outputs for support vector machines" (1999).
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from numpy.typing import NDArray
 
 
 def probability(logit: float, slope: float = 1.0, intercept: float = 0.0) -> float:
-    """Calibrated probability of "fake" for a logit; NaN stays NaN."""
+    """Return the calibrated probability of "fake" for a logit; NaN stays NaN."""
     z = slope * logit + intercept
-    # Either branch keeps the exponent negative, so that nothing overflows.
+    # Both branches use a negative exponent, which can't overflow.
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
 def fit_platt(
     logits: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Fit slope and intercept by maximum likelihood.
+    """Fit slope and intercept by maximum likelihood (Platt scaling).
 
-    Real and fake weigh the same in sum, whatever their numbers, so that the probability answers for an even prior. As
-    Platt proposed, targets are drawn in from 0 and 1 by the number of examples, so that few of them don't make it sure.
+    Real and fake videos have equal total weight, so that the probability assumes an even prior. As Platt proposed, the
+    targets lie inside 0 and 1 by an amount that depends on the number of examples, so that few examples don't give
+    extreme probabilities.
 
     Args:
-        logits: one a video.
-        labels: 0 real, 1 fake.
+        logits: one logit per video.
+        labels: one label per video, 0 real or 1 fake.
 
     Returns:
-        (slope, intercept); the slope is never negative. (1, 0) where one class is missing.
+        (slope, intercept); the slope is never negative. (1, 0) if one class is missing.
     """
     x = np.asarray(logits, np.float64)
     # Centred scores of unit spread, so that one step fits both numbers.
@@ -42,7 +43,7 @@ def fit_platt(
     if theta is None:
         return 1.0, 0.0
     if theta[0] < 0:
-        # Scores that point the wrong way carry nothing to calibrate.
+        # Scores with the wrong sign have no information to calibrate.
         return 0.0, 0.0
     slope = float(theta[0]) / spread
     return slope, float(theta[1]) - slope * centre
@@ -51,16 +52,17 @@ def fit_platt(
 def fit_temperature(
     logits: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Fit the slope alone, which is one over the temperature: it says how sure to be and leaves 0.5 where it was.
+    """Fit the slope alone (temperature scaling); a logit of 0 keeps the probability 0.5.
 
-    Guo et al., "On calibration of modern neural networks" (2017), with the weights and targets of ``fit_platt``.
+    Guo et al., "On calibration of modern neural networks" (2017), with the weights and targets of ``fit_platt``. The
+    slope is the reciprocal of the temperature.
 
     Args:
-        logits: one a video.
-        labels: 0 real, 1 fake.
+        logits: one logit per video.
+        labels: one label per video, 0 real or 1 fake.
 
     Returns:
-        (slope, 0); the slope is never negative. (1, 0) where one class is missing.
+        (slope, 0); the slope is never negative. (1, 0) if one class is missing.
     """
     x = np.asarray(logits, np.float64)
     spread = (float(np.sqrt(np.mean(x**2))) or 1.0) if x.size else 1.0
@@ -71,10 +73,10 @@ def fit_temperature(
 def _maximum_likelihood(
     design: NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    """Coefficients of a logistic regression with Platt's targets and balanced classes; None where one is missing.
+    """Fit a logistic regression with Platt's targets and balanced classes; return None if a class is missing.
 
     Args:
-        design: a row an example, a column a coefficient, each of about unit spread.
+        design: matrix with one row per example and one column per coefficient, each of about unit spread.
         labels: 0 real, 1 fake.
     """
     y = np.asarray(labels, np.float64)
@@ -88,12 +90,12 @@ def _maximum_likelihood(
         z = design @ theta
         return float((weight * (np.logaddexp(0, z) - target * z)).sum())
 
-    # Newton's method; steps are halved until they help, so that it can't run away.
+    # Newton's method with step halving, so that it can't diverge.
     theta = np.zeros(design.shape[1])
     for _ in range(100):
         p = 1 / (1 + np.exp(-(design @ theta)))
         gradient = design.T @ (weight * (p - target))
-        # The small ridge keeps the step defined when all logits are alike.
+        # The small ridge term keeps the matrix invertible if all logits are equal.
         curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(design.shape[1])
         step = np.linalg.solve(curvature, gradient)
         while np.abs(step).max() > 1e-9 and loss(theta - step) > loss(theta):
@@ -110,18 +112,18 @@ def real_fake_thresholds(
     false_alarms: float = 0.05,
     missed_fakes: float = 0.25,
 ) -> tuple[float, float]:
-    """The two thresholds between which a verdict is inconclusive.
+    """Compute the two thresholds between which a verdict is inconclusive.
 
-    Calling a real video fake does the greater harm, so that bound is the stricter one; "real" is the weaker word. It is
-    meant for further videos: with k of n reals above a threshold, a further one is above it with a chance of
-    (k + 1) / (n + 1) (Vovk et al., "Algorithmic learning in a random world", 2005). Fewer than 19 reals can't promise
-    5 %; the highest of them is the threshold then.
+    A false alarm does more harm than a missed fake, so that its bound is stricter. It is a bound for future videos: if
+    k of n real videos are above a threshold, a further one is above it with the probability (k + 1) / (n + 1) (Vovk et
+    al., "Algorithmic learning in a random world", 2005). Fewer than 19 real videos can't guarantee 5 %; the threshold
+    is then the highest of their probabilities.
 
     Args:
-        probabilities: one a video.
-        labels: 0 real, 1 fake.
-        false_alarms: at most this share of further reals may be called fake.
-        missed_fakes: at most this share of the fakes may be called real.
+        probabilities: one probability per video.
+        labels: one label per video, 0 real or 1 fake.
+        false_alarms: largest share of future real videos above ``fake_above``.
+        missed_fakes: largest share of the given fakes below ``real_below``.
 
     Returns:
         (real_below, fake_above), with 0 ≤ real_below ≤ 0.5 ≤ fake_above ≤ 1.
@@ -131,7 +133,8 @@ def real_fake_thresholds(
     reals, fakes = np.sort(p[y == 0]), np.sort(p[y == 1])
     fake_above = 0.5
     if len(reals):
-        # The first real that may not be called fake sits at this place from the top. The small amount mends 0.1 × 30.
+        # Index from the top of the first real video that must not be called fake. The small amount corrects rounding
+        # errors, such as that of 0.1 × 30.
         allowed = max(0, int(false_alarms * (len(reals) + 1) + 1e-9) - 1)
         fake_above = float(np.nextafter(reals[len(reals) - 1 - allowed], 1))
     real_below = 0.5

@@ -1,6 +1,6 @@
 """Checkpoints: a safetensors file with a JSON header that holds everything needed to use the weights.
 
-Nothing is ever unpickled. A file is written under a temporary name and then moved, so that a crash leaves either the
+Nothing is unpickled. A file is written under a temporary name and then renamed, so that a crash leaves either the
 previous checkpoint or the new one.
 """
 
@@ -29,7 +29,7 @@ from torchfakes_cli.files import write_atomically
 #: Key of our JSON in the safetensors metadata, and the version of its layout.
 HEADER_KEY = "torchfakes"
 FORMAT = 1
-#: Far above any network of ours; a larger file is refused unread.
+#: Largest accepted file in bytes, far above the size of any supported network.
 MAX_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 22
 CROP_SHAPES = ("square", "box")
@@ -42,26 +42,26 @@ class Header:
     """The header of a checkpoint.
 
     Attributes:
-        name: shown beside every verdict.
-        architecture: as ``network.build_network`` takes it.
-        weights: of an ensemble's logits, by architecture; empty for a single network.
+        name: name of the detector, shown beside every verdict.
+        architecture: name of the architecture, as ``network.build_network`` takes it.
+        weights: weights of an ensemble's logits, by architecture; empty for a single network.
         input_size: side of the network's input in pixels.
-        margin: factor by which a face's box grows into its crop.
-        crop_shape: ``square`` around the longer side of the box, or ``box``: the box as it is, stretched to a square.
-        crop_size: side in pixels that crops are resized to before they are enlarged to ``input_size``, for networks
-            that were trained so; 0 for no such step.
-        mean: subtracted from RGB values (0 to 255).
-        scale: RGB values are divided by it after that.
-        slope: of the calibration, see ``calibration.probability``.
-        intercept: of the calibration.
-        calibrated_on: what the calibration was fitted on; empty means not at all.
-        fake_above: from this probability on a video is called fake.
-        real_below: below this probability it is called real.
-        training: how it was trained, as plain JSON.
-        metrics: measured on groups that it wasn't trained on, as plain JSON.
-        licence: of the weights; empty where unknown.
-        created: ISO date.
-        version: of torchfakes that wrote it.
+        margin: factor by which a face's box is enlarged to its crop.
+        crop_shape: ``square`` around the longer side of the box, or ``box`` for the box stretched to a square.
+        crop_size: side in pixels to which crops are resized before they are enlarged to ``input_size``, for networks
+            that were trained this way; 0 for no such step.
+        mean: value subtracted from RGB values (0 to 255).
+        scale: value by which RGB values are divided afterwards.
+        slope: slope of the calibration, for ``calibration.probability``.
+        intercept: intercept of the calibration.
+        calibrated_on: footage of the calibration; empty if the detector isn't calibrated.
+        fake_above: smallest probability of the verdict fake.
+        real_below: a probability below this gives the verdict real.
+        training: record of the training, as plain JSON.
+        metrics: metrics on data that it wasn't trained on, as plain JSON.
+        licence: licence of the weights; empty if unknown.
+        created: date of creation in ISO format.
+        version: version of torchfakes that wrote the checkpoint.
     """
 
     name: str
@@ -86,24 +86,24 @@ class Header:
 
     @property
     def picture_size(self) -> int:
-        """Side in pixels that crops are resized to first."""
+        """Side in pixels to which crops are resized first."""
         return self.crop_size or self.input_size
 
 
 def save_checkpoint(
     path: Path, state: Mapping[str, Tensor], header: Header, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a checkpoint; the file appears whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
-        path: where to; missing folders are made.
-        state: as ``network.portable_state`` gives it.
-        header: goes into the file.
-        dtype: of the tensors in the file.
+        path: path of the file; missing folders are made.
+        state: tensors from ``network.portable_state``.
+        header: header of the checkpoint.
+        dtype: type of the stored tensors.
 
     Raises:
         OutputError: the file can't be written.
-        ModelError: a weight is not finite (in the type it would be stored in); nothing is written.
+        ModelError: a weight is not finite in the stored type; nothing is written.
     """
     text = json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
@@ -113,22 +113,22 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Header]:
-    """Read a checkpoint without running anything in it.
+    """Read a checkpoint without executing any code in it.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
-        The tensors by name, as stored, and the header.
+        Stored tensors by name, and the header.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        CheckpointError: it isn't a checkpoint of ours, or it is damaged.
+        CheckpointError: the file isn't a torchfakes checkpoint, or is damaged.
     """
     path = Path(path)
     with _opened(path) as handle:
         header = _read_header(path, handle.metadata() or {})
-        # Copies: the file may be replaced while the weights live, which Windows forbids for one that is mapped.
+        # Copies, because Windows can't replace a file while it is mapped into memory.
         names = [name for name in handle.keys() if not name.startswith(_TEXTURE)]  # noqa: SIM118 - not a dictionary
         state = {name: handle.get_tensor(name).clone() for name in names}
     return state, header
@@ -139,10 +139,10 @@ def load_network(path: str | PathLike[str]) -> tuple[Network, Header]:
 
     Raises:
         ModelNotFoundError: there is no such file.
-        ModelError: it isn't a checkpoint of ours, it is damaged, or its architecture needs a library that is missing.
+        ModelError: the file isn't a torchfakes checkpoint, is damaged, or its architecture needs a missing library.
     """
     state, header = load_checkpoint(path)
-    # Without memory for random weights. Models of timm may hold buffers that no checkpoint has.
+    # The meta device allocates no random weights. Models of timm may have buffers that checkpoints lack.
     with torch.device("cpu" if "timm:" in header.architecture else "meta"):
         network = build_network(header.architecture, weights=header.weights)
     load_weights(network, state, str(path))
@@ -150,11 +150,11 @@ def load_network(path: str | PathLike[str]) -> tuple[Network, Header]:
 
 
 def load_header(path: Path) -> Header:
-    """Read a checkpoint's header alone.
+    """Read only the header of a checkpoint.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        CheckpointError: it isn't a checkpoint of ours, or it is damaged.
+        CheckpointError: the file isn't a torchfakes checkpoint, or is damaged.
     """
     with _opened(path) as handle:
         return _read_header(path, handle.metadata() or {})
@@ -162,7 +162,7 @@ def load_header(path: Path) -> Header:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; turn errors in the block into errors of ours."""
+    """Open a safetensors file; translate errors in the block into errors of this package."""
     try:
         check_file(path)
         with safe_open(path, framework="pt", device="cpu") as handle:
@@ -174,11 +174,11 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what can't be a safetensors file of a detector, and say what it is.
+    """Check that a file can be a safetensors file of a detector.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        CheckpointError: it is something else.
+        CheckpointError: the file has another format.
     """
     if not path.is_file():
         found = "is not a file" if path.exists() else "no such checkpoint"
@@ -189,7 +189,7 @@ def check_file(path: Path) -> None:
         raise CheckpointError(f"too large for a detector ({size / 2**20:.0f} MiB)", path=path, advice=ours)
     with path.open("rb") as handle:
         start = handle.read(8)
-    # Eight bytes that are a plausible length come first: a length may well begin with a pickle's first byte.
+    # The eight bytes of the length are checked first, because a valid length may begin with a pickle's first byte.
     header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if 2 <= header_size <= min(MAX_HEADER_BYTES, size - 8):
         return
@@ -222,10 +222,10 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:
 
 
 def check_header(path: Path, header: Header) -> None:
-    """Refuse a header with values out of range.
+    """Check that the values of a header are in range.
 
     Raises:
-        CheckpointError: one is.
+        CheckpointError: a value is out of range.
     """
     try:
         parts = parts_of(header.architecture)
@@ -247,7 +247,7 @@ def check_header(path: Path, header: Header) -> None:
 
 
 def _are_weights(weights: Mapping[str, object], parts: list[str]) -> bool:
-    """True for a positive number for each part of an ensemble, and for no weights of a single network."""
+    """Return True if each part of an ensemble has a positive weight, or a single network has none."""
     numbers = [value for value in weights.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
     positive = all(0 < number < math.inf for number in numbers)
     return not weights if len(parts) == 1 else weights.keys() == set(parts) and len(numbers) == len(parts) and positive

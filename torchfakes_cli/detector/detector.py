@@ -1,4 +1,4 @@
-"""A detector ready to score crops on the devices of this machine."""
+"""Detector: score face crops on a device of this machine, and calibrate the scores."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import UsageError
 
-#: Crops given to the network at once.
+#: Number of crops in a batch of the network.
 SCORE_BATCH = 32
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device to compute on.
+    """Return the device to compute on.
 
     Args:
-        name: ``auto`` (CUDA if available, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        name: ``auto`` (CUDA if available, otherwise the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -44,15 +44,15 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it natively, else float32: emulated half precision is slow."""
+    """Return bfloat16 if the device supports it natively, otherwise float32, because emulation is slow."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if cpu_bf16_instructions() else torch.float32
 
 
 def cpu_bf16_instructions() -> str:
-    """The processor's bfloat16 instructions that oneDNN uses; empty where it would have to emulate them."""
-    # PyTorch for Apple's processors has no oneDNN.
+    """Return the name of the CPU's bfloat16 instructions that oneDNN uses; empty if it would emulate them."""
+    # PyTorch builds for Apple's processors lack oneDNN.
     has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     if not has_onednn or not hasattr(torch.cpu, "get_capabilities"):
         return ""
@@ -61,16 +61,19 @@ def cpu_bf16_instructions() -> str:
 
 
 class Detector:
-    """Scores crops and calibrates the scores.
+    """Loaded detector, which scores crops and calibrates the scores.
 
     Args:
-        network: in evaluation mode; owned from now on, since it is changed (batch norm folded, moved, converted).
-        header: of its checkpoint.
-        device: where to compute.
-        dtype: to compute in; None for what ``fast_dtype`` chooses.
+        network: network in evaluation mode; it is modified (batch norm folded, moved, converted).
+        header: header of its checkpoint.
+        device: device to compute on.
+        dtype: type to compute in; None for that of ``fast_dtype``.
 
     Attributes:
-        dtype: that the network computes in.
+        header: header of the checkpoint.
+        device: device that the network runs on.
+        dtype: type that the network computes in.
+        network: network with folded batch norm.
     """
 
     def __init__(
@@ -84,32 +87,32 @@ class Detector:
 
     @property
     def name(self) -> str:
-        """As shown beside every verdict."""
+        """Name of the detector, shown beside every verdict."""
         return self.header.name
 
     @property
     def precision(self) -> str:
-        """What the network computes in: ``bfloat16`` or ``float32``."""
+        """Name of the type that the network computes in: ``bfloat16`` or ``float32``."""
         return str(self.dtype).removeprefix("torch.")
 
     @property
     def margin(self) -> float:
-        """Factor by which a face's box grows into the crop this detector expects."""
+        """Factor by which a face's box is enlarged to the crop that this detector expects."""
         return self.header.margin
 
     @property
     def crop_shape(self) -> str:
-        """Whether crops are squares or boxes, see ``Header``."""
+        """Shape of crops, ``square`` or ``box``."""
         return self.header.crop_shape
 
     @property
     def fake_above(self) -> float:
-        """From this probability on a video is called fake."""
+        """Smallest probability of the verdict fake."""
         return self.header.fake_above
 
     @property
     def real_below(self) -> float:
-        """Below this probability a video is called real."""
+        """Probability below which the verdict is real."""
         return self.header.real_below
 
     @torch.inference_mode()
@@ -117,10 +120,10 @@ class Detector:
         """Score crops.
 
         Args:
-            crops: H×W×3 uint8 RGB each, cut with this detector's margin and shape; sizes may differ.
+            crops: crops of H×W×3 uint8 RGB, cut with this detector's margin and shape; sizes may differ.
 
         Returns:
-            N logits, float32; positive means fake.
+            One float32 logit per crop; positive means fake.
         """
         header, logits = self.header, np.zeros(len(crops), np.float32)
         for start in range(0, len(crops), SCORE_BATCH):
@@ -131,7 +134,7 @@ class Detector:
         return logits
 
     def probability(self, logit: float) -> float:
-        """Calibrated probability that a face with this logit is synthetic."""
+        """Return the calibrated probability that a face with this logit is synthetic."""
         return probability(logit, self.header.slope, self.header.intercept)
 
 
@@ -139,12 +142,12 @@ def load_detector(model: str | PathLike[str] | None = None, device: str | torch.
     """Load a detector.
 
     Args:
-        model: path of a checkpoint, or name of one in the models folder; None for the one that ships.
-        device: see ``choose_device``.
+        model: path of a checkpoint, or name of one in the models folder; None for the shipped one.
+        device: device or its name, as ``choose_device`` takes it.
 
     Raises:
         ModelNotFoundError: there is no such checkpoint.
-        ModelError: it can't be used.
+        ModelError: the checkpoint can't be used.
         UsageError: there is no such device.
     """
     chosen = device if isinstance(device, torch.device) else choose_device(device)
@@ -153,7 +156,10 @@ def load_detector(model: str | PathLike[str] | None = None, device: str | torch.
 
 
 def gives_scores(network: nn.Module, header: Header) -> bool:
-    """True if a grey crop gets a finite score: finite weights may still overflow. The network is used up."""
+    """Return True if a grey crop gets a finite score, because finite weights may still overflow.
+
+    The network can't be used afterwards.
+    """
     grey = np.full((header.picture_size, header.picture_size, 3), 128, np.uint8)
     detector = Detector(network, header, torch.device("cpu"), torch.float32)
     return bool(np.isfinite(detector.score([grey])).all())

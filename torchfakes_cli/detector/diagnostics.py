@@ -25,7 +25,7 @@ def computing_diagnostics() -> list[Fact]:
 
 
 def detector_diagnostics() -> list[Fact]:
-    """Check the detector that ships: its checksum, calibration and thresholds."""
+    """Check the shipped detector: its checksum, calibration and thresholds."""
     try:
         path = shipped_checkpoint()
         _, header = load_checkpoint(path)
@@ -52,7 +52,7 @@ def detector_diagnostics() -> list[Fact]:
 
 
 def cache_diagnostics() -> list[Fact]:
-    """Where fetched weights are kept."""
+    """Report the cache folder of downloaded weights."""
     folder = cache_folder()
     weights = sorted(path.name for path in folder.glob("*.pt"))
     place = folder if folder.exists() else next(parent for parent in folder.parents if parent.exists())
@@ -76,7 +76,7 @@ def _built_for() -> str:
 
 
 def _precision(device: torch.device) -> Fact:
-    """What networks compute in."""
+    """Report the type that networks compute in."""
     return Fact("precision", str(fast_dtype(device)).removeprefix("torch."), _why_precision(device))
 
 

@@ -1,7 +1,7 @@
-"""Downloads of weights: over HTTPS, checked by SHA-256, and continued where a download broke off.
+"""Downloads of weights over HTTPS: checked by SHA-256, and resumed after interruptions.
 
-Proxies are taken from the environment (``HTTPS_PROXY``, ``NO_PROXY``). Where no SHA-256 is known beforehand, that of
-the first usable file is written beside it and checked from then on, so that a later change is noticed. Importing this
+Proxies are taken from the environment (``HTTPS_PROXY``, ``NO_PROXY``). If no SHA-256 is known in advance, that of the
+first usable file is recorded beside it and checked from then on, so that a later change is detected. This module
 doesn't import torch.
 """
 
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.detector.import_weights import Imported
 
-#: Environment variable, Hugging Face's own, that names a mirror.
+#: Environment variable of Hugging Face with the address of a mirror.
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
 ENDPOINT = "https://huggingface.co"
-#: Endings of files that may hold weights, the best first.
+#: Suffixes of files of weights, in order of preference.
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-#: facenet-pytorch's release of InceptionResnetV1 trained to tell the people of VGGFace2 apart. Its makers publish no
-#: checksum; this is the one that independent projects pin for the file.
+#: facenet-pytorch's release of InceptionResnetV1, trained to recognise the people of VGGFace2. Its authors publish no
+#: checksum; independent projects pin this one for the file.
 VGGFACE2_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
 VGGFACE2_SHA256 = "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"
-#: Environment variable that names a mirror of it, in a closed network for example.
+#: Environment variable with the address of a mirror of that file, for example in a closed network.
 VGGFACE2_VARIABLE = "TORCHFAKES_VGGFACE2_URL"
 
 ATTEMPTS = 3
@@ -54,21 +54,21 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 TIMEOUT_S = 30.0
 CHUNK = 1 << 18
-#: A try that brought less than this brought nothing.
+#: Smallest number of bytes that counts as progress of an attempt.
 PROGRESS_BYTES = 1 << 16
-#: Far above any file of weights of ours, with a training's state beside it.
+#: Largest download in bytes, far above any file of weights, even with a training's state.
 MAX_BYTES = 1 << 30
-#: Statuses that may pass: timeouts, too many requests, and a range that the server no longer has.
+#: HTTP statuses after which another attempt may succeed: timeout, unsatisfiable range, too many requests.
 PASSING = (408, 416, 429)
 
 _REPOSITORY = re.compile(r"hf:(spaces/|datasets/)?(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*))?(?:/(.+))?")
 
-#: Called with (bytes there, bytes wanted if known).
+#: Called with (bytes received, total bytes if known).
 Progress = Callable[[int, int | None], None]
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: the platform's user cache."""
+    """Return the folder of downloaded files, in the platform's user cache."""
     return Path(platformdirs.user_cache_dir("torchfakes", appauthor=False))
 
 
@@ -82,23 +82,24 @@ def fetch(
     otherwise: str = "",
     progress: Progress | None = None,
 ) -> Path:
-    """Download a file unless it is there already, and check it.
+    """Download a file unless it exists already, and check its checksum.
 
     Args:
-        url: where from, over HTTPS; plain HTTP is refused but for this machine's own addresses.
-        folder: where to; the file keeps its name.
-        attempts: tries in a row that bring nothing before it gives up; the wait between them doubles.
-        first_wait_s: seconds before the second try.
-        sha256: that the file must have; empty for the one that ``record_checksum`` left, if any.
-        otherwise: what else a user could do where it can't be had, as the end of a sentence.
-        progress: told how far it is.
+        url: address of the file; HTTPS is required except for addresses of this machine.
+        folder: folder of the downloaded file, which keeps its name.
+        attempts: number of consecutive attempts without progress after which the download is given up; the wait between
+            them doubles.
+        first_wait_s: seconds before the second attempt.
+        sha256: expected checksum; empty for the one recorded by ``record_checksum``, if any.
+        otherwise: alternative for the user if the download fails, as the end of a sentence.
+        progress: called with (bytes received, total bytes if known).
 
     Returns:
         Path of the checked file.
 
     Raises:
-        UsageError: the URL is no HTTPS address.
-        DownloadError: it can't be had, or its checksum is wrong; such a file is deleted.
+        UsageError: the URL isn't an HTTPS address.
+        DownloadError: the download fails, or the checksum is wrong; the file is then deleted.
     """
     check_address(url)
     path = folder / file_name(url)
@@ -110,17 +111,17 @@ def fetch(
         path.unlink()
         cause = f"has the SHA-256 {found[:16]}…, but {expected[:16]}… "
         cause += "was asked for" if sha256 else "was recorded at its first use"
-        advice = "It was deleted; try again to fetch it anew"
+        advice = "It was deleted; try again to download it"
         advice += "." if sha256 else f", and delete {_record_of(path).name} too if its makers have changed it."
         raise DownloadError(cause, path=path, advice=advice)
     return path
 
 
 def check_address(url: str) -> None:
-    """Refuse a URL whose answer could be read or changed on its way.
+    """Check that a URL can't be read or changed in transit.
 
     Raises:
-        UsageError: it is neither HTTPS nor on this machine.
+        UsageError: the URL is neither HTTPS nor on this machine.
     """
     try:
         scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
@@ -140,16 +141,16 @@ def _is_this_machine(host: str) -> bool:
 
 
 def file_name(url: str) -> str:
-    """The last part of a URL's path, without what a file's name shouldn't have."""
+    """Return the last part of a URL's path as a safe file name."""
     last = unquote(urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[:128] or "download"
 
 
 def read_json(url: str) -> object:
-    """The JSON document at a URL.
+    """Download and parse a JSON document.
 
     Raises:
-        DownloadError: it can't be had, or it is something else.
+        DownloadError: the download fails, or the document isn't JSON.
     """
     try:
         with _open(_request(url)) as response:
@@ -159,7 +160,7 @@ def read_json(url: str) -> object:
 
 
 def record_checksum(path: Path) -> None:
-    """Write a file's SHA-256 beside it, once it has proved to be what it should be; one that is there stays.
+    """Record the SHA-256 of a file beside it, once the file has proved usable; an existing record is kept.
 
     Raises:
         DownloadError: the folder can't be written.
@@ -173,13 +174,13 @@ def record_checksum(path: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    """Delete a file and its recorded checksum, where they are."""
+    """Delete a file and its recorded checksum, if they exist."""
     for old in (path, _record_of(path)):
         old.unlink(missing_ok=True)
 
 
 def recorded_checksum(path: Path) -> str | None:
-    """The SHA-256 that was written beside a file; None where there is none."""
+    """Return the SHA-256 recorded beside a file; None if there is none."""
     try:
         words = _record_of(path).read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError):
@@ -192,13 +193,13 @@ def _record_of(path: Path) -> Path:
 
 
 def _request(url: str) -> urllib.request.Request:
-    # A compressed answer would have another length than the file.
+    # A compressed response would have another length than the file.
     headers = {"User-Agent": f"torchfakes/{__version__}", "Accept-Encoding": "identity"}
     return urllib.request.Request(url, headers=headers)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects are held to the same rule as addresses."""
+    """Redirect handler that applies ``check_address`` to every target."""
 
     def redirect_request(self, req: urllib.request.Request, *rest: Any) -> urllib.request.Request | None:
         check_address(rest[-1])
@@ -207,7 +208,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
     check_address(request.full_url)
-    # An opener of its own, for the usual one remembers the proxies that were set when it was first used.
+    # A new opener, because the default one keeps the proxies of its first use.
     response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_S)
     return response
 
@@ -219,10 +220,10 @@ def _reason(error: Exception) -> str:
 
 
 class _Part:
-    """A download in progress: kept from try to try, and from run to run.
+    """Partial download, which is kept between attempts and between runs.
 
-    It is a folder with ``data`` and ``version`` (which says what it is the beginning of). While it is being filled it
-    has a name of its own, so that two downloads at once don't mix.
+    It is a folder with the files ``data`` and ``version``, which identifies the remote file. During the download the
+    folder has a unique name, so that concurrent downloads don't mix.
     """
 
     def __init__(self, path: Path) -> None:
@@ -239,18 +240,18 @@ class _Part:
         self._own.mkdir()
 
     def _abandoned(self) -> list[Path]:
-        """What a process that was killed has left: nobody has written to it for longer than a server may be silent."""
+        """Find partial downloads of killed processes: those not written to for longer than a server's timeout."""
         latest = time.time() - 2 * TIMEOUT_S
         found = self._own.parent.glob(self._kept.name.removesuffix("part") + "*.part")
         return [old for old in found if (old / "data").is_file() and (old / "data").stat().st_mtime < latest]
 
     @property
     def size(self) -> int:
-        """Bytes that have come."""
+        """Number of bytes received."""
         return self.data.stat().st_size if self.data.is_file() else 0
 
     def version(self) -> dict[str, object]:
-        """What ``begin`` was told."""
+        """Return the version passed to ``begin``; empty if unknown."""
         try:
             known = json.loads((self._own / "version").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -258,12 +259,12 @@ class _Part:
         return known if isinstance(known, dict) else {}
 
     def begin(self, version: dict[str, object]) -> None:
-        """Starts from nothing."""
+        """Discard the data and start the download of a version."""
         self.data.unlink(missing_ok=True)
         (self._own / "version").write_text(json.dumps(version), encoding="utf-8")
 
     def give_back(self) -> None:
-        """Keeps what has come for the next time, if it is anything."""
+        """Keep the received data, if any, for the next run."""
         if not self.size or self._kept.exists():
             shutil.rmtree(self._own, ignore_errors=True)
         else:
@@ -286,7 +287,7 @@ def _download_with_retries(
                 part.data.replace(path)
                 return
             except urllib.error.HTTPError as error:
-                # The server answered: only what may pass is worth another try.
+                # The server answered; another attempt makes sense only for temporary errors.
                 reason = _reason(error)
                 if error.code < 500 and error.code not in PASSING:
                     break
@@ -311,7 +312,7 @@ def _download_with_retries(
 
 
 def _download(url: str, part: _Part, progress: Progress) -> None:
-    """One try: from where the last one broke off, if the server still has the same version of the file."""
+    """Make one attempt; resume the partial download if the server still has the same version of the file."""
     request, have, known = _request(url), part.size, part.version()
     if have and known.get("url") == url:
         request.add_header("Range", f"bytes={have}-")
@@ -330,7 +331,7 @@ def _download(url: str, part: _Part, progress: Progress) -> None:
             have = 0
             length = response.headers.get("Content-Length")
             total = int(length) if length is not None else None
-            # A weak tag can't be asked for with a range.
+            # Range requests need a strong tag.
             tag = response.headers.get("ETag", "")
             tag = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
             part.begin({"url": url, "tag": tag, "total": total})
@@ -360,24 +361,24 @@ def fetch_detector(
     progress: Progress | None = None,
     first_wait_s: float = FIRST_WAIT_S,
 ) -> Imported:
-    """Download weights and import them; what is there already isn't fetched again.
+    """Download weights and import them; existing files aren't downloaded again.
 
     Args:
-        source: a name in ``registry.PUBLISHED``, a URL, or ``hf:OWNER/NAME[@REVISION][/FILE]``, with ``spaces/`` or
-            ``datasets/`` before the owner where it is one.
-        name: for the detector; empty for the known name, or else the file's.
-        sha256: that the file must have; empty for what is known of it: from its publication, or its first download.
-        preset: see ``import_weights``.
-        changes: see ``import_weights``.
-        licence: of the weights.
-        force: forget the recorded checksum, fetch again, and replace a detector of this name.
-        progress: told how many bytes have come.
-        first_wait_s: seconds before the second try.
+        source: name in ``registry.PUBLISHED``, URL, or ``hf:OWNER/NAME[@REVISION][/FILE]``, with ``spaces/`` or
+            ``datasets/`` before the owner of a space or data set.
+        name: name of the detector; empty for the published name or the name of the file.
+        sha256: expected checksum; empty for the one published, or recorded at the first download.
+        preset: name of the preprocessing, as ``import_weights`` takes it.
+        changes: changes to the preset, as ``import_weights`` takes them.
+        licence: licence of the weights.
+        force: discard the recorded checksum, download again, and replace a detector of this name.
+        progress: called with (bytes received, total bytes if known).
+        first_wait_s: seconds before the second attempt.
 
     Raises:
-        UsageError: the source is no source, or the checksum no checksum.
-        DownloadError: it can't be had, or its checksum is wrong.
-        CheckpointError: it holds no such weights.
+        UsageError: the source or the checksum is malformed.
+        DownloadError: the download fails, or the checksum is wrong.
+        CheckpointError: the file has no suitable weights.
         OutputError: another detector has this name.
     """
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
@@ -393,7 +394,7 @@ def fetch_detector(
         preset, licence, sha256 = preset or published.preset, licence or published.licence, sha256 or published.sha256
     from torchfakes_cli.detector.import_weights import import_weights
 
-    # Files of many addresses may have one name.
+    # Files of different addresses may have the same name.
     folder = cache_folder() / "models" / hashlib.sha256(url.encode()).hexdigest()[:16]
     if force:
         forget(folder / file_name(url))
@@ -404,7 +405,7 @@ def fetch_detector(
         made = import_weights(path, place.stem, preset=preset, changes=changes, licence=licence, url=url, force=force)
     except CheckpointError:
         if not known:
-            forget(path)  # a page that asks to log in, say: the next try is not to find it
+            forget(path)  # it may be a login page; the next attempt downloads it again
         raise
     record_checksum(path)
     found = sha256_of(path)
@@ -417,11 +418,11 @@ def fetch_detector(
 
 
 def address_of(source: str) -> str:
-    """The URL of a source.
+    """Return the URL of a source.
 
     Raises:
-        UsageError: it is none.
-        DownloadError: a repository's list of files can't be had, or it doesn't tell which of them is meant.
+        UsageError: the source is malformed.
+        DownloadError: a repository's list of files can't be read, or doesn't have a single file of weights.
     """
     if urlsplit(source).scheme in ("http", "https"):
         return source
@@ -438,7 +439,7 @@ def address_of(source: str) -> str:
 
 
 def _file_of(source: str, listing: object) -> str:
-    """The one file of weights in a repository."""
+    """Return the name of the only file of weights in a repository."""
     siblings = listing.get("siblings") if isinstance(listing, dict) else None
     names = [
         str(entry["rfilename"])
@@ -460,7 +461,7 @@ def _stem(url: str) -> str:
 
 
 def _fetched_from(place: Path, url: str) -> Imported | None:
-    """The detector that is there already, if it came from this address."""
+    """Return the existing detector if it was downloaded from this address."""
     from torchfakes_cli.detector.checkpoint import load_header
     from torchfakes_cli.detector.import_weights import Imported
 
@@ -472,11 +473,13 @@ def _fetched_from(place: Path, url: str) -> Imported | None:
 
 
 def load_vggface2(network: nn.Module) -> None:
-    """Put the VGGFace2 weights into a network; its last layer, the logit, stays random. Only tensors are unpickled.
+    """Load the VGGFace2 weights into a network, except for the last layer (the logit), which stays random.
+
+    Only tensors are unpickled.
 
     Raises:
-        DownloadError: they can't be fetched or have another checksum than the known one.
-        CheckpointError: the file isn't what it should be.
+        DownloadError: the download fails, or the checksum is wrong.
+        CheckpointError: the file doesn't have the expected weights.
     """
     import torch
 

@@ -25,7 +25,7 @@ STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-#: Epsilon of the batch norms, as the published weights were trained with.
+#: Epsilon of the batch norms in the training of the published weights.
 EPSILON = 1e-3
 
 
@@ -68,7 +68,7 @@ class SeparableBlock(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution and projection, with a shortcut where the shape stays."""
+    """Expansion, depthwise convolution and projection, with a shortcut if the shape is unchanged."""
 
     FOLDABLE = (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3"))
 
@@ -144,7 +144,7 @@ def from_original_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of a conversion of the original release (``_conv_stem``, ``_blocks.0._expand_conv``, …).
 
     Args:
-        state: as that file holds it, in the network's order.
+        state: tensors of the file, in the network's order.
 
     Returns:
         The same tensors under this module's names, without the classifier.

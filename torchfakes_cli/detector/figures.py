@@ -1,6 +1,6 @@
-"""The measured figures of a detector, read from its header: one source for reports, ``models show`` and documents.
+"""Measured figures of a detector, read from its header, for reports, ``models show`` and documents.
 
-``torchfakes evaluate --calibrate`` writes them. Importing this doesn't import torch.
+``torchfakes evaluate --calibrate`` writes them. This module doesn't import torch.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header
 
-#: Key of ``Header.metrics``: how the calibration was fitted, and what it is worth on other people.
+#: Key of ``Header.metrics`` for the record of the calibration and its cross-validated results.
 CALIBRATION = "calibration"
-#: Key of ``Header.metrics``: verdicts on people kept out of a training, by label and verdict.
+#: Key of ``Header.metrics`` for the verdicts on people held out of the training, by label and verdict.
 TEST_VERDICTS = "test_verdicts"
 VERDICTS = ("real", "inconclusive", "fake")
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRates:
-    """Verdicts on videos whose label is known and whose people no calibration was fitted on.
+    """Error rates: verdicts on labelled videos of people that the calibration wasn't fitted on.
 
     Attributes:
         genuine: number of genuine videos by verdict (``real``, ``inconclusive``, ``fake``).
         fakes: number of fake videos by verdict.
-        footage: the videos, in words; empty where the header does not say.
+        footage: description of the videos; empty if the header has none.
     """
 
     genuine: Mapping[str, int]
@@ -34,7 +34,7 @@ class ErrorRates:
     footage: str
 
     def sentence(self) -> str:
-        """False alarms and misses in one sentence."""
+        """Describe false alarms and misses in one sentence."""
         genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
         where = f"On {self.footage}, this" if self.footage else "In its test this"
         return (
@@ -44,7 +44,7 @@ class ErrorRates:
 
 
 def error_rates(header: Header) -> ErrorRates | None:
-    """The error rates that a header holds; None where nobody measured them or they can't be read."""
+    """Return the error rates in a header; None if they are missing or can't be read."""
     try:
         record = header.metrics.get(CALIBRATION)
         if record and record.get("cross_validated"):
@@ -60,11 +60,11 @@ def _rates(counts: Mapping[str, Mapping[str, Any]], footage: str) -> ErrorRates:
 
 
 def figures_markdown(header: Header, *, methods: bool = True) -> str:
-    """The figures as Markdown, for the model card and the README; empty where there are none.
+    """Return the figures as Markdown, for the model card and the README; empty if there are none.
 
     Args:
-        header: of a calibrated detector.
-        methods: with a table of the AUC of each kind of fake.
+        header: header of a calibrated detector.
+        methods: include a table of the AUC of each kind of fake.
     """
     rates, record = error_rates(header), header.metrics.get(CALIBRATION)
     if rates is None or not isinstance(record, Mapping):

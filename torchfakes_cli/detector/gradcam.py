@@ -1,10 +1,10 @@
-"""Grad-CAM: where in a crop a network finds evidence for "fake", and where for "real".
+"""Grad-CAM: heat maps of the places in a crop that a network uses as evidence for "fake" and for "real".
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based Localization" (ICCV 2017),
 https://arxiv.org/abs/1610.02391. "Real" is the class whose score is the negative logit.
 
-The map is taken at a layer in the middle of the network, which has ten or more places a side for an input of 160
-pixels: after the last layers it would have three to five, too few to tell an eye from a mouth.
+The map is computed at a layer in the middle of the network, which has at least ten places per side for an input of 160
+pixels. The last layers have three to five, which is too few to distinguish an eye from a mouth.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import ModelError
 
-#: Input pixels between neighbouring places of the layer, at most.
+#: Largest distance in input pixels between neighbouring places of the layer.
 _MOST_PIXELS_A_PLACE = 16
 
 
 class GradCam:
-    """Computes Grad-CAM maps of crops.
+    """Grad-CAM of a network; call it with a crop.
 
     Args:
-        network: float32, batch norm not folded; owned from now on. Of an ensemble, the network with the largest weight
-            is explained.
-        header: of its checkpoint.
-        device: where to compute.
+        network: float32 network without folded batch norm; it is modified. For an ensemble, the network with the
+            largest weight is explained.
+        header: header of its checkpoint.
+        device: device to compute on.
 
     Raises:
         ModelError: the network has no suitable layer.
@@ -59,20 +59,20 @@ class GradCam:
             crop: H×W×3 uint8 RGB, cut with the detector's margin and shape.
 
         Returns:
-            Two maps over the whole crop, S×S float32 with the network's input size; each sums to 1, or is 0 everywhere
-            where there is no evidence for its class.
+            Two S×S float32 maps over the whole crop, where S is the network's input size. Each sums to 1, or is 0
+            everywhere if there is no evidence for its class.
         """
         places = self.places(crop)
         return self._enlarged(np.maximum(places, 0)), self._enlarged(np.maximum(-places, 0))
 
     def places(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The map at the layer's own resolution: positive where there is evidence for "fake", negative for "real"."""
+        """Compute the map at the layer's resolution: positive values are evidence for "fake", negative for "real"."""
         header, kept = self._header, []
         inputs = to_input([crop], header.input_size, header.mean, header.scale, header.crop_size).to(self._device)
 
         def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             kept.append(output.detach().requires_grad_())
-            return kept[0].clone()  # later layers may work in place
+            return kept[0].clone()  # later layers may modify it in place
 
         hook = self._network.get_submodule(self._layer).register_forward_hook(keep)
         try:
@@ -84,7 +84,7 @@ class GradCam:
         return np.asarray((weights * kept[0].detach()).sum(1)[0].cpu().numpy(), np.float32)
 
     def _enlarged(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The map over the input, each place at the centre of what it sees, with the sum 1."""
+        """Enlarge a map to the input, with each place at the centre of its receptive field and the sum 1."""
         side = self._header.input_size
         step, first = 1 / self._step, -self._first / self._step
         from_input = np.array([(step, 0, first), (0, step, first)])
@@ -95,7 +95,7 @@ class GradCam:
 
 
 def _layer_of(network: nn.Module) -> tuple[str, float, float]:
-    """The layer to explain, the input pixel at the centre of its first place, and pixels from one place to the next.
+    """Return the layer to explain, the input pixel at the centre of its first place, and the pixels between places.
 
     A convolution without padding moves the centres: in InceptionResnetV1 conv2d_1a by 1 pixel (2 apart from then on),
     conv2d_2a by 2, maxpool_3a by 2 (4 apart), conv2d_4a by 4, conv2d_4b by 4 (8 apart). TensorFlow's padding of even
@@ -115,7 +115,7 @@ def _layer_of(network: nn.Module) -> tuple[str, float, float]:
 
 
 def load_gradcam(model: str | PathLike[str] | None = None, device: str | torch.device = "auto") -> GradCam:
-    """Load what the Grad-CAM maps of a detector need; see ``load_detector``."""
+    """Load the Grad-CAM of a detector; arguments and errors are those of ``load_detector``."""
     chosen = device if isinstance(device, torch.device) else choose_device(device)
     network, header = load_network(find_checkpoint(model) if model is not None else shipped_checkpoint())
     return GradCam(network, header, chosen)

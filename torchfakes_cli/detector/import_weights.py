@@ -1,7 +1,7 @@
-"""Weights of InceptionResnetV1 with one logit, from wherever, made into a checkpoint of ours.
+"""Import weights of InceptionResnetV1 with one logit from other projects as a torchfakes checkpoint.
 
-A file of weights doesn't say how crops become input. What its first layer remembers of the pictures it was trained on
-tells their range; size, margin and shape must be known from whoever trained it: a preset, or the user.
+A file of weights doesn't describe its preprocessing. The statistics of its first layer reveal the range of its input;
+size, margin and shape of crops must come from a preset or from the user.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from torchfakes_cli.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How crops become input; the attributes are those of ``Header``."""
+    """Preprocessing of crops; the attributes are those of ``Header``."""
 
     input_size: int = 160
     margin: float = 1.3
@@ -48,29 +48,29 @@ class Preprocessing:
     scale: float = SCALE
 
 
-#: Subtracted from and dividing RGB values for values from 0 to 1.
+#: (mean, scale) that maps RGB values to the range from 0 to 1.
 UNIT_RANGE = (0.0, 255.0)
 
 PRESETS = {
-    # As its authors' page scores a picture: the box that MTCNN found, stretched to 160 pixels, enlarged to 256.
+    # The preprocessing of its authors' page: the MTCNN box, stretched to 160 pixels and enlarged to 256.
     "origin": Preprocessing(256, 1.0, "box", 160, *UNIT_RANGE),
-    # As this program trains, with the input that facenet-pytorch's weights were made for.
+    # The preprocessing of this program's training, with the input range of facenet-pytorch's weights.
     "standardised": Preprocessing(),
 }
-#: Kept under this key, weights are in the origin's format.
+#: Key of the weights in files of the origin's format.
 ORIGIN_KEY = "model_state_dict"
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import made.
+    """Result of an import.
 
     Attributes:
-        name: that commands take from now on.
-        path: of the new checkpoint.
-        header: of it.
-        notes: what a careful user should know, in plain sentences.
-        doubts: what speaks against the settings, in plain sentences.
+        name: name of the new detector.
+        path: path of the new checkpoint.
+        header: header of the new checkpoint.
+        notes: notes on the chosen settings, in plain sentences.
+        doubts: warnings that the settings may be wrong, in plain sentences.
     """
 
     name: str
@@ -93,19 +93,19 @@ def import_weights(
     """Make a checkpoint in the models folder from a file of weights.
 
     Args:
-        source: a ``.pth`` of PyTorch's, a safetensors file, or a checkpoint of ours, which keeps its header.
-        name: for the new one; empty for the file's own name.
-        preset: one of ``PRESETS``; None to take the origin's for its format, and else what the weights tell.
-        changes: to the preset, by the names of ``Preprocessing``.
-        licence: of the weights.
-        url: where the file was fetched from.
+        source: path of a PyTorch file (``.pth``), a safetensors file, or a torchfakes checkpoint, whose header is kept.
+        name: name of the detector; empty for the name of the file.
+        preset: one of ``PRESETS``; None chooses by the format of the file or by the weights.
+        changes: changes to the preset, by attribute of ``Preprocessing``.
+        licence: licence of the weights.
+        url: address that the file was downloaded from.
         force: replace a detector of this name.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        CheckpointError: it doesn't hold such weights, or they give no scores.
-        UsageError: the name or the preprocessing makes no sense.
-        OutputError: there is a detector of this name, or it can't be written.
+        CheckpointError: the file doesn't have such weights, or their scores aren't finite.
+        UsageError: the name or the preprocessing is invalid.
+        OutputError: there is a detector of this name, or the checkpoint can't be written.
     """
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}", advice=f"Choose one of {', '.join(PRESETS)}.")
@@ -153,13 +153,13 @@ def import_weights(
 
 
 def input_mean(state: Mapping[str, Tensor]) -> tuple[float, float]:
-    """Mean of the input that the network was trained on, as its first batch norm remembers it.
+    """Estimate the mean of the training input from the first batch norm.
 
-    That norm's running mean is what the first convolution makes of the mean input: with 32 filters over three colours,
-    that is solved for the colours.
+    The norm's running mean is the output of the first convolution for the mean input. With 32 filters over three
+    colours, this can be solved for the mean colours.
 
     Returns:
-        The mean over the colours, and how much of the running mean it leaves unexplained, from 0 to 1.
+        Mean over the colours, and the unexplained share of the running mean, from 0 to 1.
     """
     filters = state["conv2d_1a.conv.weight"].double().sum((2, 3))
     remembered = state["conv2d_1a.bn.running_mean"].double()
@@ -171,11 +171,11 @@ def input_mean(state: Mapping[str, Tensor]) -> tuple[float, float]:
 
 
 def told_range(state: Mapping[str, Tensor]) -> str:
-    """``unit`` for input from 0 to 1, ``standardised`` for about −1 to 1, or empty where the weights don't tell."""
+    """Return ``unit`` for input from 0 to 1, ``standardised`` for about −1 to 1, or an empty string if unknown."""
     mean, unexplained = input_mean(state)
     if not math.isfinite(mean) or unexplained > 0.3:
         return ""
-    # Faces with what is around them have a mean of 80 to 150 of 255: 0.3 to 0.6, or −0.4 to 0.2 standardised.
+    # Crops of faces have a mean of 80 to 150 of 255, which is 0.3 to 0.6, or −0.4 to 0.2 when standardised.
     if 0.27 <= mean <= 0.7:
         return "unit"
     return "standardised" if -0.6 <= mean <= 0.23 else ""
@@ -203,7 +203,7 @@ def _doubts(header: Header, state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _is_own(source: Path) -> bool:
-    """True for a checkpoint of ours."""
+    """Return True for a torchfakes checkpoint."""
     if not is_safetensors(source):
         return False
     with safe_open(source, framework="pt", device="cpu") as file:
@@ -211,6 +211,6 @@ def _is_own(source: Path) -> bool:
 
 
 def _stored_type(state: Mapping[str, Tensor]) -> torch.dtype:
-    """Half precision where all of it is stored so, and else float32."""
+    """Return the half precision type of all tensors, or float32 if they have no common one."""
     types = {tensor.dtype for tensor in state.values()}
     return types.pop() if len(types) == 1 and types <= {torch.float16, torch.bfloat16} else torch.float32

@@ -1,9 +1,8 @@
-"""InceptionResnetV1, in the form that facenet-pytorch's weights are for.
+"""InceptionResnetV1 in the form of facenet-pytorch.
 
 From Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning" (2016),
-https://arxiv.org/abs/1602.07261. Layers are named as in that package, so that its weights fit. The package itself is
-not imported: with torchvision, and all that torchvision loads, it takes longer to import than torch does, and would
-more than double the start-up of a scan.
+https://arxiv.org/abs/1602.07261. Layers have the names of that package, so that its weights fit. The package itself
+isn't imported: it imports torchvision, which takes longer than torch and would more than double the start-up time.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-#: Epsilon of the batch norms, as the published weights were trained with.
+#: Epsilon of the batch norms in the training of the published weights.
 NORM_EPSILON = 0.001
 
 
@@ -23,9 +22,9 @@ class ConvNormRelu(nn.Module):
     Args:
         channels_in: channels of the input.
         channels_out: channels of the output.
-        kernel: one side, or (height, width).
-        stride: of the convolution.
-        padding: one for all sides, or (vertical, horizontal).
+        kernel: side of the kernel, or (height, width).
+        stride: stride of the convolution.
+        padding: padding of all sides, or (vertical, horizontal).
     """
 
     FOLDABLE = (("conv", "bn"),)
@@ -53,7 +52,7 @@ class Branches(nn.Module):
     """Parallel branches over one input, their outputs concatenated by channels.
 
     Args:
-        branches: named ``branch0``, ``branch1`` and so on; all give the same height and width.
+        branches: modules that give the same height and width; they are named ``branch0``, ``branch1`` and so on.
     """
 
     def __init__(self, branches: Sequence[nn.Module]) -> None:
@@ -75,11 +74,11 @@ class ResidualBlock(Branches):
     """Adds the scaled output of parallel branches to the input.
 
     Args:
-        channels: of input and output.
-        branches: see ``Branches``.
+        channels: channels of input and output.
+        branches: branches, as ``Branches`` takes them.
         found: channels of the concatenated branches.
         scale: factor of the branches' output before it is added.
-        activated: whether ReLU follows.
+        activated: apply ReLU to the sum.
     """
 
     def __init__(
@@ -150,7 +149,7 @@ class InceptionResnetV1(nn.Module):
         return found
 
     def judge(self, x: Tensor) -> Tensor:
-        """The map of features to N×outputs."""
+        """Feature map to N×outputs."""
         features = self.last_linear(self.dropout(self._pool(x)))
         found: Tensor = self.logits(self.last_bn(features))
         return found

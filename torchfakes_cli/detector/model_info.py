@@ -1,4 +1,4 @@
-"""What a checkpoint's header says, in words."""
+"""Descriptions of checkpoints: the contents of a header in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 
-#: Values of a header's free parts are cut to so many characters.
+#: Largest number of characters of a value from a header's free parts.
 LONGEST = 600
 
 _RANGES = {
@@ -19,7 +19,7 @@ _RANGES = {
 
 
 def input_words(header: Header) -> str:
-    """How a face becomes the network's input."""
+    """Describe the preprocessing of a face."""
     side = header.picture_size
     shape = "a square around the box" if header.crop_shape == "square" else "the box itself, stretched to a square"
     grown = "without margin" if header.margin == 1 else f"{header.margin:g} times as large"
@@ -29,7 +29,7 @@ def input_words(header: Header) -> str:
 
 
 def threshold_words(header: Header) -> str:
-    """What is called fake and real, and by what probability."""
+    """Describe the thresholds and the calibration."""
     bounds = f"fake from {header.fake_above:.3g} on, real below {header.real_below:.3g}"
     if header.calibrated_on:
         return f"{bounds}; p_fake calibrated on {header.calibrated_on}"
@@ -39,7 +39,7 @@ def threshold_words(header: Header) -> str:
 
 
 def header_words(header: Header) -> dict[str, dict[str, str]]:
-    """Everything a header says, by group and by name."""
+    """Describe everything in a header, by group and name."""
     return {
         "detector": {
             "calls itself": header.name,
@@ -60,7 +60,7 @@ def _measured(header: Header) -> dict[str, str]:
 
 
 def in_short(value: object) -> str:
-    """A JSON value on one line."""
+    """Return a JSON value on one line."""
     return _cut(_flat(value))
 
 

@@ -1,4 +1,4 @@
-"""Classifiers of face crops, by name: one logit each, positive for fake.
+"""Classifier networks for face crops, by name of their architecture, with one logit that is positive for fake.
 
 An architecture is ``InceptionResnetV1``, ``EfficientNetLite0``, ``timm:NAME`` for a model of the timm library, or
 several of them joined by ``+``, whose logits are averaged.
@@ -19,16 +19,16 @@ from torchfakes_cli.detector.efficientnet_lite import EfficientNetLite0
 from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
 from torchfakes_cli.errors import CheckpointError, ModelError
 
-#: The architecture that training builds unless told otherwise.
+#: Default architecture of training.
 ARCHITECTURE = "InceptionResnetV1"
-#: Types that weights may be stored in.
+#: Types in which weights may be stored.
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _OWN: dict[str, type[InceptionResnetV1] | type[EfficientNetLite0]] = {
     "InceptionResnetV1": InceptionResnetV1,
     "EfficientNetLite0": EfficientNetLite0,
 }
-#: A model of timm's own. Names with a prefix, such as ``hf-hub:``, would make timm open the network or local files.
+#: Built-in models of timm only. With prefixed names such as ``hf-hub:``, timm would access the network or local files.
 _TIMM = re.compile(r"timm:([a-z0-9_]+(?:\.[A-Za-z0-9_]+)?)")
 
 
@@ -36,7 +36,7 @@ class TimmNetwork(nn.Module):
     """A model of the timm library with a single logit and random weights.
 
     Args:
-        name: as ``timm.list_models()`` gives it.
+        name: name of the model in ``timm.list_models()``.
         dropout: share of the pooled features left out in training.
 
     Raises:
@@ -71,11 +71,11 @@ class TimmNetwork(nn.Module):
 
 
 class MeanOfLogits(nn.ModuleList):
-    """An ensemble: the weighted mean of several networks' logits.
+    """Ensemble: the weighted mean of several networks' logits.
 
     Args:
-        networks: take the same input.
-        weights: one a network, positive; only their ratios count.
+        networks: networks with the same input.
+        weights: one positive weight per network; only their ratios count.
     """
 
     def __init__(self, networks: list[nn.Module], weights: list[float]) -> None:
@@ -96,7 +96,7 @@ Network = InceptionResnetV1 | EfficientNetLite0 | TimmNetwork | MeanOfLogits
 
 
 def parts_of(architecture: str) -> list[str]:
-    """The architectures that an ensemble consists of; a list of one for a single network.
+    """Return the architectures of an ensemble; a list of one for a single network.
 
     Raises:
         ModelError: the name is unknown.
@@ -117,15 +117,15 @@ def build_network(
     """Build a network with random weights.
 
     Args:
-        architecture: see the module's description.
-        dropout: share of the pooled features left out in training; None for the architecture's own.
-        weights: of an ensemble's logits, by architecture; None weighs all the same.
+        architecture: name of an architecture, as described in this module.
+        dropout: share of the pooled features left out in training; None for the architecture's default.
+        weights: weights of an ensemble's logits, by architecture; None for equal ones.
 
     Returns:
-        A module from N×3×S×S float to N×1 logits; ``pooled`` gives the features before the output layers.
+        Module from N×3×S×S float to N×1 logits; ``pooled`` gives the features before the output layers.
 
     Raises:
-        ModelError: there is no such architecture here.
+        ModelError: the architecture is unknown or not available.
     """
     parts = parts_of(architecture)
     given: dict[str, Any] = {} if dropout is None else {"dropout": dropout}
@@ -138,18 +138,18 @@ def build_network(
 
 
 def portable_state(network: nn.Module) -> dict[str, Tensor]:
-    """The tensors that define a network, without batch norm's step counters."""
+    """Return the tensors that define a network, without the step counters of batch norms."""
     state = network.state_dict()
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | None = None) -> None:
-    """Put weights into a network after checking names, shapes and values.
+    """Load weights into a network after checking names, shapes and values.
 
     Args:
-        network: on any device, the meta device included.
-        state: as ``portable_state`` gave it, in any float type; kept as float32.
-        path: of the file, for the error.
+        network: network on any device, including the meta device.
+        state: tensors from ``portable_state`` in any float type, which are converted to float32.
+        path: path of the file, for error messages.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, of the wrong shape or type, not finite, or a negative variance.
@@ -179,12 +179,12 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | No
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Merge each batch norm into the convolution before it: the same function in evaluation, with less work.
+    """Merge each batch norm into the preceding convolution, which gives the same results faster.
 
-    Models of timm stay as they are.
+    Models of timm are left unchanged.
 
     Args:
-        network: in evaluation mode; changed in place.
+        network: network in evaluation mode; it is modified in place.
     """
     for module in network.modules():
         for convolution, norm in getattr(module, "FOLDABLE", ()):

@@ -1,4 +1,4 @@
-"""The one way from a crop to the network's input; scan, train, evaluate and explain all go through here."""
+"""Preprocessing: turn crops into the network's input, in the same way for scan, train, evaluate and explain."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-#: (x − MEAN) / SCALE is how facenet-pytorch's weights were trained ("fixed image standardisation").
+#: (x − MEAN) / SCALE is the "fixed image standardisation" of facenet-pytorch's training.
 MEAN = 127.5
 SCALE = 128.0
 
 
 def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Bring a crop to the network's size.
+    """Resize a crop to the network's size.
 
     Args:
-        crop: H×W×3 uint8, stretched where it isn't square.
+        crop: H×W×3 uint8, which is stretched if it isn't square.
         size: side of the result in pixels.
 
     Returns:
-        size×size×3 uint8: area-averaged when it shrinks, bilinear when it grows.
+        size×size×3 uint8, reduced by area averaging or enlarged bilinearly.
     """
     height, width = crop.shape[:2]
     if height == width == size:
@@ -34,15 +34,15 @@ def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def box_part(crop: NDArray[np.uint8], width: float, height: float) -> NDArray[np.uint8]:
-    """What a crop in the box's own shape would have shown, from a square one with the same margin.
+    """Cut a crop in the shape of the face's box out of a square crop with the same margin.
 
     Args:
         crop: S×S×3 uint8.
-        width: of the face's box; its unit doesn't matter.
-        height: of the face's box.
+        width: width of the face's box, in any unit.
+        height: height of the face's box, in the same unit.
 
     Returns:
-        H×W×3 uint8, a view.
+        H×W×3 uint8 view of the crop.
     """
     side, longest = crop.shape[0], max(width, height)
     kept_x, kept_y = (max(1, round(side * length / longest)) for length in (width, height))
@@ -54,10 +54,10 @@ def standardise(pictures: Tensor, mean: float = MEAN, scale: float = SCALE, size
     """Turn N×S×S×3 uint8 into N×3×size×size float32, channels last in memory, on the same device.
 
     Args:
-        pictures: of the crops' size.
-        mean: subtracted from each value, 0 to 255.
-        scale: each value is divided by it after that.
-        size: side of the network's input in pixels, reached bilinearly; None for S.
+        pictures: resized crops.
+        mean: value subtracted from each RGB value (0 to 255).
+        scale: value by which the difference is divided.
+        size: side of the network's input in pixels, to which crops are enlarged bilinearly; None for S.
     """
     inputs = pictures.permute(0, 3, 1, 2).float().sub_(mean).div_(scale)
     if size is None or size == inputs.shape[-1]:
@@ -72,11 +72,11 @@ def to_input(
     """Turn crops into the network's input.
 
     Args:
-        crops: H×W×3 uint8 RGB each; sizes may differ.
+        crops: crops of H×W×3 uint8 RGB; sizes may differ.
         size: side of the network's input in pixels.
-        mean: subtracted from each value, 0 to 255.
-        scale: each value is divided by it after that.
-        crop_size: side that crops are brought to first, before they are enlarged to the network's; 0 for no such step.
+        mean: value subtracted from each RGB value (0 to 255).
+        scale: value by which the difference is divided.
+        crop_size: side to which crops are resized before they are enlarged to ``size``; 0 for no such step.
 
     Returns:
         N×3×size×size float32, channels last in memory.

@@ -1,6 +1,6 @@
-"""Detectors by name: the one that ships, those in the user's models folder, and those that can be fetched.
+"""Registry of detectors: the shipped one, those in the user's models folder, and those that can be downloaded.
 
-Importing this doesn't import torch.
+This module doesn't import torch.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torchfakes_cli.errors import ModelError, ModelNotFoundError, UsageError
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header
 
-#: The detector that ships, in the folder ``weights``, what it is called, and its model card.
+#: File of the shipped detector in the folder ``weights``, its name, and its model card.
 SHIPPED = "torchfakes.safetensors"
 SHIPPED_NAME = "torchfakes"
 CARD = "MODEL_CARD.md"
 SUFFIX = ".safetensors"
-#: Environment variable that names another models folder (a shared one, say).
+#: Environment variable with the path of another models folder, such as a shared one.
 FOLDER_VARIABLE = "TORCHFAKES_MODELS"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -33,14 +33,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A detector that others publish and that is known by name.
+    """Detector published by another project, known by name.
 
     Attributes:
-        source: where it is fetched from, as ``models fetch`` takes it.
-        preset: how its crops become input, see ``import_weights.PRESETS``.
-        licence: of the weights.
-        about: whose it is, in a few words.
-        sha256: of the file; empty where it isn't known, so that the first download decides.
+        source: source of the download, as ``models fetch`` takes it.
+        preset: name of its preprocessing in ``import_weights.PRESETS``.
+        licence: licence of the weights.
+        about: description with its authors, in a few words.
+        sha256: checksum of the file; empty if unknown, in which case that of the first download is recorded.
     """
 
     source: str
@@ -61,13 +61,13 @@ PUBLISHED = {
 
 
 def models_folder() -> Path:
-    """Where imported and fetched detectors are kept: the platform's folder for user data, or the environment's."""
+    """Return the folder of imported detectors: that of the environment variable, or the platform's for user data."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_data_dir("torchfakes", appauthor=False)) / "models"
 
 
 def shipped_checkpoint() -> Path:
-    """Path of the detector that ships.
+    """Return the path of the shipped detector.
 
     Raises:
         ModelNotFoundError: this installation has none.
@@ -80,7 +80,7 @@ def shipped_checkpoint() -> Path:
 
 
 def model_card(checkpoint: Path) -> str | None:
-    """The model card, in Markdown, of the detector that ships; None for another one."""
+    """Return the Markdown model card of the shipped detector; None for other detectors."""
     if checkpoint.resolve() != shipped_checkpoint().resolve():
         return None
     try:
@@ -90,16 +90,16 @@ def model_card(checkpoint: Path) -> str | None:
 
 
 def installed() -> dict[str, Path]:
-    """The detectors in the models folder, by name."""
+    """Return the paths of the detectors in the models folder, by name."""
     found = models_folder().glob(f"*{SUFFIX}")
     return {path.stem: path for path in sorted(found) if _NAME.fullmatch(path.stem) and path.is_file()}
 
 
 def place_of(name: str) -> Path:
-    """Where a detector of this name goes.
+    """Return the path of a new detector with this name.
 
     Raises:
-        UsageError: nothing can be called so.
+        UsageError: the name is invalid or reserved.
     """
     if not _NAME.fullmatch(name) or name.lower().endswith(SUFFIX):
         advice = "Use up to 64 letters, digits, dots, dashes and underscores."
@@ -110,10 +110,10 @@ def place_of(name: str) -> Path:
 
 
 def find_checkpoint(model: str | PathLike[str]) -> Path:
-    """The checkpoint that a user means: a file that is there wins over a name.
+    """Return the path of a checkpoint given by path or name; an existing file takes precedence over a name.
 
     Args:
-        model: path of a checkpoint, ``torchfakes`` for the one that ships, or name of one in the models folder.
+        model: path of a checkpoint, ``torchfakes`` for the shipped one, or name of one in the models folder.
 
     Raises:
         ModelNotFoundError: there is no such file and no such name.
@@ -139,12 +139,12 @@ class Verified:
     """Result of checking a checkpoint.
 
     Attributes:
-        name: as it was asked for.
-        path: of the file; None where there is none.
-        header: its own; None where it can't be read.
-        sha256: of the file; empty where it can't be read.
-        recorded: the SHA-256 written beside it; empty without one.
-        problem: why it can't be used or trusted; empty if it can.
+        name: name or path as given.
+        path: path of the file; None if there is none.
+        header: header of the checkpoint; None if it can't be read.
+        sha256: checksum of the file; empty if it can't be read.
+        recorded: checksum recorded beside the file; empty without one.
+        problem: why the checkpoint can't be used or trusted; empty if it can.
     """
 
     name: str
@@ -156,7 +156,7 @@ class Verified:
 
 
 def verify_detector(model: str | PathLike[str]) -> Verified:
-    """Compute a checkpoint's checksum, load its weights and score a crop.
+    """Check a checkpoint: compare its checksum, load its weights and score a crop.
 
     Args:
         model: path or name, as ``load_detector`` takes it.

@@ -1,8 +1,8 @@
-"""Tensors from files of any origin, without running anything in them.
+"""Read tensors from untrusted files without executing code in them.
 
-PyTorch's own files are pickles, which can name any function to be called. They are read by PyTorch's restricted
-unpickler, which knows tensors and plain containers only, and only after the archive around them proved to be what
-PyTorch writes: uncompressed, and no larger inside than outside.
+PyTorch files are pickles, which can call any function. They are read with PyTorch's restricted unpickler, which accepts
+only tensors and plain containers, and only after a check that the archive is one that PyTorch writes: uncompressed, and
+with contents no larger than the file.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from torch import Tensor
 from torchfakes_cli.detector.checkpoint import MAX_BYTES, check_file
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError
 
-#: Under these names trainings keep the weights beside what else they keep; ``model_state_dict`` is the origin's.
+#: Keys of the weights in files with a training's state; ``model_state_dict`` is the origin's.
 STATE_KEYS = ("model_state_dict", "state_dict", "model", "net", "network", "weights")
-#: Put before every name by wrappers of networks.
+#: Prefixes that wrappers of networks add to every name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
-#: The table of a network of ours takes 0.1 MiB of the pickle; a training's state some more.
+#: Largest pickle in bytes. That of a supported network has 0.1 MiB; a training's state adds to it.
 MAX_PICKLE_BYTES = 1 << 24
 
 _SAVE_WEIGHTS = "Have its maker save the weights alone: torch.save(network.state_dict(), …)."
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The weights in a file of PyTorch's or in a safetensors file.
+    """Read the weights in a PyTorch file or a safetensors file.
 
     Returns:
-        Tensors by name, without prefixes of wrappers and without batch norm's step counters, and the key under which
-        they stood; empty where they are all that the file holds.
+        Tensors by name, without prefixes of wrappers and step counters of batch norms, and their key in the file; the
+        key is empty if the file has nothing but weights.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        CheckpointError: it holds something else than weights, or more than it should.
+        CheckpointError: the file doesn't have weights, or has more than it should.
     """
     if not path.is_file():
         found = "is not a file" if path.exists() else "no such file"
@@ -56,13 +56,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         return _state_in(path, _read_safetensors(path))
     if start == b"PK\x03\x04":
         _check_archive(path, size)
-    elif start[:1] != b"\x80":  # of a pickle, which PyTorch wrote before 1.6 without an archive around it
+    elif start[:1] != b"\x80":  # the first byte of a pickle, which PyTorch wrote without an archive before 1.6
         raise CheckpointError("no file of weights, or cut short", path=path, advice="Give a .pth or a .safetensors.")
     return _state_in(path, _unpickle(path))
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file that exists begins as a safetensors file does."""
+    """Return True if an existing file begins like a safetensors file."""
     try:
         check_file(path)
     except CheckpointError:
@@ -79,7 +79,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path, size: int) -> None:
-    """Refuse an archive that PyTorch wouldn't have written for weights."""
+    """Check that an archive is one that PyTorch writes for weights."""
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
@@ -108,11 +108,11 @@ def _check_archive(path: Path, size: int) -> None:
 def _unpickle(path: Path) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about types of storage, for developers
+            warnings.simplefilter("ignore")  # developer warnings about storage types
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a hostile file fails in whatever way
+    except Exception as error:  # noqa: BLE001 - a hostile file can cause any error
         text = str(error)
-        # PyTorch's messages name what isn't allowed, and then tell how to allow it, which nobody should do.
+        # PyTorch's messages name the forbidden object and then explain how to allow it, which is unsafe.
         found = re.search(r"(?:GLOBAL|class) ([\w.]+)", text)
         if found and "nsupported" in text:
             cause = f"holds more than weights: it wants {found[1]}, which could run code"

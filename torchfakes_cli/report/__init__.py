@@ -1,4 +1,4 @@
-"""Results as files: the timeline of a clip, a table of many, a JSON document, a report, an explanation, a clip."""
+"""Output files: timelines, tables of many results, JSON documents, reports, explanations and annotated frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV cells and lines that are safe in a spreadsheet, and the timeline of one clip as CSV."""
+"""CSV output: cells and lines that are safe in a spreadsheet, and the timeline of one clip."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torchfakes_cli.files import check_targets, write_atomically
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.report.rows import COLUMN_DIGITS, TIMELINE_COLUMNS, rounded, timeline_row
 
-# What a spreadsheet takes for the start of a formula (OWASP, "CSV Injection"). Leading apostrophes are part of the
-# pattern so that the escape can be undone: `=x` and a file really called `'=x` stay apart.
+# Start of a formula in a spreadsheet (OWASP, "CSV Injection"). Leading apostrophes are part of the pattern, so that the
+# escape is reversible: `=x` and a file called `'=x` remain distinct.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def escape_undecodable(text: str) -> str:
-    r"""Show bytes of a file name that are no UTF-8 as ``\xNN``, so that the text can be encoded.
+    r"""Escape bytes of a file name that aren't valid UTF-8 as ``\xNN``, so that the text can be encoded.
 
     Example:
         >>> escape_undecodable("caf\udce9.mp4")
@@ -36,7 +36,7 @@ def _escape_surrogate(match: re.Match[str]) -> str:
 
 
 def distinct_names(paths: Iterable[str]) -> dict[str, str]:
-    r"""Map paths to text that can be encoded, no two of them alike.
+    r"""Map paths to distinct texts that can be encoded.
 
     Example:
         >>> distinct_names(["caf\udce9.mp4", "caf\\xe9.mp4"])
@@ -52,7 +52,7 @@ def distinct_names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def text_cell(text: str) -> str:
-    """Text that no spreadsheet runs: what would start a formula gets a leading apostrophe.
+    """Format a text cell: a leading apostrophe neutralises what a spreadsheet would run as a formula.
 
     Example:
         >>> text_cell("=cmd|'/c calc'!A1.mp4")
@@ -63,13 +63,13 @@ def text_cell(text: str) -> str:
 
 
 def number_cell(value: float | None, digits: int = 0) -> str:
-    """A number with a fixed number of decimals; empty where it is missing."""
+    """Format a number with a fixed number of decimals; return an empty string for None."""
     number = rounded(value, digits)
     return "" if number is None else f"{number:.{digits}f}"
 
 
 def csv_cells(columns: Sequence[str], values: Sequence[str | float | None]) -> list[str]:
-    """The cells of one row, with the decimals of each column (``COLUMN_DIGITS``)."""
+    """Format the cells of one row, with the decimals of each column (``COLUMN_DIGITS``)."""
     return [
         text_cell(value) if isinstance(value, str) else number_cell(value, COLUMN_DIGITS.get(column, 0))
         for column, value in zip(columns, values, strict=True)
@@ -77,7 +77,7 @@ def csv_cells(columns: Sequence[str], values: Sequence[str | float | None]) -> l
 
 
 def csv_line(cells: Iterable[str]) -> str:
-    """One CSV record with its line end; line breaks and quotes inside a cell are quoted."""
+    """Format one CSV record with its line end; cells with line breaks or quotes are quoted."""
     line = io.StringIO(newline="")
     # Python quotes a lone carriage return only where it is part of the line end.
     csv.writer(line, lineterminator="\r\n").writerow(cells)
@@ -87,17 +87,17 @@ def csv_line(cells: Iterable[str]) -> str:
 def check_timeline_targets(
     paths: Iterable[str | PathLike[str]], *, force: bool = False, make_folders: bool = False
 ) -> None:
-    """Check before a scan that its timelines can be written.
+    """Check in advance that timelines can be written.
 
-    An earlier timeline is replaced; any other file only with ``force``.
+    An earlier timeline may be replaced, any other file only with ``force``.
 
     Args:
-        paths: of the timelines.
-        force: let any file be replaced.
-        make_folders: make the folders that are missing.
+        paths: paths of the timelines.
+        force: allow any file to be replaced.
+        make_folders: make missing folders.
 
     Raises:
-        OutputError: a folder can't be written, or a path is taken by something else.
+        OutputError: a folder can't be written, or a path holds another file.
     """
     header = ",".join(TIMELINE_COLUMNS)
     check_targets(
@@ -106,14 +106,14 @@ def check_timeline_targets(
 
 
 def write_timeline(path: str | PathLike[str], timeline: Iterable[FaceScore]) -> None:
-    """Write the timeline of one clip as CSV, whole or not at all: a row a face, and one a frame without any.
+    """Write the timeline of one clip as CSV atomically, with one row per face and one per frame without a face.
 
     Args:
-        path: an existing file is replaced (see ``check_timeline_targets``).
-        timeline: in order of time.
+        path: path of the file; an existing one is replaced.
+        timeline: rows in order of time.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: the file can't be written.
     """
     rows = (csv_cells(TIMELINE_COLUMNS, timeline_row(score)) for score in timeline)
     write_atomically(Path(path), "".join(map(csv_line, [TIMELINE_COLUMNS, *rows])))

@@ -1,4 +1,4 @@
-"""Lines and text on a picture of any size; what lies outside of the picture is left out."""
+"""Drawing: lines and text on a picture, clipped to its borders."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ INK: Colour = (16, 16, 16)
 #: The two ends of a line, as (x, y) each.
 Line = tuple[tuple[int, int], tuple[int, int]]
 
-#: Length of a dash, and of the gap after it, in thicknesses of the line.
+#: Length of a dash, and of the gap after it, in multiples of the line's thickness.
 _DASH = 4
-#: Share of a box's side that each of its corners takes.
+#: Length of a corner as a share of the box's side.
 _CORNER = 0.25
-#: A box's corner beyond this many pixels is as good as infinitely far away, and OpenCV counts in 32 bits.
+#: Largest coordinate in pixels to which corners are clamped, because OpenCV uses 32-bit integers.
 _FAR = 1 << 15
 
 
 @lru_cache(maxsize=32)
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # Comes with Pillow (Aileron), and so is the same on every system.
+    # Pillow includes this font (Aileron), so that it is the same on every system.
     return ImageFont.load_default(size)
 
 
 @lru_cache(maxsize=1024)
 def lettering(text: str, size: int) -> Pixels:
-    """How much of each pixel a line of text covers, H×W, 0 to 255; H depends on the size alone.
+    """Render a line of text as an H×W coverage mask, 0 to 255; H depends only on the size.
 
     Args:
-        text: one line.
-        size: of the letters, in pixels.
+        text: line of text.
+        size: size of the letters in pixels.
     """
     font = _font(size)
     height = line_height(size)
@@ -49,12 +49,12 @@ def lettering(text: str, size: int) -> Pixels:
 
 
 def line_height(size: int) -> int:
-    """Height in pixels of a line of letters of this size."""
+    """Return the height in pixels of a line of letters of this size."""
     return round(1.25 * size)
 
 
 def write(picture: Pixels, text: str, place: tuple[int, int], size: int, colour: Colour) -> int:
-    """Writes a line of text with its upper left corner at (x, y); its width in pixels."""
+    """Write a line of text with its upper left corner at (x, y); return its width in pixels."""
     ink = lettering(text, size)
     (x, y), (height, width) = place, ink.shape
     x1, y1 = max(0, x), max(0, y)
@@ -67,13 +67,13 @@ def write(picture: Pixels, text: str, place: tuple[int, int], size: int, colour:
 
 
 def plate_size(text: str, size: int) -> tuple[int, int]:
-    """(width, height) in pixels that ``plate`` takes."""
+    """Return the (width, height) in pixels of the plate that ``plate`` draws."""
     height, width = lettering(text, size).shape
     return width + 2 * _margin(size), height + _margin(size)
 
 
 def plate(picture: Pixels, text: str, place: tuple[int, int], size: int, ink: Colour, ground: Colour) -> None:
-    """Writes a line of text on a plate with its upper left corner at (x, y)."""
+    """Write a line of text on a filled plate with its upper left corner at (x, y)."""
     (x, y), (width, height) = place, plate_size(text, size)
     fill(picture, (x, y, x + width, y + height), ground)
     write(picture, text, (x + _margin(size), y + _margin(size) // 2), size, ink)
@@ -84,21 +84,21 @@ def _margin(size: int) -> int:
 
 
 def fill(picture: Pixels, area: tuple[int, int, int, int], colour: Colour) -> None:
-    """Fills from (x1, y1) up to but without (x2, y2)."""
+    """Fill the area from (x1, y1) to (x2, y2), exclusive."""
     x1, y1, x2, y2 = (max(0, edge) for edge in area)
     picture[y1:y2, x1:x2] = colour
 
 
 def frame_face(picture: Pixels, box: Box, thickness: int, colour: Colour, *, corners: bool, dashed: bool) -> None:
-    """Draws around a face, with a dark edge that shows on any ground.
+    """Draw a frame around a face, with a dark edge that is visible on any background.
 
     Args:
-        picture: to draw on.
-        box: of the face; the line lies outside of it.
-        thickness: of the line in pixels.
-        colour: of the line.
-        corners: draw the corners alone.
-        dashed: draw a dashed line.
+        picture: picture to draw on.
+        box: box of the face; the line lies outside it.
+        thickness: thickness of the line in pixels.
+        colour: colour of the line.
+        corners: draw only the corners.
+        dashed: draw dashed lines.
     """
     out = thickness / 2
     x1, y1, x2, y2 = (
@@ -127,7 +127,7 @@ def _corners(x1: int, y1: int, x2: int, y2: int) -> list[Line]:
 
 
 def _dashes(line: Line, length: int) -> Sequence[Line]:
-    """Pieces of a line, a dash at either end."""
+    """Divide a line into dashes, with one at either end."""
     (x1, y1), (x2, y2) = line
     whole = max(abs(x2 - x1), abs(y2 - y1))
     count = max(1, round((whole / length + 1) / 2))

@@ -1,4 +1,4 @@
-"""An explanation as a folder: a picture a face, and a table of how the heat falls on the regions of each."""
+"""Explanation folder: one picture per face, and a table with the shares of heat per facial region."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ REGION_COLUMNS = (
 
 _TABLE = "regions.csv"
 _PICTURE = re.compile(r"person-\d+(-at-[\d.]+s)?\.png")
-#: A colour map whose lightness rises evenly, so that it also reads in grey and without telling red from green.
+#: Colour map with evenly rising lightness, which is readable in grey and with colour blindness.
 _COLOURS = "magma"
 _DPI = 110
-#: How much of the colour covers the picture where the heat is highest.
+#: Opacity of the colour at the maximum of the heat.
 _OPACITY = 0.75
 _ADVICE = "Choose another folder with -o, or let files in it be replaced with --force."
 
 
 def check_explanation_target(folder: str | PathLike[str], *, force: bool = False) -> None:
-    """Check before a scan that its explanation can be written.
+    """Check in advance that an explanation can be written.
 
-    A folder with an earlier explanation is used again; one that holds anything else only with ``force``.
+    A folder with an earlier explanation is used again; one with other files only with ``force``.
 
     Args:
-        folder: of the explanation; its parent must be there.
-        force: use any folder.
+        folder: folder of the explanation; its parent must exist.
+        force: allow any folder.
 
     Raises:
-        OutputError: the folder can't be written, or is taken by something else.
+        OutputError: the folder can't be written, or has other files.
     """
     place = Path(folder)
     if not place.is_dir():
@@ -73,14 +73,14 @@ def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> 
     """Write the pictures, and then ``regions.csv``, which names them.
 
     Args:
-        folder: made where it is missing; pictures of an earlier explanation go (see ``check_explanation_target``).
-        explanation: with a face at least.
+        folder: folder of the explanation, made if it is missing; pictures of an earlier explanation are deleted.
+        explanation: explanation with at least one face.
 
     Returns:
-        The files, the table last.
+        Paths of the files, with the table last.
 
     Raises:
-        OutputError: one of them can't be written.
+        OutputError: a file can't be written.
     """
     place = Path(folder)
     try:
@@ -121,16 +121,16 @@ def _cells(picture: str, row: FaceScore, share: RegionShare) -> list[str]:
 
 
 def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
-    """Draw a face as the network got it, and on it what speaks for "fake" and for "real".
+    """Draw the crop of a face beside its heat maps for "fake" and for "real".
 
-    Each map goes from nothing to its own highest place: colours of the two, or of two faces, are not to be compared.
+    Each map is scaled to its own maximum, so that colours of different maps or faces can't be compared.
 
     Args:
-        face: with heat maps.
-        still: it is of a still picture, so that its time tells nothing.
+        face: face with heat maps.
+        still: True for a still picture, whose time isn't shown.
 
     Returns:
-        A PNG file.
+        Content of a PNG file.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure

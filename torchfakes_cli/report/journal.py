@@ -1,10 +1,10 @@
-"""The resumable store of a batch: every row is safe in a journal before it goes into the table of results.
+"""Resumable tables: every row is stored in a journal before it is written to the table of results.
 
-Beside ``results.csv``, or a table of any other format, is ``results.csv.journal``, an SQLite database with a row a
-file: the row itself with the path exactly as given, what it depends on (``Stamp``), and its timeline where the table
-holds timelines. Whatever a crash leaves of the table, it is made again from there, and the same command, run again,
-scans only what is missing. Without the journal (deleted, or not copied along) everything is scanned again. What earlier
-versions left beside a table, ``results.csv.state.jsonl``, is taken over once.
+Beside ``results.csv``, or a table of any other format, is ``results.csv.journal``, an SQLite database with one entry
+per file: its row with the path exactly as given, its ``Stamp``, and its timeline if the table has timelines. After a
+crash the table is restored from the journal, and a repeated command scans only the missing files. Without the journal
+(deleted, or not copied) all files are scanned again. The state file of earlier versions, ``results.csv.state.jsonl``,
+is imported once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _APPLICATION_ID = 0x74666A6E  # "tfjn"
 _VERSION = 1
 _STATE_HEADER = b'{"torchfakes_batch_state":1}\n'
-#: The database is damaged, not merely unwritable just now.
+#: SQLite errors of a damaged database, as opposed to one that is temporarily not writable.
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _PUT = "INSERT OR REPLACE INTO rows (path, row, stamp, timeline) VALUES (?, ?, ?, ?)"
 _Fields = tuple[str, str, str, str]
@@ -40,14 +40,14 @@ _Fields = tuple[str, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a row depends on besides the path: while it is the same, so would be the row.
+    """Everything besides the path that a row depends on; a row is reused while its stamp is unchanged.
 
     Attributes:
-        size: of the file in bytes; None where it couldn't be read.
-        mtime_ns: when the file was last changed; None where it couldn't be read.
+        size: size of the file in bytes; None if it couldn't be read.
+        mtime_ns: time of the file's last change in ns; None if it couldn't be read.
         settings: digest of the model and the settings.
-        timeline: where its timeline was to go; empty where none was wanted.
-        page: where its report was to go; empty where none was wanted.
+        timeline: path of its timeline; empty if none was requested.
+        page: path of its report; empty if none was requested.
     """
 
     size: int | None
@@ -58,22 +58,22 @@ class Stamp:
 
     @property
     def whole(self) -> bool:
-        """Whether the files that belong to the row are there."""
+        """True if the timeline and the report of the row exist, as far as they were requested."""
         return all(Path(place).is_file() for place in (self.timeline, self.page) if place)
 
 
 class Journal:
-    """The journal of a table, open and locked until it is closed.
+    """Journal of a table, which is locked until it is closed.
 
     Args:
         table: path of the table.
-        force: forget what is in it, whatever it is.
+        force: discard an existing journal or other file in its place.
 
     Attributes:
-        entries: each row and its stamp, by path; timelines stay on the disk.
+        entries: row and stamp of each file, by path; timelines remain on disk.
 
     Raises:
-        OutputError: it can't be written, another scan holds it, or something else is in its place.
+        OutputError: the journal can't be written, another scan holds its lock, or another file is in its place.
     """
 
     def __init__(self, table: Path, *, force: bool = False) -> None:
@@ -100,11 +100,11 @@ class Journal:
 
         Args:
             table: path of the table.
-            force: whatever is in the place may be replaced.
-            locked: this process holds the lock.
+            force: allow other files in its place to be replaced.
+            locked: True if this process holds the lock.
 
         Raises:
-            OutputError: as on opening.
+            OutputError: the journal couldn't be opened.
         """
         if not locked and _beside(table, ".journal.lock").exists():
             _unlock(_locked(table))
@@ -113,10 +113,10 @@ class Journal:
             raise not_ours(path, "journal")
 
     def add(self, row: BatchRow, stamp: Stamp, timeline: Sequence[TimelineRow] = ()) -> None:
-        """Store a row; it is on the disk when this returns.
+        """Store a row on disk.
 
         Raises:
-            OutputError: it can't be written; what was there before still is.
+            OutputError: the row can't be written; earlier rows remain.
         """
         with self._translated("The rows before it are kept. Make room, and run the same command again to go on."):
             assert self._database is not None
@@ -124,10 +124,10 @@ class Journal:
         self.entries[row.path] = row, stamp
 
     def timeline(self, video: str) -> list[TimelineRow]:
-        """The timeline of a stored row; empty where there is none.
+        """Return the timeline of a stored row; empty if there is none.
 
         Raises:
-            OutputError: it can't be read back.
+            OutputError: the timeline can't be read.
         """
         with self._translated("Its disk may be failing; start over with --force."):
             assert self._database is not None
@@ -142,7 +142,7 @@ class Journal:
         _unlock(self._lock)
 
     def _load(self) -> None:
-        """Open the database and fill ``entries``; of a damaged one, keep the rows that can be read."""
+        """Open the database and fill ``entries``; recover the readable rows of a damaged one."""
         try:
             database = self._connect()
             whole = database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
@@ -158,7 +158,7 @@ class Journal:
                 _put(database, state)
             self._state.unlink()
         for row_text, stamp_text in database.execute("SELECT row, stamp FROM rows ORDER BY rowid"):
-            with suppress(ValueError, TypeError):  # an unreadable row is as good as missing: its file is scanned again
+            with suppress(ValueError, TypeError):  # the file of an unreadable row is scanned again
                 row = BatchRow(*json.loads(row_text))
                 self.entries[row.path] = row, Stamp(**json.loads(stamp_text))
 
@@ -178,7 +178,7 @@ class Journal:
         return database
 
     def _rebuild(self) -> sqlite3.Connection:
-        """Put what can be read of a damaged database into a new one."""
+        """Copy the readable rows of a damaged database to a new one."""
         found: list[_Fields] = []
         if self._database:
             self._database.close()
@@ -193,7 +193,7 @@ class Journal:
         return database
 
     def _read_state(self) -> list[_Fields] | None:
-        """What an earlier version left beside the table; None where there is nothing of ours."""
+        """Read the state file of an earlier version; return None if there is none."""
         content = existing(self._state)
         if not content or not content.startswith(_STATE_HEADER):
             return None
@@ -224,7 +224,7 @@ def _put(database: sqlite3.Connection, found: Iterable[_Fields]) -> None:
 
 
 def _text(value: object) -> str:
-    # ASCII whatever a path holds: bytes that are no UTF-8 come back as they were.
+    # ASCII, so that bytes of a path that aren't UTF-8 are restored exactly.
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -233,7 +233,7 @@ def _fields(row: BatchRow, stamp: Stamp, timeline: Sequence[Sequence[object]]) -
 
 
 def _beside(table: Path, ending: str) -> Path:
-    """A file beside a table; a link to a table and the table itself share it."""
+    """Return the path of a file beside a table; a link to a table and the table itself share it."""
     real = Path(os.path.realpath(table))
     return real.with_name(real.name + ending)
 
@@ -244,10 +244,10 @@ def _remove(path: Path) -> None:
 
 
 def _locked(table: Path) -> BaseFileLock:
-    """The lock on a table, acquired; the operating system releases it with the process.
+    """Acquire the lock of a table, which the operating system releases when the process ends.
 
     Raises:
-        OutputError: another scan holds it, or it can't be made.
+        OutputError: another scan holds the lock, or it can't be created.
     """
     path = _beside(table, ".journal.lock")
     try:
@@ -270,43 +270,42 @@ def _unlock(lock: BaseFileLock) -> None:
 
 
 def check_batch_target(path: str | PathLike[str], videos: Collection[str], *, force: bool = False) -> None:
-    """Check before a scan, without leaving anything behind, that its results can be written.
+    """Check in advance, without side effects, that results can be written.
 
-    Results of an earlier run are continued; any other file is replaced only with ``force``, and so are results that
-    have not one video in common with these.
+    Results of an earlier run are resumed. Other files, and results without any of these videos, may be replaced only
+    with ``force``.
 
     Raises:
-        OutputError: the place can't be written, is taken by something else, or another scan is writing there.
-        UsageError: the ending is that of a format that isn't written, or a package is missing.
+        OutputError: the path isn't writable, holds another file, or another scan is writing to it.
+        UsageError: the format of this suffix isn't supported, or a package is missing.
     """
     _check(Path(path), _table(Path(path)), videos, force=force)
 
 
 class BatchTable:
-    """A sink for results, used as a context manager; the ending of the path selects the format (see ``tables``).
+    """Resumable table of results; a context manager. The suffix of the path selects the format (``tables``).
 
-    On entering, rows of an earlier run stay where their file, the model and the settings are as they were then, and the
-    others are dropped; what a crash left half done is repaired. Rows of errors stay too, but their files are to be
-    scanned again. Then every row is safe on the disk when ``write`` returns. On leaving without an error rows are in
-    the order of the candidates, before that maybe in the order of writing. A device or a pipe gets all rows one after
-    another, without a journal.
+    On entry, rows of an earlier run are kept if their stamp is unchanged and dropped otherwise, and an incomplete table
+    is repaired. Rows of errors are kept, but their files are scanned again. Each row is on disk when ``write`` returns.
+    On exit without an error the rows are in the order of the candidates; before, they may be in the order of writing.
+    Devices and pipes get all rows one after another, without a journal.
 
     Args:
-        path: where to write.
-        candidates: every file of the batch, in the order its row is to have, and what its row depends on.
-        force: start over, and replace whatever is there.
+        path: path of the table.
+        candidates: stamp of every file of the batch, in the order of the rows.
+        force: discard an earlier table, or replace another file.
 
     Attributes:
-        kept: after entering: the rows, by path, of files that needn't be scanned again.
-        retried: after entering: the number of rows that are errors and to be tried again.
-        stale: after entering: the number of candidates whose row is gone, because something it depends on changed.
-        gone: after entering: the number of earlier rows of files that are no candidates now.
-        forgotten: after entering: there were rows, but nothing that tells what they depend on, so none was kept.
+        kept: rows of files that needn't be scanned again, by path; set on entry, like the following ones.
+        retried: number of rows with errors, whose files are scanned again.
+        stale: number of candidates whose row was dropped because its stamp has changed.
+        gone: number of earlier rows of files that aren't candidates.
+        forgotten: True if no row was kept because the journal of an existing table is missing.
 
     Raises:
-        OutputError: on entering, see ``check_batch_target``; on ``write``, the row couldn't be written (the rows
-            before it stay); on leaving, the table couldn't be put in order.
-        UsageError: see ``check_batch_target``.
+        OutputError: on entry, the table can't be written, as for ``check_batch_target``; on ``write``, the row can't be
+            written (earlier rows remain); on exit, the rows can't be ordered.
+        UsageError: the format of this suffix isn't supported, or a package is missing.
     """
 
     def __init__(self, path: str | PathLike[str], candidates: Mapping[str, Stamp], *, force: bool = False) -> None:
@@ -351,7 +350,7 @@ class BatchTable:
             self._close()
 
     def write(self, result: VideoResult) -> None:
-        """Add the row of one candidate, or replace it if there is one."""
+        """Add or replace the row of one candidate."""
         if not self._open:
             raise ValueError("a BatchTable takes rows only inside its with block")
         row = batch_row(result)
@@ -363,10 +362,10 @@ class BatchTable:
         self._table.append(self._record(row), self._records, replaces=replaces)
 
     def _resume(self, journal: Journal, earlier: Sequence[str]) -> None:
-        """Decide which rows of an earlier run stay.
+        """Decide which rows of an earlier run are kept.
 
         Args:
-            journal: with those rows.
+            journal: journal with those rows.
             earlier: names in the table.
         """
         self.forgotten = bool(earlier) and not journal.entries
@@ -387,7 +386,7 @@ class BatchTable:
         self.stale = sum(name in candidates and name not in staying for name in earlier)
 
     def _records(self) -> list[Record]:
-        """Everything that the table is to hold, in the order of the candidates."""
+        """Return the complete content of the table, in the order of the candidates."""
         if self._journal is None:
             return []
         rows = self._journal.entries
@@ -410,12 +409,12 @@ def _table(path: Path) -> Table:
 
 
 def _part(path: Path) -> Path:
-    # Always the same name, for the lock lets one process alone write it: crashes can't leave more and more of them.
+    # A fixed name, so that crashes can't leave many files; the lock allows only one process to write it.
     return _beside(path, ".journal.part")
 
 
 def _check(path: Path, table: Table, videos: Collection[str], *, force: bool) -> list[str]:
-    """Check the target, and give the names that are in the table now."""
+    """Check the target, and return the names in the existing table."""
     special = is_special(path)
     if not special:
         Journal.check(path, force=force)

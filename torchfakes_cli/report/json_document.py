@@ -1,7 +1,7 @@
-"""A result as JSON: one document for a clip, one line a file for many; both hold the same fields.
+"""JSON output: an indented document for one clip, one line per file for many; both have the same fields.
 
-Missing values are null. The text is ASCII whatever the file names hold, and a JSON reader gets each path back exactly
-as it was given, bytes that are no UTF-8 included.
+Missing values are null. The text is ASCII, and a JSON reader restores each path exactly as it was given, including
+bytes that aren't UTF-8.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from torchfakes_cli.report.rows import (
     rounded,
 )
 
-#: Goes up when a field changes its meaning or goes away; new fields don't change it.
+#: Version of the schema, which increases when a field is removed or changes its meaning, but not for new fields.
 SCHEMA = 1
 
 
 def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
-    """The whole result, timeline included, without a final line break.
+    """Return a result with its timeline as JSON, without a final line break.
 
     Args:
-        result: of one file.
-        one_line: for JSON Lines; otherwise indented.
+        result: result of one file.
+        one_line: write one line, for JSON Lines; otherwise indent.
     """
     layout: dict[str, Any] = {"separators": (",", ":")} if one_line else {"indent": 2}
     return json.dumps(_document(result), allow_nan=False, ensure_ascii=True, **layout)

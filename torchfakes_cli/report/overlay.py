@@ -1,11 +1,11 @@
-"""Draw over a clip: a box and a label for each face, and under the picture the scores over time.
+"""Overlay of annotated clips: a box and a label for each face, and a bar of scores over time below the frame.
 
-Only numpy, OpenCV and Pillow are needed; where frames come from and go to is not known here.
+It needs only numpy, OpenCV and Pillow, and neither decodes nor encodes.
 
-Between two neighbouring samples that show a person, at most two seconds apart, the box moves straight from one place to
-the other. Where the next sample doesn't show that person, the box stays for half a second, but for no longer than half
-the way to that sample. A cut in the picture removes all boxes until the next sample: nothing is known of a new shot
-before that. Nor does a box come before the first sample that shows its person.
+Between two neighbouring samples of a person, at most two seconds apart, the box moves linearly. If the next sample
+doesn't show that person, the box stays for half a second, but at most for half the time to that sample. A cut removes
+all boxes until the next sample, because the faces of a new shot are unknown. No box appears before the first sample of
+its person.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from torchfakes_cli.report.summary import CAVEAT, Word, score
 PAPER: Colour = (245, 245, 245)
 FAINT: Colour = (165, 165, 165)
 _LINE_GREY: Colour = (90, 90, 90)
-#: From Okabe and Ito's palette (*Color Universal Design*), told apart with any kind of colour vision.
+#: From Okabe and Ito's palette (*Color Universal Design*), distinguishable with any kind of colour vision.
 COLOURS: dict[Word, Colour] = {
     Word.FAKE: (213, 94, 0),
     Word.REAL: (86, 180, 233),
@@ -45,22 +45,22 @@ COLOURS: dict[Word, Colour] = {
     Word.UNSCORED: (150, 150, 150),
 }
 
-#: Pixels of the shorter side that make a unit of one pixel: letters of 11 units are read with ease then.
+#: Shorter side in pixels at which one unit of the drawing is one pixel, so that letters of 11 units are readable.
 _UNIT_SIDE = 360
-#: Clips whose shorter side is smaller are enlarged by a whole factor, for letters to fit …
+#: Smallest shorter side in pixels; smaller clips are enlarged by a whole factor, so that letters fit.
 _SMALLEST_SIDE = 320
-#: … but not beyond this width, whatever their shape.
+#: Largest width in pixels of enlarged clips.
 _ENLARGED_WIDTH = 1920
 
 _LETTERS = 11
 _LINE = 2.0
 _NO_SCORE = {"blurry": "blurry: no score", "damaged": "damaged: no score"}
 
-#: Seconds between samples over which a box moves along. Samples of one a second may be 1.5 s apart.
+#: Largest distance in seconds between samples over which a box moves. Samples at 1 per second may be 1.5 s apart.
 MAX_GAP_S = 2.0
-#: Seconds for which a box stays where nothing tells where it goes.
+#: Seconds for which a box stays if the next sample doesn't show its person.
 HOLD_S = 0.5
-#: Times that differ by less are the same.
+#: Tolerance in seconds of equal times.
 _SAME_S = 1e-6
 
 #: Layout of the bar, in units of the drawing (see ``Overlay``).
@@ -72,12 +72,12 @@ _EDGE = 8
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A track, and what its score means, in a word with a colour and a kind of line: no colour speaks alone.
+    """Label of a track, with a word beside the colour for colour-blind viewers.
 
     Attributes:
-        number: of the track.
-        word: what its score means.
-        p_fake: of the track; None where none of its faces was scored.
+        number: number of the track.
+        word: meaning of its score.
+        p_fake: probability of the track; None if none of its faces was scored.
     """
 
     number: int
@@ -86,18 +86,18 @@ class Person:
 
     @property
     def label(self) -> str:
-        """Such as ``#1 fake 0.93``."""
+        """Text of the label, such as ``#1 fake 0.93``."""
         return f"#{self.number} {self.word.value} {score(self.p_fake)}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The verdict in words.
+    """Verdict in words.
 
     Attributes:
-        words: such as ``FAKE 0.93``.
-        why: a few words under it.
-        word: whose colour it gets.
+        words: verdict and score, such as ``FAKE 0.93``.
+        why: reason in a few words, below the verdict.
+        word: word that selects the colour.
     """
 
     words: str
@@ -106,9 +106,9 @@ class Headline:
 
 
 class Overlay:
-    """Draws over the pictures of one clip, given in order of time.
+    """Overlay of one clip, whose frames are drawn in order of time.
 
-    The picture stays whole: the bar of scores is put under it. A small clip is enlarged.
+    The bar of scores is added below the frame. Small clips are enlarged.
 
     Args:
         size: (width, height) of the clip in pixels.
@@ -158,16 +158,16 @@ class Overlay:
         )
 
     def draw(self, pixels: Pixels, time_s: float, *, cut: bool = False, damaged: bool = False) -> Pixels:
-        """Draws one picture.
+        """Draw one frame.
 
         Args:
-            pixels: H×W×3 RGB, of the clip's size or, where that changes on the way, of another.
-            time_s: when it is shown.
-            cut: it begins a new shot.
-            damaged: parts of it are made up by the decoder.
+            pixels: H×W×3 RGB, of the clip's size or, if the size changes during the clip, of another.
+            time_s: presentation time in seconds.
+            cut: True if the frame begins a new shot.
+            damaged: True if the decoder concealed damaged parts.
 
         Returns:
-            H×W×3 RGB of ``size``; drawn over by the next call.
+            H×W×3 RGB of ``size``, which the next call overwrites.
         """
         if cut:
             self._places.cut(time_s)
@@ -265,7 +265,7 @@ class PlacedFace:
 
 
 class FacePlaces:
-    """Tells where the faces are, frame by frame.
+    """Positions of faces at any time, interpolated between samples.
 
     Args:
         timeline: one row a face and one for each sampled frame without any, in order of time.
@@ -278,11 +278,11 @@ class FacePlaces:
         self._cut_s = -1.0
 
     def cut(self, time_s: float) -> None:
-        """The picture shown at this time begins a new shot."""
+        """Record that a new shot begins at this time."""
         self._cut_s = time_s
 
     def at(self, time_s: float) -> list[PlacedFace]:
-        """The faces at a time, in the order of the timeline."""
+        """Return the faces at a time, in the order of the timeline."""
         place = bisect_right(self._times, time_s + _SAME_S) - 1
         if place < 0:
             return []
@@ -316,7 +316,7 @@ def _between(a: Box, b: Box, share: float) -> Box:
 
 
 class ScoreBar:
-    """Draws the bar.
+    """Bar of scores over time.
 
     Args:
         size: (width, height) in pixels.
@@ -361,7 +361,7 @@ class ScoreBar:
         return self._left, self._right
 
     def draw(self, area: Pixels, time_s: float) -> None:
-        """Draws the bar, at a time, over an area of its size."""
+        """Draw the bar with the position of a time onto an area of its size."""
         np.copyto(area, self._sheet)
         x = self._x(time_s)
         half = max(1, self._u(1)) // 2

@@ -1,4 +1,4 @@
-"""The rows that every format shares: one a file (``BatchRow``) and one a face (``TimelineRow``), typed and rounded."""
+"""Rows shared by all formats: one per file (``BatchRow``) and one per face (``TimelineRow``), typed and rounded."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ RATE_DIGITS = 3
 
 
 class BatchRow(NamedTuple):
-    """One file. Numbers are rounded, and missing values are None, never an empty text.
+    """Row of one file. Numbers are rounded, and missing values are None, never an empty text.
 
     Attributes:
-        path: exactly as it was given, bytes that are no UTF-8 as surrogates.
-        status: ``ok`` or ``error``; without ``ok`` nothing is counted.
+        path: path exactly as given, with bytes that aren't UTF-8 as surrogates.
+        status: ``ok`` or ``error``; with ``error`` all counts are None.
         verdict: ``real``, ``fake`` or ``inconclusive``.
-        p_fake: of the track that decided.
+        p_fake: probability of the deciding track.
         reason: why the verdict is inconclusive.
-        duration_s: of the video.
-        width: of the upright picture in pixels.
-        height: of the upright picture in pixels.
+        duration_s: duration of the video in seconds.
+        width: width of the upright frame in pixels.
+        height: height of the upright frame in pixels.
         fps: average frame rate.
-        frames_sampled: frames that were examined.
-        faces_scored: faces that were sharp enough to score.
-        faces_blurry: faces that were not.
-        tracks: people found.
-        peak_time_s: time of the most suspicious face of the deciding track.
-        elapsed_s: seconds the scan took.
+        frames_sampled: number of sampled frames.
+        faces_scored: number of scored faces.
+        faces_blurry: number of faces that were too blurry to score.
+        tracks: number of tracks.
+        peak_time_s: time in seconds of the most suspicious face of the deciding track.
+        elapsed_s: duration of the scan in seconds.
         model: name of the detector.
-        error: one line, with status ``error``.
+        error: one-line message with status ``error``.
     """
 
     path: str
@@ -58,7 +58,7 @@ class BatchRow(NamedTuple):
 
 
 class TimelineRow(NamedTuple):
-    """One face, or a sampled frame without any, as ``FaceScore`` has it; rounded, None for what is missing."""
+    """Row of one face, or of a sampled frame without a face: the rounded values of a ``FaceScore``."""
 
     time_s: float | None
     frame: int | None
@@ -88,14 +88,14 @@ COLUMN_DIGITS = {
 
 
 def rounded(value: float | None, digits: int) -> float | None:
-    """Round a number; None for a missing or non-finite one, and never a negative zero."""
+    """Round a number; return None for a missing or non-finite one, and never a negative zero."""
     if value is None or not math.isfinite(value):
         return None
     return round(float(value), digits) + 0.0
 
 
 def batch_row(result: VideoResult) -> BatchRow:
-    """The row of a result."""
+    """Return the row of a result."""
     info = result.info
     known = result.status is Status.OK  # nothing is counted in a file that failed
     return BatchRow(
@@ -120,7 +120,7 @@ def batch_row(result: VideoResult) -> BatchRow:
 
 
 def timeline_row(score: FaceScore) -> TimelineRow:
-    """The row of a face, or of a frame without any."""
+    """Return the row of a face, or of a frame without a face."""
     x1, y1, x2, y2 = score.face.box if score.face else (None, None, None, None)
     return TimelineRow(
         time_s=rounded(score.time_s, TIME_DIGITS),
@@ -139,5 +139,5 @@ def timeline_row(score: FaceScore) -> TimelineRow:
 
 
 def column_types(row: type[tuple[object, ...]]) -> dict[str, type]:
-    """The type of each column, ``str``, ``int`` or ``float``; any value but ``path`` and ``status`` may be missing."""
+    """Return the type of each column: ``str``, ``int`` or ``float``. All but ``path`` and ``status`` may be None."""
     return {column: (*get_args(hint), hint)[0] for column, hint in get_type_hints(row).items()}

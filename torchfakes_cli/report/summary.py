@@ -1,7 +1,7 @@
-"""A result in plain words: headline, reason, people and caveats, the same on the terminal, on pages and in clips.
+"""Summaries: a result in plain words (headline, reason, people, caveats) for terminal, pages and clips.
 
 Renderers take their words from here and add only layout. Codes such as ``frames_disagree`` are for machine-readable
-columns; people read ``reason_words``.
+columns; ``reason_words`` gives their words for people.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Thresholds(Protocol):
 
 
 class Word(StrEnum):
-    """What a person's score means, in a word or two."""
+    """Meaning of a person's score, in a word or two."""
 
     FAKE = "fake"
     REAL = "real"
@@ -129,13 +129,13 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A track, and what its score means.
+    """Track with the meaning of its score.
 
     Attributes:
-        track: the record.
-        word: for a label.
-        standing: the same in a clause.
-        decides: a firm verdict rests on this person.
+        track: track of the person.
+        word: meaning of the score, for a label.
+        standing: meaning of the score as a clause.
+        decides: True if a firm verdict rests on this person.
     """
 
     track: Track
@@ -149,12 +149,12 @@ class Summary:
     """A result with status ``ok`` in words.
 
     Attributes:
-        verdict: never None.
-        score: ``p_fake`` such as ``0.88``; empty where nothing was scored.
-        short: what the verdict rests on, or why it is inconclusive, in a few words.
-        headline: the verdict in a sentence or two.
-        advice: what to try on the command line; empty where there is nothing.
-        people: the one that a firm verdict rests on first, then those seen long enough, the most suspicious first.
+        verdict: verdict on the file.
+        score: ``p_fake`` such as ``0.88``; empty if no face was scored.
+        short: basis of the verdict, or reason why it is inconclusive, in a few words.
+        headline: verdict in a sentence or two.
+        advice: options to try on the command line; empty if there are none.
+        people: people, beginning with the deciding one, then lasting ones, the most suspicious first.
     """
 
     verdict: Verdict
@@ -238,16 +238,16 @@ def reason_words(reason: Reason | str | None, *, picture: bool = False) -> str:
 
 
 def note_words(note: str) -> str:
-    """Why a row of the timeline has no score; empty where it has one."""
+    """Return why a row of the timeline has no score; empty if it has one."""
     return _NOTES.get(note, note)
 
 
 def caveats(result: VideoResult, provenance: Provenance) -> list[str]:
-    """What makes this verdict more or less certain, in plain sentences.
+    """List what affects the certainty of the verdict, in plain sentences.
 
     Args:
-        result: with status ``ok``.
-        provenance: of the scan.
+        result: result with status ``ok``.
+        provenance: provenance of the result.
     """
     found = [_calibration(result, provenance), provenance.measured, _coverage(result)]
     ranked = by_suspicion(result)
@@ -309,13 +309,13 @@ def _spread(result: VideoResult, track: Track) -> str:
 
 
 def deciding(result: VideoResult) -> int:
-    """Number of the track that a firm verdict rests on."""
+    """Return the number of the track that a firm verdict rests on."""
     lasting = [track for track in result.tracks if track.lasting and not track.doubt]
     return max(lasting, key=lambda track: track.logit or 0.0).number
 
 
 def by_suspicion(result: VideoResult) -> list[Track]:
-    """Tracks of a result: the one that a firm verdict rests on, those that last, the most suspicious first."""
+    """Sort the tracks of a result: first the deciding one, then lasting ones, each group by suspicion."""
     first = deciding(result) if result.verdict in (Verdict.FAKE, Verdict.REAL) else None
     return sorted(
         result.tracks, key=lambda t: (t.number != first, not t.lasting, t.logit is None, -(t.logit or 0.0), t.number)
@@ -323,12 +323,12 @@ def by_suspicion(result: VideoResult) -> list[Track]:
 
 
 def score(p_fake: float | None) -> str:
-    """A probability as people read it, such as ``0.88``; empty where there is none."""
+    """Format a probability, such as ``0.88``; return an empty string for None."""
     return "" if p_fake is None else f"{p_fake:.2f}"
 
 
 def apart(low: float, high: float) -> tuple[str, str]:
-    """Two probabilities with as many decimals, two at least, as tell them apart.
+    """Format two probabilities with enough decimals, at least two, to distinguish them.
 
     Example:
         >>> apart(0.3, 0.7), apart(0.9961, 0.9987)
@@ -342,7 +342,7 @@ def apart(low: float, high: float) -> tuple[str, str]:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as a player shows them: m:ss, or h:mm:ss.
+    """Format seconds as m:ss or h:mm:ss.
 
     Example:
         >>> clock(75.9), clock(3605)
@@ -354,7 +354,7 @@ def clock(seconds: float) -> str:
 
 
 def geometry(info: VideoInfo) -> list[str]:
-    """Size, rate and length of a video, those that are known."""
+    """Format the known ones of size, frame rate and duration of a video."""
     facts = [f"{info.width}x{info.height}"]
     if info.fps is not None:
         facts.append(f"{float(info.fps):.4g} fps")
@@ -363,14 +363,14 @@ def geometry(info: VideoInfo) -> list[str]:
     return facts
 
 
-# Marks that reorder the text around them: a name could pose as another one.
+# Marks that reorder text, with which a name could imitate another one.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 _ESCAPE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
 
 
 def safe(text: str) -> str:
-    r"""Text of unknown origin on one line, unable to steer a terminal or reorder it; undecodable bytes as ``\xNN``.
+    r"""Put untrusted text on one line, without terminal controls and reordering; undecodable bytes become ``\xNN``.
 
     Example:
         >>> safe("a\x1b[31m\u202eb\nc")

@@ -1,6 +1,6 @@
-"""The results of a batch as a file: CSV and JSON Lines grow row by row, SQLite and Parquet are written whole.
+"""Table formats: CSV and JSON Lines, which grow row by row, and SQLite and Parquet, which are written as a whole.
 
-Every row is in the journal before it comes here (``journal``), so a table may lag behind and can be made again.
+Every row is in the journal first (``journal``), so that a table may lag behind and can be restored.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LATER = "The rows before it are kept. Run the same command again to go on."
 _JSONL = (".jsonl", ".ndjson")
 _SQLITE = (".sqlite", ".sqlite3", ".db")
 _PARQUET = (".parquet",)
-#: Refused, since a file of this name would be taken for something else than CSV.
+#: Suffixes that are refused, because they belong to formats that aren't written.
 _NOT_WRITTEN = (".json", ".xlsx", ".xls", ".ods", ".feather", ".arrow", ".orc")
 
 #: Seconds between two versions of a table that is written whole; more where writing takes long (_SHARE of the time).
@@ -46,12 +46,12 @@ _SQLITE_KINDS = {str: "TEXT", int: "INTEGER", float: "REAL"}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as it goes into a table.
+    """Row of a table.
 
     Attributes:
-        name: the path as it is written in the table.
-        row: of that file.
-        timeline: reads its timeline from the journal; empty where the table holds none.
+        name: path as it is written in the table.
+        row: row of the file.
+        timeline: reads its timeline from the journal; empty if the table has no timelines.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Record:
 
     @property
     def values(self) -> BatchRow:
-        """The row with ``name`` for its path, and nothing in it that can't be encoded."""
+        """Row with ``name`` as its path, and with all text encodable."""
         model, error = self.row.model, self.row.error
         return self.row._replace(
             path=self.name, model=model and escape_undecodable(model), error=error and escape_undecodable(error)
@@ -68,15 +68,15 @@ class Record:
 
 
 class Table(ABC):
-    """The file of one format.
+    """Table file of one format.
 
     Args:
-        path: of the table.
-        part: where a new version of it is written first, in the folder of what ``path`` points to.
+        path: path of the table.
+        part: temporary path of a new version, in the folder of the resolved ``path``.
 
     Attributes:
-        holds_timelines: whether its records need their timeline.
-        lags: rows were appended that are not in the file yet.
+        holds_timelines: True if the format has timelines.
+        lags: True if appended rows aren't in the file yet.
     """
 
     holds_timelines = False
@@ -87,14 +87,14 @@ class Table(ABC):
         self._part = part
 
     def names(self, paths: Collection[str]) -> dict[str, str]:
-        """How paths are written in the table, by path."""
+        """Return the name of each path in the table."""
         return distinct_names(paths)
 
     def earlier(self, *, force: bool = False) -> list[str]:
-        """The names in the file as it is now; none where it is missing or empty, or with ``force``.
+        """Return the names in the existing file; empty if it is missing or empty, or with ``force``.
 
         Raises:
-            OutputError: something is there that isn't ours, or can't be read and written.
+            OutputError: the path holds another file, or can't be read and written.
             UsageError: a package is missing.
         """
         names = self._names_there() if existing(self._path, 1) and not force else []
@@ -104,7 +104,7 @@ class Table(ABC):
 
     @abstractmethod
     def _names_there(self) -> list[str] | None:
-        """The names in a file that isn't empty; None where it isn't ours."""
+        """Return the names in a file that isn't empty; None if it isn't a torchfakes table."""
 
     @abstractmethod
     def settle(self, records: Sequence[Record]) -> None:
@@ -119,12 +119,12 @@ class Table(ABC):
         """Add one row.
 
         Args:
-            record: the new one.
-            records: everything the file is to hold, the new one included.
-            replaces: the file has a row of that path.
+            record: new row.
+            records: returns the complete content of the file, including the new row.
+            replaces: True if the file has a row of that path.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: the row can't be written.
         """
 
     def close(self) -> None:  # noqa: B027 - only some formats keep a file open
@@ -132,9 +132,9 @@ class Table(ABC):
 
 
 class LineTable(Table):
-    """A text file with a row a line, which is on the disk when ``append`` returns.
+    """Text file with one row per line, which is on disk when ``append`` returns.
 
-    A device or a pipe gets all rows one after another.
+    Devices and pipes get all rows one after another.
     """
 
     header = ""
@@ -146,11 +146,11 @@ class LineTable(Table):
 
     @abstractmethod
     def line(self, record: Record) -> str:
-        """One row, with its line end."""
+        """Format one row, with its line end."""
 
     @abstractmethod
     def names_in(self, content: bytes) -> list[str] | None:
-        """The names in the complete rows of a table of ours, maybe torn at its end; None for any other content."""
+        """Return the names in the complete rows of a table, which may be truncated; None for other content."""
 
     def earlier(self, *, force: bool = False) -> list[str]:
         """See ``Table``."""
@@ -197,7 +197,7 @@ class LineTable(Table):
 
 
 class CsvTable(LineTable):
-    """CSV, for spreadsheets: a header, then one row a file."""
+    """CSV table: a header, then one row per file."""
 
     header = csv_line(BATCH_COLUMNS)
 
@@ -221,7 +221,7 @@ class CsvTable(LineTable):
 
 
 class JsonLinesTable(LineTable):
-    """JSON Lines, for programs: one flat object a file with the columns of the CSV; the timeline is in ``--json``.
+    """JSON Lines table: one flat object per file with the columns of the CSV table; timelines are only in ``--json``.
 
     It is ASCII, so that no reader splits a line at an exotic line break in a name.
     """
@@ -249,9 +249,9 @@ def _json_name(line: bytes) -> str | None:
 
 
 class WholeTable(Table):
-    """A table that is written from all records every so often and at the end, complete or not at all.
+    """Table that is written atomically from all records, at intervals and at the end.
 
-    Whoever has the old version open keeps it.
+    Readers that have the old version open keep it.
     """
 
     _next_s = 0.0
@@ -264,7 +264,7 @@ class WholeTable(Table):
 
     @abstractmethod
     def rows_there(self) -> list[tuple[Any, ...]] | None:
-        """The rows in a file that isn't empty; None where it isn't ours."""
+        """Return the rows in a file that isn't empty; None if it isn't a torchfakes table."""
 
     @abstractmethod
     def write_part(self, records: Sequence[Record]) -> None:
@@ -304,7 +304,7 @@ class WholeTable(Table):
 
 
 class SqliteTable(WholeTable):
-    """An SQLite database: ``results`` has a row a file, ``timeline`` a row a face, joined by ``path``."""
+    """SQLite table: ``results`` has one row per file, ``timeline`` one row per face, joined by ``path``."""
 
     holds_timelines = True
 
@@ -327,7 +327,7 @@ class SqliteTable(WholeTable):
 
         try:
             with closing(sqlite3.connect(self._part, isolation_level=None)) as database:
-                database.execute("PRAGMA journal_mode = OFF")  # nobody sees it until it is complete
+                database.execute("PRAGMA journal_mode = OFF")  # the file is not visible until it is complete
                 database.execute("PRAGMA synchronous = OFF")
                 for statement in _SQLITE_SCHEMA:
                     database.execute(statement)
@@ -340,7 +340,7 @@ class SqliteTable(WholeTable):
         except sqlite3.Error as error:
             self._part.unlink(missing_ok=True)
             raise OutputError(f"can't be written: {error}", path=self._path, advice=_LATER) from error
-        # What an interrupted program has left beside the old file would be taken for the new one's and spoil it.
+        # SQLite would apply journals of the old file, left by an interrupted program, to the new one.
         target = os.path.realpath(self._path)
         for ending in ("-journal", "-wal", "-shm"):
             Path(target + ending).unlink(missing_ok=True)
@@ -370,7 +370,7 @@ _SQLITE_SCHEMA = (
 
 
 def is_database(header: bytes, application_id: int, version: int) -> bool:
-    """True for the first 100 bytes of an SQLite file of this kind, or a torn part of them that says nothing else."""
+    """Return True if the first 100 bytes, or fewer of a truncated file, are those of such an SQLite file."""
     magic = b"SQLite format 3\0"
     if len(header) < 100:
         return magic.startswith(header[: len(magic)])
@@ -379,7 +379,7 @@ def is_database(header: bytes, application_id: int, version: int) -> bool:
 
 
 class ParquetTable(WholeTable):
-    """Parquet, for data frames and query engines."""
+    """Parquet table."""
 
     def earlier(self, *, force: bool = False) -> list[str]:
         """See ``Table``."""
@@ -410,10 +410,10 @@ class ParquetTable(WholeTable):
 
 
 def open_table(path: Path, part: Path) -> Table:
-    """The table that the ending of the path stands for; an unknown ending stands for CSV.
+    """Create the table for the suffix of a path; unknown suffixes give CSV.
 
     Raises:
-        UsageError: the ending is that of a format that isn't written.
+        UsageError: the format of this suffix isn't supported.
     """
     ending = path.suffix.lower()
     if ending in _NOT_WRITTEN:
@@ -431,10 +431,10 @@ def open_table(path: Path, part: Path) -> Table:
 
 
 def check_is_csv(path: str | PathLike[str]) -> None:
-    """Make sure that a timeline, which is CSV, isn't called something else.
+    """Check that the path of a CSV timeline doesn't have the suffix of another format.
 
     Raises:
-        UsageError: it is.
+        UsageError: it has.
     """
     ending = Path(path).suffix.lower()
     if ending in (*_JSONL, *_SQLITE, *_PARQUET, *_NOT_WRITTEN):
@@ -446,7 +446,7 @@ def check_is_csv(path: str | PathLike[str]) -> None:
 
 
 def not_ours(path: Path, kind: str) -> OutputError:
-    """The error to raise where another file is in the place of ours."""
+    """Return the error for another file in the place of an output."""
     return OutputError(
         f"exists and holds no {kind} of torchfakes",
         path=path,

@@ -1,1 +1,1 @@
-"""Video files to results: the scanner of one video, the verdict policy, and batches of many files."""
+"""Scan video files: the scanner of one video, the verdict policy, and batches of many files."""

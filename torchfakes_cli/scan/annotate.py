@@ -1,9 +1,8 @@
-"""A clip with what its scan found drawn over it.
+"""Annotated clips: a copy of a video with the results of its scan drawn over it.
 
-The file is decoded in a process of its own, as for a scan, and that process brings every picture and, at the end, the
-sound: whatever a hostile file does to its decoder, no more than that process is lost. Drawing and encoding happen here,
-beside it: they work on plain pixels, which can do no harm, and both processes are busy at once. A few pictures are
-alive at any time, however long the clip is.
+The file is decoded in an isolated process, as for a scan, which also copies the sound at the end. A hostile file can
+crash that process only. Drawing and encoding run concurrently in this process, because they handle plain pixels. A few
+frames are in memory at any time, for clips of any length.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.scanner import Progress
     from torchfakes_cli.video.isolation.client import IsolatedReader
 
-#: Comment in every annotated clip, by which an earlier one is recognised.
+#: Comment in the metadata of every annotated clip; it identifies an earlier one that may be replaced.
 COMMENT = "Annotated by torchfakes. A low score is no proof of authenticity."
 
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
@@ -55,24 +54,24 @@ def annotate_video(
     force: bool = False,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
-    """Writes a clip with boxes, people's numbers, scores and a bar of them over time.
+    """Write a copy of a video with face boxes, person numbers, scores and a bar of scores over time.
 
-    It is H.264 in MP4 or MOV, upright, with each frame of the source at its time, and its sound.
+    The clip is H.264 in MP4 or MOV, upright, with every frame of the source at its original time, and with its sound.
 
     Args:
-        path: of the video that was scanned.
-        result: of the scan.
-        out: where the new clip goes; whole or not at all.
-        policy: that made the verdict; None for that of ``config`` and the detector that the result names.
-        config: of the scan: its limits count for decoding, too.
-        force: replace a file that is no annotated clip.
-        progress: called after each frame with (frames done, frames in all if known).
+        path: path of the scanned video.
+        result: result of its scan.
+        out: path of the new clip, which appears only once it is complete.
+        policy: verdict policy of the scan; None takes the thresholds of ``config`` and of the result's detector.
+        config: configuration of the scan; its limits apply to decoding.
+        force: replace an existing file that isn't an annotated clip.
+        progress: called after each frame with (frames done, total frames if known).
 
     Returns:
-        What a user should know besides the result's own warnings, in plain sentences.
+        Warnings in plain sentences, without those of the result.
 
     Raises:
-        UsageError: the scan failed, or of a still picture; or ``out`` is called like no clip or is the video itself.
+        UsageError: the scan failed or was of a still picture, or ``out`` has another suffix or is the video itself.
         OutputError: the clip can't be written.
         MediaError: no frame of the video can be decoded.
         ModelError: the detector that the result names isn't known.
@@ -100,7 +99,7 @@ def annotate_video(
                 added, more = _add_sound(reader, silent, voiced, container_of(out))
                 notes += more
         _put_in_place(voiced if added else silent, target)
-    except OutputError as error:  # of a file that has another name until it is whole
+    except OutputError as error:  # it names the temporary file
         raise OutputError(error.cause, path=out, advice=error.advice) from error
     finally:
         silent.unlink(missing_ok=True)
@@ -109,12 +108,12 @@ def annotate_video(
 
 
 def _policy_of(result: VideoResult, config: ScanConfig) -> Policy:
-    """The policy of a scan with the detector that ships, or with one in the models folder."""
+    """Return the policy of a scan by the shipped detector or by an installed one."""
     from torchfakes_cli.detector.checkpoint import load_header
     from torchfakes_cli.detector.registry import installed, shipped_checkpoint
 
     for checkpoint in (shipped_checkpoint(), *installed().values()):
-        with suppress(CheckpointError):  # a damaged one is none that scanned
+        with suppress(CheckpointError):  # a damaged checkpoint can't have made this result
             header = load_header(checkpoint)
             if header.name == result.model:
                 return settle_policy(config.verdict, fake_above=header.fake_above, real_below=header.real_below)
@@ -143,7 +142,7 @@ def _overlay(result: VideoResult, info: VideoInfo, policy: Policy) -> Overlay:
 def _draw(
     reader: IsolatedReader, overlay: Overlay, silent: Path, container: str, progress: Progress | None
 ) -> tuple[list[str], bool]:
-    """Writes the pictures; what a user should know of them, and whether decoding came to its end."""
+    """Write the video stream; return warnings, and True if the whole video was decoded."""
     from torchfakes_cli.video.encode import ClipWriter
 
     info = reader.info
@@ -153,7 +152,7 @@ def _draw(
     with ExitStack() as stack:
         writer: ClipWriter | None = None
         for done, frame in enumerate(frames, 1):
-            if writer is None:  # nothing is made of a video of which no frame comes
+            if writer is None:  # no file is written for a video without a decodable frame
                 writer = stack.enter_context(
                     ClipWriter(silent, overlay.size, fps=info.fps, container=container, comment=COMMENT)
                 )
@@ -171,11 +170,11 @@ def _draw(
 
 
 class _Frames:
-    """All frames of a video, up to where decoding fails if it does.
+    """Iterator over the frames of a video; it ends early where decoding fails.
 
     Attributes:
-        error: why decoding ended early.
-        last_s: time of the last frame.
+        error: error that ended decoding early; None otherwise.
+        last_s: time of the last frame in seconds; -1 before the first.
     """
 
     def __init__(self, reader: IsolatedReader) -> None:
@@ -212,10 +211,10 @@ def _put_in_place(made: Path, target: Path) -> None:
 
 
 def container_of(path: str | PathLike[str]) -> str:
-    """The format of an annotated clip of this name: ``mp4`` or ``mov``.
+    """Return the container format for the suffix of a clip's path: ``mp4`` or ``mov``.
 
     Raises:
-        UsageError: it is called like something else.
+        UsageError: the path has another suffix.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _CONTAINERS:
@@ -224,14 +223,13 @@ def container_of(path: str | PathLike[str]) -> str:
 
 
 def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *, force: bool = False) -> None:
-    """Check before the work that an annotated clip can be written.
+    """Check in advance that an annotated clip can be written.
 
-    An earlier one is replaced; any other file only with ``force``, and the source
-    never.
+    An earlier annotated clip may be replaced, any other file only with ``force``, and the source never.
 
     Raises:
-        UsageError: it is called like something else than a clip, or is the source itself.
-        OutputError: its folder can't be written, or something else is in its place.
+        UsageError: the path has a suffix other than MP4 or MOV, or is the source itself.
+        OutputError: the folder isn't writable, or the path holds another file.
     """
     container_of(path)
     target = Path(path)
@@ -239,7 +237,7 @@ def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *,
         raise UsageError("is the clip itself", path=path, advice="Choose another name for the annotated one.")
     if is_special(target):
         raise OutputError("is no regular file", path=path, advice="Choose another name.")
-    there = first_line(target)  # also tells what can't be read
+    there = first_line(target)  # raises if the file can't be read
     if there is not None and not force and not _is_annotated(target):
         raise OutputError(
             "exists and was not annotated by torchfakes",
@@ -250,7 +248,7 @@ def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *,
 
 
 def _is_annotated(path: Path) -> bool:
-    """Whether a file bears the comment where an annotated clip has it."""
+    """Return True if the ``moov`` box of a file ends with the comment of annotated clips."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = 0

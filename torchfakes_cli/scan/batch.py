@@ -1,4 +1,4 @@
-"""Batches: scan many files into timelines, a table and reports, and continue where an earlier run stopped."""
+"""Batches: scan many files into timelines, a table and reports, and resume interrupted runs."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def scan_folder(
     progress: FolderProgress | None = None,
     executor: WorkerPool | None = None,
 ) -> Generator[VideoResult, None, None]:
-    """Scan every video below some folders, and every file that is named.
+    """Scan files and all videos in folders.
 
     Args:
-        paths: one path or several; see ``find_videos`` for what is taken and in which order.
-        config: None for the defaults.
-        detector: None loads the one that ships, once.
+        paths: one or more files and folders, as ``find_videos`` takes them.
+        config: configuration of the scans; None for the defaults.
+        detector: loaded detector; None loads the shipped one.
         progress: called with (path, frames done, frames wanted if known); several files are scanned at once.
-        executor: worker pool that scans in place of this process, with its own settings; see ``on_devices`` and
+        executor: worker pool that scans in place of this process, with its own settings, from ``on_devices`` or
             ``on_ray``. It is closed at the end, and ``progress`` isn't called.
 
     Yields:
-        One result per file, as soon as it is known; in the order of the files, if this process scans them. A file that
-        can't be scanned, or a folder that can't be listed, has status ``error``.
+        One result per file as soon as it is known; in the order of the files unless an ``executor`` scans them. A file
+        that can't be scanned, or a folder that can't be listed, has status ``error``.
 
     Raises:
         ModelError: the detector can't be loaded (before the first file).
@@ -95,27 +95,27 @@ def scan_to_table(
     progress: FolderProgress | None = None,
     executor: WorkerPool | None = None,
 ) -> Generator[VideoResult, None, None]:
-    """Scan as ``scan_folder`` does, into a table that a later call with the same arguments continues.
+    """Scan files and all videos in folders into a table; a later call with the same arguments resumes it.
 
-    A row is on the disk when its result is yielded. Files whose row is there already, made from the same version of the
-    file, with the same model, settings, kind of device and precision, are not scanned again. At the end rows are in the
-    order of the files.
+    Each row is on disk before its result is yielded. A file is not scanned again if the table has a row for the same
+    version of the file, model, settings, kind of device and precision. At the end the rows are in the order of the
+    files.
 
     Args:
-        paths: one path or several, see ``find_videos``.
-        table: file to write, with one row per file; its ending selects CSV, ``.jsonl``, ``.sqlite`` or ``.parquet``.
-        config: None for the defaults.
-        model: path or name of a checkpoint; None for the one that ships.
-        timelines: folder for the timeline of each video, as CSV; None for none.
-        force: start over, and replace what is there.
-        progress: see ``scan_folder``.
-        executor: see ``scan_folder``; its settings and model must be those given here.
+        paths: one or more files and folders, as ``find_videos`` takes them.
+        table: file to write, with one row per file; its suffix selects CSV, ``.jsonl``, ``.sqlite`` or ``.parquet``.
+        config: configuration of the scans; None for the defaults.
+        model: path or name of a checkpoint; None for the shipped one.
+        timelines: folder for CSV timelines, one per video; None writes none.
+        force: discard an earlier table and replace existing files.
+        progress: called with (path, frames done, frames wanted if known); several files are scanned at once.
+        executor: worker pool, as for ``scan_folder``; its settings and model must be those given here.
 
     Yields:
         Results of the files that are scanned in this call.
 
     Raises:
-        OutputError: a file can't be written; rows that were written stay.
+        OutputError: a file can't be written; rows written earlier remain.
         ModelError: the detector can't be loaded (before the first file).
         UsageError: the configuration doesn't fit the detector or this machine (before the first file).
 
@@ -145,30 +145,30 @@ def scan_to_table(
 
 
 class Batch:
-    """Scan files into timelines, a table and reports; a context manager, in which ``results`` scans.
+    """Batch scan into timelines, a table and reports; a context manager whose ``results`` method scans.
 
     Args:
-        scanner: scans, where there is no ``executor``, and cuts out the faces of reports; it isn't closed.
-        found: the files.
-        given: paths below which they were found; folders of outputs mirror those below them.
-        model: path or name of the checkpoint of the scanner; None for the one that ships.
+        scanner: scans the files unless an ``executor`` is given, and cuts out the faces of reports; it isn't closed.
+        found: files to scan.
+        given: files and folders given by the user; output folders mirror the folders below them.
+        model: path or name of the scanner's checkpoint; None for the shipped one.
         executor: worker pool that scans; it isn't closed.
-        table: file with one row per video; None for none.
-        timelines: folder for timelines; None for none there.
-        beside: write timelines beside the videos where ``timelines`` is None.
-        report: folder for reports; None for none.
+        table: path of the table with one row per video; None writes none.
+        timelines: folder for timelines; None writes none there.
+        beside: write timelines beside the videos if ``timelines`` is None.
+        report: folder for reports; None writes none.
         command: command line to show in reports.
-        force: replace other files in the way, and start the table over.
+        force: replace other files, and discard an earlier table.
 
     Attributes:
-        earlier: table with what became of the rows of an earlier run; None without a table.
+        earlier: table, with counts of the kept and dropped rows of an earlier run; None without a table.
         kept: rows of an earlier run, by path, whose files aren't scanned again.
-        pending: paths without a row, in the order of their results; with an executor results come in any order.
-        tally: number of files by verdict, or ``error``; those kept included.
+        pending: paths without a row, in the order of their results; an executor yields results in any order.
+        tally: number of files by verdict, or ``error``, including kept rows.
 
     Raises:
-        OutputError: an output can't be written, or would replace something else.
-        UsageError: the outputs don't go together.
+        OutputError: an output can't be written, or would replace another file.
+        UsageError: the outputs contradict each other.
     """
 
     def __init__(
@@ -219,10 +219,10 @@ class Batch:
         check_pages(self._report.targets, force=force)
 
     def load(self) -> None:
-        """Load the networks, so that what is wrong with them shows before anything is written.
+        """Load the networks, so that their errors are raised before any output is written.
 
         Raises:
-            TorchfakesError: they can't be used.
+            TorchfakesError: the networks can't be used.
         """
         (self._executor or self._scanner).load()
         on = computed_on(self._scanner) if self._executor is None else self._executor.computed_on
@@ -251,13 +251,13 @@ class Batch:
         """Scan the pending files; close the generator to stop early.
 
         Args:
-            progress: called with (path, frames done, frames wanted if known), without an executor.
+            progress: called with (path, frames done, frames wanted if known); not called with an executor.
 
         Yields:
-            One result per file, when its files are written.
+            One result per file, once its outputs are written.
 
         Raises:
-            TorchfakesError: nothing can be scanned any more, or a result can't be written. It is yielded first.
+            TorchfakesError: scanning can't continue, or a result can't be written; that result is yielded first.
         """
         videos = [path for path in self.pending if path not in self._unreadable]
         scans = scan_files(self._scanner, videos, progress) if self._executor is None else self._executor.scan(videos)
@@ -283,7 +283,7 @@ class Batch:
         }
 
     def _written(self, result: VideoResult) -> Generator[VideoResult, None, None]:
-        """Write what is to last of a result: its row comes last, because it vouches for the other files."""
+        """Write the outputs of a result; its table row comes last, because a row marks the other files as complete."""
         self.tally[(result.verdict or result.status).value] += 1
         try:
             timeline = self._timelines.get(result.path)
@@ -304,12 +304,12 @@ def scan_files(
     """Scan many files; close the generator to stop early. A file that can't be scanned has status ``error``.
 
     Args:
-        scanner: several files go through it at once.
-        paths: of the files.
+        scanner: scanner to use; it scans several files at once.
+        paths: paths of the files.
         progress: called with (path, frames done, frames wanted if known).
 
     Yields:
-        One result per file, in their order.
+        One result per file, in the order of ``paths``.
 
     Raises:
         ModelError: the detector can't be loaded.
@@ -321,17 +321,16 @@ def scan_files(
 
 
 def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None, computed_on: str = "") -> str:
-    """Digest of everything besides the video that decides what a scan says.
+    """Return a digest of everything that determines a scan's result besides the video.
 
-    That is the content of the checkpoint (not its name), the sampling, the settings of faces and verdict, the kind of
-    device and precision, and the version of this program. Limits of time and memory don't count: they decide whether
-    there is a result.
+    It covers the content of the checkpoint (not its name), the sampling, face and verdict settings, the kind of device,
+    the precision, and the version of this program. Limits on time and memory are left out: they don't change a result.
 
     Args:
-        config: of the scan.
-        model: path or name of a checkpoint; None for the detector that ships. One that can't be read counts as empty:
-            the scan itself reports what is wrong with it.
-        computed_on: device class and precision, see ``workers.computed_on``.
+        config: configuration of the scan.
+        model: path or name of a checkpoint; None for the shipped one. An unreadable one counts as empty, because the
+            scan itself reports its error.
+        computed_on: device class and precision, from ``workers.computed_on``.
 
     Raises:
         ModelNotFoundError: no detector ships with this installation.
@@ -359,15 +358,15 @@ def stamp_of(
     *,
     state: State | None = None,
 ) -> Stamp:
-    """What the row of a file depends on, as the file is now; take it before the scan.
+    """Return the stamp of a file's current version, settings and outputs; take it before the scan.
 
     Args:
-        path: of the file.
-        settings: see ``settings_digest``.
-        timeline: path of its timeline; empty where none is wanted.
-        page: path of its report; empty where none is wanted.
-        state: size and time of a remote file. Where its store tells neither, the stamp equals no other one, because
-            nothing shows whether the file has changed.
+        path: path of the file.
+        settings: digest from ``settings_digest``.
+        timeline: path of its timeline; empty if none is written.
+        page: path of its report; empty if none is written.
+        state: size and time of change of a remote file. If its store gives neither, the stamp equals no other one,
+            because a change of the file can't be detected.
     """
     size, mtime_ns = state or (None, None)
     if state == (None, None):
@@ -377,12 +376,12 @@ def stamp_of(
             status = Path(path).stat()
             size, mtime_ns = status.st_size, status.st_mtime_ns
     except (OSError, ValueError):
-        logger.debug("%s can't be asked", path, exc_info=True)
+        logger.debug("%s has no readable status", path, exc_info=True)
     return Stamp(size, mtime_ns, settings, fspath(timeline), fspath(page))
 
 
 def _unreadable(folder: tuple[str, str]) -> VideoResult:
-    """The result of a folder that couldn't be listed: what lies in it wasn't scanned."""
+    """Return the ``error`` result of a folder that couldn't be listed, given as (path, reason)."""
     path, reason = folder
     cause = f"the folder can't be listed: {reason}"
     return failed(path, UnreadableFileError(cause, advice="Check its permissions."))

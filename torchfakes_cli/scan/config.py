@@ -9,25 +9,25 @@ from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.video.options import SamplingConfig
 
-#: What "firm" should mean, rather than a fit: of 45 firm verdicts on 71 held-out public clips, 39 of them right, this
-#: withdrew 5 right ones and 1 wrong one.
+#: Chosen as a definition of "firm", not fitted. On 71 held-out public clips with 45 firm verdicts, 39 of them correct,
+#: it turned 5 correct verdicts and 1 wrong one into inconclusive ones.
 AGREEMENT = 2 / 3
-#: No clip that the detector was calibrated on has smaller faces. Reduced to faces of 48 and 40 pixels and encoded, such
-#: clips got firm verdicts of which 31 % were wrong; as they are, 21 %: see docs/experiments.md.
+#: Smallest face size in the calibration clips. Downscaled to faces of 48 and 40 pixels and encoded, the clips got firm
+#: verdicts of which 31 % were wrong, against 21 % at full size (docs/experiments.md).
 TINY_BELOW = 56.0
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictConfig:
-    """The policy from face scores to a verdict.
+    """Configuration of the verdict policy.
 
     Attributes:
-        fake_above: from this probability on a video is called fake; None takes the detector's own threshold.
-        real_below: below this probability it is called real; None takes the detector's own; between is inconclusive.
-        min_faces: a track decides only with this many scored faces ("lasting").
-        trim: share of a track's highest and of its lowest logits left out of its mean.
-        agreement: a verdict is firm where at least this share of the deciding track's faces say the same by themselves.
-        tiny_below: a track whose scored faces are mostly smaller than this many pixels has no firm verdict.
+        fake_above: smallest probability of the verdict fake; None takes the detector's own threshold.
+        real_below: a probability below this gives the verdict real; None takes the detector's own threshold.
+        min_faces: smallest number of scored faces with which a track can decide ("lasting").
+        trim: share of a track's highest logits, and of its lowest, that its trimmed mean leaves out.
+        agreement: smallest share of the deciding track's faces that must individually support a firm verdict.
+        tiny_below: face size in pixels; a track whose median scored face is smaller gives no firm verdict.
     """
 
     fake_above: float | None = None
@@ -55,19 +55,22 @@ class VerdictConfig:
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
-    """Everything that determines the result of a scan, besides the detector.
+    """Configuration of a scan: everything that determines its result, besides the detector.
 
     Attributes:
+        sampling: which frames are sampled.
+        faces: settings of face detection.
+        verdict: settings of the verdict policy.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        jobs: number of videos decoded at once; None chooses by the machine.
-        batch_pixels: most pixels of one video's full frames in memory, which bounds memory for any length and size.
-        batch_frames: most frames in one call of the face detector.
-        timeout_s: give up on a file when its decoder makes no progress for this long. Time that grows with the
-            work is no hang: each of the file's frames may add half a second.
-        memory_mb: MiB that decoding one file may take, beyond what its process holds from the start; held to on Linux,
-            unless ``hwaccel`` is given.
-        max_length_s: longer videos are refused; None for no limit.
-        hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; where it can't be used, a warning says so and
+        jobs: number of videos decoded at once; None chooses a number that suits the machine.
+        batch_pixels: largest number of pixels of one video's full frames in memory.
+        batch_frames: largest number of frames in one call of the face detector.
+        timeout_s: seconds without progress after which decoding of a file is given up; each frame of the file may add
+            up to half a second to the time allowed for the whole file.
+        memory_mb: memory limit in MiB for decoding one file, beyond what the process uses at its start; enforced on
+            Linux, unless ``hwaccel`` is given.
+        max_length_s: length in seconds beyond which a video is refused; None for no limit.
+        hwaccel: FFmpeg's name of a hardware decoder, such as ``cuda``; if it isn't available, a warning is added and
             software decodes. None for software.
         copy_mb: largest size in MiB of a video at a URL; each is copied to this machine for its scan.
     """

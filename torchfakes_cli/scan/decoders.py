@@ -11,7 +11,7 @@ class Decoders:
 
     Args:
         config: limits on time and memory.
-        count: most processes at a time.
+        count: largest number of processes at a time.
     """
 
     def __init__(self, config: ScanConfig, count: int) -> None:
@@ -56,6 +56,6 @@ class Decoders:
             self._free.append(decoder)
 
     def close(self) -> None:
-        """End all processes; a decoder that is taken afterwards starts a new one."""
+        """End all processes; decoders taken afterwards start new ones."""
         for decoder in [*self._free, *self._used]:
             decoder.close()

@@ -1,4 +1,4 @@
-"""Discovery: the videos below some folders, in an order that is the same every time."""
+"""Discovery: find the videos in folders, in a reproducible order."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Finds:
-    """Videos that were found.
+    """Result of ``find_videos``.
 
     Attributes:
         videos: paths as given, or below a folder as given; each file once, in order.
-        skipped: number of other files in the folders; those in folders that were left out don't count.
-        unreadable: folders that couldn't be listed, each with the reason.
+        skipped: number of other files in the folders, without those in excluded or hidden folders.
+        unreadable: folders that couldn't be listed, each as (path, reason).
         states: size and time of change of remote files, by URL.
-        duplicates: other paths of files in ``videos`` (another spelling, or a link), each with the path there.
+        duplicates: further paths of files in ``videos`` (another spelling, or a link), mapped to the path there.
     """
 
     videos: tuple[str, ...]
@@ -43,24 +43,24 @@ def find_videos(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Finds:
-    """Find videos.
+    """Find the videos among files and in folders.
 
-    A file that is named is taken whatever its name, and whether or not it exists: what is wrong with it shows when it
-    is scanned. In folders, videos are recognised by their suffix; still pictures are taken only where ``include`` asks
-    for them by suffix (``*.jpg``). Hidden videos are taken too; the files that macOS leaves on foreign disks
-    (``._clip.mp4``) and hidden folders (``.Trash``, ``.git``) are not. Links to folders are followed, each folder once,
-    but not upwards to a folder that holds the link: so loops end, and don't draw in what lies outside. A file that is
-    reached by several paths is taken once, by the first.
+    A file given by its path is always included, with any name and even if it doesn't exist; its scan reports the error.
+    In folders, videos are recognised by their suffix; still pictures are included only if ``include`` has a glob with
+    their suffix (``*.jpg``). Hidden videos are included, but AppleDouble files of macOS (``._clip.mp4``) and hidden
+    folders (``.Trash``, ``.git``) are not. Links to folders are followed, each folder once, but not to a folder that
+    contains the link: this ends loops and keeps the search inside the given folders. A file that is reached by several
+    paths is included once, under the first.
 
-    URLs of remote stores are files and folders as well, see ``remote_files``; links there are not followed.
+    URLs of remote stores (``remote_files``) are accepted as files and folders; links in stores are not followed.
 
     Args:
         paths: files and folders.
-        recursive: look into the folders in a folder, too.
-        include: globs; of the videos in folders, only those that match one are taken; all if empty. A glob with a slash
-            is matched with the path below the folder that was given (``day1/*.mp4``; ``*`` matches slashes as well),
-            any other with the name.
-        exclude: globs likewise; what matches one is not taken, and a folder that does is not entered.
+        recursive: search subfolders, too.
+        include: globs; if any are given, videos in folders must match one of them. A glob with a slash is matched
+            against the path below the given folder (``day1/*.mp4``; ``*`` matches slashes, too), any other against the
+            name.
+        exclude: globs of the same form; matching videos are left out, and matching folders are not searched.
 
     Raises:
         UsageError: a URL needs a package that is missing.
@@ -74,11 +74,26 @@ def find_videos(
 
 
 class _Search:
+    """State of one ``find_videos`` call: the videos found so far and the folders visited.
+
+    Args:
+        recursive: search subfolders, too.
+        include: globs of videos to include; all if empty.
+        exclude: globs of videos and folders to leave out.
+
+    Attributes:
+        videos: path of each video, by its resolved path or URL.
+        duplicates: further paths of the same files, mapped to the first path.
+        skipped: number of other files.
+        unreadable: folders that couldn't be listed, each as (path, reason).
+        states: size and time of change of remote files, by URL.
+    """
+
     def __init__(self, recursive: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._recursive = recursive
         self._include = include
         self._exclude = exclude
-        self.videos: dict[str, str] = {}  # by what a path resolves to
+        self.videos: dict[str, str] = {}
         self.duplicates: dict[str, str] = {}
         self.skipped = 0
         self.unreadable: list[tuple[str, str]] = []
@@ -86,13 +101,14 @@ class _Search:
         self._visited: set[Path] = set()
 
     def take(self, given: str) -> None:
+        """Add a file, or all videos in a folder."""
         if remote.is_url(given):
             self._take_url(given)
             return
         if not _is_folder(Path(given)):
             self._add(given, str(_resolved(Path(given))))
             return
-        # A stack rather than recursion: folders may nest deeper than Python's calls.
+        # A stack, because folders may nest deeper than Python's recursion limit.
         top = Path(given)
         stack = list(reversed(self._entries(top)))
         while stack:
@@ -114,7 +130,7 @@ class _Search:
 
     def _skip(self, path: str | Path) -> None:
         self.skipped += 1
-        logger.debug("%s is skipped: no suffix of a video, or not wanted", path)
+        logger.debug("%s is skipped: it has no video suffix, or was excluded", path)
 
     def _take_url(self, given: str) -> None:
         try:
@@ -189,7 +205,7 @@ def _leads_to(entry: Path, folders: set[Path]) -> bool:
 
 
 def _resolved(path: Path) -> Path:
-    """The path without links; as it is, where the system can't follow them."""
+    """Return the path with links resolved; unchanged if the system can't resolve them."""
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError):
@@ -199,5 +215,5 @@ def _resolved(path: Path) -> Path:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # such as a name that is too long, or a parent that may not be searched
+    except OSError:  # for example, the name is too long or a parent folder isn't accessible
         return False

@@ -1,4 +1,4 @@
-"""Explain a verdict: representative faces with Grad-CAM heat maps, and their shares by facial region."""
+"""Explain a verdict: representative faces with Grad-CAM heat maps and shares per facial region."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def explain_video(
     """Scan one video and explain its verdict.
 
     Args:
-        path: of the file.
-        config: what to look at and how to judge; None for the defaults.
-        model: path of a checkpoint, or name of one in the models folder; None for the one that ships.
-        faces_a_track: faces shown of one person at most.
-        most_tracks: people shown at most.
+        path: path of the video.
+        config: configuration of the scan; None for the defaults.
+        model: path of a checkpoint, or name of one in the models folder; None for the shipped one.
+        faces_a_track: largest number of faces shown per person.
+        most_tracks: largest number of people shown.
         progress: called after each batch of frames with (frames done, frames wanted if known).
 
     Returns:
-        The result of the scan with its representative faces; without a scored face, the result alone.
+        Result of the scan with its representative faces; the result alone if no face was scored.
 
     Raises:
-        TorchfakesError: what ``scan_video`` raises.
+        TorchfakesError: the errors that ``scan_video`` raises.
 
     Example::
 
@@ -61,7 +61,7 @@ def explain_with(
     most_tracks: int = MOST_TRACKS,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Do what ``explain_video`` does with an existing scanner of the same ``model``."""
+    """Scan one video with an existing scanner of the same ``model``, and explain its verdict."""
     result = scanner.scan(path, progress)
     rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
     if not rows:
@@ -78,7 +78,7 @@ def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
     """Compute the share of a face's heat map that falls on each region, in the order of ``REGIONS``.
 
     Args:
-        face: with heat maps.
+        face: representative face that has heat maps.
     """
     assert face.heat_fake is not None
     side = len(face.heat_fake)
@@ -97,7 +97,7 @@ def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
 def average_over_tracks(
     faces: Sequence[TellingFace], regions: Sequence[tuple[RegionShare, ...]]
 ) -> tuple[RegionShare, ...]:
-    """Average the shares over each person's faces, then over people, so that every person counts the same."""
+    """Average the shares over each person's faces, then over people, so that all people have equal weight."""
     by_track: dict[int | None, list[tuple[RegionShare, ...]]] = {}
     for face, shares in zip(faces, regions, strict=True):
         by_track.setdefault(face.row.track, []).append(shares)

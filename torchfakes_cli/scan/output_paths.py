@@ -1,4 +1,4 @@
-"""Output paths: the timeline and report of each video, beside it or in a folder that mirrors those of the videos."""
+"""Output paths: the timeline and report of each video, beside it or in a mirrored folder tree."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
-#: Endings of a clip's timeline and report.
+#: Endings of the file names of timelines and reports.
 TIMELINE_ENDING = ".timeline.csv"
 PAGE_ENDING = ".report.html"
 
@@ -17,10 +17,10 @@ _PAGES = (".html", ".htm", ".xhtml")
 
 
 def timeline_paths(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict[str, Path]:
-    """The path of each video's timeline, or of another output with this ending.
+    """Return the path of each video's timeline, or of another output with this ending, beside the video.
 
-    It is ``clip.timeline.csv`` beside ``clip.mp4``; where another video of that folder would claim the same name
-    (``clip.mov``, or ``Clip.mp4`` on a system that doesn't tell them apart), it is ``clip.mp4.timeline.csv``.
+    The timeline of ``clip.mp4`` is ``clip.timeline.csv``. If another video in the folder would get the same name
+    (``clip.mov``, or ``Clip.mp4`` on case-insensitive systems), it is ``clip.mp4.timeline.csv``.
     """
     by_folder: dict[Path, list[str]] = {}
     for video in videos:
@@ -33,7 +33,7 @@ def timeline_paths(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict
 
 
 def explanation_folder(video: str) -> Path:
-    """The folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, made unique as timelines are."""
+    """Return the folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, unique as timelines are."""
     path = Path(video)
     names = _names_in(path.parent, VIDEO_SUFFIXES)
     if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -44,16 +44,16 @@ def explanation_folder(video: str) -> Path:
 def mirrored_paths(
     videos: Iterable[str], given: Iterable[str], folder: str, ending: str = TIMELINE_ENDING
 ) -> dict[str, Path]:
-    """The path of each video's timeline, or other output, in a folder that mirrors the folders searched.
+    """Return the path of each video's timeline, or other output, in a folder that mirrors the searched folders.
 
     Args:
-        videos: found below the paths given.
-        given: the files and folders the user named; what lies above all of them is left out of the new paths.
-        folder: for them.
-        ending: of each.
+        videos: paths of the videos, at or below ``given``.
+        given: files and folders given by the user; the new paths are relative to their common parent folder.
+        folder: output folder.
+        ending: ending of each file name.
 
     Raises:
-        UsageError: the paths have no folder in common (drives of Windows).
+        UsageError: the paths have no common parent folder (several drives of Windows).
     """
     tops = [Path(path) if Path(path).is_dir() else Path(path).parent for path in given]
     try:
@@ -65,25 +65,27 @@ def mirrored_paths(
 
 
 def report_path(report: str, video: str, timeline: Path | None) -> Path:
-    """The path of the report on a single video: the file that was named, or one in the folder that was named.
+    """Return the path of the report on a single video: ``report`` itself, or a file in it if it is a folder.
 
     Raises:
-        UsageError: it would replace the video or its timeline.
+        UsageError: the report would replace the video or its timeline.
     """
     path = Path(report)
     if report.endswith(("/", os.sep)) or path.is_dir():
         return path / timeline_paths([video], PAGE_ENDING)[video].name
     taken = [Path(video), *([timeline] if timeline else [])]
     if os.path.realpath(path) in [os.path.realpath(each) for each in taken]:
-        raise UsageError("the report needs a place of its own", path=report, advice="Give --report another path.")
+        raise UsageError(
+            "the report would replace the video or its timeline", path=report, advice="Give --report another path."
+        )
     return path
 
 
 def report_paths(report: str | None, videos: Iterable[str], given: Iterable[str]) -> dict[str, Path]:
-    """The path of the report on each of several videos, in folders like theirs; empty where none is wanted.
+    """Return the path of the report on each of several videos, in a mirrored folder tree; empty without ``report``.
 
     Raises:
-        UsageError: a file is named rather than a folder.
+        UsageError: ``report`` is a file, not a folder.
     """
     if report is None:
         return {}
@@ -93,7 +95,7 @@ def report_paths(report: str | None, videos: Iterable[str], given: Iterable[str]
 
 
 def _absolute(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 - unlike Path.absolute it does away with "..", and links stay links
+    return os.path.abspath(path)  # noqa: PTH100 - it removes "..", unlike Path.absolute, and doesn't resolve links
 
 
 def _base(video: Path, names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Reports on what was scanned: the faces cut out once more, the file looked at, and all of it put on a page."""
+"""Reports on scanned videos: collect faces, facts of the file and provenance, and write HTML pages."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
 
-#: People shown, and faces of each, the more the fewer there are: to reach one, a whole group of pictures may have to be
-#: decoded.
+#: Largest number of people shown, and faces per person for up to so many people. Fewer faces are shown of many people,
+#: because each may require decoding of a whole group of pictures.
 _MOST_PEOPLE = 12
 _FACES = ((2, 6), (6, 4), (_MOST_PEOPLE, 3))
-#: Side in pixels of the pictures that a page gets; it shows them smaller.
+#: Longest side in pixels of the embedded pictures, which the page displays smaller.
 _PICTURE_SIDE = 288
-#: What scores may depend on to the last digit.
+#: Libraries whose versions may change the last digits of scores.
 _LIBRARIES = ("torch", "av", "opencv-python-headless", "numpy")
 
 
@@ -53,15 +53,15 @@ def write_report(
     detector: Detector | None = None,
     command: str = "",
 ) -> None:
-    """Writes a page on a video that was scanned, to look at in a browser; it needs nothing but itself.
+    """Write a self-contained HTML report on a scanned video.
 
     Args:
-        path: of the page; an existing file is replaced.
-        result: of the scan, with status ``ok``; the video must still be where it was.
-        config: of the scan; None for the defaults.
-        model: path or name of the checkpoint that scanned it; None for the one that ships.
-        detector: one that is loaded already. Its checksum and heat maps are there if ``model`` is given as well.
-        command: by which somebody else gets the same.
+        path: path of the page; an existing file is replaced.
+        result: result of the scan, with status ``ok``; the video must still exist at its path.
+        config: configuration of the scan; None for the defaults.
+        model: path or name of the checkpoint that scanned it; None for the shipped one.
+        detector: loaded detector. The page has its checksum and heat maps only if ``model`` is given, too.
+        command: command line that reproduces the result.
 
     Raises:
         OutputError: the page can't be written.
@@ -77,12 +77,12 @@ def write_report(
 
 
 class Pages:
-    """Writes the reports on what a scanner scans; a context manager, for files are looked at in a process of its own.
+    """Writer of HTML reports; a context manager, because it decodes files in a process of its own.
 
     Args:
-        scanner: whose results they are about.
-        model: what it was told to load.
-        command: by which somebody else gets the same.
+        scanner: scanner of the results.
+        model: path or name of the scanner's checkpoint; None for the shipped one.
+        command: command line that reproduces the results.
     """
 
     def __init__(self, scanner: Scanner, model: str | PathLike[str] | None = None, command: str = "") -> None:
@@ -90,7 +90,7 @@ class Pages:
         self._model = model
         self._command = command
         limits = scanner.config
-        # Its process starts when first needed, which is when all of the scanner's are busy.
+        # Its process starts only when all decoders of the scanner are busy.
         self._decoder = IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
 
     def __enter__(self) -> Pages:
@@ -102,15 +102,16 @@ class Pages:
         self._decoder.close()
 
     def write(self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None) -> None:
-        """Writes the page of one video; what can't be had of it any more is said on the page.
+        """Write the page of one video; parts that are no longer available are noted on it.
 
         Args:
-            path: an existing file is replaced (see ``check_targets``).
-            result: with status ``ok``.
-            explanation: of the result, whose faces and regions are shown; None for faces chosen here, without regions.
+            path: path of the page; an existing file is replaced.
+            result: result with status ``ok``.
+            explanation: explanation of the result, whose faces and regions are shown; None chooses representative
+                faces and shows no regions.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: the page can't be written.
         """
         from torchfakes_cli.report.html.page import write_page
 
@@ -127,7 +128,7 @@ class Pages:
         write_page(path, result, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
-        """Writes the page that leads to the others; see ``write_index`` of the pages."""
+        """Write the index page, which links to the reports."""
         from torchfakes_cli.report.html.index import write_index
 
         write_index(path, rows, self.provenance, self._scanner.detector.name, unfinished=unfinished)
@@ -146,7 +147,7 @@ class Pages:
 
     @cached_property
     def _heat_maps(self) -> HeatMaps | None:
-        """None where it isn't known which checkpoint the detector came from: a fused network gives no gradients."""
+        """Grad-CAM of the checkpoint; None if it is unknown, because a loaded, fused network has no gradients."""
         if self._model is None and self._scanner.given:
             return None
         from torchfakes_cli.detector.gradcam import load_gradcam
@@ -155,7 +156,7 @@ class Pages:
 
     @staticmethod
     def _tried(look: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:
-        """What is found; None where that fails, with a note: a verdict counts without its pictures, too."""
+        """Return what ``look`` returns; on failure add a note and return None, so that the page is still written."""
         try:
             return look()
         except Exception as error:
@@ -166,7 +167,7 @@ class Pages:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """Under what the results came about."""
+        """Program, model, thresholds and settings behind the results."""
         detector, policy = self._scanner.detector, self._scanner.policy
         return Provenance(
             version=__version__,
@@ -189,11 +190,11 @@ class Pages:
 
 
 class ReportFolder:
-    """Reports of a batch and the index that leads to them.
+    """Reports of a batch and their index page.
 
     Args:
-        path: the folder; None where no reports are wanted.
-        paths: of the reports, by video.
+        path: folder of the reports; None writes none.
+        paths: paths of the reports, by video.
     """
 
     def __init__(self, path: str | None, paths: Mapping[str, Path]) -> None:
@@ -203,18 +204,18 @@ class ReportFolder:
 
     @property
     def index(self) -> Path | None:
-        """Path of the index; None where no reports are wanted."""
+        """Path of the index; None if no reports are written."""
         from torchfakes_cli.report.html.index import INDEX
 
         return self._path and self._path / INDEX
 
     @property
     def targets(self) -> list[Path]:
-        """All files that are to be written."""
+        """Paths of all files that will be written."""
         return [*([self.index] if self.index else []), *self._paths.values()]
 
     def keep(self, kept: Mapping[str, BatchRow]) -> None:
-        """Take over the rows of an earlier run, whose reports exist."""
+        """Add the rows of an earlier run, whose reports exist, to the index."""
         from torchfakes_cli.report.html.index import row_of_earlier
 
         if self._path:
@@ -223,7 +224,7 @@ class ReportFolder:
             )
 
     def add(self, result: VideoResult, pages: Pages | None) -> None:
-        """Write the report on a video, if it could be scanned; the index comes last."""
+        """Write the report on a video if its scan succeeded, and add its row to the index."""
         from torchfakes_cli.report.html.index import row_of_result
 
         if self._path is None or pages is None:
@@ -234,17 +235,17 @@ class ReportFolder:
         self._rows[result.path] = row_of_result(result, path, self._path)
 
     def finish(self, candidates: Sequence[str], pages: Pages | None) -> None:
-        """Write the index of what is known by now."""
+        """Write the index of the results so far."""
         if self.index and pages:
             rows = [self._rows[path] for path in candidates if path in self._rows]
             pages.write_index(self.index, rows, unfinished=len(candidates) - len(rows))
 
 
 def check_pages(paths: Sequence[Path], *, force: bool) -> None:
-    """Check before a scan that its reports can be written; earlier reports are replaced, other files with ``force``.
+    """Check in advance that reports can be written; earlier reports are replaced, other files only with ``force``.
 
     Raises:
-        OutputError: they can't.
+        OutputError: a report can't be written, or would replace another file.
     """
     if not paths:
         return
@@ -255,14 +256,14 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
 
 
 def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
-    """The faces that a page shows."""
+    """Choose the faces that a page shows."""
     people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
     each = next(faces for most, faces in _FACES if people <= most)
     return representative_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
 
 
 def _measured(detector: Detector, policy: Policy) -> str:
-    """How often the detector errs, by its checkpoint; empty with other thresholds than its own."""
+    """Describe the detector's measured error rates; empty if the policy uses other thresholds than the detector's."""
     if (policy.fake_above, policy.real_below) != (detector.fake_above, detector.real_below):
         return ""
     rates = error_rates(detector.header)
@@ -270,7 +271,7 @@ def _measured(detector: Detector, policy: Policy) -> str:
 
 
 def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:
-    """Everything that decides what a scan says, besides the file and the model."""
+    """List everything that determines the result of a scan, besides the file and the model."""
     settings = []
     for part in ("sampling", "faces", "verdict"):
         values = asdict(getattr(config, part)).items()
@@ -292,6 +293,6 @@ def _versions() -> list[str]:
     for name in _LIBRARIES:
         try:
             found.append(f"{name} {version_of(name)}")
-        except PackageNotFoundError:  # OpenCV comes under several names
+        except PackageNotFoundError:  # OpenCV is distributed under several names
             continue
     return found

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 # Seconds between a blocked thread's checks whether to stop; without them Windows would not deliver Ctrl-C.
 LOOK_UP_S = 0.1
 
-# In memory at any time: the batch being filled, those in the queue, and the one being processed.
+# Batches in memory at any time: the one being filled, those in the queue, and the one being processed.
 _BATCHES_WAITING = 3
 _BATCHES_ALIVE = _BATCHES_WAITING + 2
-# Batches of small frames hold more of them, so that a shorter queue is enough.
+# Batches of small frames contain more frames, so that a shorter queue is enough.
 _FRAMES_WAITING = 48
 
 
@@ -35,7 +35,7 @@ class Batch:
     """Consecutive sampled frames.
 
     Attributes:
-        frames: one or more.
+        frames: sampled frames, at least one.
         wanted: number of frames that will be sampled from the whole video; 0 if not known.
     """
 
@@ -47,24 +47,24 @@ class Prefetcher:
     """Opens and decodes one video in a background thread; batches are taken from a queue.
 
     Args:
-        path: of the video.
-        decoder: for this prefetcher's exclusive use until it has ended.
+        path: path or URL of the video.
+        decoder: decoder for this prefetcher's exclusive use until decoding has ended.
         sampling: which frames to decode.
-        threads: number of decoding threads; None for one a core, or one fewer where pictures are small.
+        threads: number of decoding threads; None for one per core, or one fewer if frames are small.
         max_frames: largest number of frames in a batch.
         max_pixels: largest number of pixels in memory, over all frames; a single larger frame is still accepted.
-        max_length_s: a longer video ends at once, with a ``TooLongError``; None for no limit.
+        max_length_s: longest accepted video in seconds; a longer one fails with ``TooLongError``. None for no limit.
         copy_bytes: largest size of a video at a URL, which is copied to a local file first.
-        changed: notified after each batch and at the end; prefetchers share it, so that one wait serves all.
+        changed: condition notified after each batch and at the end; prefetchers share it, so that one wait serves all.
 
     Attributes:
-        path: as given.
-        decoder: as given.
-        started: time at which it began, on the monotonic clock.
+        path: path or URL of the video.
+        decoder: decoder in use.
+        started: start time on the monotonic clock.
         opened: True once the file has been opened as a video.
         ended: True once decoding has ended; batches may still be in the queue.
-        error: what ended it early, or None.
-        info: facts of the video, once decoding has ended without an error.
+        error: error that ended decoding early, or None.
+        info: properties of the video, once decoding has ended without an error.
         report: frames decoded and warnings, once decoding has ended without an error.
     """
 
@@ -108,7 +108,7 @@ class Prefetcher:
 
     @property
     def busy(self) -> bool:
-        """True while it decodes: it has neither ended nor filled the queue."""
+        """True while decoding, which has neither ended nor filled the queue."""
         return not self.ended and self._room
 
     @property
@@ -125,7 +125,7 @@ class Prefetcher:
         return batch
 
     def close(self) -> None:
-        """End the thread at once; if it was still decoding, the decoder can't be used again."""
+        """Stop the thread immediately; if it was still decoding, the decoder can't be used again."""
         if not self.ended:
             with self._changed:
                 self._stopped = True
@@ -150,7 +150,7 @@ class Prefetcher:
                     if not self._put(Batch(batch, reader.report.frames_wanted)):
                         return
                 self.info, self.report = reader.info, reader.report
-        except Exception as error:  # noqa: BLE001 - raised where the batches are taken
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self.error = error
         finally:
             with self._changed:
@@ -164,7 +164,7 @@ class Prefetcher:
             raise TooLongError(cause, path=self.path, advice="Cut it to the part that matters.")
 
     def _put(self, batch: Batch) -> bool:
-        """Add a batch once the queue has room; False if the thread has been told to end."""
+        """Add a batch once the queue has space; return False if the thread has to end."""
         with self._changed:
             while not self._room and not self._stopped:
                 self._changed.wait(LOOK_UP_S)
@@ -176,7 +176,7 @@ class Prefetcher:
 
 
 def has_room(waiting: Sequence[int]) -> bool:
-    """True if another batch fits into the queue, as large as the largest in it.
+    """Return True if the queue has space for a batch as large as its largest one.
 
     Args:
         waiting: number of frames of each batch in the queue.

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 
 class Profile:
-    """Adds up the time of each stage.
+    """Accumulated time of each stage.
 
     Attributes:
-        seconds: of each stage, in order of first use. Decoding and scoring run concurrently: their seconds here are the
-            time spent waiting for frames and scores.
-        beside: seconds of concurrent work, in order of first use.
-        counts: number of items (frames, faces) that a stage processed.
+        seconds: seconds per stage, in order of first use. Decoding and scoring run concurrently, so that the stages
+            here are the waits for frames and scores.
+        beside: seconds per concurrent stage, in order of first use.
+        counts: number of items (frames, faces) processed per stage.
     """
 
     def __init__(self) -> None:
@@ -25,12 +25,12 @@ class Profile:
 
     @contextmanager
     def stage(self, name: str, count: int = 0, *, beside: bool = False) -> Iterator[None]:
-        """Count the time of the block for a stage.
+        """Add the time of the block to a stage.
 
         Args:
-            name: of the stage.
+            name: name of the stage.
             count: number of items that the block processes.
-            beside: True if the block runs in a thread of its own, beside other stages.
+            beside: True if the block runs in a thread of its own, concurrently with other stages.
         """
         started = time.perf_counter()
         try:

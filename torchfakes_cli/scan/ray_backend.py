@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.records import VideoResult
 
-#: Address that starts a cluster on this machine, for the length of the scan.
+#: Address that starts a cluster on this machine for the duration of the scan.
 LOCAL = "local"
 
 _MODEL_PREFIX = "torchfakes-model-"
-#: Cores of a worker without a GPU: with more, decoding and the networks get in each other's way.
+#: Cores of a worker without a GPU. With more, decoding and the networks slow each other down.
 _CORES = 4
-#: Loading is tried again when the actor dies meanwhile, and waits while Ray restarts it.
+#: Number of times that loading is repeated if the actor dies and Ray restarts it.
 _LOAD_RETRIES = 2
 
 
@@ -46,28 +46,28 @@ def on_ray(
     model: str | PathLike[str] | None = None,
     workers: int | None = None,
 ) -> WorkerPool:
-    """Scan on a Ray cluster, whose machines see the files under the same paths, or by URL.
+    """Create a worker pool on a Ray cluster whose machines can open the files under the same paths or URLs.
 
     Args:
-        address: of the cluster; ``auto`` for the one of this machine, ``local`` for a new one.
-        config: None for the defaults; ``cuda`` as its device takes a GPU for each worker, ``cpu`` none, ``auto`` one
-            where there are any. Its jobs are those of each worker.
-        model: path or name of a checkpoint, which is sent to the workers; None for the one that ships.
-        workers: how many; None for one per GPU or, without GPUs, one for four cores.
+        address: address of the cluster; ``auto`` for the one of this machine, ``local`` for a new one.
+        config: configuration of the scans; None for the defaults. Device ``cuda`` assigns one GPU to each worker,
+            ``cpu`` none, and ``auto`` one if the cluster has GPUs. ``jobs`` applies to each worker.
+        model: path or name of a checkpoint, which is sent to the workers; None for the shipped one.
+        workers: number of workers; None for one per GPU or, without GPUs, one per four cores.
 
     Raises:
-        UsageError: ray is missing, there is no such cluster, or it has less than was asked for.
+        UsageError: ray is missing, there is no such cluster, or it has too few GPUs or cores.
     """
     return WorkerPool(RayCluster(address, config or ScanConfig(), model, workers))
 
 
 class RayWorker:
-    """Actor that loads its networks once and scans several videos at once.
+    """Ray actor that loads its networks once and scans several videos at once.
 
     Args:
-        version: of the program that gives it work.
-        config: of the scans.
-        cores: that it may count on.
+        version: version of the program on the driver's machine.
+        config: configuration of the scans.
+        cores: number of cores reserved for it.
     """
 
     def __init__(self, version: str, config: ScanConfig, cores: int) -> None:
@@ -77,10 +77,10 @@ class RayWorker:
         self._background: BackgroundScanner | None = None
 
     def load(self, checkpoint: bytes) -> str | TorchfakesError:
-        """Load the networks; an error is returned, because Ray would wrap it if it were raised.
+        """Load the networks; errors are returned, because Ray would wrap raised ones.
 
         Args:
-            checkpoint: content of the file, so that every machine has the same one.
+            checkpoint: content of the checkpoint file, so that every machine uses the same one.
         """
         if self._version != __version__:
             return UsageError(
@@ -98,26 +98,27 @@ class RayWorker:
         return self._background.computed_on
 
     def exchange(self, paths: list[bytes]) -> list[VideoResult]:
-        """Take videos and return the results of any, see ``BackgroundScanner``."""
+        """Add videos and return the results available, as ``BackgroundScanner.exchange`` does."""
         if self._background is None:
             raise RuntimeError("the actor was restarted and has no scanner")
         return self._background.exchange(list(map(os.fsdecode, paths)))
 
 
 class RayCluster:
-    """Backend of a Ray cluster, to which it stays connected until it is closed.
+    """Ray backend of a worker pool, connected to the cluster until it is closed.
 
-    Ray restarts an actor that dies. Its videos are given out again by the pool, each alone, and not by Ray, which would
-    scan them together once more: one of them may be what kills the actor.
+    Ray restarts an actor that dies, but doesn't repeat its calls: one of the videos may have killed the actor, and
+    therefore the pool scans each of them again, alone on a worker.
 
     Args:
-        address: of a running cluster; ``auto`` for the one of this machine, ``local`` for a new one.
-        config: of the scans, with the device ``auto``, ``cpu`` or ``cuda``; ``jobs`` is that of each worker.
-        model: path or name of a checkpoint; None for the one that ships.
-        workers: how many; None for one per GPU or, without GPUs, one for four cores.
+        address: address of a running cluster; ``auto`` for the one of this machine, ``local`` for a new one.
+        config: configuration of the scans, with the device ``auto``, ``cpu`` or ``cuda``; ``jobs`` applies to each
+            worker.
+        model: path or name of a checkpoint; None for the shipped one.
+        workers: number of workers; None for one per GPU or, without GPUs, one per four cores.
 
     Raises:
-        UsageError: ray is missing, there is no such cluster, or it has less than was asked for.
+        UsageError: ray is missing, there is no such cluster, or it has too few GPUs or cores.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class RayCluster:
         self._actors: dict[int, ray.actor.ActorHandle] = {}
 
     def start(self, worker: int) -> Future[str | TorchfakesError]:
-        """See ``Backend``."""
+        """Create the actor of a worker, or restart it, and load its networks."""
         if worker in self._actors:
             with suppress(Exception):  # it may be dead already
                 self._ray.kill(self._actors[worker], no_restart=False)
@@ -158,12 +159,12 @@ class RayCluster:
         return loading.future()  # type: ignore[no-any-return]
 
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
-        """See ``Backend``."""
-        # Bytes, for a name may hold some that are no UTF-8.
+        """Hand videos to an actor and return the results available."""
+        # As bytes, because file names need not be valid UTF-8.
         return self._actors[worker].exchange.remote(list(map(os.fsencode, paths))).future()  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """See ``Backend``."""
+        """Kill all actors and disconnect from the cluster, which ends one that was started here."""
         for actor in self._actors.values():
             with suppress(Exception):
                 self._ray.kill(actor)
@@ -177,10 +178,10 @@ class RayCluster:
 
 
 def _connected(address: str) -> tuple[ModuleType, bool]:
-    """Ray, and whether the connection is a new one."""
-    # These are read when Ray is imported.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without a GPU is told so by its config
+    """Return Ray, connected to a cluster, and True if the connection is new."""
+    # Ray reads these variables on import.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports to Ray's developers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the config alone selects the device
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # it prints lost workers to stdout, where results go
     try:
         library = importlib.import_module("ray")
@@ -209,7 +210,7 @@ def _connected(address: str) -> tuple[ModuleType, bool]:
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Keep the handler of SIGTERM, which Ray replaces: it ends this program as Ctrl-C does."""
+    """Restore the handler of SIGTERM after the block, because Ray replaces it and ours handles it like Ctrl-C."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
@@ -221,7 +222,7 @@ def _interrupts_kept() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Cores and GPUs that a machine of the cluster lends."""
+    """Machine of the cluster: the number of cores and of GPUs that it offers."""
 
     cores: float
     cards: float = 0
@@ -229,7 +230,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Number of workers, and the cores and GPUs of each."""
+    """Division of a cluster: the number of workers, and the cores and GPUs of each."""
 
     workers: int
     cores: int
@@ -239,15 +240,15 @@ class Shares:
 def divide(nodes: Sequence[Node], device: str, workers: int | None = None) -> Shares:
     """Divide the cores and GPUs of a cluster among workers.
 
-    A worker never spans machines, so a share is one that fits on them as often as is needed.
+    All workers get the same share, and a worker never spans machines.
 
     Args:
-        nodes: its machines.
-        device: ``cuda`` takes a card for each worker, ``cpu`` none, ``auto`` one where there are any.
-        workers: how many are wanted; None for as many as there are cards or, without, fours of cores.
+        nodes: machines of the cluster.
+        device: ``cuda`` assigns one GPU to each worker, ``cpu`` none, ``auto`` one if the cluster has GPUs.
+        workers: number of workers; None for one per GPU or, without GPUs, one per four cores.
 
     Raises:
-        UsageError: the cluster hasn't that much.
+        UsageError: the cluster has too few GPUs or cores.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(
@@ -273,7 +274,7 @@ def divide(nodes: Sequence[Node], device: str, workers: int | None = None) -> Sh
 
 
 def _fitting(nodes: Sequence[Node], cores: int) -> int:
-    """Workers with so many cores that there is room for."""
+    """Return how many workers with ``cores`` cores fit on the machines."""
     return sum(int(node.cores // cores) for node in nodes)
 
 

@@ -1,7 +1,7 @@
-"""Remote files: videos in stores that fsspec reads, by URL (``s3://bucket/folder``), listed there and copied here.
+"""Remote files: list and copy videos in stores that fsspec reads, by URL (``s3://bucket/folder``).
 
-A store is contacted only where the user names it by a URL. Each video is copied into a private folder while it is
-scanned: a decoder seeks in its file, and its process can't reach the network.
+A store is contacted only if the user gives its URL. Each video is copied to a private folder for the duration of its
+scan, because a decoder seeks in its file and its process has no access to the network.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-#: Protocols of fsspec that are no stores: the web, which is left to a browser, and wrappers of other URLs.
+#: Protocols of fsspec that don't count as stores: web protocols, and wrappers of other URLs.
 _WEB = ("http", "https", "ftp", "data", "jupyter", "jlab", "git", "github", "gist", "dask", "pyscript")
 _WRAPPERS = ("zip", "tar", "libarchive", "reference", "generic", "dir", "async_wrapper", "asyncwrapper")
 _CACHES = ("cached", "blockcache", "filecache", "simplecache")
 _PREFIX = "torchfakes-copy-"
 _CHUNK_BYTES = 8 << 20
-#: Names under which stores give the time of the last change.
+#: Keys under which stores give the time of the last change.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 #: Size in bytes and time of change in ns; None where the store doesn't give it.
@@ -38,7 +38,7 @@ State = tuple[int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """File or folder in a folder of a store.
+    """File or folder in a store.
 
     Attributes:
         name: last part of its path.
@@ -52,13 +52,13 @@ class Entry:
 
 
 def is_url(path: str | PathLike[str]) -> bool:
-    """Whether a path is a URL of a store, and no file of this machine."""
+    """Return True if a path is a URL of a store, and not a file of this machine."""
     match = _SCHEME.match(fspath(path))
     return match is not None and match[1] in _stores() and not Path(path).exists()
 
 
 def is_folder(url: str) -> bool:
-    """Whether a URL is that of a folder.
+    """Return True if a URL is that of a folder.
 
     Raises:
         UsageError: a package is missing.
@@ -70,11 +70,11 @@ def is_folder(url: str) -> bool:
 
 
 def entries(url: str) -> list[Entry]:
-    """Content of a folder, sorted by name; links are left out, for they could go in circles.
+    """List a folder, sorted by name; links are left out, because they may form loops.
 
     Raises:
         UsageError: a package is missing.
-        UnreadableFileError: it can't be listed.
+        UnreadableFileError: the folder can't be listed.
     """
     store, path = _opened(url)
     with _translated(url):
@@ -83,7 +83,7 @@ def entries(url: str) -> list[Entry]:
         (
             Entry(PurePosixPath(each["name"]).name, each["type"] == "directory", _state(each))
             for each in found
-            # Some stores list a folder in itself, as the empty object that stands for it.
+            # Some stores list a folder in itself, as an empty object that represents it.
             if each["name"].strip("/") != path.strip("/") and not each.get("islink")
         ),
         key=lambda entry: entry.name,
@@ -91,7 +91,7 @@ def entries(url: str) -> list[Entry]:
 
 
 def state_of(url: str) -> State:
-    """Size and time of change of a file, as far as its store gives them."""
+    """Return size and time of change of a file; None for those that its store doesn't give."""
     try:
         store, path = _opened(url)
         with _translated(url):
@@ -102,23 +102,23 @@ def state_of(url: str) -> State:
 
 @contextmanager
 def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[str]:
-    """Copy a file for as long as the block runs; errors in the block name the URL.
+    """Copy a file for the duration of the block; errors in the block name the URL.
 
     Args:
-        url: of the file.
-        most_bytes: largest size that is copied.
-        stopped: called between two parts; the copy is given up when it returns True.
+        url: URL of the file.
+        most_bytes: largest accepted size in bytes.
+        stopped: called between chunks; the copy is given up when it returns True.
 
     Yields:
         Path of the copy.
 
     Raises:
-        UnreadableFileError: it isn't there, can't be read or is too large.
-        OutputError: there is no room for it.
+        UnreadableFileError: the file doesn't exist, can't be read or is too large.
+        OutputError: the copy can't be written.
         StoppedError: ``stopped`` returned True.
     """
     with TemporaryFolder(_PREFIX) as folder:
-        # Only the ending of the name matters, and a store may hold names that no file can have.
+        # Only the suffix matters, and stores allow names that file systems don't.
         ending = PurePosixPath(url).suffix
         target = folder.path / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
         _copy(url, target, most_bytes, stopped)
@@ -140,7 +140,7 @@ def _copy(url: str, target: Path, most_bytes: int, stopped: Callable[[], bool]) 
             room -= len(part)
             if room < 0:
                 raise UnreadableFileError(
-                    f"it is larger than {most_bytes >> 20} MiB, to which copies are limited",
+                    f"it is larger than {most_bytes >> 20} MiB, the limit of copies",
                     path=url,
                     advice="Raise --copy-limit.",
                 )
@@ -150,13 +150,13 @@ def _copy(url: str, target: Path, most_bytes: int, stopped: Callable[[], bool]) 
                 raise OutputError(
                     f"it can't be copied to this machine: {error.strerror or error}",
                     path=url,
-                    advice="Set TMPDIR to a folder with room.",
+                    advice="Set TMPDIR to a folder with free space.",
                 ) from error
 
 
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
-    """Translate the errors of a store, which has its own library, into ours."""
+    """Translate errors of a store's library into errors of this package."""
     try:
         yield
     except TorchfakesError:
@@ -171,11 +171,11 @@ def _translated(url: str) -> Iterator[None]:
 
 
 def _opened(url: str) -> tuple[AbstractFileSystem, str]:
-    """Store of a URL, and the path in it."""
+    """Return the store of a URL, and the path in it."""
     from fsspec.core import url_to_fs
 
     try:
-        # Each folder is listed once, so a cache of listings would only take memory.
+        # Each folder is listed once, so that a cache of listings would only use memory.
         store, path = url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         scheme = url.partition("://")[0]

@@ -1,8 +1,7 @@
 """Representative faces: choose the faces that best explain a verdict, and cut them out of the video.
 
-A scan keeps no pixels, so that the few frames are decoded again, in the isolated process, and cropped as the scan
-cropped them. A face has the score of its row and a heat map of its own crop; late in a long shot the score may include
-the network's output for a face shortly before.
+A scan keeps no pixels. The frames of the chosen faces are therefore decoded again, in an isolated process, and cropped
+as in the scan. A face has the score of its row in the timeline and a heat map of its own crop.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from torchfakes_cli.video.isolation.client import IsolatedDecoder
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
 
-#: Default numbers of faces a person, and of people.
+#: Default numbers of faces per person, and of people.
 FACES_A_TRACK = 3
 MOST_TRACKS = 4
 
 #: Longest side in pixels of a face's picture.
 PICTURE_SIDE = 512
 
-#: From a crop (H×W×3 uint8 RGB) to the evidence for "fake" and for "real" at each place of it, S×S float32 each.
+#: Maps a crop (H×W×3 uint8 RGB) to heat maps of the evidence for "fake" and for "real", S×S float32 each.
 HeatMaps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
@@ -42,21 +41,21 @@ def representative_rows(
 ) -> tuple[FaceScore, ...]:
     """Choose the representative faces of a result.
 
-    Of each person these are the most suspicious face, one whose score is near the person's own, and the least
-    suspicious one. Any two of them lie a share of the time apart in which the person is seen, if there are such:
-    neighbouring frames show the same.
+    By default these are, for each person, the most suspicious face, the least suspicious face, and a face whose score
+    is close to the person's score. They are spread over the time in which the person is visible if possible, because
+    neighbouring frames look alike.
 
     Args:
-        result: of a scan.
-        faces_a_track: of one person at most. One is the most suspicious; two are this and the one near the person's own
-            score; beyond three the next most suspicious ones join.
-        most_tracks: people at most; those who can decide a verdict first, the most suspicious of them on top.
+        result: result of a scan.
+        faces_a_track: largest number of faces per person. With 1 it is the most suspicious face; with 2 also the one
+            closest to the person's score; beyond 3 the next most suspicious faces are added.
+        most_tracks: largest number of people. People who can decide a verdict come first, the most suspicious first.
 
     Returns:
-        Rows of the timeline that have a score, person by person, each one's most suspicious face first.
+        Rows of the timeline that have a score, person by person, each with the most suspicious face first.
 
     Raises:
-        UsageError: none are wanted.
+        UsageError: a limit is below 1.
     """
     if min(faces_a_track, most_tracks) < 1:
         raise UsageError("at least one face of one person must be shown")
@@ -105,20 +104,20 @@ def cut_faces(
     """Cut representative faces out of a video again, as the scan did.
 
     Args:
-        path: of the video, unchanged since its scan.
-        result: of that scan.
-        detector: the one that scanned it.
-        config: of that scan, for its limits on decoding; None for the defaults.
-        rows: of the result's timeline, with a score; None for ``representative_rows(result)``.
-        heat_maps: computes heat maps of a crop; None for no heat maps.
-        picture_side: larger pictures are reduced to this longest side, in pixels.
-        decoder: an idle decoder to use; None starts one and ends it.
+        path: path of the video, unchanged since its scan.
+        result: result of its scan.
+        detector: detector of the scan.
+        config: configuration of the scan, for its limits on decoding; None for the defaults.
+        rows: rows of the result's timeline that have a score; None for ``representative_rows(result)``.
+        heat_maps: computes the heat maps of a crop; None for no heat maps.
+        picture_side: longest side in pixels to which larger pictures are reduced.
+        decoder: idle decoder to use; None starts one and ends it.
 
     Returns:
-        One face a row, in the same order; rows whose frame can't be decoded whole again are left out.
+        One face per row, in the same order, without rows whose frame can't be decoded again undamaged.
 
     Raises:
-        MediaError: the file can't be read any more.
+        MediaError: the file can no longer be read.
     """
     rows = representative_rows(result) if rows is None else rows
     if not rows:

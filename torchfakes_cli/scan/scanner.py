@@ -1,4 +1,4 @@
-"""The public scanner: configuration, networks and decoders that are reused from video to video."""
+"""Scanner: configuration, networks and decoders that are reused from video to video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.decoders import Decoders
 from torchfakes_cli.scan.profile import Profile
-from torchfakes_cli.scan.scheduler import FolderProgress, Networks, Outcome, Scheduler
+from torchfakes_cli.scan.scheduler import FolderProgress, Networks, ScanOutcome, Scheduler
 from torchfakes_cli.scan.verdict import Policy, settle_policy
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.limits import usable_cores
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.detector.detector import Detector
 
-#: Called with the frames done, and the frames wanted in all where that is known.
+#: Called with (frames done, total frames wanted if known).
 Progress = Callable[[int, int | None], None]
 
-#: Videos decoded at once, unless the user says otherwise: two keep the networks busy between two videos, more feed a
-#: graphics card. Each takes a process of 100 MiB or more.
+#: Largest default number of videos decoded at once. Two keep the networks busy between videos, more are needed to feed
+#: a GPU. Each uses a process of at least 100 MiB.
 MOST_JOBS = 8
 
 
 def jobs_for(config: ScanConfig, cores: int) -> int:
-    """Number of videos decoded at once on a machine with ``cores`` cores."""
+    """Return the number of videos decoded at once on a machine with ``cores`` cores."""
     return config.jobs or max(2, min(MOST_JOBS, cores // 2))
 
 
@@ -50,17 +50,17 @@ def scan_video(
     """Scan one video.
 
     Args:
-        path: of the file.
+        path: path of the video.
         config: sampling, face detection, verdict policy and limits; None for the defaults.
-        detector: from ``load_detector``; None loads the one that ships. Load it once to scan several files.
+        detector: detector from ``load_detector``; None loads the shipped one. Load it once to scan several files.
         progress: called after each batch of frames with (frames done, frames wanted if known).
 
     Returns:
-        The result, with status ``ok``: a video without a face is a result too (``inconclusive``, ``no_face``).
+        Result with status ``ok``. A video without a face has the verdict ``inconclusive`` and the reason ``no_face``.
 
     Raises:
-        MediaError: the file can't be read, or too little of it.
-        ModelError: the detector can't be loaded, or gives scores that are no numbers.
+        MediaError: the file can't be read, or too little of it can be decoded.
+        ModelError: the detector can't be loaded, or its scores aren't finite.
         UsageError: the configuration doesn't fit the file, the detector or this machine.
 
     Example::
@@ -73,8 +73,8 @@ def scan_video(
 
 
 def _import_networks() -> None:
-    """Import the slow modules; an error is raised when they are imported again for use."""
-    # A million objects are made, none of them garbage: looking for some takes a twelfth of the time.
+    """Import the slow modules in advance; errors are ignored here, because a later import raises them again."""
+    # The import creates a million objects and no garbage; collection would take a twelfth of its time.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -87,24 +87,24 @@ def _import_networks() -> None:
 
 
 class Scanner:
-    """Scans videos with one configuration; its networks are loaded when the first file needs them.
+    """Video scanner with one configuration; its networks are loaded when the first file needs them.
 
-    A context manager: files are decoded in processes of their own, which end with it. The first one gets ready while
-    the networks are loaded.
+    It is a context manager, which ends its decoding processes on exit. The first of them starts while the networks are
+    loaded.
 
     Args:
-        config: None for the defaults.
-        model: path of a checkpoint; None for the detector that ships.
-        detector: one that is loaded already, instead of ``model``.
-        cores: number of cores to use, where others run beside it; None for all that this process may use.
+        config: configuration of the scans; None for the defaults.
+        model: path or name of a checkpoint; None for the shipped one.
+        detector: loaded detector to use instead of ``model``.
+        cores: number of cores to use; None for all that this process may use.
 
     Attributes:
-        config: as given.
+        config: configuration of the scans.
         jobs: number of videos decoded at once.
         profile: seconds spent in each stage so far.
 
     Raises:
-        TorchfakesError: the process can't be started.
+        TorchfakesError: a decoding process can't be started.
     """
 
     def __init__(
@@ -152,15 +152,15 @@ class Scanner:
         *,
         stop: Callable[[], bool] | None = None,
     ) -> VideoResult:
-        """Scan one video; see ``scan_video``.
+        """Scan one video, with the results and errors of ``scan_video``.
 
         Args:
-            path: of the file.
-            progress: called after each batch of frames.
+            path: path of the video.
+            progress: called after each batch of frames with (frames done, frames wanted if known).
             stop: called several times a second; once it returns True, the scan ends with a ``StoppedError``.
         """
         if "_networks" not in self.__dict__ and Path(path).is_file():
-            # While the decoder opens the file; an error of a file that is no video doesn't wait for this.
+            # Import while the decoder opens the file; the error of an invalid file doesn't wait for this.
             Thread(target=_import_networks, name="import").start()
 
         def tell(_: str, done: int, wanted: int | None) -> None:
@@ -176,15 +176,15 @@ class Scanner:
 
     def scan_each(
         self, paths: Iterable[str | PathLike[str]], progress: FolderProgress | None = None
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[ScanOutcome, None, None]:
         """Scan videos, several at once; close the generator to stop early.
 
         Args:
-            paths: of the files.
+            paths: paths of the videos.
             progress: called after each batch of frames with (path, frames done, frames wanted if known).
 
         Yields:
-            One outcome a path, in their order, as soon as it and those before it are known.
+            One outcome per path, in the order of ``paths``, as soon as it and all earlier ones are known.
 
         Raises:
             ModelError: the detector can't be loaded.
@@ -197,16 +197,16 @@ class Scanner:
         paths: Iterable[str | PathLike[str] | None],
         arrived: Callable[[], bool],
         stop: Callable[[], bool] | None = None,
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[ScanOutcome, None, None]:
         """Scan videos that are added during the scan; close the generator to stop early.
 
         Args:
-            paths: of the files; None where there is none at the moment.
-            arrived: called often; returns True if a video waits to be begun.
+            paths: paths of the videos; None if no video is waiting at the moment.
+            arrived: called several times a second; returns True if a video is waiting.
             stop: called several times a second; once it returns True, the scans end with a ``StoppedError``.
 
         Yields:
-            One outcome a path, as soon as it is known.
+            One outcome per path, as soon as it is known.
 
         Raises:
             ModelError: the detector can't be loaded.
@@ -226,7 +226,7 @@ class Scanner:
 
     @contextmanager
     def spare_decoder(self) -> Iterator[IsolatedDecoder | None]:
-        """Lend a decoding process that no scan needs; None where all are busy."""
+        """Lend an idle decoding process for the block; None while all are busy."""
         decoder = self._decoders.take()
         try:
             yield decoder
@@ -236,7 +236,7 @@ class Scanner:
 
     @property
     def _threads(self) -> int:
-        """Number of decoding threads a video, where several are decoded at once."""
+        """Number of decoding threads per video if several are decoded at once."""
         return max(1, self._cores // self.jobs)
 
     def _scheduler(
@@ -251,7 +251,7 @@ class Scanner:
 
     @cached_property
     def detector(self) -> Detector:
-        """The detector, loaded when first asked for."""
+        """The detector, loaded on first access."""
         if self._given is not None:
             return self._given
         _import_networks()
@@ -261,13 +261,13 @@ class Scanner:
 
     @cached_property
     def policy(self) -> Policy:
-        """The verdict policy: the user's thresholds, and the detector's where there are none."""
+        """The verdict policy: the user's thresholds, or the detector's where the user set none."""
         return settle_policy(
             self.config.verdict, fake_above=self.detector.fake_above, real_below=self.detector.real_below
         )
 
     def _get_networks(self) -> Networks:
-        """Return the networks; after an error loading is tried again."""
+        """Return the networks; loading is repeated if it failed before."""
         known: Networks | None = self.__dict__.get("_networks")
         if known is not None and known.judging.done() and known.judging.exception() is not None:
             del self._networks

@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Called with the path of the video, the frames done, and the frames wanted in all where that is known.
+#: Called with (path of the video, frames done, total frames wanted if known).
 FolderProgress = Callable[[str, int, int | None], None]
 
-#: Most videos in progress, or done and waiting for an earlier one: short videos needn't wait for a long one.
+#: Largest number of videos that are in progress, or done and waiting for an earlier one: while a long video is scanned,
+#: this many shorter ones after it can be.
 WINDOW = 64
 
 
@@ -48,8 +49,8 @@ class Networks:
     """The face detector, the detector and the verdict policy.
 
     Attributes:
-        face_detector: loaded.
-        judging: the detector, which may still be loading while faces are found, and the policy.
+        face_detector: loaded face detector.
+        judging: future of the detector, which may still be loading while faces are detected, and of the policy.
     """
 
     face_detector: FaceDetector
@@ -67,15 +68,15 @@ class Networks:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ScanOutcome:
     """The result of one video, or the error that prevented it.
 
     Attributes:
-        path: of the file.
-        elapsed_s: from its opening to its result, without the loading of networks. Other videos may have shared the
-            machine in that time.
-        result: of its scan; None after an error.
-        error: why there is no result.
+        path: path of the video.
+        elapsed_s: seconds from its opening to its result, without the loading of networks. Other videos may have been
+            scanned concurrently.
+        result: result of its scan; None after an error.
+        error: error that prevented a result; None otherwise.
     """
 
     path: str
@@ -84,8 +85,8 @@ class Outcome:
     error: Exception | None = None
 
 
-def result_of(outcome: Outcome) -> VideoResult:
-    """Return the result of a scan; for a failed scan one with status ``error``."""
+def result_of(outcome: ScanOutcome) -> VideoResult:
+    """Return the result of a scan; after an error, a result with status ``error``."""
     if outcome.result is not None:
         return outcome.result
     error = outcome.error
@@ -97,7 +98,7 @@ def result_of(outcome: Outcome) -> VideoResult:
 
 
 def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
-    """Return the result of a file that couldn't be scanned; its message leaves the path out."""
+    """Return the ``error`` result of a file that couldn't be scanned; its message doesn't repeat the path."""
     message = f"{error.cause}. {error.advice}" if error.advice else error.cause
     return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
 
@@ -109,7 +110,7 @@ class _Scan:
         self.prefetcher = prefetcher
         self.follower: FaceFollower | None = None
         self.timeline: Timeline | None = None
-        self.outcome: Outcome | None = None
+        self.outcome: ScanOutcome | None = None
         self.decoded = False
 
     @property
@@ -122,15 +123,15 @@ class Scheduler:
     """Scans videos with one set of networks.
 
     Args:
-        config: of the scans.
+        config: configuration of the scans.
         decoders: pool of decoding processes; its size limits the videos decoded at once.
         networks: loads the networks; called once, when the first video is open.
         profile: records the time of each stage.
-        threads: number of decoding threads of a video; None for one a core, or one fewer where pictures are small.
-        progress: called after each batch of frames.
+        threads: number of decoding threads per video; None for one per core, or one fewer if frames are small.
+        progress: called after each batch of frames with (path, frames done, frames wanted if known).
         stop: called ten times a second or before each batch of frames; the scans end once it returns True.
-        arrived: called as often, where videos are added during the scan; returns True if a video waits to be begun.
-        in_order: yield outcomes in the order of the videos; else as soon as they are known.
+        arrived: called as often if videos are added during the scan; returns True if a video is waiting.
+        in_order: yield outcomes in the order of the videos; otherwise as soon as they are known.
     """
 
     def __init__(
@@ -160,14 +161,15 @@ class Scheduler:
         self._networks: Networks | None = None
         self._scoring: Scoring | None = None
 
-    def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[Outcome, None, None]:
+    def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[ScanOutcome, None, None]:
         """Scan videos; close the generator to stop early.
 
         Args:
-            paths: of the files; the next is taken when a decoder is free. None means that none waits at the moment.
+            paths: paths of the videos; the next is taken when a decoder is free. None if no video is waiting at the
+                moment.
 
         Yields:
-            One outcome a path.
+            One outcome per path.
 
         Raises:
             TorchfakesError: the networks can't be loaded.
@@ -194,7 +196,7 @@ class Scheduler:
                 self._scoring.close()
 
     def _done(self) -> _Scan | None:
-        """The scan whose outcome is yielded next; None where it isn't known yet."""
+        """Return the scan whose outcome is yielded next; None if no such outcome is known yet."""
         candidates = [self._scans[0]] if self._in_order else self._scans
         return next((scan for scan in candidates if scan.outcome is not None), None)
 
@@ -249,7 +251,7 @@ class Scheduler:
                     self._conclude(scan, self._networks)
 
     def _wait(self) -> None:
-        """Wait for frames, scores, the end of a video, or a first open video, for which networks are loaded."""
+        """Wait for frames, scores, the end or arrival of a video, or the first open one, which needs the networks."""
         with self._changed:
             while not any(
                 scan.prefetcher.next_frames
@@ -269,7 +271,7 @@ class Scheduler:
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
-        """Leave the time of the block, which loads networks, out of the videos' times."""
+        """Exclude the time of the block, which loads networks, from the elapsed times of videos."""
         started = time.monotonic()
         with self._profile.stage("loading the networks"):
             yield
@@ -277,21 +279,21 @@ class Scheduler:
             scan.prefetcher.started += time.monotonic() - started
 
     def _scores(self, networks: Networks) -> Scoring:
-        """The scoring of crops; waits until the detector is loaded."""
+        """Return the scoring of crops; wait until the detector is loaded."""
         if self._scoring is None:
             with self._loading():
                 self._scoring = Scoring(networks.detector, self._profile, self._notify)
         return self._scoring
 
     def _take(self) -> list[tuple[_Scan, Batch]]:
-        """Take batches for one call of the face detector, those of the first videos first."""
+        """Take batches for one call of the face detector, in the order of the videos."""
         group: list[tuple[_Scan, Batch]] = []
         room = self._config.batch_frames
         for scan in self._scans:
             if 0 < scan.prefetcher.next_frames <= room or (scan.prefetcher.next_frames and not group):
                 batch = scan.prefetcher.take()
                 room -= len(batch.frames)
-                if scan.outcome is None:  # else it has failed since
+                if scan.outcome is None:  # batches of a failed video are discarded
                     group.append((scan, batch))
         return group
 
@@ -331,7 +333,7 @@ class Scheduler:
             with self._profile.stage("detecting faces", len(pictures)), self._computing():
                 faces = iter(detector.detect(pictures, any_size=True))
             found.update({number: [next(faces) for _ in group[number][1].frames] for number in searched})
-        except Exception:  # noqa: BLE001 - searched again one by one, to find the video that fails
+        except Exception:  # noqa: BLE001 - each video is searched again alone, to find the one that fails
 
             def search(frames: Sequence[Frame]) -> list[list[Face]]:
                 return detector.detect([frame.pixels for frame in frames], any_size=True)
@@ -359,14 +361,14 @@ class Scheduler:
     def _due(self, scoring: Scoring) -> bool:
         """True if crops are to be scored next: a full batch, or the last crops of a video that blocks others."""
         if scoring.busy or scoring.done:
-            return False  # one batch at a time, and its scores are entered first
+            return False  # one batch at a time; its scores are entered before the next begins
         rests = [scan for scan in self._scans if scan.decoded and scan.timeline and scoring.holds(scan.timeline)]
         more = any(scan.prefetcher.next_frames for scan in self._scans)
         return scoring.full(shared=self._searching) or (bool(rests) and (rests[0] is self._scans[0] or not more))
 
     @property
     def _searching(self) -> bool:
-        """True if frames are queued or being decoded, so that faces will be detected beside the scoring."""
+        """True if frames are queued or being decoded, so that faces will be detected during the scoring."""
         return any(scan.prefetcher.next_frames or scan.prefetcher.busy for scan in self._scans)
 
     def _score(self, scoring: Scoring) -> None:
@@ -388,7 +390,7 @@ class Scheduler:
         self._release(scan)
         if self._scoring and scan.timeline:
             self._scoring.drop(scan.timeline)
-        scan.outcome = Outcome(scan.prefetcher.path, time.monotonic() - scan.prefetcher.started, error=error)
+        scan.outcome = ScanOutcome(scan.prefetcher.path, time.monotonic() - scan.prefetcher.started, error=error)
 
     def _conclude(self, scan: _Scan, networks: Networks) -> None:
         timeline = scan.timeline or Timeline(self._scores(networks), self._config.faces)
@@ -398,7 +400,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self._fail(scan, error)
             return
-        scan.outcome = Outcome(scan.prefetcher.path, result.elapsed_s, result)
+        scan.outcome = ScanOutcome(scan.prefetcher.path, result.elapsed_s, result)
 
 
 def _result(prefetcher: Prefetcher, timeline: Timeline, networks: Networks) -> VideoResult:

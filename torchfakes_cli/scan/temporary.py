@@ -1,4 +1,4 @@
-"""Temporary directory that is removed with its process, or by the next one after a crash."""
+"""Temporary folder that is removed with its process or, after a crash, by the next process."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _LOCK = "lock"
 
 
 class TemporaryFolder:
-    """Context manager for a folder of this user alone; removes it, and those that killed processes left.
+    """Private temporary folder; a context manager that removes it, and folders that killed processes left behind.
 
-    A process holds a lock in its folder while it lives, however it ends.
+    A process holds a lock in its folder, which the system releases when the process ends in any way.
 
     Args:
-        prefix: of the folder's name; abandoned folders are found by it.
+        prefix: prefix of the folder's name, which also identifies abandoned folders.
 
     Attributes:
-        path: of the folder.
+        path: path of the folder.
 
     Raises:
-        OutputError: no temporary folder can be made.
+        OutputError: no temporary folder can be created.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -46,7 +46,7 @@ class TemporaryFolder:
             raise OutputError(
                 f"no folder for clips can be made: {error.strerror or error}",
                 path=tempfile.gettempdir(),
-                advice="Set TMPDIR to a folder with room.",
+                advice="Set TMPDIR to a folder with free space.",
             ) from error
 
     def __enter__(self) -> TemporaryFolder:
@@ -55,7 +55,7 @@ class TemporaryFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()  # Windows removes no file that is open
+        self._lock.release()  # Windows can't remove open files
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -66,18 +66,18 @@ def _locked_folder(prefix: str) -> tuple[Path, BaseFileLock]:
         if lock is not None:
             if folder.exists():
                 return folder, lock
-            lock.release()  # another process has just taken it for an abandoned one
+            lock.release()  # another process removed it as abandoned before the lock was held
 
 
 def _empty(folder: Path) -> None:
-    """Remove the files in it, while the lock is held."""
+    """Remove all files in a folder except its lock."""
     for clip in folder.iterdir():
         if clip.name != _LOCK:
             clip.unlink(missing_ok=True)
 
 
 def remove_abandoned(prefix: str) -> None:
-    """Remove the folders with this prefix whose processes, of this user, have ended."""
+    """Remove this user's folders with the prefix whose processes have ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             status = folder.lstat()
@@ -88,7 +88,7 @@ def remove_abandoned(prefix: str) -> None:
                 continue
             try:
                 _empty(folder)
-                if os.name != "nt":  # which removes no file that is open
+                if os.name != "nt":  # Windows can't remove the open lock
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
                 lock.release()

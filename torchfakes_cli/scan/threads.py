@@ -10,7 +10,7 @@ def set_threads(count: int) -> None:
     """Make PyTorch compute with ``count`` threads in the calling thread from now on."""
     import torch
 
-    # A thread takes over another one's number when it first uses PyTorch, which setting the number isn't.
+    # The first read in a thread initialises its number, which would otherwise overwrite the one set below.
     torch.get_num_threads()
     torch.set_num_threads(count)
 
@@ -19,11 +19,11 @@ def set_threads(count: int) -> None:
 def computing_threads(*, shared: bool) -> Iterator[None]:
     """Compute with half of PyTorch's threads in the block, or with all.
 
-    Threads that share one operation wait for the slowest of them. Where something else needs the cores, that one is
-    slow, and two operations side by side are done sooner than one after the other.
+    The threads of one operation wait for the slowest of them, which is delayed if other work needs its core. Two
+    concurrent operations therefore finish sooner with half of the threads each.
 
     Args:
-        shared: True while something else computes beside the block.
+        shared: True if something else computes concurrently with the block.
     """
     import torch
 

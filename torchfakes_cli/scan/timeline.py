@@ -1,4 +1,4 @@
-"""From the faces found in a video's frames to the rows of its timeline, scored together with those of other videos."""
+"""Timelines: turn the faces of a video's frames into scored rows, in batches shared with other videos."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from torchfakes_cli.faces.crops import crop_face, sharpness
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.faces.tracking import Tracker
 from torchfakes_cli.records import Face, FaceScore, Frame
+from torchfakes_cli.scan.no_face_hints import NoFaceHints
 from torchfakes_cli.scan.profile import Profile
-from torchfakes_cli.scan.second_look import SecondLook
 from torchfakes_cli.scan.threads import computing_threads, set_threads
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.faces.cascade import FaceDetector
 
-#: Crops given to the detector at once, half as many where faces are searched in the meantime: that takes memory too,
-#: and fewer are left for when all faces are found …
+#: Number of crops in a batch of the detector. It is halved while faces are detected concurrently, which saves memory
+#: and leaves fewer crops to score after the last detection.
 CROPS_AT_ONCE = 32
-#: … or fewer, once they hold this many pixels: close-ups in 8K are large.
+#: Number of pixels that also completes a batch, because close-ups in 8K are large.
 CROP_PIXELS_AT_ONCE = 1 << 24
-#: In a long shot of a person (a track), all of the first so many faces are scored that are fit to be …
+#: Number of faces of a track that are all scored, not counting damaged and blurry ones.
 ALL_UP_TO = 64
-#: … and one in so many of those after them; the others get the note ``LONG_SHOT`` and no score.
+#: Beyond ``ALL_UP_TO``, one face in this many is scored; the others get the note ``LONG_SHOT`` and no score.
 THEN_ONE_IN = 4
 LONG_SHOT = "long_shot"
 
@@ -41,9 +41,9 @@ class _Waiting:
     """A crop to be scored.
 
     Attributes:
-        timeline: whose it is.
-        row: of the timeline.
-        crop: see ``Detector.score``.
+        timeline: timeline of its video.
+        row: index of its row in the timeline.
+        crop: pixels, as ``Detector.score`` takes them.
     """
 
     timeline: Timeline
@@ -52,14 +52,14 @@ class _Waiting:
 
 
 class Scoring:
-    """Crops of several videos that wait until they make a full batch, and the batch that is being scored.
+    """Scores crops of several videos in batches: a queue of crops and the batch being scored.
 
-    The detector works in a thread of its own, so that faces are found meanwhile.
+    The detector runs in a thread of its own, so that faces are detected concurrently.
 
     Args:
-        detector: that scores them.
-        profile: told how long that takes.
-        finished: called, in that thread, after each batch.
+        detector: detector that scores the crops.
+        profile: records the time of scoring.
+        finished: called in the scoring thread after each batch.
     """
 
     def __init__(self, detector: Detector, profile: Profile, finished: Callable[[], None]) -> None:
@@ -70,43 +70,43 @@ class Scoring:
         self._pixels = 0
         import torch
 
-        # Said once here, or the thread would begin with whatever another one computes with at that moment.
+        # Fixed here, because a new thread would start with another thread's number of the moment.
         threads = (torch.get_num_threads(),)
         self._thread = ThreadPoolExecutor(1, "score", initializer=set_threads, initargs=threads)
         self._scored: list[_Waiting] = []
         self._logits: Future[list[float]] | None = None
 
     def full(self, *, shared: bool = False) -> bool:
-        """Whether enough wait for a batch; ``shared`` as for ``begin``."""
+        """Return True if enough crops are queued for a batch; ``shared`` as for ``begin``."""
         return len(self._waiting) >= _at_once(shared) or self._pixels >= CROP_PIXELS_AT_ONCE
 
     @property
     def busy(self) -> bool:
-        """Whether a batch is being scored."""
+        """True if a batch is being scored."""
         return self._logits is not None and not self._logits.done()
 
     @property
     def done(self) -> bool:
-        """Whether a batch has been scored, and not been entered yet."""
+        """True if a batch has been scored, but not entered yet."""
         return self._logits is not None and self._logits.done()
 
     def holds(self, timeline: Timeline | None) -> bool:
-        """Whether crops of a video wait, beside those that are being scored."""
+        """Return True if crops of a video are queued, not counting those being scored."""
         return any(each.timeline is timeline for each in self._waiting)
 
     def add(self, waiting: _Waiting) -> None:
-        """Takes a crop that belongs to a row of a timeline."""
+        """Add a crop to the queue."""
         self._waiting.append(waiting)
         self._pixels += waiting.crop.shape[0] * waiting.crop.shape[1]
         waiting.timeline.unscored += 1
 
     def begin(self, *, shared: bool) -> None:
-        """Begins to score what waits, once the batch before has been entered.
+        """Begin to score the queued crops; the previous batch must have been entered.
 
         Args:
-            shared: whether something else is computed beside it.
+            shared: True if something else is computed concurrently.
         """
-        assert self._logits is None, "the batch before has been entered"
+        assert self._logits is None, "the previous batch has been entered"
         self._scored, self._waiting, self._pixels = self._waiting, [], 0
         scored, at_once = self._scored, _at_once(shared)
         parts = [scored[start : start + at_once] for start in range(0, len(scored), at_once)]
@@ -119,12 +119,12 @@ class Scoring:
         self._logits.add_done_callback(lambda _: self._finished())
 
     def enter(self) -> list[tuple[Timeline, Exception]]:
-        """Waits for the batch that is being scored, if there is one, and fills in its scores.
+        """Wait for the batch being scored, if any, and enter its scores into the timelines.
 
-        Where that failed, its videos' crops are scored once more, each video's alone.
+        If the batch failed, its crops are scored again, video by video.
 
         Returns:
-            The videos whose crops can't be scored, and why.
+            Timelines of the videos whose crops can't be scored, each with the error.
         """
         if self._logits is None:
             return []
@@ -143,7 +143,7 @@ class Scoring:
         return failed
 
     def drop(self, timeline: Timeline) -> None:
-        """Forgets the crops of a video that failed."""
+        """Discard the crops of a video that failed."""
         timeline.unscored = 0
         self._waiting = [each for each in self._waiting if each.timeline is not timeline]
         self._pixels = sum(each.crop.shape[0] * each.crop.shape[1] for each in self._waiting)
@@ -153,11 +153,11 @@ class Scoring:
 
     def _fill_in(self, scored: Sequence[_Waiting], logits: Sequence[float]) -> None:
         for each, logit in zip(scored, logits, strict=True):
-            if each.timeline.unscored:  # else it has been dropped meanwhile
+            if each.timeline.unscored:  # 0 if the video was dropped during scoring
                 each.timeline.set_score(each.row, logit, self.detector.probability(logit))
 
     def close(self) -> None:
-        """Ends the thread, after the batch that is being scored."""
+        """End the thread after the batch being scored."""
         self._thread.shutdown()
 
 
@@ -166,15 +166,15 @@ def _at_once(shared: bool) -> int:
 
 
 class Timeline:
-    """Gathers the rows of one video.
+    """Timeline of one video: its rows so far.
 
     Args:
-        scoring: takes the crops to be scored.
-        config: which faces count.
+        scoring: scores the crops.
+        config: smallest face and blur threshold.
 
     Attributes:
-        frames: seen until now.
-        unscored: rows whose score is still to come.
+        frames: number of frames added.
+        unscored: number of rows whose score is pending.
     """
 
     def __init__(self, scoring: Scoring, config: FaceConfig) -> None:
@@ -183,23 +183,29 @@ class Timeline:
         self._scoring = scoring
         self._config = config
         self._small = 0
-        self._second_look = SecondLook(config)
+        self._hints = NoFaceHints(config)
         self._tracker = Tracker()
         self._rows: list[FaceScore] = []
-        self._fit: Counter[int] = Counter()  # faces fit to be scored, by track
+        self._fit: Counter[int] = Counter()  # neither damaged nor blurry faces, by track
 
     @property
     def rows(self) -> tuple[FaceScore, ...]:
-        """In order of time."""
+        """Rows so far, in order of time."""
         return tuple(self._rows)
 
     def add(self, frames: Sequence[Frame], found_in: Sequence[Sequence[Face]], frames_wanted: int) -> None:
-        """Adds the faces of a batch of frames, of which there will be so many in all."""
+        """Add the faces of a batch of frames.
+
+        Args:
+            frames: next frames of the video.
+            found_in: faces of each frame.
+            frames_wanted: number of frames that will be sampled from the whole video; 0 if not known.
+        """
         for frame, found in zip(frames, found_in, strict=True):
             self.frames += 1
             faces = [face for face in found if face.size >= self._config.smallest]
             self._small += len(found) - len(faces)
-            self._second_look.keep(frame.pixels, faces, max(frames_wanted, self.frames))
+            self._hints.keep(frame.pixels, faces, max(frames_wanted, self.frames))
             tracks = self._tracker.update(frame, faces)
             if not faces:
                 note = "damaged" if frame.damaged else "no_face"
@@ -208,22 +214,22 @@ class Timeline:
                 self._add_face(frame, face, track)
 
     def set_score(self, row: int, logit: float, p_fake: float) -> None:
-        """Fills in the score of a row."""
+        """Enter the score of a row."""
         self._rows[row] = replace(self._rows[row], logit=logit, p_fake=p_fake)
         self.unscored -= 1
 
     def conclude(self, detector: FaceDetector) -> tuple[str, ...]:
-        """Take a second look at a doubtful video once all frames are in.
+        """Search for small or rotated faces after the last frame, if no or hardly any upright faces were found.
 
-        Where faces lie on their side or upside down, what was taken for upright faces leaves the timeline.
+        If faces are rotated, all detections are removed from the timeline, because they aren't upright faces.
 
         Returns:
-            What a user should know of faces that aren't in the timeline, in plain sentences.
+            Warnings about faces that aren't in the timeline, in plain sentences.
         """
-        if note := self._second_look.small_faces(detector):
+        if note := self._hints.small_faces(detector):
             return (note,)
-        if lie := self._second_look.turn(detector):
-            taken = "; what was taken for upright faces doesn't count" if any(row.face for row in self._rows) else ""
+        if lie := self._hints.orientation(detector):
+            taken = "; the faces detected as upright don't count" if any(row.face for row in self._rows) else ""
             self._drop_faces()
             return (f"faces lie {lie}: turn the video upright and scan it again{taken}",)
         if not self._small:

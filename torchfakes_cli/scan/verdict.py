@@ -1,19 +1,19 @@
-"""The policy: from the scores of faces to a verdict on a video. Nothing here needs the network, a video or torch.
+"""Verdict policy: turn the scores of faces into a verdict on a video, without a network, a video or torch.
 
-The rules, in the order they apply:
+The rules, in the order in which they apply:
 
-1. Faces of one person in one shot form a *track*. In a long one not every face is scored (see ``scan.timeline``), and
-   only the scored ones count. A track's logit is the trimmed mean of its scored faces, so that a
-   few bad frames don't decide; its ``p_fake`` is the calibrated probability of that logit.
-2. A track is *lasting* with at least ``min_faces`` scored faces. Where fewer frames than that were sampled (a very
-   short clip, ``--frames 2``) a face in every one of them is enough, but never a single one (unless ``min_faces``
-   itself is 1): one frame of a video, of which there are others to look at, gives no firm verdict. A *still picture* is
-   all there is of its people, so a single face is enough in it, and its result says that it rests on one picture.
-3. Faces in damaged pictures are not scored. Where more than half of the sampled frames are damaged, the verdict is
-   inconclusive, ``damaged``: what is left says too little of the video.
-4. A lasting track's score is *doubted*, and makes no firm verdict, where its scored faces are mostly tiny (the median
-   of their shorter sides is under ``tiny_below`` pixels of the frame).
-5. A video is as fake as its most suspicious lasting track:
+1. Faces of one person in one shot form a *track*. In a long track only some faces are scored (``scan.timeline``), and
+   only scored faces count. A track's logit is the trimmed mean of its scored faces, so that a few bad frames don't
+   decide; its ``p_fake`` is the calibrated probability of that logit.
+2. A track is *lasting* with at least ``min_faces`` scored faces. If fewer frames than that were sampled (a very short
+   clip, ``--frames 2``), a face in every sampled frame is enough. A single face of a video is never enough, unless
+   ``min_faces`` is 1. In a *still picture* a single face is enough, because there are no other frames, and the result
+   says that it rests on one picture.
+3. Faces in damaged frames are not scored. If more than half of the sampled frames are damaged, the verdict is
+   inconclusive, ``damaged``, because the rest says too little about the video.
+4. A lasting track is *doubted*, and gives no firm verdict, if its scored faces are mostly tiny: the median of their
+   shorter sides is under ``tiny_below`` pixels of the frame.
+5. The most suspicious lasting track decides:
 
    ==========================================  ============  ======================
    that track's ``p_fake``                     verdict       reason
@@ -23,21 +23,20 @@ The rules, in the order they apply:
    between                                     inconclusive  ``between_thresholds``
    ==========================================  ============  ======================
 
-   ... unless less than two thirds (``agreement``) of that track's scored faces would by themselves give the same
-   verdict: then it is inconclusive, ``frames_disagree``. Where that track is doubted, the verdict is inconclusive,
-   ``tiny_faces``, unless an undoubted lasting track scores at least ``fake_above`` too: then the most suspicious of
-   these decides.
+   If fewer than two thirds (``agreement``) of that track's scored faces would individually give the same verdict, the
+   verdict is inconclusive, ``frames_disagree``. If that track is doubted, the verdict is inconclusive, ``tiny_faces``,
+   unless an undoubted lasting track also scores at least ``fake_above``; then the most suspicious of these decides.
 
-6. Part of a clip may be fake: it says little in the mean over a track. Every window of a lasting, undoubted track is
-   scored as a track is, by trimmed mean and agreement. A window holds ``WINDOW_FACES`` scored faces in a row, or those
-   of ``WINDOW_S`` seconds where these are more. Where no whole track reaches ``fake_above`` but a window does, the
-   verdict is inconclusive, ``part_of_clip``, and the track has a ``suspicious_span``. A window never makes a firm
-   verdict: a long clip has many of them, one of which may score high by chance.
-7. Without a lasting track the verdict is inconclusive: ``no_face`` where no face was found, ``all_blurry`` where none
-   was sharp enough to score, else ``too_few_faces``.
+6. A fake part of a clip has little effect on the mean over a track. Therefore every window of a lasting, undoubted
+   track is scored like a track, by trimmed mean and agreement. A window has ``WINDOW_FACES`` consecutive scored faces,
+   or those of ``WINDOW_S`` seconds if these are more. If no whole track reaches ``fake_above`` but a window does, the
+   verdict is inconclusive, ``part_of_clip``, and the track has a ``suspicious_span``. A window never gives a firm
+   verdict, because one of the many windows of a long clip may score high by chance.
+7. Without a lasting track the verdict is inconclusive: ``no_face`` if no face was found, ``all_blurry`` if none was
+   sharp enough to score, otherwise ``too_few_faces``.
 
-Where a track has a score, ``p_fake`` is told with every reason, for information: that of the most suspicious track,
-lasting ones first.
+If any track has a score, the result has a ``p_fake`` with every reason, for information: that of the most suspicious
+lasting track or, without one, of the most suspicious track.
 """
 
 from __future__ import annotations
@@ -51,24 +50,24 @@ from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.records import FaceScore, Reason, SuspiciousSpan, Track, Verdict
 from torchfakes_cli.scan.config import AGREEMENT, TINY_BELOW, VerdictConfig
 
-#: Scored faces in a window, at least, and its seconds. With a detector whose thresholds are 0.5, the rule of windows
-#: took 1 of 73 right verdicts "real" on genuine clips away. It found 167 of 267 timelines that had been called real
-#: though 6 to 8 of their some 30 scores were those of a fake.
+#: Smallest number of scored faces in a window, and its length in seconds. With a detector whose thresholds are 0.5, the
+#: rule withdrew 1 of 73 correct "real" verdicts on genuine clips. It found 167 of 267 timelines with the verdict "real"
+#: in which 6 to 8 of about 30 scores were those of a fake.
 WINDOW_FACES = 6
 WINDOW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The numbers behind a verdict, all of them settled.
+    """Resolved verdict policy, with a value for every threshold.
 
     Attributes:
-        fake_above: from this probability on a video is fake.
-        real_below: below this probability it is real.
-        min_faces: scored faces that make a track lasting.
-        trim: share of a track's highest and of its lowest logits left out of its mean.
-        agreement: share of the deciding track's faces that must say the same by themselves.
-        tiny_below: a track whose scored faces are mostly smaller than so many pixels is doubted.
+        fake_above: smallest probability of the verdict fake.
+        real_below: a probability below this gives the verdict real.
+        min_faces: smallest number of scored faces of a lasting track.
+        trim: share of a track's highest logits, and of its lowest, that its trimmed mean leaves out.
+        agreement: smallest share of the deciding track's faces that must individually support a firm verdict.
+        tiny_below: face size in pixels; a track whose median scored face is smaller is doubted.
     """
 
     fake_above: float
@@ -88,14 +87,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy says of a video.
+    """Verdict on a video, with its scores.
 
     Attributes:
         verdict: real, fake or inconclusive.
-        reason: why it is inconclusive; None otherwise.
-        p_fake: of the track that decided, or would have with more faces; None where nothing was scored.
-        peak_time_s: time of that track's most suspicious face; None with ``p_fake``.
-        tracks: in order of first appearance.
+        reason: why the verdict is inconclusive; None otherwise.
+        p_fake: probability of the deciding track or, without a lasting one, of the most suspicious track; None if no
+            face was scored.
+        peak_time_s: time in seconds of that track's most suspicious face; None if ``p_fake`` is None.
+        tracks: tracks in order of first appearance.
     """
 
     verdict: Verdict
@@ -106,15 +106,15 @@ class Decision:
 
 
 def settle_policy(config: VerdictConfig, *, fake_above: float, real_below: float) -> Policy:
-    """The user's policy, with the detector's own thresholds where the user set none.
+    """Return the user's policy, with the detector's own thresholds where the user set none.
 
     Args:
-        config: what the user asked for.
+        config: the user's configuration.
         fake_above: the detector's own threshold for fake.
         real_below: the detector's own threshold for real.
 
     Raises:
-        UsageError: the two thresholds that result contradict each other.
+        UsageError: the two resulting thresholds contradict each other.
     """
     return Policy(
         fake_above=fake_above if config.fake_above is None else config.fake_above,
@@ -133,16 +133,16 @@ def decide(
     *,
     picture: bool = False,
 ) -> Decision:
-    """Applies the rules above.
+    """Decide the verdict on a video by the rules of this module.
 
     Args:
-        timeline: one row a face and one for each sampled frame without any, in order of time.
-        policy: the numbers.
-        probability: the detector's calibration, from a logit to ``p_fake``; must not decrease.
-        picture: the timeline is that of a still picture.
+        timeline: one row per face, and one for each sampled frame without a face, in order of time.
+        policy: resolved policy.
+        probability: the detector's calibration, a non-decreasing function from a logit to ``p_fake``.
+        picture: True if the timeline is that of a still picture.
 
     Raises:
-        ModelError: a score is not a finite number; a verdict from it would be made up.
+        ModelError: a score is not finite.
     """
     tracks = build_tracks(timeline, policy, probability, picture=picture)
     best = deciding_track(tracks, policy)
@@ -161,7 +161,7 @@ def decide(
 
 
 def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | None:
-    """Rules 3 and 7: why there can't be a firm verdict; None where there can."""
+    """Apply rules 3 and 7: return why a firm verdict is impossible, or None."""
     frames = {(row.time_s, row.frame) for row in timeline}
     damaged = {(row.time_s, row.frame) for row in timeline if row.note == "damaged"}
     if 2 * len(damaged) > len(frames):
@@ -183,15 +183,16 @@ def judge(
     high: float | None = None,
     window: float | None = None,
 ) -> tuple[Verdict, Reason | None]:
-    """Rules 5 and 6: the verdict on a lasting track that isn't doubted.
+    """Apply rules 5 and 6: return the verdict on a lasting, undoubted track.
 
     Args:
-        p_fake: of the track.
-        policy: the numbers.
-        low: the probability that enough of its faces reach to agree on "fake", see ``agreed_bounds``; None judges by
-            ``p_fake`` alone.
-        high: the one that enough of them stay at or under to agree on "real"; None likewise.
-        window: that of the most suspicious window of any track, see ``window_logit``; None where there is no window.
+        p_fake: probability of the track.
+        policy: resolved policy.
+        low: probability that the agreeing share of its faces reaches, from ``agreed_bounds``; None doesn't require
+            agreement on "fake".
+        high: probability that the agreeing share of its faces doesn't exceed, from ``agreed_bounds``; None doesn't
+            require agreement on "real".
+        window: probability of the most suspicious window of any track, from ``window_logit``; None without a window.
     """
     if p_fake is None:
         raise ValueError("a lasting track has a score")
@@ -207,15 +208,15 @@ def judge(
 
 
 def agreed_bounds(logits: Iterable[float | None], agreement: float) -> tuple[float, float]:
-    """Between what logits enough faces of a track lie.
+    """Return the logits that a given share of a track's faces reaches, and doesn't exceed.
 
     Args:
-        logits: of its faces; None or NaN for one without a score, which agrees with nothing.
-        agreement: the share that is enough.
+        logits: logits of its faces; None or NaN for a face without a score, which is ignored.
+        agreement: share of the faces with a score.
 
     Returns:
-        (low, high): that share of the faces has at least the logit ``low``, and that share at most ``high``; without
-        any score, the infinities that no verdict agrees with.
+        (low, high): that share of the faces has at least the logit ``low``, and that share at most ``high``. Without
+        scores they are -inf and inf, with which no verdict agrees.
 
     Example:
         >>> agreed_bounds([-1.0, 0.0, 5.0], 2 / 3)
@@ -224,13 +225,13 @@ def agreed_bounds(logits: Iterable[float | None], agreement: float) -> tuple[flo
     ordered = sorted(value for value in logits if value is not None and not math.isnan(value))
     if not ordered:
         return -math.inf, math.inf
-    # The small amount keeps two thirds of three at two.
+    # The small amount keeps 2/3 of 3 at 2 in spite of rounding errors.
     enough = max(1, math.ceil(agreement * len(ordered) - 1e-9))
     return ordered[len(ordered) - enough], ordered[enough - 1]
 
 
 def deciding_track(tracks: Iterable[Track], policy: Policy) -> Track | None:
-    """The track that a verdict rests on, or would with more faces; None where nothing was scored."""
+    """Return the track that decides the verdict, or would with more faces; None if no face was scored."""
     scored = [track for track in tracks if track.logit is not None]
     candidates = [track for track in scored if track.lasting] or scored
     if not candidates:
@@ -245,7 +246,7 @@ def deciding_track(tracks: Iterable[Track], policy: Policy) -> Track | None:
 
 
 def most_suspicious(tracks: Iterable[Track]) -> Track:
-    """The track with the highest logit; the first of equals."""
+    """Return the track with the highest logit; the first of equal ones."""
     return max(tracks, key=lambda track: -math.inf if track.logit is None else track.logit)
 
 
@@ -256,10 +257,10 @@ def build_tracks(
     *,
     picture: bool = False,
 ) -> tuple[Track, ...]:
-    """Rules 1, 2, 4 and 6: gathers rows by track number and scores each track.
+    """Apply rules 1, 2, 4 and 6: group rows by track number and score each track.
 
     Raises:
-        ModelError: a score is not a finite number.
+        ModelError: a score is not finite.
     """
     rows_of: dict[int, list[FaceScore]] = {}
     for row in timeline:
@@ -287,7 +288,7 @@ def _score_track(
         faces_scored=len(scored),
         logit=logit,
         p_fake=p_fake,
-        # Of faces equally suspicious, the first one.
+        # The first of equally suspicious faces.
         peak_time_s=max(scored, key=lambda face: (face[0], -face[1]))[1] if scored else None,
         lasting=lasting,
         doubt=doubt,
@@ -298,15 +299,15 @@ def _score_track(
 
 
 def window_logit(timeline: Sequence[FaceScore], tracks: Iterable[Track], policy: Policy) -> float | None:
-    """The highest logit that a window reaches by its trimmed mean and by enough of its faces.
+    """Return the highest logit that a window reaches both in its trimmed mean and by agreement of its faces.
 
     Args:
-        timeline: of the video.
-        tracks: of the video; those that are lasting and undoubted count.
-        policy: the numbers.
+        timeline: timeline of the video.
+        tracks: tracks of the video; only lasting, undoubted ones count.
+        policy: resolved policy.
 
     Returns:
-        The logit; None where no track is longer than a window.
+        Highest logit; None if no track is longer than a window.
     """
     numbers = {track.number for track in tracks if track.lasting and not track.doubt}
     rows_of: dict[int, list[FaceScore]] = {number: [] for number in numbers}
@@ -318,7 +319,7 @@ def window_logit(timeline: Sequence[FaceScore], tracks: Iterable[Track], policy:
 
 
 def _windows(rows: Iterable[FaceScore]) -> Iterator[list[tuple[float, float]]]:
-    """The (time, logit) of the faces in each window of a track; none where a window would hold the whole track."""
+    """Yield the (time, logit) pairs of each window of a track; nothing if a window would contain the whole track."""
     scored = [(row.time_s, row.logit) for row in rows if row.logit is not None]
     end = 0
     for start, (time_s, _) in enumerate(scored):
@@ -339,7 +340,7 @@ def _reached(window: Sequence[tuple[float, float]], policy: Policy) -> float:
 def _suspicious_span(
     rows: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]
 ) -> SuspiciousSpan | None:
-    """Rule 6: the most suspicious window that reaches ``fake_above``, with those that overlap it and do so too."""
+    """Apply rule 6: return the most suspicious window at or above ``fake_above``, joined with overlapping ones."""
     found: list[list[tuple[float, float]]] = []
     best, best_logit = 0, -math.inf
     for window in _windows(rows):
@@ -359,30 +360,30 @@ def _suspicious_span(
 
 
 def _doubt(scored: Sequence[FaceScore], policy: Policy) -> Reason | None:
-    """Rule 4, of a track's scored faces."""
+    """Apply rule 4: return why a track with these scored faces is doubted, or None."""
     sizes = [row.face.size for row in scored if row.face]
     return Reason.TINY_FACES if sizes and statistics.median(sizes) < policy.tiny_below else None
 
 
 def trimmed_mean(logits: Sequence[float], trim: float) -> float:
-    """The mean without the highest and the lowest share of the values.
+    """Return the mean without the highest and the lowest share of the values.
 
-    The share is rounded up, as long as a value is left: three faces give their median, so one bad frame among them does
-    no harm; with ``trim`` 0 it is the plain mean.
+    The share is rounded up, as long as a value is left. Three faces thus give their median, so that one bad frame has
+    no effect; ``trim`` 0 gives the plain mean.
 
     Args:
-        logits: at least one.
+        logits: values, at least one.
         trim: share left out at each end, in [0, 0.5).
 
     Raises:
-        ModelError: one of them is not a finite number.
+        ModelError: a value is not finite.
 
     Example:
         >>> trimmed_mean([1.0, 2.0, 90.0], trim=0.1)
         2.0
     """
     ordered = sorted(_finite(value) for value in logits)
-    # The small amount keeps 0.1 × 30 at 3, which floating point puts a hair above.
+    # The small amount keeps 0.1 × 30 at 3, which floating point rounds slightly above 3.
     left_out = min(math.ceil(trim * len(ordered) - 1e-9), (len(ordered) - 1) // 2)
     kept = ordered[left_out : len(ordered) - left_out]
     return math.fsum(kept) / len(kept)
@@ -391,7 +392,7 @@ def trimmed_mean(logits: Sequence[float], trim: float) -> float:
 def _finite(score: float) -> float:
     if not math.isfinite(score):
         raise ModelError(
-            f"the detector scored a face as {score}, which is no number",
+            f"the detector scored a face as {score}, which isn't a finite number",
             advice="The checkpoint is likely damaged: choose another one with --model, or try --device cpu.",
         )
     return score

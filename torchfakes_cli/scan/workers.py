@@ -33,17 +33,17 @@ from torchfakes_cli.video.limits import usable_cores
 
 logger = logging.getLogger(__name__)
 
-#: Give a video up when it was on a worker that was lost for the third time: it may be the cause.
+#: Number of lost workers after which their video is given up, because it may be the cause.
 MOST_LOSSES = 3
-#: Give the batch up when a worker dies this often in a row before it is ready.
+#: Number of consecutive deaths of a worker before it is ready after which the batch is given up.
 MOST_FALSE_STARTS = 3
-#: Seconds until the first worker must be ready. A cluster may have to start machines for it.
+#: Seconds within which the first worker must be ready. A cluster may have to start machines for it.
 START_S = 900.0
 
 _POLL_S = 0.2
-# A worker without a result answers this often, to show that it is alive.
+# Seconds after which a worker without a result answers, to show that it is alive.
 _ANSWER_S = 5.0
-# One step of a worker (a batch of large frames on a busy machine) may take this long, whatever the timeout of decoding.
+# Smallest time limit in seconds for one step of a worker, such as a batch of large frames on a busy machine.
 _LEAST_HANG_S = 30.0
 _STOP_S = 5.0
 
@@ -51,14 +51,15 @@ _STOP_S = 5.0
 def on_devices(
     config: ScanConfig | None = None, *, devices: str = "all", model: str | PathLike[str] | None = None
 ) -> WorkerPool:
-    """Scan in processes of this machine, one per device.
+    """Create a worker pool of processes on this machine, one per device.
 
-    The processes import the program that starts them: a script keeps its work below ``if __name__ == "__main__":``.
+    The processes import the main module; a script must therefore run its code below ``if __name__ == "__main__":``.
 
     Args:
-        config: None for the defaults; its device is ignored, and its jobs are those of each process.
-        devices: such as ``cuda:0,cuda:1`` or ``cpu,cpu``; ``all`` for every CUDA device.
-        model: path or name of a checkpoint; None for the one that ships.
+        config: configuration of the scans; None for the defaults. Its device is ignored, and ``jobs`` applies to each
+            process.
+        devices: devices such as ``cuda:0,cuda:1`` or ``cpu,cpu``; ``all`` for every CUDA device.
+        model: path or name of a checkpoint; None for the shipped one.
 
     Raises:
         UsageError: there is no such device.
@@ -72,10 +73,13 @@ def on_devices(
 
 
 def named_devices(device: str) -> tuple[str, ...]:
-    """The devices in ``cuda:0,cuda:1``, ``cpu,cpu`` or ``all``, one per process.
+    """Parse a list of devices such as ``cuda:0,cuda:1``, ``cpu,cpu`` or ``all``.
+
+    Returns:
+        Name of the device of each process.
 
     Raises:
-        UsageError: one of them doesn't exist, they are of different kinds, or a GPU is named twice.
+        UsageError: a device doesn't exist, the devices are of different kinds, or a GPU is named twice.
     """
     from torchfakes_cli.detector.detector import choose_device
 
@@ -90,26 +94,26 @@ def named_devices(device: str) -> tuple[str, ...]:
     kinds = {choose_device(name).type for name in names}
     if len(kinds) > 1:
         raise UsageError(
-            "processors and cards compute with different precision, and so would the rows of one table",
+            "CPUs and GPUs compute with different precision, so the rows of one table would differ",
             advice="Name devices of one kind.",
         )
     if kinds == {"cuda"} and len({choose_device(name).index for name in names}) < len(names):
-        raise UsageError("each card takes one process", advice="Name every CUDA device once, as cuda:N.")
+        raise UsageError("each GPU takes one process", advice="Name every CUDA device once, as cuda:N.")
     return names
 
 
 def computed_on(scanner: Scanner) -> str:
-    """Device class and precision of a scanner, which decide the last digits of its scores."""
+    """Return device class and precision of a scanner, which affect the last digits of its scores."""
     return f"{scanner.detector.device.type} {scanner.detector.precision}"
 
 
 class Backend(Protocol):
-    """Workers by number, from 0 up. A call to a worker is a future, which raises when the worker is lost.
+    """Workers of a pool, numbered from 0. Calls return futures, which raise if the worker is lost.
 
     Attributes:
         size: number of workers.
-        room: videos that each holds at once.
-        place: where they run, in two or three words.
+        room: largest number of videos that a worker holds at once.
+        place: short description of where the workers run.
         hang_s: seconds without an answer after which a worker counts as hung.
     """
 
@@ -119,20 +123,20 @@ class Backend(Protocol):
     hang_s: float
 
     def start(self, worker: int) -> Future[str | TorchfakesError]:
-        """Start a worker, and kill the one that had its number.
+        """Start a worker, after killing an earlier one with its number.
 
         Returns:
-            What it computes on, once it is ready; an error where no worker could be used.
+            Future of the device class and precision of the ready worker, or of an error that all workers would have.
 
         Raises:
-            TorchfakesError: it can't be started.
+            TorchfakesError: the worker can't be started.
         """
 
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
-        """Hand videos to a worker that has answered before.
+        """Hand videos to an idle worker.
 
         Returns:
-            Results of any of its videos; empty where there is none after a few seconds.
+            Future of the results of any of its videos; empty if there is none after a few seconds.
         """
 
     def close(self) -> None:
@@ -141,7 +145,7 @@ class Backend(Protocol):
 
 @dataclass(slots=True)
 class _Task:
-    """A video that has no result yet."""
+    """A video without a result, and the number of workers lost with it."""
 
     path: str
     losses: int = 0
@@ -149,7 +153,7 @@ class _Task:
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker, the call it has not answered, and the videos it holds."""
+    """State of a worker: its pending call and the videos it holds."""
 
     number: int
     call: Future[Any] | None = None
@@ -165,14 +169,14 @@ class _Worker:
 
 
 class WorkerPool:
-    """Scan videos on the workers of a backend; results come as they are known.
+    """Pool that scans videos on the workers of a backend, with results in any order.
 
     Args:
-        backend: its workers are started when they are needed; the pool closes it.
+        backend: starts the workers on demand; the pool closes it.
 
     Attributes:
-        place: where the workers run, in two or three words.
-        computed_on: device class and precision of the worker that was ready first; empty before ``load``.
+        place: short description of where the workers run.
+        computed_on: device class and precision of the first ready worker; empty before ``load``.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -183,11 +187,11 @@ class WorkerPool:
 
     @property
     def ready(self) -> int:
-        """Number of workers that take videos at the moment."""
+        """Number of workers that are ready for videos."""
         return sum(worker.ready for worker in self._workers)
 
     def load(self) -> None:
-        """Start all workers and wait for the first, so that a bad detector or device shows before the first file.
+        """Start all workers and wait for the first, so that errors of detector or device are raised before any scan.
 
         Raises:
             TorchfakesError: no worker can be used.
@@ -203,7 +207,7 @@ class WorkerPool:
             if not self.ready and time.monotonic() > deadline:
                 raise WorkerLostError(
                     f"no worker was ready after {START_S / 60:.0f} minutes",
-                    advice="See whether the machines have the cores or cards that were asked for.",
+                    advice="Check that the machines have the requested cores or GPUs.",
                 )
 
     def scan(self, paths: Iterable[str | PathLike[str]]) -> Generator[VideoResult, None, None]:
@@ -213,7 +217,7 @@ class WorkerPool:
             One result per file. A file that can't be scanned has status ``error``.
 
         Raises:
-            TorchfakesError: nothing can be scanned any more.
+            TorchfakesError: scanning can't continue.
         """
         upcoming = deque(fspath(path) for path in paths)
         lost: deque[_Task] = deque()
@@ -242,7 +246,7 @@ class WorkerPool:
         worker.deadline = time.monotonic() + START_S
 
     def _hand_out(self, upcoming: deque[str], lost: deque[_Task], left: int) -> None:
-        """Fill the workers, each up to its share of what is left, so that all have work to the end."""
+        """Hand out videos, to each worker up to its share of the remaining ones, so that all finish together."""
         share = min(self._backend.room, -(-left // self._backend.size))
         for worker in self._workers:
             if worker.call is not None:
@@ -262,7 +266,7 @@ class WorkerPool:
                 worker.deadline = time.monotonic() + self._backend.hang_s
 
     def _collect(self, lost: deque[_Task]) -> Iterator[VideoResult]:
-        """Wait for answers; yield the results in them, and those of videos that are given up."""
+        """Wait for answers; yield their results, and ``error`` results of videos that are given up."""
         wait([worker.call for worker in self._workers if worker.call], _POLL_S, FIRST_COMPLETED)
         for worker in self._workers:
             if worker.call is not None and worker.call.done():
@@ -308,7 +312,7 @@ class WorkerPool:
                 continue
             error = WorkerLostError(
                 f"the worker that scanned it was lost {task.losses} times: {reason}",
-                advice="Memory may have run out; scan it alone to see.",
+                advice="Memory may have run out; scan the file alone to check.",
             )
             yield failed(task.path, error)
 
@@ -317,9 +321,9 @@ class Processes:
     """Backend of processes on this machine, each a ``ProcessPoolExecutor`` with one process.
 
     Args:
-        devices: one per process, such as ``cuda:0`` and ``cuda:1``.
-        config: of the scans; ``jobs`` is that of each process.
-        model: path or name of a checkpoint; None for the one that ships.
+        devices: device of each process, such as ``cuda:0`` and ``cuda:1``.
+        config: configuration of the scans; ``jobs`` applies to each process.
+        model: path or name of a checkpoint; None for the shipped one.
     """
 
     def __init__(self, devices: Sequence[str], config: ScanConfig, model: str | PathLike[str] | None = None) -> None:
@@ -333,10 +337,10 @@ class Processes:
         self._executors: dict[int, tuple[ProcessPoolExecutor, _ProcessContext]] = {}
 
     def start(self, worker: int) -> Future[str | TorchfakesError]:
-        """See ``Backend``."""
+        """Start the process of a worker, after killing an earlier one, and load its networks."""
         self._kill(self._executors.pop(worker, None))
         debug = logging.getLogger("torchfakes_cli").isEnabledFor(logging.DEBUG)
-        context = _ProcessContext()  # never fork: the state of torch and CUDA doesn't survive it
+        context = _ProcessContext()  # spawns, because the state of torch and CUDA doesn't survive a fork
         executor = ProcessPoolExecutor(1, mp_context=context)
         self._executors[worker] = executor, context
         try:
@@ -346,7 +350,7 @@ class Processes:
             raise TorchfakesError(f"a scanning process can't be started: {error.strerror or error}") from error
 
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
-        """See ``Backend``."""
+        """Hand videos to a process and return the results available."""
         try:
             return self._executors[worker][0].submit(_exchange, paths)
         except BrokenProcessPool as error:
@@ -355,7 +359,7 @@ class Processes:
             return broken
 
     def close(self) -> None:
-        """See ``Backend``; decoders end with their process."""
+        """Kill all processes; their decoders end with them."""
         for each in self._executors.values():
             self._kill(each)
         for _, context in self._executors.values():
@@ -373,7 +377,7 @@ class Processes:
 
 
 class _ProcessContext(SpawnContext):
-    """Spawn context of one executor, which remembers its process: an executor has no way to kill one that hangs."""
+    """Spawn context of one executor that keeps its process, because an executor can't kill a hung one."""
 
     process: SpawnProcess | None = None
 
@@ -384,7 +388,7 @@ class _ProcessContext(SpawnContext):
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Have a process that is started here ignore Ctrl-C, which reaches all processes of a terminal."""
+    """Make processes started in the block ignore Ctrl-C, which the terminal sends to all processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -396,33 +400,33 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _absolute(path: str) -> str:
-    """The path for a worker, which may have another working folder."""
+    """Return a path that is valid for workers, which may have another working folder."""
     return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - links stay links
 
 
 def first_sentence(error: BaseException) -> str:
-    """First sentence of an error in one line; those of libraries may be paragraphs."""
+    """Return the first sentence of an error's message in one line, because those of libraries may be long."""
     text = " ".join(str(error).split())
     return (text.partition(". ")[0].rstrip(".") or type(error).__name__)[:300]
 
 
 def hang_s(config: ScanConfig) -> float:
-    """Seconds without a sign of life after which a worker counts as hung."""
+    """Return the seconds without an answer after which a worker counts as hung."""
     return max(_LEAST_HANG_S, 2 * config.timeout_s)
 
 
 def room_for(config: ScanConfig, cores: int) -> int:
-    """Videos that a worker holds: as many as it decodes, and as many again, so that it never waits for one."""
+    """Return how many videos a worker holds: twice as many as it decodes at once, so that it never runs out."""
     return 2 * jobs_for(config, cores)
 
 
 class BackgroundScanner:
-    """Scan videos in a thread as they are handed over; what a worker does on any backend.
+    """Background scanner thread fed from a queue, as a worker of any backend runs it.
 
     Args:
-        config: of the scans.
-        model: path or name of a checkpoint; None for the one that ships.
-        cores: that it may count on, and as many threads as it has.
+        config: configuration of the scans.
+        model: path or name of a checkpoint; None for the shipped one.
+        cores: number of cores, and of computing threads.
 
     Raises:
         TorchfakesError: the detector or the device can't be used.
@@ -452,12 +456,12 @@ class BackgroundScanner:
         threading.Thread(target=self._run, name="scan", daemon=True).start()
 
     def exchange(self, paths: list[str]) -> list[VideoResult]:
-        """Take videos, and return the results of any: at least one, or none after a few seconds without.
+        """Add videos and return the results available: at least one, or none after a few seconds.
 
-        It doesn't return while the scan is stuck.
+        It doesn't return while the scan makes no progress.
 
         Raises:
-            Exception: whatever ended the scanner; another process is needed.
+            Exception: the error that ended the scanner; this process can't scan any more.
         """
         for path in paths:
             self._given.put(path)
@@ -502,7 +506,7 @@ _background: BackgroundScanner | None = None
 
 
 def _start_worker(config: ScanConfig, model: str | None, cores: int, debug: bool) -> str | TorchfakesError:
-    """Load the networks of this process; return what they compute on, or why they can't be used."""
+    """Load the networks of this process; return device class and precision, or the error."""
     global _background
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -527,7 +531,7 @@ def _end_with_parent() -> None:
 
 
 def set_up_log(*, debug: bool = False) -> None:
-    """Log of a worker, as quiet as that of the command."""
+    """Set up logging of a worker, with the levels of the command line."""
     logging.captureWarnings(not debug)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     if debug:

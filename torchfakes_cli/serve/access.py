@@ -1,6 +1,6 @@
-"""Who may use the service: holders of the token, or, without one, programs of this machine that no web page steers."""
+"""Access control: clients with the token or, without a token, programs on this machine except web pages."""
 
-# Annotations stay as they are written: older versions of FastAPI don't resolve those of a __call__.
+# No postponed annotations: older versions of FastAPI don't resolve those of a __call__.
 
 import hmac
 import ipaddress
@@ -24,7 +24,7 @@ _BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="The tok
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a server there; names count if they mean nothing else.
+    """Return True if only programs on this machine can reach a server at an address; the only such name is localhost.
 
     Example:
         >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
@@ -37,16 +37,16 @@ def is_loopback(host: str) -> bool:
 
 
 def read_token(config: ServeConfig, file: str | None, environment: Mapping[str, str], *, no_auth: bool) -> str | None:
-    """The token that clients must show; None for none.
+    """Read the token that clients must send; None if no token is required.
 
     Args:
-        config: says where the server listens.
-        file: path of a file that holds the token.
-        environment: may hold it under ``TORCHFAKES_TOKEN`` where no file is given.
-        no_auth: serve everybody.
+        config: configuration with the address of the server.
+        file: path of a file with the token.
+        environment: environment variables; ``TORCHFAKES_TOKEN`` has the token if no file is given.
+        no_auth: serve all clients without a token.
 
     Raises:
-        UsageError: there is none and others could reach the server, it is too short, or its file can't be read.
+        UsageError: the token is missing on an address that others can reach, too short, or can't be read.
     """
     if no_auth:
         if file:
@@ -77,27 +77,27 @@ def read_token(config: ServeConfig, file: str | None, environment: Mapping[str, 
 
 
 class TokenRequired:
-    """Lets requests with the token through.
+    """FastAPI dependency that accepts only requests with the token.
 
     Args:
-        token: that they must show.
+        token: token that requests must have.
     """
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
     def __call__(self, shown: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> None:
-        """Ends the request with status 401 unless it shows the token."""
+        """Reject the request with status 401 unless it has the token."""
         if shown is None or not hmac.compare_digest(shown.credentials.strip().encode("latin-1"), self._token):
             detail = "this needs the server's token: Authorization: Bearer TOKEN"
             raise HTTPException(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer realm="torchfakes"'})
 
 
 def refuse_web_pages(request: Request) -> None:
-    """Ends requests that a web page has sent, for the server that trusts every program of its own machine.
+    """Reject requests of web pages, for a server without a token, which trusts all programs on its machine.
 
-    A browser on this machine reaches it on behalf of any page. It tells the page's origin, and where the page's own
-    name was made to mean this machine (DNS rebinding), it asks for that name.
+    A browser on this machine can send requests for any web page. They have the page's origin or, with DNS rebinding
+    (the page's own name resolves to this machine), that name as their host.
 
     Raises:
         HTTPException: status 403.

@@ -1,4 +1,4 @@
-"""The routes of the service."""
+"""HTTP application: routes, responses and error handlers of the service."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from torchfakes_cli.serve.service import Service, log_job
 from torchfakes_cli.serve.upload import receive_clip
 from torchfakes_cli.version import __version__
 
-#: Seconds after which a client may ask again for a scan that isn't done, or a server that isn't ready.
+#: Value in seconds of Retry-After for a scan that isn't done.
 _POLL_S = 1
 _RETRY_LATER = {"Retry-After": "5"}
 
-#: In place of the framework's words.
+#: Replacements of the framework's messages.
 _DETAILS = {
     "Not Found": "there is nothing here; /openapi.json lists what there is",
     "Method Not Allowed": "no such method here",
@@ -43,19 +43,19 @@ _DETAILS = {
 
 
 def create_app(service: Service, *, token: str | None, local_only: bool) -> FastAPI:
-    """The routes over a service that is run elsewhere.
+    """Create the application for a service that is run elsewhere.
 
     Args:
-        service: that scans.
-        token: that clients must show; None for none.
-        local_only: refuse what a web page sends, for a server without a token.
+        service: service that scans.
+        token: token that clients must send; None if none is required.
+        local_only: reject requests of web pages, for a server without a token.
     """
     app = FastAPI(
         title="torchfakes",
         summary="Scan clips for synthetic faces.",
         description=CAVEAT,
         version=__version__,
-        docs_url=None,  # the pages would load scripts from elsewhere
+        docs_url=None,  # these pages would load scripts from other servers
         redoc_url=None,
         openapi_url=None,
         generate_unique_id_function=lambda route: route.name,
@@ -181,11 +181,11 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def on_gone(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # the client has gone
 
 
 async def _receive(request: Request, name: str | None, job: Job, service: Service) -> None:
-    """Put the clip of a request into the queue; on failure nothing of it stays."""
+    """Receive the clip of a request and add it to the queue; on failure, remove the job and its file."""
     receiving = asyncio.create_task(receive_clip(request, job.path, name, service.config))
     ended = asyncio.create_task(job.finished.wait())
     try:
@@ -206,7 +206,7 @@ async def _receive(request: Request, name: str | None, job: Job, service: Servic
 
 
 async def _finished(job: Job, request: Request, wait_s: float) -> bool:
-    """Wait for the result of a job; False if it doesn't come in time.
+    """Wait for the result of a job; return False if it isn't known in time.
 
     Raises:
         ClientDisconnect: the client has hung up.
@@ -228,7 +228,7 @@ async def _finished(job: Job, request: Request, wait_s: float) -> bool:
 
 
 def _wait_s(prefer: str | None, wait: int | None, longest_s: float) -> float:
-    """Seconds that a request waits for its result."""
+    """Return the seconds that a request waits for its result."""
     waits = [longest_s] if wait is None else [longest_s, wait]
     for wish in (prefer or "").lower().split(","):
         name, _, value = (part.strip() for part in wish.partition("="))

@@ -1,6 +1,6 @@
-"""The shapes of the answers and of errors, and the OpenAPI document that describes them.
+"""Schemas of responses and errors, and the OpenAPI document that describes them.
 
-Results are written by ``report``; errors are RFC 9457 problem documents that hold the project's one-line errors.
+``report`` writes the results. Errors are RFC 9457 problem documents with the one-line messages of the package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torchfakes_cli.serve.jobs import Job, Problem, State
 
 PROBLEM_JSON = "application/problem+json"
 
-#: The status for an error: that of the first class that fits.
+#: HTTP status of errors; the first matching class counts.
 _STATUSES: tuple[tuple[type[TorchfakesError], HTTPStatus], ...] = (
     (TooLongError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedMediaError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
@@ -36,7 +36,7 @@ _STATUSES: tuple[tuple[type[TorchfakesError], HTTPStatus], ...] = (
 )
 
 _CLIP = {"type": "string", "format": "binary"}
-#: What a clip may be sent as. It has no model, for the body is written to disk as it comes.
+#: OpenAPI description of the request body. It has no model, because the body is streamed to disk.
 CLIP_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -101,7 +101,7 @@ class TimelineRow(BaseModel):
 
 
 class SuspiciousSpanDocument(BaseModel):
-    """The part of a track that scores as fake where the whole doesn't."""
+    """Part of a track that scores as fake although the whole track doesn't."""
 
     start_s: float
     end_s: float
@@ -125,7 +125,7 @@ class TrackDocument(BaseModel):
 
 
 class VideoDocument(BaseModel):
-    """What is known of the file."""
+    """Properties of the file."""
 
     container: str
     codec: str
@@ -163,7 +163,7 @@ class ScanDocument(BaseModel):
 
 
 class JobDocument(BaseModel):
-    """How far a scan is, and its result."""
+    """Progress and result of a scan."""
 
     id: str
     status: Literal["queued", "running", "done", "failed"]
@@ -176,13 +176,13 @@ class JobDocument(BaseModel):
 
 
 class StateDocument(BaseModel):
-    """How the server is."""
+    """State of the server."""
 
     status: Literal["ok", "ready"]
 
 
 def job_document(job: Job, ahead: int | None) -> dict[str, Any]:
-    """A ``JobDocument`` to send, of a job that has been received."""
+    """Return the content of a ``JobDocument`` for a job whose clip has been received."""
     return {
         "id": job.id,
         "status": job.state.value,
@@ -196,34 +196,34 @@ def job_document(job: Job, ahead: int | None) -> dict[str, Any]:
 
 
 def problem(status: HTTPStatus, detail: str) -> Problem:
-    """The document for a status."""
+    """Create a problem document for a status."""
     return Problem(title=status.phrase, status=status, detail=detail)
 
 
 def problem_of(error: TorchfakesError, name: str) -> Problem:
-    """The document for a scan that failed.
+    """Create the problem document for a failed scan.
 
     Args:
-        error: its reason.
-        name: of the clip, as the client gave it.
+        error: error of the scan.
+        name: name of the clip, as the client gave it.
     """
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
-    # Never the path of the error: it is that of the temporary file.
+    # Without the path of the error, which is that of the temporary file.
     return problem(status, str(TorchfakesError(error.cause, path=name, advice=error.advice)))
 
 
 def problem_response(found: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer that carries a problem."""
+    """Create the response with a problem document."""
     return JSONResponse(found.model_dump(), found.status, headers=headers, media_type=PROBLEM_JSON)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of an operation."""
+    """Return the OpenAPI error responses of an operation."""
     return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of an application; the framework's own guesses at errors are taken out."""
+    """Return the OpenAPI document of an application, without the error schemas that the framework adds."""
     document = get_openapi(
         title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
     )

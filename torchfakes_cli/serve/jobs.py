@@ -1,4 +1,4 @@
-"""Clips on their way: a bounded queue, and results that are kept for a while. Used in the event loop's thread alone."""
+"""Jobs: a bounded queue of clips, and results kept for a limited time; for use in the event loop's thread only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pydantic import BaseModel, Field
 
 from torchfakes_cli.serve.config import ServeConfig
 
-#: Scans whose time tells how long the next one may take.
+#: Number of recent scans from whose durations Retry-After is estimated.
 _REMEMBERED = 16
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 wants it."""
+    """Problem document of RFC 9457."""
 
     type: str = Field(default="about:blank", description="about:blank: the status says what kind of problem it is.")
     title: str = Field(description="The status in words.")
@@ -29,7 +29,7 @@ class Problem(BaseModel):
 
 
 class State(StrEnum):
-    """How far a job is."""
+    """State of a job."""
 
     RECEIVING = "receiving"
     QUEUED = "queued"
@@ -40,22 +40,22 @@ class State(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One clip, from its upload to its result.
+    """Job of one clip, from its upload to its result.
 
     Attributes:
-        id: nobody can guess it.
-        path: of the clip's file.
-        name: of the clip, as the client gave it, fit to be shown.
-        size: in bytes.
-        state: see ``State``.
-        frames_done: of the scan.
-        frames_wanted: None where not known.
-        admitted: when its request came, on the monotonic clock, as all times here.
-        ended: when its result was known.
-        document: the result's JSON text, if it is done.
-        problem: why there is none, if it has failed.
-        stopped: nobody wants its result any more.
-        finished: set with the result.
+        path: path of the clip's file.
+        id: unguessable identifier.
+        name: name of the clip as the client gave it, in printable characters.
+        size: size in bytes.
+        state: state of the job.
+        frames_done: number of frames scanned so far.
+        frames_wanted: number of frames to scan; None if unknown.
+        admitted: time of the request on the monotonic clock.
+        ended: time of the result on the monotonic clock; None before it.
+        document: JSON text of the result; None unless the job is done.
+        problem: problem document; None unless the job has failed.
+        stopped: True if the result is no longer wanted.
+        finished: event that is set with the result.
     """
 
     path: Path
@@ -74,15 +74,15 @@ class Job:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since its request came, until its result was known."""
+        """Seconds from the request to the result, or until now."""
         return (self.ended or time.monotonic()) - self.admitted
 
 
 class QueueFullError(Exception):
-    """As many clips wait as may.
+    """The queue has no free place.
 
     Attributes:
-        retry_s: whole seconds after which it may be worth trying again.
+        retry_s: estimated whole seconds until a place is free.
     """
 
     def __init__(self, retry_s: int) -> None:
@@ -91,11 +91,11 @@ class QueueFullError(Exception):
 
 
 class Jobs:
-    """All jobs of a server.
+    """Jobs of a server: its queue and its results.
 
     Args:
-        config: how many may wait and be kept.
-        folder: for the clips.
+        config: limits on waiting clips and kept results.
+        folder: folder of the clips.
     """
 
     def __init__(self, config: ServeConfig, folder: Path) -> None:
@@ -109,16 +109,16 @@ class Jobs:
 
     @property
     def waiting(self) -> int:
-        """Clips that wait or are on their way."""
+        """Number of clips that are waiting or being uploaded."""
         return sum(job.state in (State.RECEIVING, State.QUEUED) for job in self._all.values())
 
     def admit(self) -> Job:
-        """A place for a clip that is about to come.
+        """Create a job for a clip whose upload begins.
 
         Raises:
-            QueueFullError: there is none.
+            QueueFullError: the queue has no free place.
         """
-        # One that comes while the scanner is idle doesn't wait.
+        # A clip that arrives while the scanner is idle doesn't wait.
         busy = any(job.state is State.RUNNING for job in self._all.values())
         if self.waiting >= self._config.queue + (not busy):
             raise QueueFullError(max(1, math.ceil(sum(self._seconds) / len(self._seconds))))
@@ -127,13 +127,13 @@ class Jobs:
         return job
 
     def enqueue(self, job: Job) -> None:
-        """The clip has come."""
+        """Add a job to the queue once its clip has been received."""
         job.state = State.QUEUED
         self._queue.append(job)
         self._changed.set()
 
     async def next(self) -> Job | None:
-        """The job whose turn it is, running from now on; None once there will be no more."""
+        """Wait for the next job and mark it as running; return None after ``close``."""
         while not self._queue and not self._closed:
             self._changed.clear()
             await self._changed.wait()
@@ -144,12 +144,12 @@ class Jobs:
         return job
 
     def finish(self, job: Job, outcome: str | Problem, seconds: float = 0.0) -> None:
-        """The result is known.
+        """Store the result of a job.
 
         Args:
-            job: that has ended.
-            outcome: the JSON text, or what went wrong.
-            seconds: that the scan took; 0 if there was none.
+            job: job that has ended.
+            outcome: JSON text of the result, or a problem document.
+            seconds: duration of the scan; 0 if there was none.
         """
         job.ended = time.monotonic()
         if isinstance(outcome, str):
@@ -163,19 +163,19 @@ class Jobs:
         asyncio.get_running_loop().call_later(self._config.keep_s + 1, self._forget_old)
 
     def find(self, job_id: str) -> Job | None:
-        """The job of this id, unless it is forgotten, or its clip hasn't come."""
+        """Return the job with this id; None if it is forgotten or its clip hasn't been received."""
         self._forget_old()
         job = self._all.get(job_id)
         return None if job is None or job.state is State.RECEIVING else job
 
     def place(self, job: Job) -> int | None:
-        """How many clips are scanned before this one; None where it doesn't wait."""
+        """Return the number of clips that are scanned before this one; None if it isn't queued."""
         if job.state is not State.QUEUED:
             return None
         return self._queue.index(job) + any(other.state is State.RUNNING for other in self._all.values())
 
     def forget(self, job: Job) -> None:
-        """Nobody wants it any more: it gets no result if it has none yet, and its clip goes unless it is in use."""
+        """Remove a job and stop its scan; its clip is deleted unless it is being scanned."""
         self._all.pop(job.id, None)
         job.stopped = True
         if job.state is State.QUEUED:
@@ -184,7 +184,7 @@ class Jobs:
             job.path.unlink(missing_ok=True)
 
     def close(self, why: Problem) -> None:
-        """Ends everything: no further job begins, and those that wait for a result get none."""
+        """Stop all jobs; waiting ones get the problem document ``why``, and no further job begins."""
         self._closed = True
         for job in list(self._all.values()):
             job.stopped = True

@@ -1,4 +1,4 @@
-"""Counts in Prometheus's text format, and the middleware that counts every answer and adds its headers."""
+"""Metrics in Prometheus's text format, and the middleware that counts responses and adds headers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH")
-#: Answers are data: no browser should guess at their type, show them as a page, or keep them.
+#: Headers of every response, which keep browsers from guessing its type, rendering it as a page, or caching it.
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -32,8 +32,8 @@ _HEADERS = {
 _SECONDS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-class Outcome(StrEnum):
-    """How a scan ended."""
+class JobOutcome(StrEnum):
+    """Outcome of a job, as a label of metrics."""
 
     DONE = "done"
     FAILED = "failed"
@@ -42,10 +42,10 @@ class Outcome(StrEnum):
 
 
 class Metrics:
-    """Counts for one server; all series are there from the start, at 0.
+    """Metrics of one server; all series exist from the start, with the value 0.
 
     Args:
-        queue_length: tells how many clips wait or are on their way.
+        queue_length: returns the number of clips that are waiting or being uploaded.
     """
 
     def __init__(self, queue_length: Callable[[], int]) -> None:
@@ -64,39 +64,39 @@ class Metrics:
         queue = Gauge("torchfakes_queue_length", "Clips that wait or are on their way.", registry=self._registry)
         queue.set_function(queue_length)
         for verdict in Verdict:
-            self._scans.labels(Outcome.DONE.value, verdict.value)
-        for outcome in (Outcome.FAILED, Outcome.CANCELLED, Outcome.TIMEOUT):
+            self._scans.labels(JobOutcome.DONE.value, verdict.value)
+        for outcome in (JobOutcome.FAILED, JobOutcome.CANCELLED, JobOutcome.TIMEOUT):
             self._scans.labels(outcome.value, "")
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
     def ready(self) -> None:
-        """The detector is loaded."""
+        """Record that the detector is loaded."""
         self._ready.set(1)
 
     def request(self, method: str, route: str, status: int) -> None:
-        """A request was answered; unknown methods share one series, so that clients can't make up any number."""
+        """Count a request; unknown methods share one series, so that clients can't create arbitrary ones."""
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
 
-    def scan(self, outcome: Outcome, verdict: Verdict | None, seconds: float) -> None:
-        """A scan ended."""
+    def scan(self, outcome: JobOutcome, verdict: Verdict | None, seconds: float) -> None:
+        """Count a scan that ended."""
         self._scans.labels(outcome.value, verdict.value if verdict else "").inc()
         self._seconds.observe(seconds)
 
     def text(self) -> bytes:
-        """All of it."""
+        """Return all metrics in the text format."""
         return generate_latest(self._registry)
 
 
 class Envelope:
-    """ASGI middleware: adds headers, counts answers, and turns unexpected errors into problems."""
+    """ASGI middleware that adds headers, counts responses, and turns unexpected errors into problem documents."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

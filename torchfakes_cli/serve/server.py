@@ -1,4 +1,4 @@
-"""Listens, serves until a signal ends it, and leaves nothing behind."""
+"""HTTP server: listen, serve until a signal arrives, and clean up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.metrics import Envelope
 from torchfakes_cli.serve.service import Service
 
-#: Seconds that requests under way have to end once the server is told to.
+#: Seconds that active requests have to end after the stop signal.
 _GRACE_S = 5
 
 _PREFIX = "torchfakes-serve-"
@@ -34,20 +34,20 @@ def run_service(
     local_only: bool = True,
     told: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serves until a signal ends it, which is then raised again: Ctrl-C is a ``KeyboardInterrupt``.
+    """Serve until a signal arrives, which is then raised again: Ctrl-C gives a ``KeyboardInterrupt``.
 
     Args:
-        config: where to listen, and limits.
-        scan_config: of every scan; None for the defaults.
-        model: path of a checkpoint; None for the detector that ships.
-        token: that clients must show; None for none.
-        local_only: without a token, serve only programs of this machine, and no web pages that steer a browser on it.
-        told: called with the address once connections are taken, before the detector is loaded.
+        config: address and limits of the service.
+        scan_config: configuration of every scan; None for the defaults.
+        model: path or name of a checkpoint; None for the shipped one.
+        token: token that clients must send; None if none is required.
+        local_only: without a token, serve only programs on this machine, and reject requests of web pages.
+        told: called with the address once connections are accepted, before the detector is loaded.
 
     Raises:
         ModelError: the detector can't be loaded.
         UsageError: the configuration doesn't fit the detector or this machine.
-        TorchfakesError: the address can't be listened on, or there is no room for clips.
+        TorchfakesError: the address can't be listened on, or no folder for clips can be made.
     """
     with _listener(config) as listener, TemporaryFolder(_PREFIX) as folder:
         service = Service(config, scan_config or ScanConfig(), folder.path, model)
@@ -62,7 +62,7 @@ def run_service(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, which ends what runs in the service before it waits for requests that wait for it."""
+    """Uvicorn server that stops the service before it waits for requests, because these wait for the service."""
 
     def __init__(self, app: Envelope, service: Service) -> None:
         super().__init__(
@@ -82,14 +82,14 @@ class _Server(uvicorn.Server):
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """The service runs while the server does."""
+        """Run the service for as long as the server runs."""
         work = asyncio.create_task(self._service.run(self._give_up))
         yield
         self._service.stop()
         await work
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends the service first."""
+        """Stop the service, then the server."""
         self._service.stop()
         await super().shutdown(sockets)
 

@@ -1,4 +1,4 @@
-"""One scanner in one thread, which takes clip after clip from the queue."""
+"""Service: a scanner in a background thread that scans the clips of a queue one after another."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.documents import problem, problem_of
 from torchfakes_cli.serve.jobs import Job, Jobs, Problem, State
-from torchfakes_cli.serve.metrics import Metrics, Outcome
+from torchfakes_cli.serve.metrics import JobOutcome, Metrics
 
 logger = logging.getLogger(__name__)
 
 
 class Service:
-    """Scans what is in its queue, from ``run`` to ``stop``. All but the scans themselves is in the event loop's thread.
+    """Scan service, which scans the jobs of its queue from ``run`` to ``stop``.
+
+    Only the scans themselves run in another thread than the event loop's.
 
     Args:
         config: limits of the service.
-        scan_config: of every scan; the greatest length comes from ``config``.
-        folder: for clips.
-        model: path of a checkpoint; None for the detector that ships.
+        scan_config: configuration of every scan, except for the greatest length, which ``config`` sets.
+        folder: folder of the clips.
+        model: path or name of a checkpoint; None for the shipped one.
 
     Attributes:
-        config: as given.
-        jobs: its queue and results.
-        metrics: counts what happens.
-        ready: the detector is loaded.
-        failure: why the service can't work; None if it can, or may.
+        config: limits of the service.
+        jobs: queue and results.
+        metrics: metrics of the server.
+        ready: True while the detector is loaded and the service isn't stopping.
+        failure: error that ended the service; None without one.
     """
 
     def __init__(
@@ -56,19 +58,19 @@ class Service:
 
     @property
     def stopping(self) -> bool:
-        """Whether it ends."""
+        """True once ``stop`` has been called."""
         return self._stopping
 
     async def run(self, give_up: Callable[[], None]) -> None:
-        """Loads the detector and scans until the service is stopped.
+        """Load the detector and scan until the service is stopped.
 
         Args:
-            give_up: called where the detector can't be loaded, or nothing works any more; ``failure`` tells why.
+            give_up: called if the detector can't be loaded or the service fails; ``failure`` has the error.
         """
         try:
             with ThreadPoolExecutor(1, "scan") as thread:
                 await self._work(thread)
-        except Exception as error:  # noqa: BLE001 - told by whoever runs the service
+        except Exception as error:  # noqa: BLE001 - raised by run_service
             self.failure = error
             give_up()
 
@@ -85,15 +87,15 @@ class Service:
             await loop.run_in_executor(thread, scanner.close)
 
     def stop(self) -> None:
-        """Ends the scan that runs, within about a second, and whatever waits; safe to call twice."""
+        """Stop the running scan within about a second, and all waiting jobs; may be called several times."""
         self._stopping = True
         self.ready = False
         self.jobs.close(_ending())
 
     def cancel(self, job: Job) -> None:
-        """Ends a scan that isn't done, and forgets it and its result."""
+        """Stop a scan that isn't done, and remove the job and its result."""
         if job.state is State.QUEUED:
-            log_job(job, Outcome.CANCELLED.value)
+            log_job(job, JobOutcome.CANCELLED.value)
         self.jobs.forget(job)
 
     def _load(self) -> Scanner:
@@ -106,7 +108,7 @@ class Service:
         return scanner
 
     async def _take(self, job: Job, scanner: Scanner, thread: ThreadPoolExecutor) -> None:
-        """Scans a clip, deletes it, and keeps what is known of it then."""
+        """Scan a clip, delete it, and store the result."""
         started = time.monotonic()
         deadline = started + self.config.timeout_s
         verdict: Verdict | None = None
@@ -114,17 +116,17 @@ class Service:
         try:
             scan = asyncio.get_running_loop().run_in_executor(thread, self._scan, job, scanner, deadline)
             verdict, result = await scan
-            outcome = Outcome.DONE
+            outcome = JobOutcome.DONE
         except StoppedError:
             late = not job.stopped
-            outcome = Outcome.TIMEOUT if late else Outcome.CANCELLED
+            outcome = JobOutcome.TIMEOUT if late else JobOutcome.CANCELLED
             result = self._too_slow(job) if late else _ending()
         except TorchfakesError as error:
-            outcome, result = Outcome.FAILED, problem_of(error, job.name)
+            outcome, result = JobOutcome.FAILED, problem_of(error, job.name)
         except Exception as error:
             logger.error("scan %s: unexpected %s", job.id, type(error).__name__)
             logger.debug("it happened here:", exc_info=True)
-            outcome = Outcome.FAILED
+            outcome = JobOutcome.FAILED
             result = problem(HTTPStatus.INTERNAL_SERVER_ERROR, f"{job.name}: unexpected {type(error).__name__}")
         finally:
             job.path.unlink(missing_ok=True)
@@ -134,7 +136,7 @@ class Service:
         log_job(job, f"{outcome.value} ({verdict.value})" if verdict else outcome.value)
 
     def _scan(self, job: Job, scanner: Scanner, deadline: float) -> tuple[Verdict | None, str]:
-        """In the scanner's thread: the verdict, and the document."""
+        """Scan a clip in the scanner's thread; return the verdict and the JSON document."""
 
         def advance(done: int, wanted: int | None) -> None:
             job.frames_done, job.frames_wanted = done, wanted
@@ -148,7 +150,7 @@ class Service:
 
 
 def log_job(job: Job, outcome: str) -> None:
-    """The one line that is logged of a clip."""
+    """Log one line about a job."""
     logger.info("scan %s: %d bytes, %.1f s, %s", job.id, job.size, job.elapsed_s, outcome)
 
 

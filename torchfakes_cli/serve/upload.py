@@ -1,4 +1,4 @@
-"""Receives a clip, a raw body or the file of a form, and writes it to disk as it comes, within limits."""
+"""Uploads: stream a clip, sent as a raw body or in a form, to disk within limits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from starlette.requests import Request
 
 from torchfakes_cli.serve.config import ServeConfig
 
-#: Bytes that a form may hold besides its file.
+#: Largest number of bytes in a form besides its file.
 _FORM_BYTES = 1 << 16
-#: Bytes a second below which an upload that has lasted for the idle time is given up.
+#: Smallest average rate in bytes per second of an upload that has lasted longer than the idle time.
 _SLOWEST = 4096
 _LONGEST_NAME = 200
 _FORM = "multipart/form-data"
@@ -29,12 +29,12 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A clip that has come.
+    """Received clip.
 
     Attributes:
-        name: what the client calls it, in characters that can be shown.
-        path: of the file.
-        size: in bytes.
+        name: name of the clip as the client gave it, in printable characters.
+        path: path of the file.
+        size: size in bytes.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Received:
 
 
 def shown_name(given: str) -> str:
-    r"""The last part of a client's file name, without what steers terminals or reorders text.
+    r"""Return the last part of a client's file name, without terminal controls and marks that reorder text.
 
     Example:
         >>> shown_name("C:\\clips\\a\u202eb.mp4"), shown_name("../..")
@@ -55,17 +55,17 @@ def shown_name(given: str) -> str:
 
 
 async def receive_clip(request: Request, place: Path, name: str | None, config: ServeConfig) -> Received:
-    """Write the clip of a request to disk; the caller deletes what was written of one that is refused.
+    """Write the clip of a request to disk; after an error the caller deletes the file.
 
     Args:
-        request: whose body hasn't been read.
-        place: path to write to; the clip's suffix, by which some formats are recognised, is added.
-        name: of the clip, where the query gives one.
-        config: the limits. They are enforced while the body is read, whatever its headers claim.
+        request: request whose body hasn't been read.
+        place: path of the file; the clip's suffix is added, because some formats are recognised by it.
+        name: name of the clip from the query, if any.
+        config: limits, which are enforced while the body is read and don't rely on its headers.
 
     Raises:
-        HTTPException: with the status that the client is to be answered.
-        ClientDisconnect: the client has gone.
+        HTTPException: the request is invalid or exceeds a limit; it has the status of the response.
+        ClientDisconnect: the client has disconnected.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     is_form = kind == _FORM
@@ -100,7 +100,7 @@ async def receive_clip(request: Request, place: Path, name: str | None, config: 
 
 
 async def _body(request: Request, config: ServeConfig, most: int) -> AsyncGenerator[bytes, None]:
-    """The body as it comes; ends with an error where it is too large or comes too slowly."""
+    """Yield the chunks of the body; raise if it is too large or too slow."""
     claimed = request.headers.get("content-length", "")
     if claimed.isdecimal() and int(claimed) > most:
         raise _too_large(config)
@@ -132,7 +132,7 @@ def _too_large(config: ServeConfig) -> HTTPException:
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, which doesn't notice a form that ends too early."""
+    """Parser that records the end of the form, because Starlette's doesn't detect a truncated one."""
 
     ended = False
 
@@ -141,7 +141,7 @@ class _Parser(MultiPartParser):
 
 
 async def _file_in_form(request: Request, body: AsyncGenerator[bytes, None]) -> UploadFile:
-    """The one file in a form, whatever its field is called; until it is closed it has no name on the disk."""
+    """Return the only file in a form, from a field of any name; it is an anonymous temporary file."""
     parser = _Parser(request.headers, body, max_part_size=_FORM_BYTES)
     try:
         form = await parser.parse()

@@ -1,8 +1,9 @@
-"""A second look at a few frames of a video in which no face was found, or none that is sure to stand upright.
+"""Hints why no face was found: a second search of a few frames for small or rotated faces.
 
-Faces smaller than the smallest one looked for aren't found, nor are faces on their side or upside down. In some of
-those frames the face detector takes something else for an upright face instead, and a score of it says nothing. To look
-for all of them in every frame would take several times as long, so a few frames are looked at, of doubtful videos only.
+The face detector misses faces below its minimum size, and faces that lie on their side or upside down. In frames with
+rotated faces it may detect something else as an upright face, whose score is meaningless. A search for all of these in
+every frame would take several times as long. Therefore only a few frames are searched again, and only of videos in
+which no face was found or too few faces are certainly upright.
 """
 
 from __future__ import annotations
@@ -24,35 +25,36 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
-#: Pixels kept in all, so that the second look takes about as long as the first one at any size …
+#: Total pixels of frames kept for the search for small faces, so that it takes about as long as the first search.
 PIXELS_KEPT = 1 << 21
-#: … but at least one frame, and at most so many.
+#: Largest number of frames kept for the search for small faces; the smallest is one.
 MOST_KEPT = 32
-#: Frames that are turned to look for faces that don't stand upright: they rarely do so in a part of a video alone.
+#: Number of frames searched for rotated faces. A few suffice, because faces are rarely rotated in a part of a video.
 TURNED = 4
-#: Pixels that each of these is reduced to, at most.
+#: Largest number of pixels of each of these frames, which are downscaled to it.
 TURNED_PIXELS = 1 << 19
-#: They are turned unless this share of the sampled frames has a face of this confidence with its landmarks in order.
-#: Of 147 upright clips 131 have; of 87 turned copies of 29 clips none has.
+#: No search for rotated faces if this share of the sampled frames has a face with at least the confidence ``SURE`` and
+#: with its landmarks in order. This holds for 131 of 147 upright clips, and for none of 87 rotated copies of 29 clips.
 SURE_SHARE = 2 / 3
 SURE = 0.99
-#: Faces don't stand upright where a turn gives at least this evidence, and this many times that of the frames as they
-#: are. The evidence of a face is the number of nines in its confidence, up to four, where its landmarks are in order;
-#: that of some frames is the mean over them. Of 29 clips 28 had 2.6 or more upright and at most 1.65, and 0.51 times as
-#: much, when turned; the other, a drawn portrait, had 0.4 and nothing.
+#: Faces count as rotated if some rotation of the frames gives at least the evidence ``EVIDENCE``, and ``CLEARLY_MORE``
+#: times that of the frames as they are. The evidence of a face with its landmarks in order is the number of nines in
+#: its confidence, up to four; the evidence of several frames is the mean over them. Of 29 clips, 28 had an evidence of
+#: at least 2.6 when upright, and of at most 1.65 and 0.51 times as much when rotated; the other, a drawn portrait, had
+#: 0.4 and 0.
 EVIDENCE = 2.0
 CLEARLY_MORE = 1.5
-#: Smaller faces than this hold nothing that a network could judge.
+#: Smallest face in pixels that is searched for; a network can't judge smaller ones.
 SMALLEST_FACE = 12
 
 _TURNS = {1: "on their side", 2: "upside down", 3: "on their side"}
 
 
-class SecondLook:
-    """Keeps a few frames of a video, to look at them again.
+class NoFaceHints:
+    """Keeps a few frames of a video and searches them for small or rotated faces.
 
     Args:
-        config: of the first look.
+        config: configuration of the first search.
     """
 
     def __init__(self, config: FaceConfig) -> None:
@@ -63,46 +65,46 @@ class SecondLook:
         self._reduced: list[Pixels] = []
 
     def keep(self, pixels: Pixels, faces: Sequence[Face], frames_wanted: int) -> None:
-        """Takes the next frame with the faces found in it, and keeps it if it is one of an even choice."""
+        """Add the next frame with its faces; keep its pixels if it is one of the evenly spaced frames to search."""
         place, self._frames = self._frames, self._frames + 1
         self._sure += any(face.confidence >= SURE and in_order(face) for face in faces)
         if len(self._reduced) < TURNED and _chosen(place, frames_wanted, TURNED):
             self._reduced.append(_reduced(pixels))
         if faces:
-            self._without_face = None  # there are no smaller faces to tell of
+            self._without_face = None  # small faces are searched for only where no face was found
         elif self._without_face is not None:
-            room = min(MOST_KEPT, max(1, PIXELS_KEPT // (pixels.shape[0] * pixels.shape[1])))
-            if len(self._without_face) < room and _chosen(place, frames_wanted, room):
+            most = min(MOST_KEPT, max(1, PIXELS_KEPT // (pixels.shape[0] * pixels.shape[1])))
+            if len(self._without_face) < most and _chosen(place, frames_wanted, most):
                 self._without_face.append(pixels)
 
     def small_faces(self, detector: FaceDetector) -> str:
-        """Tells of faces too small to be looked for, if no face was found and some are there; else empty."""
+        """Return a hint if no face was found but there are faces below the minimum size; otherwise an empty string."""
         if not self._without_face:
             return ""
         smallest = max(SMALLEST_FACE, self._config.min_face // 2)
         if smallest < self._config.min_face:
             found = detector.detect(self._without_face, replace(self._config, min_face=smallest))
-            # What is large enough was looked for already: a search that is more patient finds more that isn't a face.
+            # Faces of the minimum size were searched for already; a more sensitive search finds false ones.
             small = [face.size for faces in found for face in faces if face.size < self._config.smallest]
             if small:
                 return (
-                    f"there are faces of up to {max(small):.0f} pixels, too small to be looked for: "
+                    f"there are faces of up to {max(small):.0f} pixels, too small to be searched for: "
                     f"try --min-face {smallest}"
                 )
         return ""
 
-    def turn(self, detector: FaceDetector) -> str:
-        """How faces lie that don't stand upright, such as ``upside down``; empty where they do, or there are none."""
+    def orientation(self, detector: FaceDetector) -> str:
+        """Return how rotated faces lie, such as ``upside down``; an empty string if there are none."""
         if not self._reduced or self._sure >= SURE_SHARE * self._frames:
             return ""
         evidence = {quarters: self._evidence(detector, quarters) for quarters in (0, *_TURNS)}
         best = max(_TURNS, key=lambda quarters: evidence[quarters])
-        # Where nothing stands upright, any face that does when turned explains why.
+        # If no upright face was found, any face in rotated frames explains why.
         found = evidence[best] > 0 if self._without_face is not None else evidence[best] >= EVIDENCE
         return _TURNS[best] if found and evidence[best] >= CLEARLY_MORE * evidence[0] else ""
 
     def _evidence(self, detector: FaceDetector, quarters: int) -> float:
-        """Evidence of upright faces once the frames are turned by so many quarters."""
+        """Return the evidence of upright faces after rotation of the frames by ``quarters`` quarter turns."""
         pictures = [np.ascontiguousarray(np.rot90(pixels, quarters)) for pixels in self._reduced]
         found = detector.detect(pictures, self._config)
         nines = [[-math.log10(max(1e-4, 1 - face.confidence)) for face in faces if in_order(face)] for faces in found]
@@ -110,16 +112,16 @@ class SecondLook:
 
 
 def in_order(face: Face) -> bool:
-    """True where the landmarks are those of an upright face: eyes side by side and apart, nose and mouth below."""
+    """Return True if the landmarks are those of an upright face: eyes side by side and apart, nose and mouth below."""
     (left_x, left_y), (right_x, right_y), (_, nose_y), (_, mouth_left_y), (_, mouth_right_y) = face.landmarks
     apart = right_x - left_x
     side_by_side = apart >= 0.25 * (face.box[2] - face.box[0]) and abs(right_y - left_y) <= 0.5 * apart
     return side_by_side and (left_y + right_y) / 2 < nose_y < (mouth_left_y + mouth_right_y) / 2
 
 
-def _chosen(place: int, count: int, room: int) -> bool:
-    """Whether a place is the last one of one of ``room`` equal parts of ``count`` places."""
-    return place * room // count < (place + 1) * room // count
+def _chosen(place: int, count: int, parts: int) -> bool:
+    """Return True if a place is the last one in one of ``parts`` equal parts of ``count`` places."""
+    return place * parts // count < (place + 1) * parts // count
 
 
 def _reduced(pixels: Pixels) -> Pixels:
