@@ -29,6 +29,11 @@ _EXTRAS = {
     "gradio": "demo",
     "fastapi": "serve",
     "pyarrow": "scan -o results.parquet",
+    "c2pa": "Content Credentials in reports",
+    "pillow_heif": "HEIC photos",
+    "timm": "train --backbone timm:NAME",
+    "ray": "scan --ray",
+    "fsspec": "videos in stores by URL",
     "skimage": "the tests and the making of sample videos",
 }
 

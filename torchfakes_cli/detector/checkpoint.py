@@ -33,7 +33,7 @@ FORMAT = 1
 MAX_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 22
 CROP_SHAPES = ("square", "box")
-#: Tensors under this prefix belong to the texture model of checkpoints made before version 1.0 and are ignored.
+#: Tensors under this prefix belong to the texture model of checkpoints of torchfakes-5 and earlier and are ignored.
 _TEXTURE = "texture."
 
 
@@ -182,7 +182,7 @@ def check_file(path: Path) -> None:
     """
     if not path.is_file():
         found = "is not a file" if path.exists() else "no such checkpoint"
-        raise ModelNotFoundError(found, path=path, advice="Check the path given with --model.")
+        raise ModelNotFoundError(found, path=path, advice="Check the path of the checkpoint.")
     ours = "Only torchfakes checkpoints (.safetensors) are loaded; `torchfakes models import` makes one of it."
     size = path.stat().st_size
     if size > MAX_BYTES:

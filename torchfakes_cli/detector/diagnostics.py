@@ -57,7 +57,7 @@ def cache_diagnostics() -> list[Fact]:
     weights = sorted(path.name for path in folder.glob("*.pt"))
     place = folder if folder.exists() else next(parent for parent in folder.parents if parent.exists())
     writable = os.access(place, os.W_OK)
-    why = f"holds {', '.join(weights)}" if weights else "empty: only training fetches anything into it"
+    why = f"holds {', '.join(weights)}" if weights else "holds no VGGFace2 weights; training fetches them"
     severity = Severity.GOOD if writable else Severity.LIMITED
     return [Fact("cache", str(folder), why if writable else "can't be written: training can't fetch weights", severity)]
 

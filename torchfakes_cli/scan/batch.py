@@ -28,6 +28,7 @@ from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.scheduler import FolderProgress, failed, result_of
 from torchfakes_cli.scan.workers import computed_on
 from torchfakes_cli.version import __version__
+from torchfakes_cli.video.limits import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -275,7 +276,7 @@ class Batch:
             path: stamp_of(
                 path,
                 self._settings,
-                self._timelines.get(path, ""),
+                "" if Path(path).suffix.lower() in PICTURE_SUFFIXES else self._timelines.get(path, ""),
                 self._report_paths.get(path, ""),
                 state=self._found.states.get(path),
             )

@@ -19,7 +19,7 @@ from torchfakes_cli.scan.verdict import build_tracks, trimmed_mean
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.evaluate import metrics
 from torchfakes_cli.training.evaluate.findings import Damage, Estimate, Figures, Rule, Slice
-from torchfakes_cli.training.evaluate.metrics import bootstrap_interval, weighted_roc
+from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS, bootstrap_interval, weighted_roc
 from torchfakes_cli.training.evaluate.perturb import Perturbation
 from torchfakes_cli.training.evaluate.scores import VIDEO_KEYS, counterparts, policy_of, timelines
 
@@ -31,8 +31,6 @@ ESTIMATED = (
     *("auc", "eer", "average_precision", "accuracy", "balanced_accuracy"),
     *("log_loss", "brier", "ece", "coverage", "selective_accuracy"),
 )
-#: A bootstrap over fewer groups of a label gives no interval: at the extreme, one that is always drawn moves nothing.
-MIN_GROUPS = 10
 #: Probabilities are kept this far from 0 and 1 in the log loss, as scikit-learn does.
 _TINY = float(np.finfo(np.float64).eps)
 

@@ -195,6 +195,8 @@ def auc_interval(
     return bootstrap_interval(np.asarray(groups), auc, rounds, seed)[0] if len(y) else None
 
 
+#: A bootstrap over fewer groups of a label gives no interval: at the extreme, one that is always drawn moves nothing.
+MIN_GROUPS = 10
 #: Draws × rows computed at once, which bounds the memory.
 _CELLS = 1 << 21
 _TINY = 1e-300

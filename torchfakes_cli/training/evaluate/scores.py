@@ -28,7 +28,7 @@ from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, deciding_track, settle_policy, window_logit
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.reading import read_crop
-from torchfakes_cli.training.evaluate.metrics import auc_interval, roc_auc
+from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS, auc_interval, roc_auc
 from torchfakes_cli.training.evaluate.perturb import Perturbation, Picture, perturb
 
 Logits = NDArray[np.float32]
@@ -122,10 +122,15 @@ def measure(rows: pd.DataFrame, *, interval: bool = False) -> Scores:
         videos=len(videos),
         frame_auc=roc_auc(_is_fake(rows), rows["logit"]),
         video_auc=roc_auc(labels, logits),
-        video_auc_interval=auc_interval(labels, logits, videos["group"]) if interval else None,
+        video_auc_interval=auc_interval(labels, logits, videos["group"]) if interval and _enough(videos) else None,
         called_fake=float((rows["logit"] > 0).mean()),
         by_method=_auc_by_method(videos),
     )
+
+
+def _enough(videos: pd.DataFrame) -> bool:
+    """True if both labels have enough people for a meaningful interval, as in ``evaluate``."""
+    return bool((videos.groupby("label")["group"].nunique() >= MIN_GROUPS).all())
 
 
 def calibrated(header: Header, rows: pd.DataFrame, splits: str = "validation") -> Header:
