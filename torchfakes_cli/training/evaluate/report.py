@@ -33,7 +33,6 @@ from torchfakes_cli.report.csv import escape_undecodable, text_cell
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.evaluate.calibrate import fitted_groups, trained_groups
-from torchfakes_cli.training.evaluate.figures import MIN_GROUPS
 from torchfakes_cli.training.evaluate.findings import (
     FORMAT,
     Calibration,
@@ -47,6 +46,7 @@ from torchfakes_cli.training.evaluate.findings import (
     Slice,
     Source,
 )
+from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS
 from torchfakes_cli.training.evaluate.perturb import MEANING, Kind
 from torchfakes_cli.training.evaluate.plots import PLOTS, draw_plots
 
