@@ -127,7 +127,7 @@ class Broken(nn.Module):
 def test_scores_that_are_no_numbers_give_no_verdict(clips: Path) -> None:
     broken = Detector(Broken(), Header(name="broken"), torch.device("cpu"), torch.float32)
     config = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))
-    with pytest.raises(ModelError, match="no number"):
+    with pytest.raises(ModelError, match="isn't a finite number"):
         scan_video(clips / "both.mp4", config, detector=broken)
 
 

@@ -182,7 +182,7 @@ def check_file(path: Path) -> None:
     """
     if not path.is_file():
         found = "is not a file" if path.exists() else "no such checkpoint"
-        raise ModelNotFoundError(found, path=path, advice="Check the path of the checkpoint.")
+        raise ModelNotFoundError(found, path=path, advice="Check the path given with --model, --weights or --teacher.")
     ours = "Only torchfakes checkpoints (.safetensors) are loaded; `torchfakes models import` makes one of it."
     size = path.stat().st_size
     if size > MAX_BYTES:

@@ -126,11 +126,13 @@ def find_checkpoint(model: str | PathLike[str]) -> Path:
     if _NAME.fullmatch(name) and (models_folder() / f"{name}{SUFFIX}").is_file():
         return models_folder() / f"{name}{SUFFIX}"
     if path.exists():
-        raise ModelNotFoundError("is not a file", path=path, advice="Check the path of the checkpoint.")
+        raise ModelNotFoundError(
+            "is not a file", path=path, advice="Check the path given with --model, --weights or --teacher."
+        )
     if name in PUBLISHED:
         cause = f"the detector {name} is not on this machine yet"
         raise ModelNotFoundError(cause, advice=f"Run `torchfakes models fetch {name}`.")
-    advice = "Check the path; `torchfakes models list` shows the names that are known."
+    advice = "Check the path given with --model, --weights or --teacher; `torchfakes models list` shows the names that are known."
     raise ModelNotFoundError("no such checkpoint, and no detector of that name", path=path, advice=advice)
 
 
