@@ -132,7 +132,9 @@ def find_checkpoint(model: str | PathLike[str]) -> Path:
     if name in PUBLISHED:
         cause = f"the detector {name} is not on this machine yet"
         raise ModelNotFoundError(cause, advice=f"Run `torchfakes models fetch {name}`.")
-    advice = "Check the path given with --model, --weights or --teacher; `torchfakes models list` shows the names that are known."
+    advice = (
+        "Check the path given with --model, --weights or --teacher; `torchfakes models list` shows the known names."
+    )
     raise ModelNotFoundError("no such checkpoint, and no detector of that name", path=path, advice=advice)
 
 
