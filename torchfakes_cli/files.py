@@ -216,7 +216,7 @@ def try_lock(path: Path) -> BaseFileLock | None:
         lock.acquire()
     except Timeout:
         return None
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # a file system without locks counts as unlocked
         logger.debug("no lock on %s: %s", path, error)
     return lock
 

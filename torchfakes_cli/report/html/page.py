@@ -236,7 +236,7 @@ def _shown_video(info: VideoInfo) -> list[Fact]:
 
 
 def table_rows(timeline: Sequence[FaceScore], most: int = MOST_ROWS) -> tuple[float | None, list[TableRow]]:
-    """The rows, and the length of the stretches in seconds; None where every row stands for itself.
+    """Seconds that each row of the table summarizes (None if each is one sampled frame), and the rows.
 
     Where even the longest stretches don't make it short enough, the table ends with the last row that has room.
     """
