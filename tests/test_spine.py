@@ -54,16 +54,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_from_a_corpus_to_a_verdict(corpus: Path, tmp_path: Path) -> None:
     crops, run = tmp_path / "crops", tmp_path / "run"
-    prepared = command("prepare", corpus, "--out", crops, "--frames-per-video", FRAMES, "--jobs", 1)
+    prepared = command("prepare", corpus, "--output", crops, "--frames-per-video", FRAMES, "--jobs", 1)
     assert prepared.exit_code == 0, prepared.output
     with (crops / "manifest.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert {(row["group"], row["split"]) for row in rows} == set(SPLITS.items())
     assert len(rows) == 2 * len(SPLITS) * FRAMES
 
-    options = ["--from", "scratch", "--epochs", 1, "--samples-per-epoch", 64, "--batch", 8, "--input-size", 75]
-    trained = command("train", crops, "--out", run, "--name", "mine", "--dropout", 0, "--augment", "none", *options,
-                      "--learning-rate", 0.002, "--workers", 0, "--device", "cpu")  # fmt: skip
+    options = ["--weights", "scratch", "--epochs", 1, "--samples-per-epoch", 64, "--batch-size", 8, "--input-size", 75]
+    trained = command("train", crops, "--output", run, "--name", "mine", "--dropout", 0, "--augment", "none", *options,
+                      "--lr", 0.002, "--workers", 0, "--device", "cpu")  # fmt: skip
     assert trained.exit_code == 0, trained.output
     assert "validation" in trained.stdout
     assert "test" in trained.stdout
@@ -87,14 +87,14 @@ def test_training_offline_without_weights_says_what_to_do(
     from torchfakes_cli.detector import download
 
     crops = tmp_path / "crops"
-    assert command("prepare", corpus, "--out", crops, "--frames-per-video", 2, "--jobs", 1).exit_code == 0
+    assert command("prepare", corpus, "--output", crops, "--frames-per-video", 2, "--jobs", 1).exit_code == 0
     monkeypatch.setenv(download.VGGFACE2_VARIABLE, "http://127.0.0.1:9/weights.pt")
     monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
-    ended = command("train", crops, "--out", tmp_path / "run", "--device", "cpu")
+    ended = command("train", crops, "--output", tmp_path / "run", "--device", "cpu")
     assert ended.exit_code == 1
     assert "can't be fetched" in ended.stderr
-    assert "--from scratch" in ended.stderr
+    assert "--weights scratch" in ended.stderr
 
 
 def test_training_without_crops_says_what_to_run(tmp_path: Path) -> None:

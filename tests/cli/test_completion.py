@@ -39,7 +39,7 @@ def offered(words: str) -> list[str]:
         ("models f", ["fetch"]),
         ("train --re", ["--recipe", "--resume"]),
         ("train --optimizer ad", ["adamw", "adam"]),
-        ("train --from s", ["scratch"]),
+        ("train --weights s", ["scratch"]),
         ("train --device c", ["cpu", "cuda"]),
         ("evaluate --robustness ", [*Kind, "all"]),
         ("prepare --compression c", ["c23", "c40"]),

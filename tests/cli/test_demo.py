@@ -215,6 +215,6 @@ def test_only_loopback_is_loopback() -> None:
     assert not any(DemoConfig(host=host).is_loopback for host in ("0.0.0.0", "192.168.1.5", "example.org", "::"))
 
 
-@pytest.mark.parametrize("wrong", [("--port", "0"), ("--max-mb", "0"), ("--max-minutes", "0")])
+@pytest.mark.parametrize("wrong", [("--port", "0"), ("--max-size", "0"), ("--max-minutes", "0")])
 def test_wrong_limits_are_wrong_usage(wrong: tuple[str, str]) -> None:
     assert CliRunner().invoke(app, ["demo", *wrong]).exit_code == 2

@@ -11,7 +11,20 @@ from tests.training.crop_folders import write_crops
 from torchfakes_cli.cli import app
 from torchfakes_cli.detector.checkpoint import load_checkpoint
 
-TINY = ("--from", "scratch", "--epochs", 1, "--samples-per-epoch", 4, "--batch", 4, "--workers", 0, "--device", "cpu")
+TINY = (
+    "--weights",
+    "scratch",
+    "--epochs",
+    1,
+    "--samples-per-epoch",
+    4,
+    "--batch-size",
+    4,
+    "--workers",
+    0,
+    "--device",
+    "cpu",
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +38,7 @@ def train(*arguments: object) -> Result:
 
 @pytest.mark.slow
 def test_a_recipe_gives_what_the_user_does_not(crops: Path, tmp_path: Path) -> None:
-    ended = train(crops, "--recipe", "origin", *TINY, "--input-size", 75, "--optimizer", "sgd", "--out", tmp_path)
+    ended = train(crops, "--recipe", "origin", *TINY, "--input-size", 75, "--optimizer", "sgd", "--output", tmp_path)
     assert ended.exit_code == 0, ended.output
     header = load_checkpoint(tmp_path / "last.safetensors")[1]
     config = header.training["config"]
@@ -36,13 +49,13 @@ def test_a_recipe_gives_what_the_user_does_not(crops: Path, tmp_path: Path) -> N
 
 
 def test_settings_that_contradict_each_other_are_usage_errors(crops: Path, tmp_path: Path) -> None:
-    ended = train(crops, "--sampling", "plain", "--out", tmp_path / "run")
+    ended = train(crops, "--sampling", "plain", "--output", tmp_path / "run")
     assert ended.exit_code == 2
     assert "--ranking 0" in ended.stderr
-    assert train(crops, "--resume", "--force", "--out", tmp_path).exit_code == 1
+    assert train(crops, "--resume", "--force", "--output", tmp_path).exit_code == 1
 
 
 def test_nothing_to_resume_is_an_error_with_advice(crops: Path, tmp_path: Path) -> None:
-    ended = train(crops, "--resume", "--out", tmp_path)
+    ended = train(crops, "--resume", "--output", tmp_path)
     assert ended.exit_code == 1
     assert "nothing to resume" in ended.stderr

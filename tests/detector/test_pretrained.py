@@ -57,5 +57,5 @@ def test_another_file_than_the_known_one_is_refused(
 def test_without_a_network_training_can_start_from_nothing(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VGGFACE2_VARIABLE, "http://127.0.0.1:9/weights.pt")
     monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
-    with pytest.raises(DownloadError, match="--from scratch"):
+    with pytest.raises(DownloadError, match="--weights scratch"):
         load_vggface2(build_network())

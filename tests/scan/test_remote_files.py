@@ -97,7 +97,7 @@ def test_results_bear_the_url_and_no_copy_stays(store: str, clips: Path, detecto
 def test_copies_are_bounded(store: str, tmp_path: Path) -> None:
     put(f"{store}/large.mp4", bytes((1 << 20) + 1))
     with (
-        pytest.raises(UnreadableFileError, match=r"larger than 1 MiB.*--copy-limit"),
+        pytest.raises(UnreadableFileError, match=r"larger than 1 MiB.*--max-download-size"),
         local_copy(f"{store}/large.mp4", 1 << 20),
     ):
         pass

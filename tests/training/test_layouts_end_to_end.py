@@ -27,15 +27,15 @@ def test_from_each_layout_to_figures(layout: str, tmp_path: Path) -> None:
     written = LAYOUTS[layout](tmp_path / "corpus")
     crops, run, report = tmp_path / "crops", tmp_path / "run", tmp_path / "evaluation"
     reals = [part for folder in written.reals for part in ("--reals", folder)]
-    command("prepare", written.corpus, *reals, "--out", crops, "--frames-per-video", 4, "--min-face", 24, "--jobs", 1,
+    command("prepare", written.corpus, *reals, "-o", crops, "--frames-per-video", 4, "--min-face", 24, "--jobs", 1,
             "--val", 0.3, "--test", 0.3, "--duplicate-threshold", 0)  # fmt: skip
     table = read_manifest(crops)
     assert table.groupby("group")["split"].nunique().max() == 1
     assert (table.groupby("split")["label"].nunique() == 2).all()
 
-    command("train", crops, "--out", run, "--from", "scratch", "--epochs", 1, "--samples-per-epoch", 16, "--batch", 8,
+    command("train", crops, "-o", run, "--weights", "scratch", "--epochs", 1, "--samples-per-epoch", 16, "--batch-size", 8,
             "--input-size", 75, "--workers", 0, "--device", "cpu")  # fmt: skip
-    command("evaluate", crops, "--model", run / "best.safetensors", "--split", "all", "--out", report,
+    command("evaluate", crops, "--model", run / "best.safetensors", "--split", "all", "--output", report,
             "--robustness", "jpeg", "--levels", "3", "--device", "cpu")  # fmt: skip
     document = json.loads((report / "report.json").read_text(encoding="utf-8"))
     (result,) = document["results"]

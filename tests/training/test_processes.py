@@ -24,9 +24,9 @@ from torchfakes_cli.training.fit.loading import TrainingCrops, usual_workers
 from torchfakes_cli.training.fit.processes import Processes
 from torchfakes_cli.training.fit.state import STATE, load_state
 
-OPTIONS = ("--from", "scratch", "--epochs", 1, "--samples-per-epoch", 24, "--batch", 8, "--input-size", 75,
+OPTIONS = ("--weights", "scratch", "--epochs", 1, "--samples-per-epoch", 24, "--batch-size", 8, "--input-size", 75,
            "--workers", 0, "--device", "cpu", "--dropout", 0, "--precision", "fp32", "--ema", 0, "--optimizer", "sgd",
-           "--learning-rate", 0.001)  # fmt: skip
+           "--lr", 0.001)  # fmt: skip
 
 
 def test_processes_share_every_batch(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_two_processes_learn_what_one_learns_in_two_halves(tmp_path: Path) -> No
     }
     for name, arguments in runs.items():
         ended = subprocess.run(
-            [*map(str, arguments), "--out", tmp_path / name],
+            [*map(str, arguments), "--output", tmp_path / name],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -127,7 +127,7 @@ def test_two_processes_learn_what_one_learns_in_two_halves(tmp_path: Path) -> No
 def test_what_is_left_of_a_training_that_lost_a_process_can_go_on(tmp_path: Path) -> None:
     folder = write_crops(tmp_path / "crops", {"train": 2, "val": 1}, frames=2)
     out = tmp_path / "out"
-    options = [*map(str, OPTIONS), "--epochs", "1000", "--samples-per-epoch", "8", "--out", str(out)]
+    options = [*map(str, OPTIONS), "--epochs", "1000", "--samples-per-epoch", "8", "--output", str(out)]
     # What torchrun tells its processes. As on two machines, neither is ended for the other's sake.
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     first, second = (

@@ -119,7 +119,7 @@ def test_what_can_not_be_resumed_says_why(crops: Path, uninterrupted: Path, tmp_
         saved_config(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train_detector(crops, replace(EAGER, out=str(tmp_path)), interrupt_at(1))
-    with pytest.raises(UsageError, match=r"--learning-rate 0\.001 and can't go on with 0\.1"):
+    with pytest.raises(UsageError, match=r"--lr 0\.001 and can't go on with 0\.1"):
         train_detector(crops, replace(EAGER, out=str(tmp_path), resume=True, learning_rate=0.1))
     with pytest.raises(OutputError, match="--resume"):
         train_detector(crops, replace(EAGER, out=str(tmp_path)))
@@ -142,7 +142,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "torchfakes_cli", "train", *map(str, arguments)]
 
 
-OPTIONS = ("--from", "scratch", "--epochs", 3, "--samples-per-epoch", 8, "--batch", 4, "--input-size", 75,
+OPTIONS = ("--weights", "scratch", "--epochs", 3, "--samples-per-epoch", 8, "--batch-size", 4, "--input-size", 75,
            "--workers", 1, "--device", "cpu", "--optimizer", "sgd", "--ema", 0)  # fmt: skip
 SAVING_ALWAYS = (*OPTIONS, "--save-minutes", 1e-9)
 
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_cleanly_with_a_hint(crops: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with subprocess.Popen(
         # Two more epochs, too long to be over before the signal comes.
-        command(crops, "--out", out, *OPTIONS, "--samples-per-epoch", 96),
+        command(crops, "--output", out, *OPTIONS, "--samples-per-epoch", 96),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         wait_for(out / STATE)
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_cleanly_with_a_hint(crops: Path, tmp_path: Path) -> None:
     assert errors.splitlines()[-1].startswith("error: interrupted")
     assert "--resume" in errors
     assert "Traceback" not in errors
-    ended = subprocess.run(command(crops, "--out", out, "--resume"), capture_output=True, text=True)
+    ended = subprocess.run(command(crops, "--output", out, "--resume"), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert [row["epoch"] for row in log(out)] == ["1", "2", "3"]
 
@@ -173,9 +173,9 @@ def test_ctrl_c_ends_cleanly_with_a_hint(crops: Path, tmp_path: Path) -> None:
 def test_killed_at_any_instant_it_goes_on(crops: Path, tmp_path: Path) -> None:
     """It saves after every step, so that most kills fall into the middle of a save."""
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(crops, "--out", whole, *SAVING_ALWAYS), capture_output=True, check=True)
+    subprocess.run(command(crops, "--output", whole, *SAVING_ALWAYS), capture_output=True, check=True)
     chance, rounds = random.Random(0), 0
-    with subprocess.Popen(command(crops, "--out", out, *SAVING_ALWAYS), stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command(crops, "--output", out, *SAVING_ALWAYS), stderr=subprocess.DEVNULL) as process:
         wait_for(out / STATE)
         process.kill()
     while rounds < 8:
@@ -185,7 +185,9 @@ def test_killed_at_any_instant_it_goes_on(crops: Path, tmp_path: Path) -> None:
             if (out / name).exists():
                 load_checkpoint(out / name)
         changed = (out / STATE).stat().st_mtime_ns
-        with subprocess.Popen(command(crops, "--out", out, "--resume"), stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command(crops, "--output", out, "--resume"), stderr=subprocess.PIPE, text=True
+        ) as process:
             while process.poll() is None and (out / STATE).exists() and (out / STATE).stat().st_mtime_ns == changed:
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 0.4))
@@ -196,7 +198,7 @@ def test_killed_at_any_instant_it_goes_on(crops: Path, tmp_path: Path) -> None:
         if not (out / STATE).exists():
             break
     if (out / STATE).exists():
-        subprocess.run(command(crops, "--out", out, "--resume"), capture_output=True, check=True)
+        subprocess.run(command(crops, "--output", out, "--resume"), capture_output=True, check=True)
     assert_same_training(out, whole)
     assert pd.read_csv(out / "log.csv")["epoch"].tolist() == [1, 2, 3]
     assert not list(out.glob(".*"))[9:]  # a killed process leaves its temporary file, at most one each

@@ -6,15 +6,14 @@ Nothing heavy is imported before a command runs, so that help and completion sta
 from __future__ import annotations
 
 import gc
-import inspect
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from torchfakes_cli.cli.command import add_command
 from torchfakes_cli.cli.demo import demo_command
 from torchfakes_cli.cli.doctor import doctor_command
 from torchfakes_cli.cli.evaluate import evaluate_command
@@ -49,30 +48,24 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
-def _add(name: str, command: Callable[..., None], group: typer.Typer = app) -> None:
-    # Typer keeps the line breaks of a docstring, which fit an editor's width and not the terminal's.
-    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
-    group.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(command)
-
-
-_add("scan", scan_command)
-_add("explain", explain_command)
-_add("prepare", prepare_command)
-_add("train", train_command)
-_add("evaluate", evaluate_command)
-_add("demo", demo_command)
-_add("serve", serve_command)
-_add("doctor", doctor_command)
+add_command(app, "scan", scan_command)
+add_command(app, "explain", explain_command)
+add_command(app, "prepare", prepare_command)
+add_command(app, "train", train_command)
+add_command(app, "evaluate", evaluate_command)
+add_command(app, "demo", demo_command)
+add_command(app, "serve", serve_command)
+add_command(app, "doctor", doctor_command)
 
 _models = typer.Typer(help="List, inspect, check, fetch, import and export detectors.", no_args_is_help=True)
 for _name, _command in MODELS_COMMANDS.items():
-    _add(_name, _command, _models)
+    add_command(_models, _name, _command)
 app.add_typer(_models, name="models")
 
 

@@ -50,6 +50,7 @@ WorkersOption = Annotated[
 CopyLimitOption = Annotated[
     int,
     typer.Option(
+        "--max-download-size",
         metavar="MIB",
         rich_help_panel=LIMITS_PANEL,
         help="Give up on a video from s3:// or another store if it is larger: each is copied here for its scan.",

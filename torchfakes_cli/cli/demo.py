@@ -30,7 +30,7 @@ def demo_command(
         str, typer.Option(metavar="ADDRESS", help="Serve it on this address; 0.0.0.0 lets other machines in.")
     ] = _DEFAULT.host,
     most_mb: Annotated[
-        int, typer.Option("--max-mb", metavar="N", help="Refuse files that are larger.")
+        int, typer.Option("--max-size", metavar="N", help="Refuse files that are larger.")
     ] = _DEFAULT.most_mb,
     most_minutes: Annotated[
         float, typer.Option("--max-minutes", metavar="N", help="Refuse videos that are longer.")

@@ -23,8 +23,8 @@ _NEEDED = {"computing", "decoding", "detector"}
 
 #: Optional libraries and their use.
 _EXTRAS = {
-    "tensorboard": "train --track tensorboard",
-    "wandb": "train --track wandb",
+    "tensorboard": "train --logger tensorboard",
+    "wandb": "train --logger wandb",
     "onnxruntime": "models export",
     "gradio": "demo",
     "fastapi": "serve",

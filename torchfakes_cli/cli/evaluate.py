@@ -93,13 +93,19 @@ def evaluate_command(
     false_alarms: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Of real videos, call at most this share fake."
+            "--target-fpr",
+            metavar="SHARE",
+            rich_help_panel=_CALIBRATION,
+            help="Of real videos, call at most this share fake.",
         ),
     ] = _DEFAULT.false_alarms,
     missed_fakes: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Of fake videos, call at most this share real."
+            "--target-fnr",
+            metavar="SHARE",
+            rich_help_panel=_CALIBRATION,
+            help="Of fake videos, call at most this share real.",
         ),
     ] = _DEFAULT.missed_fakes,
     bootstrap: Annotated[
@@ -116,7 +122,7 @@ def evaluate_command(
     out: Annotated[
         str,
         typer.Option(
-            "--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="Write the report, plots and scores here."
+            "--output", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="Write the report, plots and scores here."
         ),
     ] = _DEFAULT.out,
     json: Annotated[

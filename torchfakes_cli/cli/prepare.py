@@ -159,7 +159,7 @@ def prepare_command(
     out: Annotated[
         str,
         typer.Option(
-            "--out", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="Write the crops and manifest.csv here."
+            "--output", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="Write the crops and manifest.csv here."
         ),
     ] = _DEFAULT.out,
     jobs: Annotated[

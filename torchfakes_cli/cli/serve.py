@@ -72,7 +72,10 @@ def serve_command(
     keep: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", rich_help_panel=_LIMITS, help="Keep results that were not waited for this long."
+            "--result-ttl",
+            metavar="SECONDS",
+            rich_help_panel=_LIMITS,
+            help="Keep results that were not waited for this long.",
         ),
     ] = _DEFAULT.keep_s,
     keep_results: Annotated[

@@ -53,7 +53,6 @@ def train_command(
         str | None,
         typer.Option(
             "--weights",
-            "--from",
             metavar="WEIGHTS",
             rich_help_panel=_START,
             help="Set the initial weights: vggface2 (face recognition, fetched once), imagenet, scratch, a checkpoint "
@@ -92,6 +91,7 @@ def train_command(
     batch: Annotated[
         int | None,
         typer.Option(
+            "--batch-size",
             metavar="N",
             rich_help_panel=_START,
             help="Use N crops per update, half of them fake.",
@@ -201,6 +201,7 @@ def train_command(
     learning_rate: Annotated[
         float | None,
         typer.Option(
+            "--lr",
             metavar="X",
             rich_help_panel=_RATE,
             help="Set the peak learning rate.",
@@ -218,6 +219,7 @@ def train_command(
     warm_up: Annotated[
         float | None,
         typer.Option(
+            "--warmup",
             metavar="SHARE",
             rich_help_panel=_RATE,
             help="Set the share of the updates in which the learning rate rises.",
@@ -308,7 +310,7 @@ def train_command(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out",
+            "--output",
             "-o",
             metavar="FOLDER",
             rich_help_panel=_OUTPUT,
@@ -328,6 +330,7 @@ def train_command(
     track: Annotated[
         list[str] | None,
         typer.Option(
+            "--logger",
             metavar="NAME",
             rich_help_panel=_OUTPUT,
             help="Report figures to tensorboard or wandb too; repeatable. wandb sends figures and settings to "
@@ -466,7 +469,7 @@ def _show_how_to_resume(config: TrainConfig) -> None:
 
     if (Path(config.out) / STATE).is_file():
         show_error(
-            f"interrupted; go on with the same command and --resume, or: torchfakes train --resume --out {config.out}"
+            f"interrupted; go on with the same command and --resume, or: torchfakes train --resume -o {config.out}"
         )
     else:
         show_error("interrupted before there was anything to go on from")

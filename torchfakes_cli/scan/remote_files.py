@@ -142,7 +142,7 @@ def _copy(url: str, target: Path, most_bytes: int, stopped: Callable[[], bool]) 
                 raise UnreadableFileError(
                     f"it is larger than {most_bytes >> 20} MiB, the limit of copies",
                     path=url,
-                    advice="Raise --copy-limit.",
+                    advice="Raise --max-download-size.",
                 )
             try:
                 file.write(part)

@@ -102,7 +102,7 @@ def score_crops(
             f"none of {len(paths)} crops could be read", path=folder, advice="Run 'torchfakes prepare' again."
         )
     if not np.isfinite(logits).all():
-        raise ModelError("the network's scores are no numbers any more", advice="Try a lower --learning-rate.")
+        raise ModelError("the network's scores are no numbers any more", advice="Try a lower --lr.")
     return table.iloc[places].assign(logit=logits)
 
 

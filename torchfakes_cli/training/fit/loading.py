@@ -54,7 +54,7 @@ class TrainingCrops:
     ) -> None:  # fmt: skip
         if config.batch % (2 * processes.count):
             cause = f"a batch of {config.batch} can't be shared among {processes.count} processes in pairs"
-            raise UsageError(cause, advice=f"Choose a --batch that {2 * processes.count} divides.")
+            raise UsageError(cause, advice=f"Choose a --batch-size that {2 * processes.count} divides.")
         per_epoch = config.samples_per_epoch or max(config.batch, int(table["balanced"].astype(bool).sum()))
         self.steps_per_epoch = max(1, per_epoch // config.batch)
         crops = self.steps_per_epoch * config.epochs * config.batch

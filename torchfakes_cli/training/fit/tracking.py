@@ -71,7 +71,7 @@ def check_trackers(config: TrainConfig) -> None:
             importlib.import_module(name)
         except ImportError:
             advice = f"Install it with: pip install 'torchfakes[{name}]'"
-            raise UsageError(f"--track {name} needs the package {name}", advice=advice) from None
+            raise UsageError(f"--logger {name} needs the package {name}", advice=advice) from None
 
 
 def open_trackers(config: TrainConfig, run: str, step: int) -> list[Tracker]:

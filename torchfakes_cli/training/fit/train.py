@@ -317,7 +317,7 @@ class _Training:
             tracker.step(record)
 
     def _diverged(self, error: DivergedError) -> ModelError:
-        return ModelError(str(error), advice=f"Try a lower --learning-rate. {self._kept()}".strip())
+        return ModelError(str(error), advice=f"Try a lower --lr. {self._kept()}".strip())
 
     def _kept(self) -> str:
         return f"The last good checkpoint is {self.out / LAST}." if self.run_state.records else ""
