@@ -33,8 +33,8 @@ def test_from_each_layout_to_figures(layout: str, tmp_path: Path) -> None:
     assert table.groupby("group")["split"].nunique().max() == 1
     assert (table.groupby("split")["label"].nunique() == 2).all()
 
-    command("train", crops, "-o", run, "--weights", "scratch", "--epochs", 1, "--samples-per-epoch", 16, "--batch-size", 8,
-            "--input-size", 75, "--workers", 0, "--device", "cpu")  # fmt: skip
+    command("train", crops, "-o", run, "--weights", "scratch", "--epochs", 1, "--samples-per-epoch", 16,
+            "--batch-size", 8, "--input-size", 75, "--workers", 0, "--device", "cpu")  # fmt: skip
     command("evaluate", crops, "--model", run / "best.safetensors", "--split", "all", "--output", report,
             "--robustness", "jpeg", "--levels", "3", "--device", "cpu")  # fmt: skip
     document = json.loads((report / "report.json").read_text(encoding="utf-8"))
