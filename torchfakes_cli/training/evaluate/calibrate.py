@@ -194,7 +194,7 @@ def _aucs(videos: pd.DataFrame, config: EvaluateConfig) -> dict[str, dict[str, A
     scored = videos[videos["logit"].notna()]
     found: dict[str, dict[str, Any]] = {}
     for name, against, part in (("all", "all reals", scored), *methods(scored)):
-        auc = auc_estimate(part, rounds=config.rounds, seed=config.seed)
+        auc = auc_estimate(part, config)
         interval = None if auc.low is None else [auc.low, auc.high]
         fakes = int((part["label"] == FAKE).sum())
         found[name] = {"videos": fakes, "against": against, "auc": auc.value, "interval": interval}

@@ -271,7 +271,7 @@ def _result(
     logits: dict[Perturbation | None, NDArray[np.float64]], config: EvaluateConfig,
 ) -> tuple[Result, Tables]:  # fmt: skip
     """Measure a detector on an input; return the tables behind the result as well."""
-    header, rounds, seed = detector.header, config.rounds, config.seed
+    header = detector.header
     rows = crops.scored(logits[None])
     videos, frames = judge_videos(rows, header), judge_crops(rows, header)
     robustness: list[Damage] = []
@@ -279,16 +279,16 @@ def _result(
         before = judge_videos(crops.scored(np.where(crops.to_damage, logits[None], math.nan)), header)
         for damage, found in logits.items():
             after = before if damage is None else judge_videos(crops.scored(found), header)
-            robustness.append(measure_damage(damage, before, after, rounds=rounds, seed=seed))
+            robustness.append(measure_damage(damage, before, after, config))
     notes = notes_on(source, header, videos, damaged=bool(robustness))
     result = Result(
         model=model.name,
         source=source.name,
-        frame=figures(frames, rounds=rounds, bins=config.bins, seed=seed),
-        video=figures(videos, rounds=rounds, bins=config.bins, seed=seed),
+        frame=figures(frames, config),
+        video=figures(videos, config),
         altered=count_altered(rows, header),
-        rules=compare_rules(rows, header, rounds=rounds, seed=seed),
-        slices=slice_videos(videos, rounds=rounds, seed=seed),
+        rules=compare_rules(rows, header, config),
+        slices=slice_videos(videos, config),
         robustness=tuple(robustness),
         notes=(*notes, given.note) if given.note else notes,
         plots=(),

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
 from torchfakes_cli.records import Verdict
+from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.evaluate.findings import Bin, Counts, Damage, Estimate, Figures, Slice
 from torchfakes_cli.training.evaluate.perturb import Perturbation
@@ -46,18 +47,16 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     return float(roc_auc_score(fake, np.asarray(scores, np.float64))) if fake.any() and not fake.all() else None
 
 
-def figures(table: pd.DataFrame, *, rounds: int, bins: int, seed: int) -> Figures:
+def figures(table: pd.DataFrame, config: EvaluateConfig) -> Figures:
     """Compute all figures of crops or videos.
 
     Args:
         table: columns ``label``, ``group``, ``logit`` and ``p_fake`` (NaN without a score), and ``verdict``.
-        rounds: rounds of the bootstrap.
-        bins: bins of the calibration error.
-        seed: seed of the bootstrap.
+        config: bins of the calibration error; rounds and seed of the bootstrap.
     """
     scored = table[table["logit"].notna()]
     fakes = int((scored["label"] == FAKE).sum())
-    found = estimates(table, lambda weights: weighted_figures(table, weights, bins), rounds, seed)
+    found = estimates(table, lambda weights: weighted_figures(table, weights, config.bins), config)
     return Figures(
         real=len(scored) - fakes,
         fake=fakes,
@@ -65,7 +64,7 @@ def figures(table: pd.DataFrame, *, rounds: int, bins: int, seed: int) -> Figure
         groups=table["group"].nunique(),
         **dict(zip(ESTIMATED, found, strict=True)),
         verdicts=verdict_counts(table),
-        reliability=reliability(scored, bins),
+        reliability=reliability(scored, config.bins),
         missing=missing_class(scored),
     )
 
@@ -76,34 +75,35 @@ def point_figures(table: pd.DataFrame, bins: int) -> dict[str, float | None]:
     return {name: _known(value) for name, value in zip(ESTIMATED, values, strict=True)}
 
 
-def auc_estimate(table: pd.DataFrame, *, rounds: int, seed: int) -> Estimate:
+def auc_estimate(table: pd.DataFrame, config: EvaluateConfig) -> Estimate:
     """Estimate the AUC from the columns ``label``, ``group`` and ``logit``."""
     scored = table[table["logit"].notna()]
     fake, logits = _is_fake(scored), scored["logit"].to_numpy(np.float64)
-    (found,) = estimates(scored, lambda weights: rank_figures(fake, logits, weights)[:, :1], rounds, seed)
+    (found,) = estimates(scored, lambda weights: rank_figures(fake, logits, weights)[:, :1], config)
     return found
 
 
-def estimates(table: pd.DataFrame, statistic: Callable[[Floats], Floats], rounds: int, seed: int) -> list[Estimate]:
+def estimates(table: pd.DataFrame, statistic: Callable[[Floats], Floats], config: EvaluateConfig) -> list[Estimate]:
     """Compute figures with 95 % percentile intervals that draw whole groups: videos of one person are not independent.
 
     Args:
         table: columns ``label`` and ``group``; no intervals if a label has fewer than ``MIN_GROUPS`` groups.
         statistic: from weights of the shape (draws, rows) to figures of the shape (draws, K). Draws with NaN, such as
             those without a class, are left out.
-        rounds: number of draws.
-        seed: seed of the draws.
+        config: rounds and seed.
     """
     (values,) = statistic(np.ones((1, len(table))))
     bounds = np.full((2, len(values)), math.nan)
     if len(table) and (table.groupby("label")["group"].nunique() >= MIN_GROUPS).all():
         members, names = pd.factorize(table["group"], sort=True)
         chances = np.full(len(names), 1 / len(names))
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(config.seed)
         step = max(1, _CELLS // len(table))
         draws = [
-            statistic(rng.multinomial(len(names), chances, min(step, rounds - start))[:, members].astype(np.float64))
-            for start in range(0, rounds, step)
+            statistic(
+                rng.multinomial(len(names), chances, min(step, config.rounds - start))[:, members].astype(np.float64)
+            )
+            for start in range(0, config.rounds, step)
         ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a figure that no draw has
@@ -222,14 +222,8 @@ def missing_class(scored: pd.DataFrame) -> str:
     return "" if len(labels) == 2 else f"there is nothing {REAL if FAKE in labels else FAKE} to compare with"
 
 
-def slice_videos(videos: pd.DataFrame, *, rounds: int, seed: int) -> tuple[Slice, ...]:
-    """Measure each method, compression, face size and sharpness by itself.
-
-    Args:
-        videos: from ``judge_videos``.
-        rounds: rounds of the bootstrap.
-        seed: seed of the bootstrap.
-    """
+def slice_videos(videos: pd.DataFrame, config: EvaluateConfig) -> tuple[Slice, ...]:
+    """Measure each method, compression, face size and sharpness of ``judge_videos`` by itself."""
     return tuple(
         Slice(
             by=by,
@@ -237,7 +231,7 @@ def slice_videos(videos: pd.DataFrame, *, rounds: int, seed: int) -> tuple[Slice
             real=int((part["label"] == REAL).sum()),
             fake=int((part["label"] == FAKE).sum()),
             against=against,
-            auc=auc_estimate(part, rounds=rounds, seed=seed),
+            auc=auc_estimate(part, config),
             verdicts=verdict_counts(part),
             missing=missing_class(part[part["logit"].notna()]),
         )
@@ -275,7 +269,7 @@ def methods(videos: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def measure_damage(
-    perturbation: Perturbation | None, before: pd.DataFrame, after: pd.DataFrame, *, rounds: int, seed: int
+    perturbation: Perturbation | None, before: pd.DataFrame, after: pd.DataFrame, config: EvaluateConfig
 ) -> Damage:
     """Compare the verdicts on damaged crops with those on the same crops undamaged.
 
@@ -283,8 +277,7 @@ def measure_damage(
         perturbation: the damage; None for none.
         before: the undamaged videos, from ``judge_videos``.
         after: the damaged videos, in the same order.
-        rounds: rounds of the bootstrap.
-        seed: seed of the bootstrap.
+        config: rounds and seed of the bootstrap.
     """
     was_right, is_right = ((videos["verdict"] == videos["label"]).to_numpy(bool) for videos in (before, after))
     firm = (after["verdict"] != Verdict.INCONCLUSIVE.value).to_numpy(bool)
@@ -293,7 +286,7 @@ def measure_damage(
         kind=perturbation.kind.value if perturbation else "",
         level=perturbation.level if perturbation else 0,
         value=perturbation.value if perturbation else None,
-        auc=auc_estimate(after, rounds=rounds, seed=seed),
+        auc=auc_estimate(after, config),
         verdicts=verdict_counts(after),
         correct=int(is_right.sum()),
         flipped=float((lost & firm).sum() / was_right.sum()) if was_right.any() else None,

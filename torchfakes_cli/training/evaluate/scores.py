@@ -35,6 +35,7 @@ from torchfakes_cli.scan.verdict import (
     trimmed_mean,
     window_logit,
 )
+from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluate.findings import Altered, Rule
@@ -59,18 +60,9 @@ _COMPRESSION = re.compile(r"raw|c\d+")
 def score_crops(
     network: nn.Module, table: pd.DataFrame, folder: Path, header: Header, device: torch.device, unreadable: set[str]
 ) -> pd.DataFrame:
-    """Score crops during a training.
+    """Score crops during a training; return the rows that could be read, with a column ``logit``.
 
-    Args:
-        network: not changed.
-        table: rows of a manifest.
-        folder: folder of the manifest.
-        header: says how crops become input.
-        device: device to compute on.
-        unreadable: gets the crops that can't be read, with the reasons.
-
-    Returns:
-        The rows that could be read, with a column ``logit``.
+    The network is not changed; ``unreadable`` gets the crops that can't be read, with the reasons.
 
     Raises:
         DataError: there are rows, but none could be read.
@@ -179,7 +171,7 @@ def measure(rows: pd.DataFrame, *, interval: bool = False) -> Scores:
     if rows.empty:
         return Scores(0, 0, None, None)
     videos = video_scores(rows)
-    found = auc_estimate(videos, rounds=1000, seed=0) if interval else None
+    found = auc_estimate(videos, EvaluateConfig()) if interval else None
     by_method = {name: roc_auc(part["label"] == FAKE, part["logit"]) for name, _, part in methods(videos)}
     return Scores(
         crops=len(rows),
@@ -369,14 +361,13 @@ RULES: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-def compare_rules(rows: pd.DataFrame, header: Header, *, rounds: int, seed: int) -> tuple[Rule, ...]:
+def compare_rules(rows: pd.DataFrame, header: Header, config: EvaluateConfig) -> tuple[Rule, ...]:
     """Measure how well each rule separates fake videos from real ones; the most suspicious lasting track decides.
 
     Args:
         rows: as for ``judge_videos``.
         header: thresholds.
-        rounds: rounds of the bootstrap.
-        seed: seed of the bootstrap.
+        config: rounds and seed of the bootstrap.
     """
     policy = policy_of(header)
     keys: list[tuple[str, ...]] = []
@@ -390,13 +381,6 @@ def compare_rules(rows: pd.DataFrame, header: Header, *, rounds: int, seed: int)
         )
     videos = pd.DataFrame(keys, columns=VIDEO_KEYS)
     return tuple(
-        Rule(
-            name,
-            auc_estimate(
-                videos.assign(logit=[max(map(rule, logits), default=math.nan) for logits in people]),
-                rounds=rounds,
-                seed=seed,
-            ),
-        )
+        Rule(name, auc_estimate(videos.assign(logit=[max(map(rule, of), default=math.nan) for of in people]), config))
         for name, rule in RULES.items()
     )
