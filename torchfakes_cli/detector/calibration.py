@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Logits = Sequence[float] | NDArray[np.float64]
-Labels = Sequence[int] | NDArray[np.int64]
+Scores = Sequence[float] | NDArray[np.float64]
+Labels = Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]
 
 
 def probability(logit: float, slope: float = 1.0, intercept: float = 0.0) -> float:
@@ -23,7 +23,7 @@ def probability(logit: float, slope: float = 1.0, intercept: float = 0.0) -> flo
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
-def fit_platt(logits: Logits, labels: Labels) -> tuple[float, float]:
+def fit_platt(logits: Scores, labels: Labels) -> tuple[float, float]:
     """Fit slope and intercept by maximum likelihood (Platt scaling).
 
     Args:
@@ -38,7 +38,7 @@ def fit_platt(logits: Logits, labels: Labels) -> tuple[float, float]:
     return (slope, intercept) if slope >= 0 else (0.0, 0.0)
 
 
-def fit_temperature(logits: Logits, labels: Labels) -> tuple[float, float]:
+def fit_temperature(logits: Scores, labels: Labels) -> tuple[float, float]:
     """Fit the slope alone (temperature scaling); a logit of 0 keeps the probability 0.5.
 
     Guo et al., "On calibration of modern neural networks" (2017). The slope is the reciprocal of the temperature.
@@ -53,7 +53,7 @@ def fit_temperature(logits: Logits, labels: Labels) -> tuple[float, float]:
     return max(0.0, _fit(logits, labels, with_intercept=False)[0]), 0.0
 
 
-def _fit(logits: Logits, labels: Labels, *, with_intercept: bool) -> tuple[float, float]:
+def _fit(logits: Scores, labels: Labels, *, with_intercept: bool) -> tuple[float, float]:
     """Fit a logistic regression in which real and fake have equal total weight: the probability assumes an even prior.
 
     As Platt proposed, the targets lie inside 0 and 1 by an amount that depends on the number of examples, so that few
@@ -81,10 +81,7 @@ def _fit(logits: Logits, labels: Labels, *, with_intercept: bool) -> tuple[float
 
 
 def real_fake_thresholds(
-    probabilities: Sequence[float] | NDArray[np.float64],
-    labels: Sequence[int] | NDArray[np.int64],
-    false_alarms: float = 0.05,
-    missed_fakes: float = 0.25,
+    probabilities: Scores, labels: Labels, false_alarms: float = 0.05, missed_fakes: float = 0.25
 ) -> tuple[float, float]:
     """Compute the two thresholds between which a verdict is inconclusive.
 

@@ -18,12 +18,11 @@ from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_che
 from torchfakes_cli.detector.figures import CALIBRATION as RECORD
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
-from torchfakes_cli.scan.verdict import judge
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, missing_class, point_figures, verdict_counts
-from torchfakes_cli.training.evaluate.scores import policy_of, video_scores
+from torchfakes_cli.training.evaluate.scores import judge_videos, video_scores
 from torchfakes_cli.version import __version__
 
 #: Key of the marks of the groups, in ``Header.training`` and in the record of the calibration.
@@ -43,12 +42,12 @@ def check_target(path: Path, *, force: bool) -> None:
         raise OutputError(cause, path=path, advice="Name another file for the calibrated checkpoint, or use --force.")
 
 
-def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: EvaluateConfig) -> Calibration:
+def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: EvaluateConfig) -> Calibration:
     """Fit calibration and thresholds, and write a checkpoint with the same weights to ``config.calibrate``.
 
     Args:
-        checkpoint: checkpoint of the detector that scored the videos.
-        videos: from ``judge_videos``, of people that the detector wasn't trained on.
+        checkpoint: checkpoint of the detector that scored the rows.
+        rows: as for ``judge_videos``, of people that the detector wasn't trained on.
         source: name of the crops, for the checkpoint's record.
         config: configuration.
 
@@ -58,6 +57,7 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         OutputError: the checkpoint can't be written.
     """
     state, header = load_checkpoint(checkpoint)
+    videos = judge_videos(rows, header)
     if known := trained_groups(header, videos["group"]):
         cause = f"{header.name} was trained on groups of the same names as {known} of {videos['group'].nunique()}"
         advice = "Its scores are better on these people than on others: calibrate on people that it never saw."
@@ -73,7 +73,7 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         raise DataError(cause, path=source, advice="There is nothing to calibrate: train the detector further.")
     groups = deciding["group"].nunique()
     fitted_on = f"{len(deciding)} {config.split} videos of {groups} groups of {source}"
-    tried, folds = cross_validated(videos, header, config)
+    tried, folds = cross_validated(rows, header, config)
     record = {
         "method": config.calibration,
         "false_alarms": config.false_alarms,
@@ -114,7 +114,7 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         real_below=new.real_below,
         fake_above=new.fake_above,
         before=before,
-        fitted=quality(rejudged(videos, new), config.bins),
+        fitted=quality(judge_videos(rows, new), config.bins),
         cross_validated=tried,
         folds=folds,
         note=note,
@@ -144,12 +144,13 @@ def fitted_header(header: Header, videos: pd.DataFrame, config: EvaluateConfig) 
     return replace(header, slope=slope, intercept=intercept, real_below=real_below, fake_above=fake_above)
 
 
-def cross_validated(videos: pd.DataFrame, header: Header, config: EvaluateConfig) -> tuple[Probabilities | None, int]:
+def cross_validated(rows: pd.DataFrame, header: Header, config: EvaluateConfig) -> tuple[Probabilities | None, int]:
     """Measure calibrations on groups that they weren't fitted on.
 
     Returns:
         Their quality and the number of folds; None and 0 if too few groups have each class.
     """
+    videos = judge_videos(rows, header)
     scored = videos[videos["p_fake"].notna()]
     deciding = _by_score(scored)
     groups = scored[deciding].groupby("label")["group"].nunique()
@@ -163,24 +164,10 @@ def cross_validated(videos: pd.DataFrame, header: Header, config: EvaluateConfig
         if known["label"].nunique() < 2:
             return None, 0
         # Videos that can't decide are not fitted on, but have probabilities as well.
-        parts.append(rejudged(scored.iloc[measure_on], fitted_header(header, known, config)))
+        others = rows[rows["group"].isin(scored["group"].iloc[measure_on])]
+        judged = judge_videos(others, fitted_header(header, known, config))
+        parts.append(judged[judged["p_fake"].notna()])
     return quality(pd.concat([part for part in parts if len(part)]), config.bins), folds
-
-
-def rejudged(videos: pd.DataFrame, header: Header) -> pd.DataFrame:
-    """Return the videos with the probabilities and verdicts of another calibration."""
-    policy = policy_of(header)
-    p, low, high, window = (
-        [probability(logit, header.slope, header.intercept) for logit in videos[name]]
-        for name in ("logit", "logit_low", "logit_high", "logit_window")
-    )
-    verdicts = [
-        judge(p_fake, policy, low=least, high=most, window=part)[0].value if by_score else verdict
-        for p_fake, least, most, part, by_score, verdict in zip(
-            p, low, high, window, _by_score(videos), videos["verdict"], strict=True
-        )
-    ]
-    return videos.assign(p_fake=p, verdict=verdicts)
 
 
 def quality(videos: pd.DataFrame, bins: int) -> Probabilities:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -120,9 +121,14 @@ def evaluate_detector(
     for given in inputs_found:
         crops, source = _crops(given, config)
         logits, unreadable = score_conditions(
-            detectors, crops.chosen, given.folder, perturbations, crops.to_damage, config.seed,
-            lambda done, wanted, name=given.name: progress(f"scoring {name}", done, wanted),
-        )  # fmt: skip
+            detectors,
+            crops.chosen,
+            given.folder,
+            perturbations,
+            crops.to_damage,
+            config.seed,
+            partial(progress, f"scoring {given.name}"),
+        )
         source = replace(
             source,
             crops=source.crops - len(unreadable),
@@ -137,7 +143,7 @@ def evaluate_detector(
             results.append(result)
             tables.append(table)
         if config.calibrate is not None:
-            calibration = calibrate(checkpoints[0], tables[-1].videos, given.name, config)
+            calibration = calibrate(checkpoints[0], crops.scored(of_model[None]), given.name, config)
     evaluation = Evaluation(
         format=FORMAT,
         schema=SCHEMA,
@@ -222,7 +228,7 @@ def _input(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
             jobs=config.jobs,
         )
         try:
-            summary = prepare_corpus(path, prepare, lambda done, wanted: progress(f"cutting {name}", done, wanted))
+            summary = prepare_corpus(path, prepare, partial(progress, f"cutting {name}"))
         except DataError as error:
             if error.path != str(folder):
                 raise

@@ -109,6 +109,7 @@ def perturb(clip: Sequence[Picture], perturbation: Perturbation, rng: np.random.
 
 def _damaged(crop: Picture, perturbation: Perturbation, rng: np.random.Generator) -> Picture:
     side, value = len(crop), perturbation.value
+    channels: Any
     found: Any
     match perturbation.kind:
         case Kind.JPEG:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def _roc(result: Result, model: Model, videos: pd.DataFrame, frames: pd.DataFram
         (model.real_below, "v", f"not called real: from {model.real_below:.2f}"),
     ):
         above = (videos["p_fake"] >= threshold).groupby(videos["label"]).mean()
-        style = {"color": ORANGE, "markersize": 9, "markeredgecolor": "black", "clip_on": False}
+        style: dict[str, Any] = {"color": ORANGE, "markersize": 9, "markeredgecolor": "black", "clip_on": False}
         axes.plot(above[REAL], above[FAKE], marker, label=words, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.set(xlabel="share of reals above the threshold", ylabel="share of fakes above the threshold")
@@ -140,7 +141,7 @@ def _robustness(result: Result) -> Figure:
             counts = [damage.verdicts[label] for damage in damages]
             shares = [count[verdict.value] / max(1, sum(count.values())) for count in counts]
             words = f"{label}s called {verdict.value}"
-            style = {"linewidth": 1.2, "markersize": 4, "linestyle": "--"}
+            style: dict[str, Any] = {"linewidth": 1.2, "markersize": 4, "linestyle": "--"}
             axes.plot(levels, shares, marker=marker, color=color, label=words, **style)
         axes.set_xticks(levels, ["none", *(f"{LEVELS[kind][level - 1]:g}" for level in levels[1:])], fontsize=8)
         axes.set_xlabel(f"{kind.value}: {MEANING[kind].partition(' (')[0]}", fontsize=8)

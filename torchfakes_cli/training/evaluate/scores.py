@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,13 +28,11 @@ from torchfakes_cli.records import Face, FaceScore, Verdict
 from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import (
     Policy,
-    agreed_bounds,
     build_tracks,
     decide,
     deciding_track,
     settle_policy,
     trimmed_mean,
-    window_logit,
 )
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
@@ -50,10 +49,7 @@ TRACK_KEYS = ["label", "method", "video", "face"]
 VIDEO_KEYS = ["video", "label", "method", "group", "source", "split", "compression"]
 #: Smallest share of a person's crops that a fake must have changed for the person to count as altered.
 ALTERED_SHARE = 0.5
-_JUDGED = [
-    *("faces", "faces_scored", "face_size", "sharpness", "logit", "p_fake", "logit_low", "logit_high", "logit_window"),
-    *("verdict", "reason", "flagged"),
-]
+_JUDGED = ["faces", "faces_scored", "face_size", "sharpness", "logit", "p_fake", "verdict", "reason", "flagged"]
 _COMPRESSION = re.compile(r"raw|c\d+")
 
 
@@ -140,7 +136,7 @@ def _pictures(
     crops, frames = table["crop"].tolist(), table["frame"].to_numpy()
     for rows in table.groupby(TRACK_KEYS).indices.values():
         clip: list[tuple[int, Picture]] = []
-        for row in sorted(rows.tolist(), key=lambda row: frames[row]):
+        for row in sorted(map(int, rows), key=lambda row: frames[row]):
             try:
                 clip.append((row, read_crop(folder / crops[row])))
             except DataError as error:
@@ -229,12 +225,12 @@ def timelines(rows: pd.DataFrame, keys: list[str] = VIDEO_KEYS) -> Iterator[tupl
     """
     for key, video in rows.sort_values(["time_s", "frame", "face"], kind="stable").groupby(keys):
         timeline = []
-        for row in video.itertuples():
-            face = Face((0.0, 0.0, float(row.face_size), float(row.face_size)), 1.0, ((0.0, 0.0),) * 5)
-            place = (float(row.time_s), int(row.frame), int(row.face), face, float(row.sharpness))
-            blurry = math.isnan(row.logit)
-            timeline.append(FaceScore(*place, logit=None if blurry else row.logit, note="blurry" if blurry else ""))
-        yield key, timeline
+        for row in video[["time_s", "frame", "face", "face_size", "sharpness", "logit"]].to_dict("records"):
+            face = Face((0.0, 0.0, float(row["face_size"]), float(row["face_size"])), 1.0, ((0.0, 0.0),) * 5)
+            place = (float(row["time_s"]), int(row["frame"]), int(row["face"]), face, float(row["sharpness"]))
+            blurry = math.isnan(row["logit"])
+            timeline.append(FaceScore(*place, logit=None if blurry else row["logit"], note="blurry" if blurry else ""))
+        yield tuple(map(str, key)), timeline
 
 
 def video_scores(rows: pd.DataFrame) -> pd.DataFrame:
@@ -257,19 +253,14 @@ def judge_videos(rows: pd.DataFrame, header: Header, keys: list[str] = VIDEO_KEY
 
     Returns:
         One row per video: the keys, ``faces``, ``faces_scored``, the medians ``face_size`` and ``sharpness``, ``logit``
-        and ``p_fake`` of the deciding track, ``logit_low`` and ``logit_high`` (its ``agreed_bounds``),
-        ``logit_window`` (``window_logit`` of the video), ``verdict``, ``reason`` (empty if firm), and ``flagged`` (the
-        people above the threshold). A missing score is NaN.
+        and ``p_fake`` of the deciding track (NaN without a score), ``verdict``, ``reason`` (empty if firm), and
+        ``flagged`` (the people above the threshold).
     """
     policy = policy_of(header)
     videos = []
     for key, timeline in timelines(rows, keys):
         decision = decide(timeline, policy, lambda logit: probability(logit, header.slope, header.intercept))
         best = deciding_track(decision.tracks, policy)
-        window = window_logit(timeline, decision.tracks, policy)
-        low = high = math.nan
-        if best is not None:
-            low, high = agreed_bounds([face.logit for face in timeline if face.track == best.number], policy.agreement)
         videos.append(
             {
                 **dict(zip(keys, key, strict=True)),
@@ -279,9 +270,6 @@ def judge_videos(rows: pd.DataFrame, header: Header, keys: list[str] = VIDEO_KEY
                 "sharpness": statistics.median(face.sharpness for face in timeline if face.sharpness is not None),
                 "logit": math.nan if best is None or best.logit is None else best.logit,
                 "p_fake": math.nan if decision.p_fake is None else decision.p_fake,
-                "logit_low": low,
-                "logit_high": high,
-                "logit_window": math.nan if window is None else window,
                 "verdict": decision.verdict.value,
                 "reason": decision.reason.value if decision.reason else "",
                 "flagged": [
@@ -332,7 +320,7 @@ def count_altered(rows: pd.DataFrame, header: Header) -> Altered | None:
     reals = rows[rows["label"] == REAL]
     parts = []
     for key, person in rows[rows["altered"]].groupby(VIDEO_KEYS):
-        video = dict(zip(VIDEO_KEYS, key, strict=True))
+        video: dict[str, Any] = dict(zip(VIDEO_KEYS, key, strict=True))
         others = reals[(reals["video"] == video["source"]) & ~reals["face"].isin(person["face"])]
         parts += [person, others.assign(**video)]
     if not parts:
