@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ import sklearn
 import torch
 from numpy.typing import NDArray
 
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import Detector, load_detector
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import DataError, UsageError
@@ -32,7 +33,7 @@ from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
-from torchfakes_cli.training.evaluate.metrics import figures, measure_damage, slice_videos
+from torchfakes_cli.training.evaluate.metrics import Floats, figures, measure_damage, slice_videos
 from torchfakes_cli.training.evaluate.perturb import Perturbation, chosen_perturbations
 from torchfakes_cli.training.evaluate.report import CROPS, DOCUMENT, REPORT, Tables, make_out, notes_on, write_report
 from torchfakes_cli.training.evaluate.scores import (
@@ -113,37 +114,30 @@ def evaluate_detector(
     models = _models(detectors, checkpoints, config)
     make_out(out, force=config.force)
     names = _unique(path.resolve().name or "crops" for path in paths)
-    inputs_found = [_input(name, path, models, config, progress) for name, path in zip(names, paths, strict=True)]
+    sets = [_crops(name, path, models, config, progress) for name, path in zip(names, paths, strict=True)]
     sources: list[Source] = []
     results: list[Result] = []
     tables: list[Tables] = []
     calibration = None
-    for given in inputs_found:
-        crops, source = _crops(given, config)
+    for crops in sets:
+        name, folder = crops.source.name, Path(crops.source.crops_folder)
+        advance = partial(progress, f"scoring {name}")
         logits, unreadable = score_conditions(
-            detectors,
-            crops.chosen,
-            given.folder,
-            perturbations,
-            crops.to_damage,
-            config.seed,
-            partial(progress, f"scoring {given.name}"),
+            detectors, crops.chosen, folder, perturbations, crops.to_damage, config.seed, advance
         )
+        lost = len(unreadable)
         source = replace(
-            source,
-            crops=source.crops - len(unreadable),
-            unreadable=len(unreadable),
-            first_unreadable=(*unreadable, "")[0],
+            crops.source, crops=crops.source.crops - lost, unreadable=lost, first_unreadable=(*unreadable, "")[0]
         )
         sources.append(source)
-        progress(f"measuring on {given.name}", 0, None)
+        progress(f"measuring on {name}", 0, None)
         for number, detector in enumerate(detectors):
             of_model = {damage: found[number].astype(np.float64) for damage, found in logits.items()}
-            result, table = _result(detector, models[number], given, source, crops, of_model, config)
+            result, table = _result(detector.header, models[number].name, source, crops, of_model, config)
             results.append(result)
             tables.append(table)
         if config.calibrate is not None:
-            calibration = calibrate(checkpoints[0], crops.scored(of_model[None]), given.name, config)
+            calibration = calibrate(checkpoints[0], crops.scored(of_model[None]), name, config)
     evaluation = Evaluation(
         format=FORMAT,
         schema=SCHEMA,
@@ -169,24 +163,24 @@ def evaluate_detector(
 
 
 @dataclass(frozen=True, slots=True)
-class _Input:
-    """Folder of crops to measure on, with the path as given."""
-
-    name: str
-    path: Path
-    folder: Path
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Crops:
-    """Rows of the crops to score, which of them to damage, and the rows of blurry crops, which count as seen."""
+    """A set of crops.
 
+    Attributes:
+        source: counts for the report.
+        chosen: rows of the crops to score.
+        to_damage: which of them to damage.
+        blurry: rows of blurry crops, which count as seen.
+        note: caveat of the extraction.
+    """
+
+    source: Source
     chosen: pd.DataFrame
     to_damage: NDArray[np.bool_]
     blurry: pd.DataFrame
+    note: str
 
-    def scored(self, logits: NDArray[np.float64]) -> pd.DataFrame:
+    def scored(self, logits: Floats) -> pd.DataFrame:
         """Return the crops with a score, and the blurry ones without."""
         rows = self.chosen.assign(logit=logits)
         rows = rows[rows["logit"].notna()]
@@ -216,17 +210,13 @@ def _models(detectors: Sequence[Detector], checkpoints: Sequence[Path], config: 
     ]
 
 
-def _input(name: str, path: Path, models: Sequence[Model], config: EvaluateConfig, progress: Progress) -> _Input:
-    """Return an input as a folder of crops; extract those of a corpus, or continue an interrupted extraction."""
+def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfig, progress: Progress) -> _Crops:
+    """Choose the crops of an input; extract those of a corpus first, or continue an interrupted extraction."""
     folder, note = path, ""
     if not (path / SETTINGS_NAME).is_file():
         folder = Path(config.out) / CROPS / slug(name)
-        prepare = PrepareConfig(
-            out=str(folder),
-            frames_per_video=config.frames_per_video,
-            faces=FaceConfig(margin=models[0].margin),
-            jobs=config.jobs,
-        )
+        faces = FaceConfig(margin=models[0].margin)
+        prepare = PrepareConfig(str(folder), config.frames_per_video, faces, jobs=config.jobs)
         try:
             summary = prepare_corpus(path, prepare, partial(progress, f"cutting {name}"))
         except DataError as error:
@@ -241,26 +231,21 @@ def _input(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
         if not math.isclose(model.margin, margin):
             cause = f"its crops have the margin {margin:g}, and {model.name} was trained with {model.margin:g}"
             raise DataError(cause, path=folder, advice=f"Run 'torchfakes prepare' with --margin {model.margin:g}.")
-    return _Input(name, path, folder, note)
-
-
-def _crops(given: _Input, config: EvaluateConfig) -> tuple[_Crops, Source]:
-    """Choose the crops to score."""
-    table = with_altered(with_compression(read_manifest(given.folder)))
+    table = with_altered(with_compression(read_manifest(folder)))
     part = table if config.split == "all" else table[table["split"] == config.split]
     if part.empty:
         found = ", ".join(f"{count} {split}" for split, count in table["split"].value_counts().items())
         cause = f"holds no crops of the split {config.split}"
-        raise DataError(cause, path=given.folder, advice=f"Choose another --split; found are: {found or 'none'}.")
+        raise DataError(cause, path=folder, advice=f"Choose another --split; found are: {found or 'none'}.")
     seen = part[~part[[flaw for flaw in UNSEEN if flaw in part]].eq(True).any(axis=1)]
     moving = moving_pictures(seen)
     is_blurry = moving["blurry"].astype(bool)
     chosen = thinned(moving[~is_blurry], config.frames_per_video)
     to_damage = chosen.index.isin(thinned(chosen, config.robustness_frames).index)
     source = Source(
-        name=given.name,
-        path=str(given.path),
-        crops_folder=str(given.folder),
+        name=name,
+        path=str(path),
+        crops_folder=str(folder),
         split=config.split,
         crops=len(chosen),
         blurry=int(is_blurry.sum()),
@@ -269,15 +254,14 @@ def _crops(given: _Input, config: EvaluateConfig) -> tuple[_Crops, Source]:
         surplus=int((~is_blurry).sum()) - len(chosen),
         unreadable=0,
     )
-    return _Crops(chosen, to_damage, moving[is_blurry]), source
+    return _Crops(source, chosen, to_damage, moving[is_blurry], note)
 
 
 def _result(
-    detector: Detector, model: Model, given: _Input, source: Source, crops: _Crops,
-    logits: dict[Perturbation | None, NDArray[np.float64]], config: EvaluateConfig,
+    header: Header, model: str, source: Source, crops: _Crops, logits: Mapping[Perturbation | None, Floats],
+    config: EvaluateConfig,
 ) -> tuple[Result, Tables]:  # fmt: skip
-    """Measure a detector on an input; return the tables behind the result as well."""
-    header = detector.header
+    """Measure a detector on a set of crops; return the tables behind the result as well."""
     rows = crops.scored(logits[None])
     videos, frames = judge_videos(rows, header), judge_crops(rows, header)
     robustness: list[Damage] = []
@@ -288,7 +272,7 @@ def _result(
             robustness.append(measure_damage(damage, before, after, config))
     notes = notes_on(source, header, videos, damaged=bool(robustness))
     result = Result(
-        model=model.name,
+        model=model,
         source=source.name,
         frame=figures(frames, config),
         video=figures(videos, config),
@@ -296,7 +280,7 @@ def _result(
         rules=compare_rules(rows, header, config),
         slices=slice_videos(videos, config),
         robustness=tuple(robustness),
-        notes=(*notes, given.note) if given.note else notes,
+        notes=(*notes, crops.note) if crops.note else notes,
         plots=(),
     )
     return result, Tables(videos, frames)

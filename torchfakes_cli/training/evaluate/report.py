@@ -234,7 +234,7 @@ def _result(evaluation: Evaluation, result: Result) -> list[str]:
     video, frame = result.video, result.frame
     whole = "every split" if source.split == "all" else f"the split {source.split}"
     figures = [
-        [name, *(estimate_text(getattr(level, field)) for level in (video, frame))] for name, field in _FIGURES.items()
+        [words, *(estimate_text(getattr(level, name)) for level in (video, frame))] for words, name in _FIGURES.items()
     ]
     lines = [
         f"## {_cell(result.model)} on {_cell(result.source)}",
