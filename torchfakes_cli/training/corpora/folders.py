@@ -148,9 +148,8 @@ def read_reals(
     number = 2
     while prefix in names_taken:
         prefix, number = f"{base}-{number}", number + 1
-    videos, notes = read_originals(folder), ()
-    if videos is None:
-        videos, notes = _read_any(folder, prefix)
+    originals = read_originals(folder)
+    videos, notes = _read_any(folder, prefix) if originals is None else (originals, ())
     if not videos:
         notes = (*notes, f"{prefix} holds no genuine stills or videos")
     return [replace(v, video=f"{prefix}/{v.video}") for v in videos if v.path.resolve() not in paths_taken], notes
