@@ -36,7 +36,7 @@ from torchfakes_cli.scan.verdict import (
 )
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
-from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.crops.manifest import read_crop
 from torchfakes_cli.training.evaluate.findings import Altered, Rule
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, roc_auc
 from torchfakes_cli.training.evaluate.perturb import Perturbation, Picture, perturb
