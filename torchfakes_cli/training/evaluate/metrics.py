@@ -189,20 +189,15 @@ def reliability(scored: pd.DataFrame, bins: int) -> tuple[Bin, ...]:
     fake, p = _is_fake(scored), scored["p_fake"].to_numpy(np.float64)
     even = np.where(fake, 0.5 / fake.sum(), 0.5 / (~fake).sum())
     places = _bin_of(p, bins)
-    counts = np.bincount(places, minlength=bins)
-    total, mean_p, share_fake = (np.bincount(places, even * values, bins) for values in (1.0, p, fake))
-    return tuple(
-        Bin(
-            place / bins,
-            (place + 1) / bins,
-            int(count),
-            mean / all_ if count else None,
-            share / all_ if count else None,
+    found = []
+    for place in range(bins):
+        inside = places == place
+        weights = even[inside]
+        mean_p, share_fake = (
+            float(np.average(values[inside], weights=weights)) if len(weights) else None for values in (p, fake)
         )
-        for place, (count, all_, mean, share) in enumerate(
-            zip(counts, total.tolist(), mean_p.tolist(), share_fake.tolist(), strict=True)
-        )
-    )
+        found.append(Bin(place / bins, (place + 1) / bins, len(weights), mean_p, share_fake))
+    return tuple(found)
 
 
 def verdict_counts(table: pd.DataFrame) -> Counts:

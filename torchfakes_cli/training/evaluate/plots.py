@@ -23,17 +23,7 @@ BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#666666"
 
 
 def draw_plots(result: Result, model: Model, videos: pd.DataFrame, frames: pd.DataFrame) -> dict[str, bytes]:
-    """Draw the plots that have something to show.
-
-    Args:
-        result: results to plot.
-        model: detector of these results.
-        videos: from ``judge_videos``.
-        frames: from ``judge_crops``.
-
-    Returns:
-        PNG files by name.
-    """
+    """Draw the plots that have something to show, from ``judge_videos`` and ``judge_crops``; return PNGs by name."""
     roc, reliability, scores, robustness = PLOTS
     videos, frames = (table[table["logit"].notna()] for table in (videos, frames))
     plots: dict[str, Figure] = {}

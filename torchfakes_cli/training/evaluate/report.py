@@ -103,15 +103,7 @@ def make_out(out: Path, *, force: bool) -> None:
 
 
 def write_report(out: Path, evaluation: Evaluation, tables: Sequence[Tables]) -> Evaluation:
-    """Draw the plots and write everything.
-
-    Args:
-        out: existing folder.
-        evaluation: without plots.
-        tables: tables of each of its results.
-
-    Returns:
-        The evaluation as written, with the names of its plots.
+    """Draw the plots of each result and write everything; return the evaluation with the names of its plots.
 
     Raises:
         OutputError: a file can't be written.
@@ -370,14 +362,7 @@ def _cell(text: str) -> str:
 
 
 def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: bool) -> tuple[str, ...]:
-    """Return the caveats about a detector on a set of crops.
-
-    Args:
-        source: set of crops.
-        header: header of the detector.
-        videos: from ``judge_videos``.
-        damaged: True if robustness was measured.
-    """
+    """Return the caveats about a detector on a set of crops; ``damaged`` is True if robustness was measured."""
     groups = videos["group"].nunique()
     trained = 0 if source.split == "train" else trained_groups(header, videos["group"])
     fitted = fitted_groups(header, videos["group"])
