@@ -321,8 +321,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prep
         prepare_corpus(corpus, _config(out), interrupt)
     finished = {path.name for path in (out / "parts").glob("*.json")}
     assert 0 < len(finished) < 17
-    # What a killed process can leave: half a folder of crops, and a whole one that nothing speaks of.
-    (out / "parts" / "clip3-0000000000.partial").mkdir()
+    # What a killed process can leave: half a part, and crops without a part.
+    (out / "parts" / "clip3-0000000000.json.tmp").write_text("{")
     stray = out / "train" / "real" / "film" / "clip9-0000000000"
     stray.mkdir(parents=True)
     (stray / "000000_1.png").write_bytes(b"half")
@@ -330,7 +330,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prep
     assert summary.videos_ready == len(finished)
     assert (out / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
     assert _pictures(out) == _pictures(prepared.out)
-    assert not list(out.rglob("*.partial"))
+    assert not list(out.rglob("*.tmp"))
 
 
 def test_a_run_that_died_at_once_is_in_nobodys_way(corpus: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class PrepareConfig:
     compression: str | None = None
     limit: int | None = None
     jobs: int | None = None
-    image_format: str = "png"
+    image_format: ImageFormat = "png"
     size: int = 256
     force: bool = False
 
