@@ -312,6 +312,8 @@ def test_known_footage_joins_groups(faceforensics: Path, tmp_path: Path) -> None
     table = tmp_path / "footage.csv"
     table.write_text("video,group\n001,interview\n004,interview\n777,interview\n")
     corpus = read_corpus(faceforensics, groups=table)
+    assert not any("is not used" in note for note in corpus.notes)
+    assert any(note.startswith("footage.csv is not used") for note in read_corpus(faceforensics).notes)
     groups = {video.path.stem: video.group for video in corpus.videos}
     assert groups["004"] == groups["001"] == groups["002"] != groups["000"]
     assert any("footage.csv names what isn't here, in 1 lines: 777" in note for note in corpus.notes)

@@ -69,10 +69,11 @@ def test_a_list_is_read_in_any_spelling(tmp_path: Path, spelled: Callable[[str],
     assert not corpus.skipped
 
 
-@pytest.mark.parametrize("name", ["List.CSV", "list.tsv"])
+@pytest.mark.parametrize("name", ["List.CSV", "list.tsv", "list.txt"])
 def test_a_list_is_found_by_its_suffix_in_any_case(tmp_path: Path, name: str) -> None:
     (_files(tmp_path) / name).write_text(PLAIN)
     (tmp_path / "._list.csv").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "readme.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "folder.csv").mkdir()
     assert _known(read_corpus(tmp_path)) == EXPECTED
 
@@ -135,6 +136,8 @@ def test_the_error_about_an_empty_corpus_says_what_was_left_out(tmp_path: Path) 
         ("path label\nreal/1.mp4 real\n", "separates its columns by something other"),
         ("path,label,group,Group\nreal/1.mp4,real,Anna,Bert\n", "names the column group twice"),
         ("path,label\nreal/1.mp4," + "x" * 200_000 + "\n", "can't be read"),
+        ("path,label\nreal/1.mp4,real,Anna\n", "line 2 has 3 cells, but the first line names 2 columns"),
+        ("path,label\nreal/\0.mp4,real\n", "line 2 holds a NUL byte"),
     ],
 )
 def test_a_list_that_is_not_understood_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -167,6 +170,24 @@ def test_a_list_that_is_not_used_is_noted(tmp_path: Path, text: str) -> None:
     assert not any("points.csv" in note for note in others)
 
 
+def test_what_a_list_names_in_vain_is_noted(tmp_path: Path) -> None:
+    (_files(tmp_path) / "list.csv").write_text(
+        "path,label,person,source\nreal/1.mp4,real,Anna,\nreal/2.mp4,real,Bert,\n"
+        f"fake/x/1.mp4,fake,Anna,real\\7.mp4\nreal/{'y' * 300}.mp4,real,Carl,\n"
+    )
+    people = tmp_path / "people.tsv"
+    people.write_text("path\tgroup\nreal\\1.mp4\tx\nreal\\2.mp4\tx\nreal\\8.mp4\tx\n")
+    corpus = read_corpus(tmp_path, groups=people)
+    assert corpus.notes == (
+        "list.csv names what isn't here, in 1 lines: real\\7.mp4 (source)",
+        "list.csv: not used are the columns person; known are path, label, method, group, split, source",
+        "people.tsv names what isn't here, in 1 lines: real\\8.mp4",
+    )
+    assert "is listed in list.csv but not there" in {skipped.reason for skipped in corpus.skipped}
+    # A row that names nothing joins nobody.
+    assert {video.video: video.group for video in corpus.videos} == {"real/1": "1", "real/2": "1", "fake/x/1": "1"}
+
+
 def test_a_list_that_is_given_as_an_option_counts_as_used(tmp_path: Path) -> None:
     people, splits = _files(tmp_path) / "people.csv", tmp_path / "splits.csv"
     people.write_text("Path;Group\nreal\\1.mp4;Anna\n" + f"{tmp_path / 'real/2.mp4'};Anna\n", encoding="utf-16")
@@ -184,6 +205,10 @@ def test_the_list_of_people_beside_further_reals_is_read_alike(tmp_path: Path) -
     table.write_text(f"Path;Group\n{reals / 'a.jpg'};Carl\nsub\\b.jpg;Carl\n", encoding="utf-16")
     groups = {video.video: video.group for video in read_corpus(corpus, [reals]).videos}
     assert groups["more/a"] == groups["more/sub/b"]
+    table.write_text("path,group\na.jpg,Carl\nc.jpg,Carl\n")
+    assert "people.csv names what isn't here, in 1 lines: c.jpg" in read_corpus(corpus, [reals]).notes
+    (tmp_path / "nothing").mkdir()
+    assert "nothing holds no genuine stills or videos" in read_corpus(corpus, [tmp_path / "nothing"]).notes
     table.write_text("file,group\na.jpg,Carl\n")
     with pytest.raises(DataError, match=r"people\.csv: lacks the column path"):
         read_corpus(corpus, [reals])
