@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image, features
 
 from tests.clips import barcode_frames, cut_file, read_barcode, write_clip
 from tests.portraits import portrait
@@ -52,11 +53,8 @@ def with_sound(clip: Path, path: Path, *, sound_s: float, late_s: float = 0.0) -
     return path
 
 
-def set_edits(path: Path, edits: list[tuple[float, float]]) -> Path:
-    """Writes an edit list into an MP4 file whose index comes last: length and start (-1: empty) of parts in seconds.
-
-    The boxes on the way grow by as much.
-    """
+def set_edits(path: Path, edits: list[tuple[float, float] | tuple[float, float, float]]) -> Path:
+    """Writes an edit list into an MP4 file whose index comes last: length, start (-1: empty) and rate of parts."""
     data = path.read_bytes()
 
     def box(kind: bytes, start: int = 0) -> int:
@@ -66,8 +64,13 @@ def set_edits(path: Path, edits: list[tuple[float, float]]) -> Path:
     (movie_scale,) = struct.unpack_from(">I", data, box(b"mvhd") + 8 + 12)
     (media_scale,) = struct.unpack_from(">I", data, box(b"mdhd") + 8 + 12)
     rows = [
-        struct.pack(">IiI", round(length * movie_scale), -1 if start < 0 else round(start * media_scale), 1 << 16)
-        for length, start in edits
+        struct.pack(
+            ">IiI",
+            round(length * movie_scale),
+            -1 if start < 0 else round(start * media_scale),
+            round((rate[0] if rate else 1) * 65536),
+        )
+        for length, start, *rate in edits
     ]
     body = struct.pack(">II", 0, len(rows)) + b"".join(rows)
     elst = struct.pack(">I4s", 8 + len(body), b"elst") + body
@@ -137,6 +140,30 @@ def test_an_edit_list_may_play_parts_in_any_order_and_again(tmp_path: Path, gop:
     assert set(few) <= set(shown(path))
     with VideoReader(path) as video:
         assert [read_barcode(frame.pixels) for frame in video.frames_at([0.5, 1.5, 2.9])] == [75, 0, 27]
+
+
+def test_an_edit_list_may_change_the_speed_and_hold_a_picture(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "rates.mp4", barcode_frames(60, SMALL), options={"g": "15", "bf": "0"})
+    frames = shown(set_edits(path, [(1.0, 0.0, 2.0)]))
+    assert frames == [(pytest.approx(number / 60, abs=0.001), number) for number in range(60)]
+    assert probe(path).fps == 60
+    frames = shown(set_edits(path, [(0.5, 1.0, 0.5), (2.0, 0.1, 0.0), (0.1, 0.0)]))
+    slow = [(number / 15, 30 + number) for number in range(8)]
+    wanted = [*slow, (0.5, 3), *(((2.5 + number / 30), number) for number in range(3))]
+    assert frames == [(pytest.approx(time_s, abs=0.001), number) for time_s, number in wanted]
+
+
+def test_time_zero_is_that_of_the_edited_sound(clip: Path, tmp_path: Path) -> None:
+    path = set_edits(with_sound(clip, tmp_path / "sound.mp4", sound_s=3), [(1.0, -1), (0.5, 2.0), (0.5, 0.0)])
+    assert [time_s for time_s, _ in shown(path)][::15] == pytest.approx([1.0, 1.5], abs=0.04)
+
+
+def test_an_animated_avif_is_read_as_a_video(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("Pillow knows AVIF from 11.3 on")
+    first, *rest = [Image.fromarray(pixels) for pixels in barcode_frames(6, SMALL)]
+    first.save(tmp_path / "moving.avif", save_all=True, append_images=rest, duration=100)
+    assert shown(tmp_path / "moving.avif") == [(number / 10, number) for number in range(6)]
 
 
 def test_intra_refresh_is_no_damage(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _layout_facts(layout: Mp4Layout) -> Iterator[Fact]:
         yield Fact("brands", ", ".join(layout.brands))
     yield Fact("order of its parts", " ".join(layout.boxes[:24]), _order(layout.boxes))
     for edits in layout.edits.values():
-        shown = [_edit(length, start, layout.movie_scale) for length, start in edits[:_MOST_SHOWN_EDITS]]
+        shown = [_edit(*edit, layout.movie_scale) for edit in edits[:_MOST_SHOWN_EDITS]]
         yield Fact("edit list", "; ".join(shown) + ("; …" if len(edits) > len(shown) else ""))
 
 
@@ -137,9 +137,10 @@ def _order(boxes: tuple[str, ...]) -> str:
     return "index (moov) after the pictures: as cameras and plain conversions write it"
 
 
-def _edit(length: int, start: int, scale: int | None) -> str:
+def _edit(length: int, start: int, rate: float, scale: int | None) -> str:
     shown = f"{length / scale:.3f} s" if scale else f"{length} units"
-    return f"{shown} of nothing" if start < 0 else f"{shown} from {start} (units of the stream)"
+    speed = "" if rate == 1 else f" at rate {rate:g}"
+    return f"{shown} of nothing" if start < 0 else f"{shown} from {start} (units of the stream){speed}"
 
 
 def _stream(stream: Stream) -> str:
