@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -194,13 +195,13 @@ def test_a_decoder_that_starts_late_knows_the_encoder_as_one_that_starts_early_d
             assert any("damaged pictures" in warning for warning in video.report.warnings)
 
 
-def test_pictures_that_change_their_size_get_borders_and_a_warning(tmp_path: Path) -> None:
-    """A call's recording starts small, grows, and is turned; VP8 says so in its key frames."""
-    path = tmp_path / "call.webm"
+def joined_vp8(path: Path, parts: list[tuple[int, int]]) -> None:
     with av.open(str(path), "w") as output:
         stream, place = None, 0
-        for size in ((320, 180), (640, 360), (180, 320)):
-            part = write_clip(tmp_path / "part.webm", barcode_frames(10, size), codec="libvpx", options={"g": "99"})
+        for size in parts:
+            part = write_clip(
+                path.with_name("part.webm"), barcode_frames(10, size), codec="libvpx", options={"g": "99"}
+            )
             with av.open(str(part)) as source:
                 stream = stream or output.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(video=0):
@@ -208,6 +209,24 @@ def test_pictures_that_change_their_size_get_borders_and_a_warning(tmp_path: Pat
                         packet.stream, packet.pts, packet.time_base = stream, place * 33, Fraction(1, 1000)
                         packet.dts, place = packet.pts, place + 1
                         output.mux(packet)
+
+
+def joined_h264(path: Path, parts: list[tuple[int, int]]) -> None:
+    written = []
+    for number, size in enumerate(parts):
+        times = [(10 * number + place) / 30 for place in range(10)]
+        part = write_clip(path.with_name(f"{number}.ts"), barcode_frames(10, size), times_s=times)
+        written.append(part.read_bytes())
+    path.write_bytes(b"".join(written))
+
+
+@pytest.mark.parametrize(("name", "join"), [("call.webm", joined_vp8), ("call.ts", joined_h264)])
+def test_pictures_that_change_their_size_get_borders_and_a_warning(
+    tmp_path: Path, name: str, join: Callable[[Path, list[tuple[int, int]]], None]
+) -> None:
+    """A call's recording starts small, grows, and is turned; its key frames say so."""
+    path = tmp_path / name
+    join(path, [(320, 180), (640, 360), (180, 320)])
     with VideoReader(path) as video:
         frames = list(video.frames(EVERY_FRAME))
         assert (video.info.width, video.info.height) == (640, 360)

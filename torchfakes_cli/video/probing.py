@@ -89,7 +89,7 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = No
             video = stack.enter_context(open_video(path, edit_lists=False))
         packets = PacketReader(lambda: video.container.demux(video.stream), on_packet)
         builder = IndexBuilder()
-        sizes = Sizes(video.stream.codec_context.name)
+        sizes = Sizes(video.stream)
         first: VideoFrame | None = None
         for packet in packets:
             if packet.has_sidedata("encryption_info"):
