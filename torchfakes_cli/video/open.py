@@ -68,9 +68,6 @@ _READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG, or a
 
 #: Signatures of other files that are often mistaken for, or renamed to, videos.
 _SIGNATURES = {
-    b"BM": "a BMP picture",
-    b"II*\0": "a TIFF picture",
-    b"MM\0*": "a TIFF picture",
     b"ID3": "sound",
     b"fLaC": "sound",
     b"PK\x03\x04": "an archive",
@@ -141,8 +138,8 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
             path=path,
             advice=f"Rename it to .{kind.lower().replace('jpeg', 'jpg')}.",
         )
-    if kind in ("HEIC", "AVIF"):
-        return _open_heif(path, kind)
+    if kind and kind not in _PICTURE_FORMATS:
+        return _open_with_pillow(path, kind)
     picture = _PICTURE_FORMATS.get(kind)
     options = _OPTIONS | ({} if picture is None else {"format_whitelist": picture})
     if not edit_lists:
@@ -170,19 +167,23 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
 
 
 def picture_kind(head: bytes) -> str:
-    """Returns ``JPEG``, ``PNG``, ``WebP``, ``HEIC`` or ``AVIF`` for the start of such a still picture, else nothing."""
+    """Returns the format of a still picture by the start of its file, such as ``JPEG`` or ``HEIC``; else nothing."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG") and b"acTL" not in head:
         return "PNG"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and b"ANIM" not in head[:64]:
         return "WebP"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if head.startswith(b"BM") and head[15:18] == bytes(3):
+        return "BMP"
     kind = _HEIF_BRANDS.get(head[8:12], "") if head[4:8] == b"ftyp" else ""
     return "AVIF" if kind and b"avif" in head[16 : int.from_bytes(head[:4], "big")] else kind
 
 
-def _open_heif(path: str | PathLike[str], kind: str) -> OpenVideo:
-    """Decodes a HEIC or AVIF picture with Pillow, upright and with joined tiles, and opens the result with FFmpeg."""
+def _open_with_pillow(path: str | PathLike[str], kind: str) -> OpenVideo:
+    """Decodes a HEIC, AVIF, BMP or TIFF picture, upright and with joined tiles, and opens the result with FFmpeg."""
     from PIL import Image, ImageOps
 
     if kind == "HEIC":
