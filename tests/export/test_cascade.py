@@ -16,8 +16,8 @@ from torchfakes_cli.export import example
 from torchfakes_cli.export.cascade import NETWORKS, CascadeNetwork
 from torchfakes_cli.export.facts import cascade_facts
 from torchfakes_cli.export.samples import random_crops, read_pictures
-from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.crops import crop_face, sharpness
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 from torchfakes_cli.faces.options import SHARPNESS_SIZE
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from torchfakes_cli.faces.outline import LANDMARKS
-from torchfakes_cli.faces.regions import REGIONS
+from torchfakes_cli.faces.regions import LANDMARKS, REGIONS
 from torchfakes_cli.records import FaceScore, RegionShare, TellingFace
 from torchfakes_cli.scan.explain import average_over_tracks, region_shares
 

@@ -13,7 +13,7 @@ from tests.clips import write_clip
 from tests.people import natural
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError, UsageError
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Face, FaceScore, Status, Verdict, VideoResult
 from torchfakes_cli.scan.config import ScanConfig

@@ -8,11 +8,10 @@ from typing import Any
 
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.export.cascade import NETWORKS
-from torchfakes_cli.faces.cascade import STAGE_OVERLAP, STAGE_THRESHOLDS
-from torchfakes_cli.faces.layout import PROPOSAL_CELL, PROPOSAL_STRIDE, PYRAMID_FACTOR
+from torchfakes_cli.faces.mtcnn import STAGE_OVERLAP, STAGE_THRESHOLDS
 from torchfakes_cli.faces.networks import MEAN, OUTPUT_SIDE, REFINE_SIDE, SCALE
 from torchfakes_cli.faces.options import SHARPNESS_SIZE, FaceConfig
-from torchfakes_cli.faces.pictures import GREY
+from torchfakes_cli.faces.pyramid import GRAY, PROPOSAL_CELL, PROPOSAL_STRIDE, PYRAMID_FACTOR
 from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.version import __version__
 
@@ -70,7 +69,7 @@ def cascade_facts(precision: str) -> dict[str, Any]:
         "sides": [REFINE_SIDE, OUTPUT_SIDE],
         "thresholds": list(STAGE_THRESHOLDS),
         "overlap": STAGE_OVERLAP,
-        "beyond": GREY[0],
+        "beyond": GRAY[0],
         "formulas": {
             "level": "side * cell / min_face * factor ** n, rounded to an even number, while the shorter is >= cell",
             "window": "x1 = floor((stride * column + 1) * ratio), x2 = floor((stride * column + cell) * ratio); "

@@ -35,7 +35,7 @@ from torchfakes_cli.export.parity import (
     compare_scores,
 )
 from torchfakes_cli.export.samples import Samples, faces_of, prepared_crops, random_crops, read_pictures
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.files import write_atomically
 
 DETECTOR_FILE, FACTS_FILE, EXAMPLE_FILE = "detector.onnx", "torchfakes.json", "example.py"

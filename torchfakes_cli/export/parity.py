@@ -17,7 +17,7 @@ from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.export import example
 from torchfakes_cli.faces.boxes import iou
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import FaceDetector
 
 #: Crops per inference call.
 BATCH = 16

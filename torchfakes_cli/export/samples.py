@@ -17,8 +17,8 @@ from torch.nn import functional
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.preprocess import box_part, resize_crop
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.crops import crop_face
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.training.corpora import FAKE
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
 from torchfakes_cli.training.crops.reading import read_crop, recorded_margin

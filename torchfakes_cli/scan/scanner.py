@@ -80,7 +80,7 @@ def _import_networks() -> None:
     try:
         with suppress(Exception):
             importlib.import_module("torchfakes_cli.detector.detector")
-            importlib.import_module("torchfakes_cli.faces.cascade")
+            importlib.import_module("torchfakes_cli.faces.mtcnn")
     finally:
         if collecting:
             gc.enable()
@@ -279,7 +279,7 @@ class Scanner:
         if self._given is None:
             _import_networks()
         from torchfakes_cli.detector.detector import choose_device
-        from torchfakes_cli.faces.cascade import FaceDetector
+        from torchfakes_cli.faces.mtcnn import FaceDetector
 
         device = choose_device(self.config.device) if self._given is None else self._given.device
         beside = ThreadPoolExecutor(1, "load")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.faces.crops import crop_face, sharpness
 from torchfakes_cli.faces.options import FaceConfig
-from torchfakes_cli.faces.tracking import Tracker
+from torchfakes_cli.faces.tracking import FaceTracker
 from torchfakes_cli.records import Face, FaceScore, Frame
 from torchfakes_cli.scan.no_face_hints import NoFaceHints
 from torchfakes_cli.scan.profile import Profile
@@ -22,7 +22,7 @@ from torchfakes_cli.scan.threads import computing_threads, set_threads
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 #: Number of crops in a batch of the detector. It is halved while faces are detected concurrently, which saves memory
 #: and leaves fewer crops to score after the last detection.
@@ -184,7 +184,7 @@ class Timeline:
         self._config = config
         self._small = 0
         self._hints = NoFaceHints(config)
-        self._tracker = Tracker()
+        self._tracker = FaceTracker()
         self._rows: list[FaceScore] = []
         self._fit: Counter[int] = Counter()  # neither damaged nor blurry faces, by track
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torchfakes_cli.errors import DecodeError, UnreadableFileError
 from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
 from torchfakes_cli.faces.options import FaceConfig
-from torchfakes_cli.faces.tracking import Tracker
+from torchfakes_cli.faces.tracking import FaceTracker
 from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.manifest import CropRow
@@ -35,7 +35,7 @@ from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.options import SamplingConfig
 
 if TYPE_CHECKING:
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 #: Frames given to the face detector at once; bounds memory.
 DETECTION_BATCH = 8
@@ -147,7 +147,7 @@ def look_at(video: SourceVideo, config: ExtractConfig, detector: FaceDetector, d
     Raises:
         MediaError: it can't be read.
     """
-    tracker = Tracker()
+    tracker = FaceTracker()
     sightings: list[Sighting] = []
     frames: list[tuple[float, int | None]] = []
     size = (0, 0)
