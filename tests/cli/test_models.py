@@ -12,8 +12,7 @@ from typer.testing import CliRunner, Result
 
 from torchfakes_cli.cli import app
 from torchfakes_cli.detector.checkpoint import Header, save_checkpoint
-from torchfakes_cli.detector.download import record_checksum
-from torchfakes_cli.detector.registry import shipped_checkpoint
+from torchfakes_cli.detector.registry import record_checksum, shipped_checkpoint
 from torchfakes_cli.files import sha256_of
 
 
