@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -66,15 +65,9 @@ def test_a_smaller_folder_finds_and_scores_faces_as_here(
     facts = json.loads((out / "torchfakes.json").read_text(encoding="utf-8"))
     assert facts["detector"]["precision"] == facts["cascade"]["precision"] == precision
     assert facts["parity"]["boxes"]["both"] == 12
-    # The example stands on its own: neither torch nor this package is there.
-    banned = "import sys; sys.modules.update(torch=None, torchfakes_cli=None); sys.argv = sys.argv[1:]"
-    command = f"{banned}; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-    shown = [sys.executable, "-c", command, str(out / "example.py"), str(pictures / "1.0-3.png")]
-    told = subprocess.run(shown, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert told.count("face at") == 1
-    scan = ["scan", str(pictures / "1.0-3.png"), "--json"]
-    scanned = CliRunner().invoke(app, scan).stdout
-    assert float(told.split("p_fake ")[1].split(",")[0]) == pytest.approx(json.loads(scanned)["p_fake"], abs=0.05)
+    assert {file.name for file in out.iterdir()} == {
+        "detector.onnx", "pnet.onnx", "rnet.onnx", "onet.onnx", "torchfakes.json",
+    }  # fmt: skip
 
 
 @pytest.mark.slow
