@@ -48,7 +48,7 @@ def test_onnx_and_torch_agree_on_a_face(tmp_path: Path, small_model: Path, model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.51), ("int8", 0.27)])
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.51), ("int8", 0.29)])
 def test_a_smaller_folder_finds_and_scores_faces_as_here(
     tmp_path: Path, pictures: Path, precision: str, share: float
 ) -> None:
@@ -60,8 +60,8 @@ def test_a_smaller_folder_finds_and_scores_faces_as_here(
     assert made.boxes.both == made.boxes.torch == 12
     assert made.boxes.files <= 13
     assert made.scores[1].largest < 0.3
-    # The checkpoint that ships has 23.5 million weights, four bytes each in fp32.
-    assert made.files[0].megabytes < share * 94
+    # The checkpoint that ships has 3.4 million weights, four bytes each in fp32.
+    assert made.files[0].megabytes < share * 13.7
     facts = json.loads((out / "torchfakes.json").read_text(encoding="utf-8"))
     assert facts["detector"]["precision"] == facts["cascade"]["precision"] == precision
     assert facts["parity"]["boxes"]["both"] == 12

@@ -164,7 +164,8 @@ def export_model(
         samples = faces_of(seen, header, faces)
     data, file, scores = _export_detector(module, detector, samples, targets[0], precision)
     troubles = [score.trouble(BOUNDS[precision]) for score in scores]
-    files, outputs, boxes = {file: data}, {}, None
+    files, boxes = {file: data}, None
+    outputs: dict[str, Outputs] = {}
     if whole:
         if not seen and samples is not None:  # the crops as pictures, alternately for calibration and comparison
             seen = [crop for pair in zip(samples.calibrating, samples.compared, strict=False) for crop in pair]

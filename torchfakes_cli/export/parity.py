@@ -36,8 +36,8 @@ class Bound:
     """Allowed differences from torch for one precision.
 
     Attributes:
-        largest: maximum difference of the detector's logits.
-        mean: maximum mean difference of the detector's logits and of the cascade networks' outputs.
+        largest: maximum difference of the detector's calibrated log-odds.
+        mean: maximum mean difference of the calibrated log-odds and of the cascade networks' outputs.
         outputs: maximum difference of the cascade networks' outputs.
         verdicts: minimum share of crops on the same side of the detector's two thresholds.
         faces: minimum recall and precision of the cascade's faces.
@@ -68,8 +68,8 @@ class Scores:
     Attributes:
         on: description of the compared crops.
         count: number of crops.
-        largest: maximum difference of the logits.
-        mean: mean difference of the logits.
+        largest: maximum difference of the calibrated log-odds (slope × logit).
+        mean: mean difference of the calibrated log-odds.
         verdicts: share of crops on the same side of the detector's two thresholds.
         rank: Spearman's correlation of the logits; NaN for fewer than three crops.
         auc: ROC AUC of the file; NaN without labels of both classes.
@@ -89,9 +89,9 @@ class Scores:
         """Return a description of the first exceeded bound, or an empty string."""
         # Negated comparison, so that NaN exceeds the bound.
         if not self.largest <= bound.largest:
-            return f"logits on {self.on} differ from torch's by up to {self.largest:.2g}, more than {bound.largest:g}"
+            return f"log-odds on {self.on} differ from torch's by up to {self.largest:.2g}, more than {bound.largest:g}"
         if not self.mean <= bound.mean:
-            return f"logits on {self.on} differ from torch's by {self.mean:.2g} on average, more than {bound.mean:g}"
+            return f"log-odds on {self.on} differ from torch's by {self.mean:.2g} on average, more than {bound.mean:g}"
         # One differing crop is always allowed, because it may lie on a threshold.
         if (1 - self.verdicts) * self.count > max(1.0, (1 - bound.verdicts) * self.count) + 1e-6:
             return f"{self.verdicts:.1%} of verdicts on {self.on} are torch's, fewer than {bound.verdicts:.0%}"
@@ -154,7 +154,8 @@ def compare_scores(
     """Compare the scores of crops (S×S×3 RGB of the detector's size) by a file and by torch."""
     expected = detector.score(crops)
     found = np.concatenate([session.run(["logit"], {"crops": part})[0] for part in batches(crops)])
-    differences = np.abs(found - expected)
+    # In calibrated log-odds, because networks differ in the scale of their logits.
+    differences = np.abs(found - expected) * detector.header.slope
     zones = [_zones(logits, detector.header) for logits in (found, expected)]
     both_kinds = fake is not None and 0 < fake.sum() < len(fake)
     aucs = [float(roc_auc_score(fake, logits)) if both_kinds else np.nan for logits in (found, expected)]

@@ -162,7 +162,7 @@ def show_export(screen: Screen, made: Exported) -> None:
     screen.result(rows_table(columns, rows))
     for score in made.scores:
         words = [
-            f"logits differ by {score.largest:.2g} at most and {score.mean:.2g} on average",
+            f"log-odds differ by {score.largest:.2g} at most and {score.mean:.2g} on average",
             f"{score.verdicts:.1%} of verdicts are the same",
         ]
         if not isnan(score.rank):
