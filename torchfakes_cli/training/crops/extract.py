@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.errors import DecodeError
 from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
-from torchfakes_cli.faces.tracking import Tracker
+from torchfakes_cli.faces.tracking import FaceTracker
 from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
@@ -32,7 +32,7 @@ from torchfakes_cli.video.isolation.client import IsolatedDecoder, IsolatedReade
 from torchfakes_cli.video.options import SamplingConfig
 
 if TYPE_CHECKING:
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 #: Number of frames passed to the face detector at once; bounds memory.
 DETECTION_BATCH = 8
@@ -125,7 +125,7 @@ def crop_faces(
     Raises:
         MediaError: it can't be read.
     """
-    tracker = Tracker()
+    tracker = FaceTracker()
     crops: list[FaceCrop] = []
     indexes: list[int | None] = []
     damaged = 0

@@ -31,7 +31,7 @@ from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.limits import usable_cores
 
 if TYPE_CHECKING:
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def _decoder() -> IsolatedDecoder:
 @cache
 def _detector(config: FaceConfig) -> FaceDetector:
     """Return the detector of this process, because loading it takes longer than a short clip."""
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
     return FaceDetector(config)
 
