@@ -86,7 +86,7 @@ def conclude(
     state, saved = load_checkpoint(out / BEST)
     # Half precision is exact enough for weights and halves the file; what is measured is what is kept.
     state = {name: tensor.half() for name, tensor in state.items()}
-    network = build_network(saved.architecture, weights=saved.weights)
+    network = build_network(saved.architecture)
     load_weights(network, state)
     network.eval()
     rows = score(network, held_out)
