@@ -21,7 +21,7 @@ from torchfakes_cli.errors import (
     TorchfakesError,
     UsageError,
 )
-from torchfakes_cli.faces.shots import Scene
+from torchfakes_cli.faces.tracking import Scene
 from torchfakes_cli.files import check_folder, first_line, is_special, temporary_beside, unwritable
 from torchfakes_cli.records import Status, VideoInfo, VideoResult
 from torchfakes_cli.report.overlay import Headline, Overlay, Person

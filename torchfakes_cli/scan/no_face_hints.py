@@ -21,7 +21,7 @@ from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Face
 
 if TYPE_CHECKING:
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 Pixels = NDArray[np.uint8]
 
