@@ -22,8 +22,7 @@ from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.state import STATE, load_state, saved_config
-from torchfakes_cli.training.fit.summary import TrainProgress
-from torchfakes_cli.training.fit.train import train_detector
+from torchfakes_cli.training.fit.train import TrainProgress, train_detector
 
 #: Everything that could carry something from step to step: dropout, momentum, an average, blending, augmentation.
 EAGER = TrainConfig(
@@ -180,7 +179,7 @@ def test_killed_at_any_instant_it_goes_on(crops: Path, tmp_path: Path) -> None:
         process.kill()
     while rounds < 8:
         run_state = load_state(out).run_state
-        assert [record.epoch for record in run_state.records] == list(range(1, run_state.epoch))
+        assert [record["epoch"] for record in run_state.records] == list(range(1, run_state.epoch))
         for name in ("best.safetensors", "last.safetensors"):
             if (out / name).exists():
                 load_checkpoint(out / name)

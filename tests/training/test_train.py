@@ -23,9 +23,7 @@ from torchfakes_cli.training.crops.reading import read_crop
 from torchfakes_cli.training.evaluate.calibrate import trained_groups
 from torchfakes_cli.training.evaluate.scores import verdict_counts, video_scores
 from torchfakes_cli.training.fit.datasets import PairDataset
-from torchfakes_cli.training.fit.optimizer import rate_factor
-from torchfakes_cli.training.fit.summary import TrainProgress, TrainSummary
-from torchfakes_cli.training.fit.train import train_detector
+from torchfakes_cli.training.fit.train import TrainProgress, TrainSummary, train_detector
 from torchfakes_cli.training.fit.update import pair_loss
 
 TINY = TrainConfig(
@@ -74,7 +72,10 @@ def test_the_best_checkpoint_is_ready_to_scan_with(
     assert detector.name == "tiny"
     assert detector.header.input_size == 75
     assert 0 <= detector.real_below <= 0.5 <= detector.fake_above <= 1
-    assert detector.header.calibrated_on
+    # Two videos of each class are too few to call it calibrated.
+    assert not detector.header.calibrated_on
+    assert "2 real and 2 fake validation videos" in detector.header.training["calibration"]
+    assert any("does not count as calibrated" in warning for warning in summary.warnings)
     assert detector.header.metrics["test"]["videos"] == 4
     assert Path(summary.best).stat().st_size < 50e6
     table = read_manifest(crops)
@@ -275,15 +276,6 @@ def test_a_fake_below_its_real_face_costs_more_the_further_it_is() -> None:
     assert costs == sorted(costs)
     plain = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor([[1.0], [0.0]]), labels)
     assert float(pair_loss(torch.tensor([[1.0], [0.0]]), labels, 0.0, (0.0, 1.0))) == pytest.approx(float(plain))
-
-
-def test_the_learning_rate_rises_then_falls() -> None:
-    rates = [rate_factor(step, 200) for step in range(200)]
-    peak = rates.index(max(rates))
-    assert rates[peak] == pytest.approx(1)
-    assert 5 <= peak <= 12
-    assert all(later <= earlier for earlier, later in zip(rates[peak:], rates[peak + 1 :], strict=False))
-    assert 0.01 <= rates[-1] < 0.02
 
 
 def test_a_video_is_as_fake_as_its_worst_lasting_face() -> None:

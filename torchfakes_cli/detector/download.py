@@ -486,7 +486,7 @@ def load_vggface2(network: nn.Module) -> None:
     from torchfakes_cli.detector.network import portable_state
 
     url = os.environ.get(VGGFACE2_VARIABLE, VGGFACE2_URL)
-    otherwise = "train with --weights scratch"
+    otherwise = "train with --weights torchfakes (the detector that ships) or --weights scratch"
     path = fetch(url, cache_folder(), first_wait_s=FIRST_WAIT_S, sha256=VGGFACE2_SHA256, otherwise=otherwise)
     advice = f"Delete it and try again: {path}"
     try:

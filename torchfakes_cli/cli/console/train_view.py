@@ -10,7 +10,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.evaluate.scores import Scores
-    from torchfakes_cli.training.fit.summary import TrainSummary
+    from torchfakes_cli.training.fit.train import TrainSummary
 
 
 def training_table(summary: TrainSummary) -> Table:
