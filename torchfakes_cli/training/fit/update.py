@@ -190,7 +190,7 @@ class Updater:
         trained.train()
         if config.compile and device.type == "cuda":
             torch._dynamo.config.suppress_errors = True  # a network that can't be compiled is used as it is
-            trained.compile()  # type: ignore[no-untyped-call]
+            trained.compile()
         elif config.compile:
             warn("compiling takes many minutes on the CPU: the network is used as it is")
         self._shared = processes.share(trained, device)
@@ -264,11 +264,11 @@ class Updater:
             part = slice(start, start + self.micro_batch)
             asked = labels[part]
             # Processes exchange their gradients once per batch, with the last micro-batch's.
-            later = start + self.micro_batch < len(labels) and isinstance(self._shared, DistributedDataParallel)
-            with self._shared.no_sync() if later else nullcontext():
+            more, shared = start + self.micro_batch < len(labels), self._shared
+            with shared.no_sync() if more and isinstance(shared, DistributedDataParallel) else nullcontext():
                 inputs = network_input(pictures[part], self.header, side)
                 with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                    found = self._shared(inputs)
+                    found = shared(inputs)
                 logits = (found if targets is None else found[0]).float()
                 share = pair_loss(logits, asked, self.config.ranking, self._targets)
                 if self.teacher is not None and targets is not None:
