@@ -15,9 +15,9 @@ from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.crops.marks import picture_marks
+from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
 from torchfakes_cli.training.evaluate.scores import Scores
-from torchfakes_cli.training.fit.data_checks import check_duplicates, check_validation, collapse_warning
+from torchfakes_cli.training.fit.data_checks import check_duplicates, check_overlap, check_validation, collapse_warning
 from torchfakes_cli.training.fit.train import train_detector
 
 QUICK = replace(TINY, epochs=1, samples_per_epoch=4, batch=4, optimizer="sgd")
@@ -46,6 +46,19 @@ def test_the_same_crop_twice_in_one_split_is_no_leak(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"")  # empty ones are broken, not alike
     (folder / "val/real/film/p3/0_1.png").unlink()
     find_duplicates(folder)
+
+
+def test_pictures_that_the_start_was_trained_on_are_found_under_any_name(tmp_path: Path) -> None:
+    earlier = write_crops(tmp_path / "earlier", {"train": 1}, frames=2)
+    marks = picture_marks(earlier, read_manifest(earlier)["crop"])
+    training = {"start": {"name": "earlier", "training": {PICTURES: kept_marks(marks.values())}}}
+    folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1, "test": 1}, frames=2)
+    table = read_manifest(folder)
+    # The names of the earlier groups and crops are here too.
+    assert check_overlap(table, picture_marks(folder, table["crop"]), training) == ""
+    shutil.copy(earlier / "train/real/film/p1/0_1.png", folder / "test/real/film/p3/1_1.png")
+    warning = check_overlap(table, picture_marks(folder, table["crop"]), training)
+    assert "trained on at least 1 of the 8 validation and test crops" in warning
 
 
 def test_few_validation_people_are_told_of_with_counts(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_a_checkpoint_tells_its_recipe_and_not_where_it_was_made(
     # The people that it was trained on are known by it, and not named.
     assert trained_groups(trained[0].header, [f"p{number}" for number in range(1, 9)]) == 4
     assert "p1" not in training["groups"]
+    assert len(training["pictures"]) == 32
     assert training["config"]["self_blend"] == TINY.self_blend
     assert str(Path(trained[0].best).parent) not in str(training)
 

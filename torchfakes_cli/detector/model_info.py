@@ -33,6 +33,8 @@ def threshold_words(header: Header) -> str:
     bounds = f"fake from {header.fake_above:.3g} on, real below {header.real_below:.3g}"
     if header.calibrated_on:
         return f"{bounds}; p_fake calibrated on {header.calibrated_on}"
+    if doubt := header.training.get("calibration"):
+        return f"{bounds}; not calibrated: {doubt}"
     if (header.slope, header.intercept) == (1.0, 0.0):
         return f"{bounds}; not calibrated: p_fake is the plain sigmoid of the logit"
     return f"{bounds}; nobody said what the calibration was fitted on"

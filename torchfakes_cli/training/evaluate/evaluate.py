@@ -26,6 +26,7 @@ from torchfakes_cli.files import sha256_of
 from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import read_manifest
+from torchfakes_cli.training.crops.marks import PICTURES, known_pictures, picture_marks
 from torchfakes_cli.training.crops.parts import SETTINGS_NAME
 from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.crops.reading import recorded_margin
@@ -124,6 +125,7 @@ class _Crops:
     scored: pd.DataFrame
     blurry: pd.DataFrame
     to_damage: NDArray[np.bool_]
+    marks: list[str]
 
 
 class _Evaluation:
@@ -279,7 +281,8 @@ class _Evaluation:
             surplus=len(sharp) - len(chosen),
             unreadable=0,
         )
-        return _Crops(chosen, moving[is_blurry], to_damage), source
+        marks = list(picture_marks(given.folder, chosen["crop"]).values())
+        return _Crops(chosen, moving[is_blurry], to_damage, marks), source
 
     def _scores(self, given: _Input, crops: _Crops) -> CropScores:
         return score_conditions(
@@ -305,7 +308,9 @@ class _Evaluation:
             for table in (frames, videos)
         )
         slices = slice_videos(videos, rounds=config.rounds, seed=config.seed)
-        notes = notes_on(source, header, videos, damaged=bool(self.perturbations))
+        recorded = PICTURES in header.training
+        known = known_pictures(header.training, crops.marks) if recorded else None
+        notes = notes_on(source, header, videos, damaged=bool(self.perturbations), known=known)
         result = Result(
             model=model.name,
             source=source.name,

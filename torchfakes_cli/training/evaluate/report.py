@@ -401,7 +401,9 @@ _OF_SPLITS = {
 }
 
 
-def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: bool) -> tuple[str, ...]:
+def notes_on(
+    source: Source, header: Header, videos: pd.DataFrame, *, damaged: bool, known: int | None = None
+) -> tuple[str, ...]:
     """Everything worth saying about one detector on one set of crops.
 
     Args:
@@ -409,10 +411,17 @@ def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: b
         header: of the detector.
         videos: as ``judge_videos`` gives them.
         damaged: whether robustness was measured.
+        known: number of the crops that the detector was trained on, going by their pictures; None if its checkpoint
+            records none, so that the names of the groups decide.
     """
     notes = [_OF_SPLITS[source.split]] if source.split in _OF_SPLITS else []
     groups = videos["group"].nunique()
-    if (trained := trained_groups(header, videos["group"])) and source.split != "train":
+    if known and source.split != "train":
+        notes.append(
+            f"{header.name} was trained on at least {known} of these {source.crops} crops: every figure is too good."
+        )
+    trained = trained_groups(header, videos["group"]) if known is None else 0
+    if trained and source.split != "train":
         notes.append(
             f"{header.name} was trained on groups of the same names as {trained} of these {groups}: every figure is "
             "too good."
