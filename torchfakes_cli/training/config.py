@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Literal, get_args
 
 from torchfakes_cli.errors import UsageError
@@ -27,6 +27,45 @@ CalibrationFit = Literal["platt", "temperature"]
 
 #: Margin of new crops. Windows of .75 to .85 of a crop with the margin 1.3 scored best: about the box itself.
 PREPARE_MARGIN = 1.05
+
+
+#: Upper bound of a number that has none; infinity itself is refused.
+_ANY = 1e18
+#: Options that are not called as the field.
+_OPTIONS = {
+    "batch": "--batch-size",
+    "calibration": "--fit",
+    "false_alarms": "--target-fpr",
+    "learning_rate": "--lr",
+    "missed_fakes": "--target-fnr",
+    "out": "--output",
+    "rounds": "--bootstrap",
+    "start": "--weights",
+    "track": "--logger",
+    "warm_up": "--warmup",
+}
+
+
+def option_of(name: str) -> str:
+    """The command-line option of a field."""
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _check(config: object, choices: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Check fields with choices (one or a tuple), and numbers, whose bounds are included.
+
+    Raises:
+        UsageError: a field has another value.
+    """
+    for name, choice in choices.items():
+        given, known = getattr(config, name), get_args(choice)
+        if unknown := [one for one in ((given,) if isinstance(given, str) else given) if one not in known]:
+            raise UsageError(f"{option_of(name)} is {', '.join(known[:-1])} or {known[-1]}, not {unknown[0]!r}")
+    for name, (low, high) in ranges.items():
+        number = getattr(config, name)
+        if number is not None and not low <= number <= high:
+            allowed = f"at least {low:g}" if high == _ANY else f"between {low:g} and {high:g}"
+            raise UsageError(f"{option_of(name)} must be {allowed}, not {number:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +109,28 @@ class PrepareConfig:
     compression: str | None = None
     limit: int | None = None
     jobs: int | None = None
-    image_format: str = "png"
+    image_format: ImageFormat = "png"
     size: int = 256
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.frames_per_video < 1:
-            raise UsageError("at least one frame of each video must be sampled")
-        if not 0 <= self.duplicate_threshold < inf:
-            raise UsageError("the threshold for near duplicates must be a number from 0 up")
+        _check(
+            self,
+            {"image_format": ImageFormat},
+            {
+                "frames_per_video": (1, _ANY),
+                "duplicate_threshold": (0, _ANY),
+                "val": (0, 1),
+                "test": (0, 1),
+                "limit": (1, _ANY),
+                "jobs": (1, _ANY),
+                "size": (64, _ANY),
+            },
+        )
         if not self.split:
             raise UsageError("the split is groups, official, official:DIR or a CSV")
-        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
-            raise UsageError("the shares for validation and test must not be negative and must leave some for training")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError("a limit must be at least 1")
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError("at least one process must work")
-        if self.image_format not in get_args(ImageFormat):
-            raise UsageError("crops are written as png or jpg")
-        if self.size < 64:
-            raise UsageError("crops under 64 pixels show too little: choose a size of 64 or more")
+        if self.val + self.test >= 1:
+            raise UsageError("the shares for validation and test must leave some for training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,23 +226,36 @@ class TrainConfig:
         return self.start or ("vggface2" if self.backbone in (None, "InceptionResnetV1") else "imagenet")
 
     def __post_init__(self) -> None:
-        choices: dict[str, Any] = {
-            "sampling": Sampling,
-            "optimizer": OptimizerName,
-            "schedule": Schedule,
-            "augment": Augment,
-            "precision": Precision,
-            "track": TrackerName,
-        }
-        for name, choice in choices.items():
-            given, known = getattr(self, name), get_args(choice)
-            if unknown := [one for one in ((given,) if isinstance(given, str) else given) if one not in known]:
-                raise UsageError(f"{option_of(name)} is {', '.join(known[:-1])} or {known[-1]}, not {unknown[0]!r}")
-        for name, (low, high) in _RANGES.items():
-            number = getattr(self, name)
-            if number is not None and not low <= number <= high:
-                allowed = f"at least {low:g}" if high == _ANY else f"between {low:g} and {high:g}"
-                raise UsageError(f"{option_of(name)} must be {allowed}, not {number:g}")
+        _check(
+            self,
+            {
+                "sampling": Sampling,
+                "optimizer": OptimizerName,
+                "schedule": Schedule,
+                "augment": Augment,
+                "precision": Precision,
+                "track": TrackerName,
+            },
+            {
+                "feature_epochs": (0, 1),
+                "epochs": (1, _ANY),
+                "batch": (4, _ANY),
+                "micro_batch": (2, _ANY),
+                "learning_rate": (1e-12, 1),
+                "warm_up": (0, 1),
+                "weight_decay": (0, 1),
+                "dropout": (0, 0.99),
+                "input_size": (75, 1024),
+                "self_blend": (0, 1),
+                "ranking": (0, _ANY),
+                "ema": (0, 0.999999),
+                "frames_per_video": (1, _ANY),
+                "stop_on_collapse": (0, _ANY),
+                "workers": (0, _ANY),
+                "seed": (0, _ANY),
+                "save_minutes": (0, _ANY),
+            },
+        )
         if min(self.mix.values(), default=0) < 0 or round(sum(self.mix.values()), 9) > 1:
             raise UsageError("the shares of --mix must not be negative, and must sum up to at most 1")
         if self.batch % 2 or (self.micro_batch or 0) % 2:
@@ -218,43 +271,6 @@ class TrainConfig:
             raise UsageError(cause, advice="Leave --ranking, --self-blend and --mix out.")
         if self.resume and self.force:
             raise UsageError("a training is either resumed or replaced, not both")
-
-
-#: Upper bound of a number that has none; infinity itself is refused.
-_ANY = 1e18
-#: Allowed values of the numbers of ``TrainConfig``, bounds included.
-_RANGES: dict[str, tuple[float, float]] = {
-    "feature_epochs": (0, 1),
-    "epochs": (1, _ANY),
-    "batch": (4, _ANY),
-    "micro_batch": (2, _ANY),
-    "learning_rate": (1e-12, 1),
-    "warm_up": (0, 1),
-    "weight_decay": (0, 1),
-    "dropout": (0, 0.99),
-    "input_size": (75, 1024),
-    "self_blend": (0, 1),
-    "ranking": (0, _ANY),
-    "ema": (0, 0.999999),
-    "frames_per_video": (1, _ANY),
-    "stop_on_collapse": (0, _ANY),
-    "workers": (0, _ANY),
-    "seed": (0, _ANY),
-    "save_minutes": (0, _ANY),
-}
-_OPTIONS = {
-    "batch": "--batch-size",
-    "learning_rate": "--lr",
-    "out": "--output",
-    "start": "--weights",
-    "track": "--logger",
-    "warm_up": "--warmup",
-}
-
-
-def option_of(name: str) -> str:
-    """The command-line option of a field of ``TrainConfig``."""
-    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 def train_recipe(name: str) -> TrainConfig:
@@ -318,7 +334,7 @@ class EvaluateConfig:
 
     out: str = "evaluation"
     models: tuple[str, ...] = ()
-    split: str = "test"
+    split: SplitName = "test"
     frames_per_video: int = 32
     robustness: tuple[str, ...] = ()
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -326,7 +342,7 @@ class EvaluateConfig:
     rounds: int = 1000
     bins: int = 10
     calibrate: str | None = None
-    calibration: str = "platt"
+    calibration: CalibrationFit = "platt"
     false_alarms: float = 0.05
     missed_fakes: float = 0.25
     folds: int = 5
@@ -336,26 +352,23 @@ class EvaluateConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.split not in get_args(SplitName):
-            raise UsageError("the split is train, val, test or all")
-        if min(self.frames_per_video, self.robustness_frames) < 1:
-            raise UsageError("at least one crop of each video must be scored")
+        _check(
+            self,
+            {"split": SplitName, "calibration": CalibrationFit},
+            {
+                "frames_per_video": (1, _ANY),
+                "robustness_frames": (1, _ANY),
+                "rounds": (100, 100_000),
+                "bins": (2, 100),
+                "false_alarms": (0, 0.999),
+                "missed_fakes": (0, 0.999),
+                "folds": (2, _ANY),
+                "seed": (0, _ANY),
+                "jobs": (1, _ANY),
+            },
+        )
         if not self.levels or not set(self.levels) <= {1, 2, 3, 4, 5}:
             raise UsageError("the levels of damage go from 1 to 5")
-        if not 100 <= self.rounds <= 100_000:
-            raise UsageError("the bootstrap takes 100 to 100000 rounds")
-        if not 2 <= self.bins <= 100:
-            raise UsageError("the reliability plot has 2 to 100 bins")
-        if self.calibration not in get_args(CalibrationFit):
-            raise UsageError("the calibration is platt or temperature")
-        if not (0 <= self.false_alarms < 1 and 0 <= self.missed_fakes < 1):
-            raise UsageError("the shares of false alarms and of missed fakes must lie in [0, 1)")
-        if self.folds < 2:
-            raise UsageError("cross-validation takes at least two folds")
-        if self.seed < 0:
-            raise UsageError("the seed must not be negative")
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError("at least one process must work")
         if self.calibrate is not None and self.split in ("train", "all"):
             raise UsageError(
                 "a calibration must not be fitted on what the detector was trained on",

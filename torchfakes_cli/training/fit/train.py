@@ -39,27 +39,9 @@ from torchfakes_cli.training.evaluate.scores import (
     verdict_counts,
     with_compression,
 )
-from torchfakes_cli.training.fit.data_checks import (
-    check_duplicates,
-    check_overlap,
-    check_splits,
-    check_validation,
-    collapse_warning,
-)
+from torchfakes_cli.training.fit import data_checks, log
 from torchfakes_cli.training.fit.datasets import Drawn, TrainingCrops
 from torchfakes_cli.training.fit.distill import Teacher
-from torchfakes_cli.training.fit.log import (
-    CURVES,
-    LOG,
-    TRACK_EVERY,
-    Record,
-    Tracker,
-    check_trackers,
-    open_trackers,
-    track,
-    write_curves,
-    write_log,
-)
 from torchfakes_cli.training.fit.processes import Processes, is_lost_process, joined_processes, local_device
 from torchfakes_cli.training.fit.start import starting_point
 from torchfakes_cli.training.fit.state import STATE, RunState, Tally, check_same, load_state, save_state, uninterrupted
@@ -166,18 +148,18 @@ class _Training:
         self.out = Path(config.out)
         self.unreadable: set[str] = set()
         self.untold: list[str] = []
-        self.trackers: list[Tracker] = []
+        self.trackers: list[log.Tracker] = []
         table = read_manifest(folder)
-        check_trackers(config)
-        check_splits(table, folder)
+        log.check_trackers(config)
+        data_checks.check_splits(table, folder)
         flawless = table[usable(table)]
         train = flawless[flawless["split"] == "train"]
         self.held_out = moving_pictures(flawless[flawless["split"] == "val"])
         self.test = moving_pictures(flawless[flawless["split"] == "test"])
         self.validation = thinned(self.held_out, config.frames_per_video)
-        doubts = [check_validation(self.held_out, folder)]
+        doubts = [data_checks.check_validation(self.held_out, folder)]
         marks = picture_marks(folder, flawless["crop"]) if processes.first else {}
-        check_duplicates(flawless, marks, folder)
+        data_checks.check_duplicates(flawless, marks, folder)
         self.data = _fingerprint(flawless)
         saved = load_state(self.out) if config.resume else None
         if saved is not None:
@@ -217,7 +199,7 @@ class _Training:
         known = dict(self.header.training)
         if teacher is not None:
             known["teacher"] = {"name": teacher.name, "training": teacher.training}
-        overlap = check_overlap(table, marks, known)
+        overlap = data_checks.check_overlap(table, marks, known)
         crops = table[table["split"] == "train"]["crop"]
         known[PICTURES] = kept_marks(marks[crop] for crop in crops if crop in marks)
         self.header = replace(self.header, training=known)
@@ -227,7 +209,7 @@ class _Training:
         """Train all epochs, then measure the best one."""
         if self.processes.first:
             self._claim_out()
-            self.trackers = open_trackers(self.config, self.run_state.run, self.run_state.step)
+            self.trackers = log.open_trackers(self.config, self.run_state.run, self.run_state.step)
         self.processes.wait()
         try:
             self._tell_warnings()
@@ -293,12 +275,12 @@ class _Training:
                 self._count(batch, update)
                 tally.seconds = before + time.monotonic() - started
             now = time.monotonic()
-            if self.trackers and run_state.step % TRACK_EVERY == 0:
+            if self.trackers and run_state.step % log.TRACK_EVERY == 0:
                 pace = (run_state.step - tracked_step) * self.config.batch / max(1e-9, now - tracked)
                 figures = self._figures(
                     update.loss, update.right / len(batch.labels), pace, [update.norm, *update.block_norms.tolist()]
                 )
-                track(self.trackers, run_state.step, figures)
+                log.track(self.trackers, run_state.step, figures)
                 tracked, tracked_step = now, run_state.step
             self.progress(self._progress())
             self._tell_warnings()
@@ -333,7 +315,7 @@ class _Training:
             self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self.average.update_parameters(self.network)
 
-    def _figures(self, loss: float, accuracy: float, pace: float, norms: list[float]) -> Record:
+    def _figures(self, loss: float, accuracy: float, pace: float, norms: list[float]) -> log.Record:
         """Figures of an update or an epoch, by column of the log."""
         return {
             "loss": loss,
@@ -360,7 +342,7 @@ class _Training:
         logits, fake = rows["logit"].to_numpy(np.float64), np.asarray(rows["label"] == FAKE)
         pace = tally.updates * self.config.batch / max(1e-9, tally.seconds)
         norms = [norm / tally.updates for norm in tally.norms]
-        record: Record = {
+        record: log.Record = {
             "epoch": run_state.epoch,
             "step": run_state.step,
             "seconds": tally.seconds + seconds,
@@ -370,16 +352,16 @@ class _Training:
             "val_video_auc": scores.video_auc,
             "val_called_fake": scores.called_fake,
         }
-        track(self.trackers, run_state.step, {n: value for n, value in record.items() if n.startswith("val_")})
+        log.track(self.trackers, run_state.step, {n: value for n, value in record.items() if n.startswith("val_")})
         run_state.records.append(record | self._figures(loss, accuracy, pace, norms))
-        collapsed = collapse_warning(scores)
+        collapsed = data_checks.collapse_warning(scores)
         run_state.collapsed = run_state.collapsed + 1 if collapsed else 0
         if collapsed:
             self._warn(f"epoch {run_state.epoch}: {collapsed}")
         run_state.epoch, run_state.tally = run_state.epoch + 1, Tally()
         self._save_state()
-        write_log(self.out, run_state.records)
-        write_curves(self.out, run_state.records)
+        log.write_log(self.out, run_state.records)
+        log.write_curves(self.out, run_state.records)
         return progress
 
     def _conclude(self) -> TrainSummary:
@@ -456,14 +438,14 @@ class _Training:
         """Make the output folder, unless it holds another training's results."""
         if self.config.resume:
             return
-        found = [name for name in (BEST, LAST, LOG, STATE) if (self.out / name).exists()]
+        found = [name for name in (BEST, LAST, log.LOG, STATE) if (self.out / name).exists()]
         if found and not self.config.force:
             onward = "go on with --resume" if STATE in found else f"use --weights {self.out / LAST} to go on from it"
             advice = f"Choose another --output, {onward}, or replace it with --force."
             raise OutputError(f"holds a training already ({', '.join(found)})", path=self.out, advice=advice)
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            for name in (*found, CURVES):
+            for name in (*found, log.CURVES):
                 (self.out / name).unlink(missing_ok=True)
         except OSError as error:
             cause = f"can't be written ({error.strerror or error})"
