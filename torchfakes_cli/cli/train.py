@@ -275,7 +275,7 @@ def _show_how_to_resume(config: TrainConfig) -> None:
 def _train(crops: str, config: TrainConfig) -> None:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.cli.console.screen import duration
-    from torchfakes_cli.cli.console.train_view import figure, test_verdicts, training_table
+    from torchfakes_cli.cli.console.train_view import figure, training_table, verdict_text
     from torchfakes_cli.training.fit.train import train_detector
 
     screen = Screen(quiet=not _is_first())
@@ -308,7 +308,7 @@ def _train(crops: str, config: TrainConfig) -> None:
         return
     screen.result(training_table(summary))
     if summary.test:
-        screen.result(test_verdicts(summary.test_verdicts))
+        screen.result(verdict_text(summary.test_verdicts))
     for warning in summary.warnings:
         if warning not in shown:
             screen.warning(warning)

@@ -10,6 +10,8 @@ from torchfakes_cli.detector.preprocess import MEAN, SCALE
 
 #: Largest number of characters of a value from a header's free parts.
 LONGEST = 600
+#: Largest number of entries of a list that are shown; the marks of training data are many more.
+LONGEST_LIST = 20
 
 _RANGES = {
     (MEAN, SCALE): f"standardised, (x − {MEAN:g}) / {SCALE:g}",
@@ -72,6 +74,8 @@ def _flat(value: object, *, inside: bool = False) -> str:
         text = ", ".join(f"{name} {_flat(part, inside=True)}" for name, part in parts)
         return f"({text})" if inside else text
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) > LONGEST_LIST:
+            return f"{len(value)} entries"
         return "; ".join(_flat(part) for part in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
