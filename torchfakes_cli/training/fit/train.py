@@ -277,9 +277,7 @@ class _Training:
             now = time.monotonic()
             if self.trackers and run_state.step % log.TRACK_EVERY == 0:
                 pace = (run_state.step - tracked_step) * self.config.batch / max(1e-9, now - tracked)
-                figures = self._figures(
-                    update.loss, update.right / len(batch.labels), pace, [update.norm, *update.block_norms.tolist()]
-                )
+                figures = self._figures(update.loss, update.right / len(batch.labels), pace, update.norms)
                 log.track(self.trackers, run_state.step, figures)
                 tracked, tracked_step = now, run_state.step
             self.progress(self._progress())
@@ -293,8 +291,8 @@ class _Training:
 
     def _count(self, batch: Drawn, update: Update) -> None:
         run_state, tally = self.run_state, self.run_state.tally
-        norms = [update.norm, *update.block_norms.tolist()]
-        tally.norms = [a + b for a, b in zip(tally.norms or [0.0] * len(norms), norms, strict=True)]
+        before = tally.norms or [0.0] * len(update.norms)
+        tally.norms = [a + b for a, b in zip(before, update.norms, strict=True)]
         tally.loss += update.loss * len(batch.labels)
         tally.right += update.right
         tally.seen += len(batch.labels)

@@ -53,14 +53,12 @@ class Update:
     Attributes:
         loss: mean over this process's crops, before the update.
         right: number of its crops on the right side of zero.
-        norm: norm of the whole gradient, before it was scaled down.
-        block_norms: norm of each block's gradient, shape (blocks,).
+        norms: norm of the whole gradient, before it was scaled down, and of each block's.
     """
 
     loss: float
     right: int
-    norm: float
-    block_norms: Tensor
+    norms: list[float]
 
 
 class DivergedError(Exception):
@@ -249,7 +247,7 @@ class Updater:
             torch._foreach_mul_(gradients, MAX_GRADIENT / norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Update(loss, right, norm, block_norms)
+        return Update(loss, right, [norm, *block_norms.tolist()])
 
     def _gradients(
         self, step: int, pictures: Tensor, labels: Tensor, targets: tuple[Tensor, Tensor] | None = None
