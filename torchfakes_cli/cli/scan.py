@@ -352,8 +352,8 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     _warn(result, screen)
 
     def write_page(path: Path) -> None:
-        with screen.progress("report"), Pages(scanner, model, command_line()) as pages:
-            pages.write(path, result)
+        with screen.progress("report"):
+            Pages(scanner, model, command_line()).write(path, result)
 
     writers: dict[str, Callable[[], None]] = {}
     if timeline:
