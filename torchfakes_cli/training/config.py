@@ -75,23 +75,23 @@ class PrepareConfig:
     Attributes:
         out: folder of the crops and their manifest.
         frames_per_video: samples of each video, spread evenly.
-        faces: how faces are found and cut out; ``faces.blur_threshold`` only marks crops, it drops none.
-        duplicate_threshold: marks all but one of the crops of a person that differ by less than so many grey levels.
-        balance: choose frames so that reals and fakes are about as many; else all that nothing speaks against.
-        reals: folders of further genuine stills or videos.
-        split: ``groups`` divides by a hash of people and footage, ``official`` follows the lists that lie in the
-            corpus, ``official:DIR`` those in a folder; anything else is the path of a CSV.
+        faces: detection and cropping of faces; ``faces.blur_threshold`` only marks crops.
+        duplicate_threshold: difference in gray levels below which crops of a person are marked as duplicates of one.
+        balance: choose about as many real as fake frames; else all flawless ones.
+        reals: folders of further real stills or videos.
+        split: ``groups`` divides by a hash of people and footage, ``official`` follows the lists in the corpus,
+            ``official:DIR`` those in a folder; anything else is the path of a CSV.
         groups: CSV that names videos of the same person or footage; None if nothing is known beyond the corpus.
-        val: share of the groups kept for validation.
-        test: share of the groups kept for testing.
-        seed: decides who lands in which split.
-        methods: only fakes made by these; all if empty.
-        compression: only this compression of FaceForensics++; all if None.
-        limit: at most this many files of each collection and method, for a trial; all if None.
-        jobs: processes at work; None for one a core.
+        val: share of the groups in validation.
+        test: share of the groups in the test set.
+        seed: seed of the split.
+        methods: methods of the fakes to take; all if empty.
+        compression: compression of FaceForensics++ to take; all if None.
+        limit: largest number of files of each collection and method, for a trial; all if None.
+        jobs: number of processes; None for one per core.
         image_format: ``png`` or ``jpg``.
-        size: crops with a longer side are reduced to it, in pixels; none is enlarged.
-        force: drop what an earlier run with other settings left in ``out``.
+        size: largest side of a crop in pixels; larger ones are reduced.
+        force: delete what an earlier run with other settings left in ``out``.
     """
 
     out: str = "crops"
@@ -173,7 +173,7 @@ class TrainConfig:
         precision: ``auto`` (bfloat16 where the machine computes in it), ``bf16``, ``fp16`` (on CUDA) or ``fp32``.
         compile: speed the network up with torch.compile, on CUDA.
         frames_per_video: largest number of frames of a video in validation.
-        stop_on_collapse: stop after so many epochs in a row with one answer for all faces; 0 for never.
+        stop_on_collapse: epochs in a row with one answer for all faces after which training stops; 0 for never.
         workers: processes that read and augment crops; None chooses by the number of cores.
         seed: seed of the order, the augmentation, the dropout and random weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -312,24 +312,23 @@ class EvaluateConfig:
 
     Attributes:
         out: folder of the report, the plots and the tables of scores.
-        models: paths of the detectors; the one that ships if empty.
+        models: paths or names of the detectors; the one that ships if empty.
         split: ``train``, ``val``, ``test`` or ``all``.
-        frames_per_video: at most so many crops of each person in each video, spread evenly.
-        robustness: kinds of damage to try, or ``all``, see :mod:`torchfakes_cli.training.evaluate.perturb`; none if
-            empty.
-        levels: of each kind, from 1 (mild) to 5 (severe).
+        frames_per_video: largest number of crops of each person in each video, spread evenly.
+        robustness: kinds of damage of :mod:`torchfakes_cli.training.evaluate.perturb`, or ``all``; none if empty.
+        levels: levels of each kind, from 1 (mild) to 5 (severe).
         robustness_frames: as ``frames_per_video``, for the damaged crops.
-        rounds: of the bootstrap that gives the intervals.
-        bins: of the reliability plot and of the calibration error, equally wide.
-        calibrate: write the one detector, calibrated on this split, to this path; None for no new calibration.
+        rounds: rounds of the bootstrap that gives the intervals.
+        bins: bins of the reliability plot and of the calibration error.
+        calibrate: path of a new checkpoint with a calibration fitted on this split; None for none.
         calibration: ``platt`` (slope and intercept) or ``temperature`` (slope only).
-        false_alarms: the new thresholds call at most this share of further reals fake.
-        missed_fakes: they call at most this share of the fakes real.
-        folds: of the cross-validation that says what a new calibration is worth.
-        seed: decides the draws of the bootstrap, the folds and the noise.
-        jobs: processes that cut faces out of a corpus; None for one a core.
+        false_alarms: largest share of further reals that the new thresholds call fake.
+        missed_fakes: largest share of the fakes that they call real.
+        folds: folds of the cross-validation of the new calibration.
+        seed: seed of the bootstrap, the folds and the noise.
+        jobs: processes that extract the crops of a corpus; None for one per core.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        force: write into a folder that holds other files, and replace a checkpoint that is there.
+        force: write into a folder with other files, and replace an existing checkpoint.
     """
 
     out: str = "evaluation"

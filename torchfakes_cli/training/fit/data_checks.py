@@ -19,7 +19,7 @@ COLLAPSE = 0.98
 
 
 def check_splits(table: pd.DataFrame, folder: Path) -> None:
-    """Check that no person or footage is in two splits, whoever wrote the manifest.
+    """Check that no person or footage is in two splits, even in a manifest that was not written by ``prepare``.
 
     Raises:
         DataError: a group, or an original and its fake, lies in more than one split; or a split or label is unknown.

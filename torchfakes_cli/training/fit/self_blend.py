@@ -33,11 +33,11 @@ from torchfakes_cli.faces.outline import (
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.float32]
 
-#: How much of the source shows through, at its strongest.
+#: Opacities of the source at its strongest.
 OPACITIES = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
-#: The values a channel can have, one a row.
+#: All values of a channel, in a column.
 _LEVELS = np.arange(256.0)[:, None]
-#: Outlines that manipulations have been seen to use; a hull is drawn around each.
+#: Outlines of known manipulations; a hull is drawn around each.
 HULLS = {
     "face": both_sides(JAW + BROW),
     "face_and_forehead": both_sides(JAW + FOREHEAD),
@@ -54,7 +54,7 @@ _PIECES = 8
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A crop and where its face is.
+    """A crop and the landmarks of its face.
 
     Attributes:
         pixels: S×S×3 uint8 RGB.
