@@ -93,7 +93,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "sgd", "learning_rate": 0.01, "sizes": (75, 80)},
+        {"optimizer": "sgd", "learning_rate": 0.01, "sizes": (75, 80), "input_size": None},
         {"optimizer": "adam", "micro_batch": 2, "schedule": "linear", "precision": "fp32"},
         {"ema": 0.0, "sampling": "plain", "ranking": 0.0, "self_blend": 0.0},
         {"backbone": "EfficientNetLite0", "workers": 1},
