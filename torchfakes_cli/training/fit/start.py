@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, load_checkpoint
 from torchfakes_cli.detector.download import load_vggface2
+from torchfakes_cli.detector.import_weights import is_safetensors, read_tensors
 from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights, portable_state
 from torchfakes_cli.detector.registry import find_checkpoint
-from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import recorded_margin
@@ -59,7 +59,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
         if config.backbone not in (None, parent.architecture):
             cause = f"is a checkpoint of {parent.architecture}, not of {backbone}"
             raise CheckpointError(cause, path=path, advice=f"Give --backbone {parent.architecture}.")
-        network: nn.Module = build_network(parent.architecture, config.dropout, parent.weights or None)
+        network: nn.Module = build_network(parent.architecture, config.dropout)
         load_weights(network, state, str(path))
         return network, _first_header(config, parent.architecture, recorded_margin(folder), parent, groups)
     network = build_network(backbone, config.dropout)
@@ -171,7 +171,7 @@ def _first_header(
         created=datetime.now(UTC).date().isoformat(),
     )
     if parent is not None:
-        same = {name: getattr(parent, name) for name in ("weights", "input_size", "crop_size", "mean", "scale")}
+        same = {name: getattr(parent, name) for name in ("input_size", "crop_size", "mean", "scale")}
         header = replace(header, **same)
     elif config.unit_range:
         header = replace(header, mean=UNIT_MEAN, scale=UNIT_SCALE)

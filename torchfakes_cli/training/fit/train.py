@@ -28,15 +28,15 @@ from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
 from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
+from torchfakes_cli.training.evaluate.calibrate import calibrated
+from torchfakes_cli.training.evaluate.metrics import verdict_counts
 from torchfakes_cli.training.evaluate.scores import (
     Scores,
-    calibrated,
     judge_videos,
     measure,
     moving_pictures,
     score_crops,
     thinned,
-    verdict_counts,
     with_compression,
 )
 from torchfakes_cli.training.fit import data_checks, log
@@ -165,7 +165,7 @@ class _Training:
         if saved is not None:
             check_same(saved, config, self.data)
             self.run_state, self.header = saved.run_state, saved.header
-            network: nn.Module = build_network(self.header.architecture, config.dropout, self.header.weights or None)
+            network: nn.Module = build_network(self.header.architecture, config.dropout)
         else:
             self.run_state = RunState(run=secrets.token_hex(4))
             network, self.header = starting_point(config, folder, train["group"])
@@ -400,10 +400,7 @@ class _Training:
         return f"The last good checkpoint is {self.out / LAST}." if self.run_state.records else ""
 
     def _scored(self, network: nn.Module, table: pd.DataFrame) -> pd.DataFrame:
-        def unreadable(error: DataError) -> None:
-            self.unreadable.add(str(error))
-
-        return score_crops(network, table, self.folder, self.header, self.device, unreadable)
+        return score_crops(network, table, self.folder, self.header, self.device, self.unreadable)
 
     def _save(self, name: str, rows: pd.DataFrame, dtype: torch.dtype) -> None:
         """Write a checkpoint, calibrated on the validation rows: those of an interrupted run are usable too."""
