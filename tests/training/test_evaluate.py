@@ -43,7 +43,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_crops(tmp_path_factory.mktemp("crops"), {"train": 1, "val": PEOPLE, "test": PEOPLE})
+    folder = write_crops(tmp_path_factory.mktemp("crops"), {"train": 1, "val": PEOPLE, "test": PEOPLE})
+    # Nearly the detector's 1.3.
+    (folder / "prepare.json").write_text(json.dumps({"settings": {"margin": 1.35}}))
+    return folder
 
 
 @pytest.fixture

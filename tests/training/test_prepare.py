@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 
 from tests.clips import barcode_frames, damage_packets, write_clip
+from torchfakes_cli.detector.checkpoint import load_header
+from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
@@ -580,3 +582,7 @@ def test_novelties_hold_for_any_threshold(levels: list[int], threshold: float) -
     assert kept[:1] == levels[:1]
     assert all(abs(a - b) >= threshold for i, a in enumerate(kept) for b in kept[:i])
     assert all(min(abs(level - other) for other in kept) < threshold for level in levels if level not in kept)
+
+
+def test_new_crops_fit_the_detector_that_ships() -> None:
+    assert load_header(shipped_checkpoint()).margin == FACES.margin

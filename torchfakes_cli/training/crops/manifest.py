@@ -26,6 +26,7 @@ The manifest has one row for every crop, so that thresholds can change without e
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -53,6 +54,8 @@ FLAWS = ("blurry", "small", "doubtful", "duplicate")
 #: Maximum side of a picture that is read; crops have a few hundred pixels.
 MAX_SIDE = 8192
 
+#: Relative difference between margins that the augmentation covers many times over.
+_MARGIN_TOLERANCE = 0.1
 #: Share of the smallest face that a box may measure: boxes are tighter in some frames than in others.
 _SIZE_TOLERANCE = 0.8
 _TEXT_COLUMNS = ("crop", "split", "label", "method", "group", "video", "source", "boxes_from")
@@ -194,6 +197,11 @@ def recorded_margin(folder: Path) -> float:
         return float(json.loads(path.read_text(encoding="utf-8"))["settings"]["margin"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("is missing or damaged", path=path, advice="Run 'torchfakes prepare' again.") from error
+
+
+def same_margin(one: float, other: float) -> bool:
+    """Return True if crops with one margin can be used where the other is expected."""
+    return math.isclose(one, other, rel_tol=_MARGIN_TOLERANCE)
 
 
 def recorded_size(folder: Path) -> int:

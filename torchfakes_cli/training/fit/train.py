@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import os
 import secrets
 import time
@@ -26,7 +25,7 @@ from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
-from torchfakes_cli.training.crops.manifest import read_manifest, usable
+from torchfakes_cli.training.crops.manifest import read_manifest, same_margin, usable
 from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
 from torchfakes_cli.training.evaluate.calibrate import calibrated
 from torchfakes_cli.training.evaluate.metrics import verdict_counts
@@ -174,7 +173,7 @@ class _Training:
         if taught_by is not None:
             # Both get the same picture, the teacher at its full size.
             sizes = [max(size, taught_by[1].picture_size) for size in sizes]
-            if not math.isclose(taught_by[1].margin, self.header.margin):
+            if not same_margin(taught_by[1].margin, self.header.margin):
                 margins = f"{taught_by[1].margin:g}, and these have {self.header.margin:g}"
                 doubts.append(f"the teacher was trained on crops with the margin {margins}")
         if saved is None:
