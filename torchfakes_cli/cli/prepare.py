@@ -124,8 +124,7 @@ def prepare_command(
         str, _run("--output", "-o", metavar="FOLDER", help="Write the crops and manifest.csv here.")
     ] = _DEFAULT.out,
     jobs: Annotated[
-        int | None,
-        _run("--jobs", "-j", metavar="N", help="Set the number of processes.", show_default="one per core"),
+        int | None, _run("--jobs", "-j", metavar="N", help="Set the number of processes.", show_default="one per core")
     ] = _DEFAULT.jobs,
     force: Annotated[bool, _run("--force", help="Delete the crops of an earlier run and start over.")] = _DEFAULT.force,
     debug: Annotated[bool, _run("--debug", help="Show the log, and tracebacks of errors.")] = False,

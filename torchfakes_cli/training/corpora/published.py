@@ -200,12 +200,7 @@ _FACEFORENSICS = _Files(
             footage="actor:{target}__{scene}",
             partner="actor:{source}",
         ),
-        _Pattern(
-            _FF_FAKE + r"(?P<target>\d+)_(?P<source>\d+)",
-            FAKE,
-            "youtube:{target}",
-            link="youtube:{source}",
-        ),
+        _Pattern(_FF_FAKE + r"(?P<target>\d+)_(?P<source>\d+)", FAKE, "youtube:{target}", link="youtube:{source}"),
     ),
     whole={"": 1000, "actors": 363, "DeepFakeDetection": 3068},
     ignored=r"/masks/",

@@ -26,14 +26,7 @@ from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.records import Face, FaceScore, Verdict
 from torchfakes_cli.scan.config import VerdictConfig
-from torchfakes_cli.scan.verdict import (
-    Policy,
-    build_tracks,
-    decide,
-    deciding_track,
-    settle_policy,
-    trimmed_mean,
-)
+from torchfakes_cli.scan.verdict import Policy, build_tracks, decide, deciding_track, settle_policy, trimmed_mean
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import read_crop
