@@ -20,7 +20,7 @@ from tests.portraits import scene
 from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
-from torchfakes_cli.training.corpora import SourceVideo
+from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.extract import DETECTION_BATCH
 from torchfakes_cli.training.crops.workers import Task, extract
 from torchfakes_cli.video.options import SamplingConfig

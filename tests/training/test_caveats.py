@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from tests.training.scored_rows import HEADER, crops, people, videos
-from torchfakes_cli.training.evaluate.calibrate import RECORD, group_marks
+from torchfakes_cli.training.crops.marks import group_marks
+from torchfakes_cli.training.evaluate.calibrate import RECORD
 from torchfakes_cli.training.evaluate.findings import Source
 from torchfakes_cli.training.evaluate.report import notes_on
 from torchfakes_cli.training.evaluate.scores import judge_videos

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora import Corpus, SourceVideo, read_corpus, select
+from torchfakes_cli.training.corpora import read_corpus, select
+from torchfakes_cli.training.corpora.base import Corpus, SourceVideo
 
 
 def _touch(root: Path, *names: str) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora import Corpus, read_corpus
+from torchfakes_cli.training.corpora import read_corpus
+from torchfakes_cli.training.corpora.base import Corpus
 
 PLAIN = (
     "path,label,group,split\n"

@@ -14,7 +14,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfakes_cli.training.corpora import SourceVideo, read_corpus
+from torchfakes_cli.training.corpora import read_corpus
+from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.splits import assign_splits, left_out
 
 People = Callable[[SourceVideo], set[str]]

@@ -23,7 +23,7 @@ from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
-from torchfakes_cli.training.corpora import SourceVideo
+from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.extract import novelties
 from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
 from torchfakes_cli.training.crops.parts import locked_folder

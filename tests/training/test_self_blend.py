@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.portraits import scene
-from torchfakes_cli.training.fit.augment import Augmentation, jpeg_round_trip
+from torchfakes_cli.training.evaluate.perturb import jpeg_round_trip
+from torchfakes_cli.training.fit.augment import Augmentation
 from torchfakes_cli.training.fit.self_blend import Portrait, blending_mask, self_blend
 
 SIDE = 200

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora import Corpus, SourceVideo
+from torchfakes_cli.training.corpora.base import Corpus, SourceVideo
 from torchfakes_cli.training.crops.splits import assign_splits, left_out
 
 

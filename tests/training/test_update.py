@@ -134,8 +134,8 @@ config = replace(PLAIN, batch=32, input_size=75)
 told = []
 header, cpu = Header(name="x", input_size=75), torch.device("cpu")
 made = Updater(build_network(dropout=0.0), config, header, cpu, 10, Processes(), told.append)
-# Native code may crash where a small allocation fails: pictures this large fail as a whole, with room left for the rest.
-pictures = torch.randint(0, 256, (32, 1024, 1024, 3), dtype=torch.uint8)
+# Native code may crash where a small allocation fails: pictures this large fail at once, with room left for the rest.
+pictures = torch.randint(0, 256, (32, 1536, 1536, 3), dtype=torch.uint8)
 labels = torch.tensor([0.0, 1.0]).repeat(16)[:, None]
 # A warm-up brings what the libraries allocate once.
 made.micro_batch = 2
@@ -143,7 +143,7 @@ made.update(0, pictures[:2], labels[:2])
 made.micro_batch = 32
 with open("/proc/self/statm") as statm:
     now = int(statm.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (now + (340 << 20), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (now + (700 << 20), resource.RLIM_INFINITY))
 update = made.update(1, pictures, labels)
 print(made.micro_batch, update.loss, *told)
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,8 +25,10 @@ from torchfakes_cli.training.config import CalibrationFit, EvaluateConfig, Prepa
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
 
-_ROBUSTNESS = "Robustness"
-_CALIBRATION = "Calibration"
+_judging = partial(typer.Option, rich_help_panel=JUDGING_PANEL)
+_robustness = partial(typer.Option, rich_help_panel="Robustness")
+_calibration = partial(typer.Option, rich_help_panel="Calibration")
+_output = partial(typer.Option, rich_help_panel=OUTPUT_PANEL)
 _DEFAULT = EvaluateConfig()
 
 
@@ -40,105 +43,64 @@ def evaluate_command(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        _judging(
             metavar="FILE",
-            rich_help_panel=JUDGING_PANEL,
             help="Evaluate this detector; repeat the option to compare several.",
             show_default="the one that ships",
             autocompletion=detector_names,
         ),
     ] = None,
-    split: Annotated[
-        SplitName,
-        typer.Option(rich_help_panel=JUDGING_PANEL, help="Evaluate this split; all for a corpus never trained on."),
-    ] = "test",
+    split: Annotated[SplitName, _judging(help="Evaluate this split; all for a corpus never trained on.")] = "test",
     frames_per_video: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=JUDGING_PANEL, help="Use at most N crops per person and video.")
+        int, _judging(metavar="N", help="Use at most N crops per person and video.")
     ] = _DEFAULT.frames_per_video,
     robustness: Annotated[
         list[str] | None,
-        typer.Option(
+        _robustness(
             metavar="KIND",
-            rich_help_panel=_ROBUSTNESS,
             help=f"Measure damaged crops, too: {', '.join(DAMAGES)}, or all; repeatable.",
             show_default="none",
             autocompletion=damages,
         ),
     ] = None,
     levels: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST", rich_help_panel=_ROBUSTNESS, help="Use these levels of damage, from 1 (mild) to 5 (severe)."
-        ),
+        str, _robustness(metavar="LIST", help="Use these levels of damage, from 1 (mild) to 5 (severe).")
     ] = ",".join(map(str, _DEFAULT.levels)),
     robustness_frames: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage N crops per person and video.")
+        int, _robustness(metavar="N", help="Damage N crops per person and video.")
     ] = _DEFAULT.robustness_frames,
     calibrate: Annotated[
         str | None,
-        typer.Option(
+        _calibration(
             metavar="FILE",
-            rich_help_panel=_CALIBRATION,
             help="Write the detector with a calibration and thresholds fitted on this split (val, not train) to FILE.",
             show_default="none",
         ),
     ] = _DEFAULT.calibrate,
     fit: Annotated[
-        CalibrationFit,
-        typer.Option(
-            rich_help_panel=_CALIBRATION, help="Fit slope and intercept (platt), or slope alone (temperature)."
-        ),
+        CalibrationFit, _calibration(help="Fit slope and intercept (platt), or slope alone (temperature).")
     ] = "platt",
     target_fpr: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of real videos fake."
-        ),
+        float, _calibration(metavar="SHARE", help="Call at most this share of real videos fake.")
     ] = _DEFAULT.false_alarms,
     target_fnr: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of fake videos real."
-        ),
+        float, _calibration(metavar="SHARE", help="Call at most this share of fake videos real.")
     ] = _DEFAULT.missed_fakes,
     bootstrap: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Draw N bootstrap rounds for the intervals.")
+        int, _output(metavar="N", help="Draw N bootstrap rounds for the intervals.")
     ] = _DEFAULT.rounds,
-    bins: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Use N bins for reliability plot and ECE.")
-    ] = _DEFAULT.bins,
-    seed: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Set the random seed.")
-    ] = _DEFAULT.seed,
+    bins: Annotated[int, _output(metavar="N", help="Use N bins for reliability plot and ECE.")] = _DEFAULT.bins,
+    seed: Annotated[int, _output(metavar="N", help="Set the random seed.")] = _DEFAULT.seed,
     output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            rich_help_panel=OUTPUT_PANEL,
-            help="Write report, plots and scores here.",
-        ),
+        str, _output("--output", "-o", metavar="FOLDER", help="Write report, plots and scores here.")
     ] = _DEFAULT.out,
-    json: Annotated[
-        bool,
-        typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print report.json on stdout instead of tables."),
-    ] = False,
+    json: Annotated[bool, _output("--json", help="Print report.json on stdout instead of tables.")] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            rich_help_panel=OUTPUT_PANEL,
-            help="Extract crops in N processes.",
-            show_default="one a core",
-        ),
+        _output("--jobs", "-j", metavar="N", help="Extract crops in N processes.", show_default="one a core"),
     ] = _DEFAULT.jobs,
     device: DeviceOption = _DEFAULT.device,
-    force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=OUTPUT_PANEL, help="Replace files that are not an evaluation's.")
-    ] = _DEFAULT.force,
+    force: Annotated[bool, _output("--force", help="Replace files that are not an evaluation's.")] = _DEFAULT.force,
     debug: DebugOption = False,
 ) -> None:
     """Measure detectors on labeled faces.

@@ -177,7 +177,7 @@ def _prepare(corpus: str, config: PrepareConfig) -> None:
 
 
 def _show_notes(summary: PrepareSummary, screen: Screen) -> None:
-    from torchfakes_cli.training.corpora import summarised
+    from torchfakes_cli.training.corpora.base import summarised
 
     for note in summary.notes[:_MOST_NOTES]:
         screen.warning(note)

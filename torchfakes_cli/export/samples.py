@@ -19,7 +19,7 @@ from torchfakes_cli.detector.preprocess import box_part, resize_crop
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.faces.crops import crop_face
 from torchfakes_cli.faces.mtcnn import FaceDetector
-from torchfakes_cli.training.corpora import FAKE
+from torchfakes_cli.training.corpora.base import FAKE
 from torchfakes_cli.training.crops.manifest import read_crop, read_manifest, recorded_margin, usable
 
 #: Maximum numbers of crops for calibration and for comparison. More calibration crops had no measurable effect.

@@ -13,20 +13,7 @@ from pathlib import Path
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import dfdc, folders, published
-from torchfakes_cli.training.corpora.base import (
-    FAKE,
-    REAL,
-    SPLITS,
-    TEST,
-    TRAIN,
-    VAL,
-    Corpus,
-    Skipped,
-    SourceVideo,
-    group_order,
-    listed,
-    summarised,
-)
+from torchfakes_cli.training.corpora.base import FAKE, Corpus, listed, summarised
 from torchfakes_cli.training.corpora.selection import (
     BY_GROUPS,
     joined,
@@ -38,21 +25,7 @@ from torchfakes_cli.training.corpora.selection import (
 )
 from torchfakes_cli.training.corpora.tables import unused_tables
 
-__all__ = [
-    "FAKE",
-    "REAL",
-    "SPLITS",
-    "TEST",
-    "TRAIN",
-    "VAL",
-    "Corpus",
-    "Skipped",
-    "SourceVideo",
-    "group_order",
-    "read_corpus",
-    "select",
-    "summarised",
-]
+__all__ = ["read_corpus", "select"]
 
 #: The first that recognises a folder reads it.
 _LAYOUTS = (*published.LAYOUTS, dfdc.LAYOUT, folders.LAYOUT)

@@ -78,11 +78,7 @@ def _recognises(root: Path) -> bool:
 
 
 class _Reader:
-    """Reads the lists of a corpus and collects what is missing.
-
-    Args:
-        root: folder of the corpus.
-    """
+    """Reads the lists of a corpus and collects what is missing."""
 
     def __init__(self, root: Path) -> None:
         self._name = namer(root)

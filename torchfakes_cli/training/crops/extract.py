@@ -26,7 +26,7 @@ from torchfakes_cli.faces.crops import crop_face, crop_origin, sharpness
 from torchfakes_cli.faces.tracking import FaceTracker
 from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.config import PrepareConfig
-from torchfakes_cli.training.corpora import SourceVideo
+from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
 from torchfakes_cli.video.isolation.client import IsolatedDecoder, IsolatedReader
 from torchfakes_cli.video.options import SamplingConfig
@@ -285,11 +285,9 @@ def novelties(crops: Sequence[Pixels]) -> list[float]:
     difference to the nearest of these. Crops with at least *t* therefore differ from one another by *t* or more, and
     each of the others differs from one of them by less.
 
-    Args:
-        crops: S×S×3 uint8 RGB of one track, in order of time.
-
     Returns:
-        Mean absolute differences of their gray thumbnails, 0 to 255; 255 for the first crop.
+        Mean absolute differences of the gray thumbnails of the crops, which come in order of time, 0 to 255; 255 for
+        the first crop.
     """
     if not crops:
         return []

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.config import PrepareConfig
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE, REAL
 
 MANIFEST_NAME, SETTINGS_NAME = "manifest.csv", "prepare.json"
 LANDMARK_COLUMNS = tuple(f"l{axis}{number}" for number in range(5) for axis in "xy")
@@ -63,12 +63,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) -> pd.DataFrame:
-    """Build the table in a repeatable order.
-
-    Args:
-        rows: cells by column, without flaws and ``balanced``.
-        config: thresholds of the flaws.
-    """
+    """Build the table in a repeatable order."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     table = table.sort_values(["split", "label", "method", "video", "frame", "face"], ignore_index=True)
     thresholds = {

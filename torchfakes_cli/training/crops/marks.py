@@ -1,4 +1,4 @@
-"""Marks of training pictures: short hashes in a checkpoint, by which later data that overlap with them are noticed."""
+"""Marks of training groups and pictures: short hashes in a checkpoint, by which later data that overlap are noticed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-#: Key of the marks in the header of a checkpoint, in ``training``.
-PICTURES = "pictures"
+#: Keys of the marks in the header of a checkpoint, in ``training``.
+TRAINED_ON, PICTURES = "groups", "pictures"
 #: Largest number of marks in a header: those with the smallest hashes stand for all.
 MOST_MARKS = 4096
 #: Bytes from the middle of a file that are hashed together with its size. In a compressed picture they suffice.
@@ -17,10 +17,6 @@ _PROBE = 4096
 
 def picture_marks(folder: Path, crops: Iterable[str]) -> dict[str, str]:
     """Hash the files of crops.
-
-    Args:
-        folder: folder of the manifest.
-        crops: paths below it.
 
     Returns:
         Marks by path, for the crops that can be read and aren't empty.
@@ -53,16 +49,20 @@ def known_pictures(training: object, marks: Iterable[str]) -> int:
         training: ``training`` of a header; checkpoints of other programs, and older ones, know no pictures.
         marks: marks of the pictures.
     """
-    known = _marks_in(training)
+    known = recorded_marks(training, PICTURES)
     return sum(mark in known for mark in marks)
 
 
-def _marks_in(training: Any) -> set[str]:
-    if not isinstance(training, dict):
+def group_marks(groups: Iterable[str]) -> set[str]:
+    """Return short hashes of the names of groups, because a checkpoint shouldn't list people."""
+    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in set(groups)}
+
+
+def recorded_marks(record: Any, key: str) -> set[str]:
+    """Return the marks in a record of a header, and in the records of the start and the teacher."""
+    if not isinstance(record, dict):
         return set()
-    marks = training.get(PICTURES)
+    marks = record.get(key)
     known = {mark for mark in marks if isinstance(mark, str)} if isinstance(marks, list) else set()
-    for before in ("start", "teacher"):
-        if isinstance(earlier := training.get(before), dict):
-            known |= _marks_in(earlier.get("training"))
-    return known
+    earlier = (record.get(name) for name in ("start", "teacher"))
+    return known.union(*(recorded_marks(each.get("training"), key) for each in earlier if isinstance(each, dict)))

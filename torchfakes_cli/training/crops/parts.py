@@ -15,7 +15,7 @@ from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.files import try_lock, write_atomically
 from torchfakes_cli.training.config import PrepareConfig
-from torchfakes_cli.training.corpora import SPLITS, SourceVideo
+from torchfakes_cli.training.corpora.base import SPLITS, SourceVideo
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import MANIFEST_NAME, SETTINGS_NAME
 
@@ -90,12 +90,6 @@ def locked_folder(out: Path) -> Iterator[None]:
 
 def claim(out: Path, corpus: Path, config: PrepareConfig, lists: Sequence[Path]) -> FaceConfig:
     """Prepare a locked folder for crops with these settings, and remove what a killed run left unfinished.
-
-    Args:
-        out: folder of the crops.
-        corpus: folder of the corpus.
-        config: settings of this run.
-        lists: files that decide the splits.
 
     Returns:
         Face settings that all crops of the folder share. Smallest face and confidence may be below those of this run:

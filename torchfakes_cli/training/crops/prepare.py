@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.training.config import PrepareConfig
-from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS, Corpus, Skipped, SourceVideo, read_corpus, select
+from torchfakes_cli.training.corpora import read_corpus, select
+from torchfakes_cli.training.corpora.base import FAKE, REAL, SPLITS, Corpus, Skipped, SourceVideo
 from torchfakes_cli.training.crops.manifest import FLAWS, MANIFEST_NAME, SETTINGS_NAME, build_manifest
 from torchfakes_cli.training.crops.parts import (
     REPORT_NAME,

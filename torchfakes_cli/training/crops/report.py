@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.report.drawing import INK, write
-from torchfakes_cli.training.corpora import FAKE, SPLITS, Skipped
+from torchfakes_cli.training.corpora.base import FAKE, SPLITS, Skipped
 from torchfakes_cli.training.crops.manifest import MANIFEST_NAME, read_crop, spread, usable
 from torchfakes_cli.training.crops.parts import REPORT_NAME, SHEET_NAME
 
@@ -128,7 +129,8 @@ def report_text(summary: PrepareSummary) -> str:
     """Return counts, what was left out and why, and notes, as Markdown."""
     flaws = ", ".join(f"{count} {flaw}" for flaw, count in summary.flaws)
     counts = (
-        (c.split, c.label, _cell(c.method), c.groups, c.videos, c.crops, c.usable, c.balanced) for c in summary.counts
+        (c.split, c.label, c.method, *map(str, (c.groups, c.videos, c.crops, c.usable, c.balanced)))
+        for c in summary.counts
     )
     lines = [
         "# Crops",
@@ -138,33 +140,31 @@ def report_text(summary: PrepareSummary) -> str:
         "",
         f"![Some crops of every kind]({SHEET_NAME})",
         "",
-        "| split | label | method | groups | files | crops | usable | balanced |",
-        "|---|---|---|---:|---:|---:|---:|---:|",
+        *markdown_table(["split", "label", "method", "groups", "files", "crops", "usable", "balanced"], counts, left=3),
     ]
-    lines += [f"| {' | '.join(map(str, count))} |" for count in counts]
     if summary.skipped:
         reasons = Counter(skipped.reason for skipped in summary.skipped)
-        lines += ["", "## Left out", ""]
+        lines += ["## Left out", ""]
         lines += [f"- {count} × {reason}" for reason, count in reasons.most_common()]
-        lines += ["", "| file | why |", "|---|---|"]
-        lines += [f"| {_cell(s.name)} | {_cell(s.reason)} |" for s in summary.skipped]
+        lines += ["", *markdown_table(["file", "why"], ((s.name, s.reason) for s in summary.skipped), left=2)]
     if summary.notes:
-        lines += ["", "## Notes", "", *(f"- {_cell(note)}" for note in summary.notes)]
-    return "\n".join(lines) + "\n"
+        lines += ["## Notes", "", *(f"- {markdown_cell(note)}" for note in summary.notes)]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _cell(text: str) -> str:
-    """Return text that can't break a table's row."""
+def markdown_cell(text: str) -> str:
+    """Escape text that would break a table's row."""
     return " ".join(text.replace("|", "\\|").split())
 
 
-def contact_sheet(table: pd.DataFrame, folder: Path) -> bytes:
-    """Draw balanced crops as a JPEG, one row for each split, label and method; empty for a table without any.
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    """Return the lines of a table, the first columns aligned to the left, and an empty line."""
+    first, *others = ("| " + " | ".join(map(markdown_cell, cells)) + " |" for cells in (heads, *rows))
+    return [first, "|" + "---|" * left + "---:|" * (len(heads) - left), *others, ""]
 
-    Args:
-        table: manifest.
-        folder: folder of the manifest.
-    """
+
+def contact_sheet(table: pd.DataFrame, folder: Path) -> bytes:
+    """Draw balanced crops as a JPEG, one row for each split, label and method; empty for a table without any."""
     kinds = _kinds(table[table["balanced"].eq(True)])
     if not kinds:
         return b""

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora import REAL, TEST, TRAIN, VAL, Corpus, SourceVideo, group_order
-from torchfakes_cli.training.corpora.base import components
+from torchfakes_cli.training.corpora.base import REAL, TEST, TRAIN, VAL, Corpus, SourceVideo, components, group_order
 
 #: People swapped with each other stay together if they are at most this share of all who were swapped.
 CIRCLE_SHARE = 0.1
@@ -23,14 +22,7 @@ def assign_splits(
     The splits that the corpus gives come first, and hold for everyone seen in the video. The remaining groups with the
     same collections and methods are one stratum. Each stratum is ordered by a hash of group and seed and cut by the
     shares, so that every split has every method, and a group hardly ever moves when others come or go. Strata too small
-    to be cut are cut together.
-
-    Args:
-        corpus: the whole corpus.
-        val: share of the groups for validation.
-        test: share of the groups for testing.
-        seed: seed of the order.
-        kept: splits of groups in earlier runs, which stay.
+    to be cut are cut together. Groups stay where earlier runs (``kept``) have put them.
 
     Returns:
         ``train``, ``val`` or ``test`` for each group, partners included.

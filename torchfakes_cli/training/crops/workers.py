@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
-from torchfakes_cli.training.corpora import SourceVideo
+from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.extract import VideoCrops, crop_faces, crop_folder, crop_like, write_crops
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
 from torchfakes_cli.video.isolation.client import IsolatedDecoder

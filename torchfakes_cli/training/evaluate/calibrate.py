@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -19,14 +18,17 @@ from torchfakes_cli.detector.figures import CALIBRATION as RECORD
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.training.config import EvaluateConfig
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE, REAL
+from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks, recorded_marks
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, missing_class, point_figures, verdict_counts
 from torchfakes_cli.training.evaluate.scores import judge_videos, video_scores
 from torchfakes_cli.version import __version__
 
-#: Key of the marks of the groups, in ``Header.training`` and in the record of the calibration.
-TRAINED_ON = "groups"
+#: A checkpoint whose calibration was fitted on fewer videos, or fewer of a class, doesn't count as calibrated.
+MIN_VIDEOS, MIN_OF_CLASS = 20, 5
+#: Key in ``training`` of a header: the reason why.
+NOT_CALIBRATED = "calibration"
 #: Reasons that depend on the thresholds; the others hold for every calibration.
 _SCORE_REASONS = ("", Reason.BETWEEN_THRESHOLDS, Reason.FRAMES_DISAGREE, Reason.PART_OF_CLIP)
 
@@ -121,17 +123,20 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
     )
 
 
-def calibrated(header: Header, rows: pd.DataFrame, splits: str = "validation") -> Header:
-    """Calibrate the detector of a training.
+def calibrated(header: Header, rows: pd.DataFrame) -> Header:
+    """Calibrate the detector of a training on scored validation rows.
 
-    Args:
-        header: header to change.
-        rows: rows of a manifest with a column ``logit``, of people that the network wasn't trained on.
-        splits: description of their splits.
+    With too few videos, the header doesn't claim to be calibrated, and gives the reason in ``training``.
     """
     videos = video_scores(rows)
-    note = f"{len(videos)} {splits} videos of {videos['group'].nunique()} groups"
-    return replace(fitted_header(header, videos, EvaluateConfig()), calibrated_on=note)
+    header = fitted_header(header, videos, EvaluateConfig())
+    reals, fakes = (int((videos["label"] == label).sum()) for label in (REAL, FAKE))
+    training = {name: value for name, value in header.training.items() if name != NOT_CALIBRATED}
+    if reals + fakes >= MIN_VIDEOS and min(reals, fakes) >= MIN_OF_CLASS:
+        note = f"{len(videos)} validation videos of {videos['group'].nunique()} groups"
+        return replace(header, calibrated_on=note, training=training)
+    doubt = f"thresholds and p_fake come from only {reals} real and {fakes} fake validation videos, and mean little"
+    return replace(header, calibrated_on="", training={**training, NOT_CALIBRATED: doubt})
 
 
 def fitted_header(header: Header, videos: pd.DataFrame, config: EvaluateConfig) -> Header:
@@ -195,7 +200,7 @@ def _by_score(videos: pd.DataFrame) -> pd.Series[bool]:
 
 def fitted_groups(header: Header, groups: Iterable[str]) -> int:
     """Return on how many of these groups, by their names, a checkpoint's calibration was fitted."""
-    return len(group_marks(groups) & _marks_in(header.metrics.get(RECORD)))
+    return len(group_marks(groups) & recorded_marks(header.metrics.get(RECORD), TRAINED_ON))
 
 
 def trained_groups(header: Header, groups: Iterable[str]) -> int:
@@ -203,21 +208,4 @@ def trained_groups(header: Header, groups: Iterable[str]) -> int:
 
     0 if the checkpoint has no record of them.
     """
-    return len(group_marks(groups) & _trained_on(header.training))
-
-
-def _trained_on(training: object) -> set[str]:
-    if not isinstance(training, dict):
-        return set()
-    earlier = (training.get(name) for name in ("start", "teacher"))
-    return _marks_in(training).union(*(_trained_on(each.get("training")) for each in earlier if isinstance(each, dict)))
-
-
-def group_marks(groups: Iterable[str]) -> set[str]:
-    """Return short hashes of the names of groups, because a checkpoint shouldn't list people."""
-    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in set(groups)}
-
-
-def _marks_in(record: object) -> set[str]:
-    marks = record.get(TRAINED_ON) if isinstance(record, dict) else None
-    return {mark for mark in marks if isinstance(mark, str)} if isinstance(marks, list) else set()
+    return len(group_marks(groups) & recorded_marks(header.training, TRAINED_ON))

@@ -34,7 +34,7 @@ from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
 from torchfakes_cli.training.evaluate.metrics import Floats, figures, measure_damage, slice_videos
 from torchfakes_cli.training.evaluate.perturb import Perturbation, chosen_perturbations
-from torchfakes_cli.training.evaluate.report import CROPS, DOCUMENT, REPORT, Tables, make_out, notes_on, write_report
+from torchfakes_cli.training.evaluate.report import CROPS, DOCUMENT, REPORT, make_out, notes_on, write_report
 from torchfakes_cli.training.evaluate.scores import (
     compare_rules,
     count_altered,
@@ -50,6 +50,8 @@ from torchfakes_cli.version import __version__
 
 #: Columns of a manifest that mark faces which a scan would not find; older manifests lack them.
 UNSEEN = ("small", "doubtful")
+#: Values of a header that the report repeats.
+_OF_HEADER = ("input_size", "margin", "slope", "intercept", "real_below", "fake_above", "calibrated_on")
 #: Called with a stage of the work, how much of it is done, and how much there is to do if known.
 Progress = Callable[[str, int, int | None], None]
 
@@ -116,7 +118,7 @@ def evaluate_detector(
     sets = [_crops(name, path, models, config, progress) for name, path in zip(names, paths, strict=True)]
     sources: list[Source] = []
     results: list[Result] = []
-    tables: list[Tables] = []
+    tables: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     calibration = None
     for crops in sets:
         name, folder = crops.source.name, Path(crops.source.crops_folder)
@@ -195,13 +197,7 @@ def _models(detectors: Sequence[Detector], checkpoints: Sequence[Path], config: 
             name=name,
             path=path,
             sha256=sha256_of(checkpoint),
-            input_size=header.input_size,
-            margin=header.margin,
-            slope=header.slope,
-            intercept=header.intercept,
-            real_below=header.real_below,
-            fake_above=header.fake_above,
-            calibrated_on=header.calibrated_on,
+            **{field: getattr(header, field) for field in _OF_HEADER},
         )
         for name, path, checkpoint, header in zip(
             _unique(names), config.models or ("",), checkpoints, (each.header for each in detectors), strict=True
@@ -259,7 +255,7 @@ def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
 def _result(
     header: Header, model: str, source: Source, crops: _Crops, logits: Mapping[Perturbation | None, Floats],
     config: EvaluateConfig,
-) -> tuple[Result, Tables]:  # fmt: skip
+) -> tuple[Result, tuple[pd.DataFrame, pd.DataFrame]]:  # fmt: skip
     """Measure a detector on a set of crops; return the tables behind the result as well."""
     rows = crops.scored(logits[None])
     videos, frames = judge_videos(rows, header), judge_crops(rows, header)
@@ -285,7 +281,7 @@ def _result(
         notes=(*notes, crops.note) if crops.note else notes,
         plots=(),
     )
-    return result, Tables(videos, frames)
+    return result, (videos, frames)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from torchfakes_cli.records import Verdict
 from torchfakes_cli.training.config import EvaluateConfig
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.evaluate.findings import Bin, Counts, Damage, Estimate, Figures, Slice
 from torchfakes_cli.training.evaluate.perturb import Perturbation
 
@@ -268,11 +268,7 @@ def measure_damage(
 ) -> Damage:
     """Compare the verdicts on damaged crops with those on the same crops undamaged.
 
-    Args:
-        perturbation: the damage; None for none.
-        before: the undamaged videos, from ``judge_videos``.
-        after: the damaged videos, in the same order.
-        config: rounds and seed of the bootstrap.
+    Both tables are from ``judge_videos``, in the same order.
     """
     was_right, is_right = ((videos["verdict"] == videos["label"]).to_numpy(bool) for videos in (before, after))
     firm = (after["verdict"] != Verdict.INCONCLUSIVE.value).to_numpy(bool)

@@ -113,8 +113,7 @@ def _damaged(crop: Picture, perturbation: Perturbation, rng: np.random.Generator
     found: Any
     match perturbation.kind:
         case Kind.JPEG:
-            _, data = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(value)])
-            found = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
+            found = jpeg_round_trip(crop, int(value))
         case Kind.BLUR:
             found = cv2.GaussianBlur(crop, (int(value), int(value)), value / 6)
         case Kind.NOISE | Kind.SATURATION:
@@ -136,3 +135,10 @@ def _damaged(crop: Picture, perturbation: Perturbation, rng: np.random.Generator
         case _:
             found = value * crop.astype(np.float32)
     return np.ascontiguousarray(np.clip(np.rint(found), 0, 255), np.uint8)
+
+
+def jpeg_round_trip(picture: Picture, quality: int) -> Picture:
+    """Compress and decompress an RGB picture as JPEG at a quality from 1 to 100."""
+    data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

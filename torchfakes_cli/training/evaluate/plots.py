@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from torchfakes_cli.records import Verdict
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.evaluate.findings import Estimate, Model, Result
 from torchfakes_cli.training.evaluate.perturb import LEVELS, MEANING, Kind
 

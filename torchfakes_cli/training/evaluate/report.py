@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import write_atomically
 from torchfakes_cli.report.csv import escape_undecodable, text_cell
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.crops.extract import slug
+from torchfakes_cli.training.crops.report import markdown_cell, markdown_table
 from torchfakes_cli.training.evaluate.calibrate import fitted_groups, trained_groups
 from torchfakes_cli.training.evaluate.findings import (
     FORMAT,
@@ -77,14 +78,6 @@ _OF_SPLITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """Tables that a result was computed from: ``judge_videos`` and ``judge_crops``."""
-
-    videos: pd.DataFrame
-    frames: pd.DataFrame
-
-
 def make_out(out: Path, *, force: bool) -> None:
     """Make the output folder before the work begins.
 
@@ -102,8 +95,10 @@ def make_out(out: Path, *, force: bool) -> None:
         raise OutputError(cause, path=out, advice="Choose another --output.") from error
 
 
-def write_report(out: Path, evaluation: Evaluation, tables: Sequence[Tables]) -> Evaluation:
+def write_report(out: Path, evaluation: Evaluation, tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Evaluation:
     """Draw the plots of each result and write everything; return the evaluation with the names of its plots.
+
+    The tables are those that each result was computed from, by ``judge_videos`` and ``judge_crops``.
 
     Raises:
         OutputError: a file can't be written.
@@ -114,9 +109,9 @@ def write_report(out: Path, evaluation: Evaluation, tables: Sequence[Tables]) ->
     models = {model.name: model for model in evaluation.models}
     results = []
     pictures: dict[str, bytes] = {}
-    for result, table in zip(evaluation.results, tables, strict=True):
+    for result, (videos, frames) in zip(evaluation.results, tables, strict=True):
         stem = f"{slug(f'{result.model} on {result.source}')}-" if len(tables) > 1 else ""
-        plots = draw_plots(result, models[result.model], table.videos, table.frames)
+        plots = draw_plots(result, models[result.model], videos, frames)
         pictures |= {f"{stem}{name}": picture for name, picture in plots.items()}
         results.append(replace(result, plots=tuple(f"{stem}{name}" for name in plots)))
     evaluation = replace(evaluation, results=tuple(results))
@@ -127,8 +122,8 @@ def write_report(out: Path, evaluation: Evaluation, tables: Sequence[Tables]) ->
         (out / Path(name).name).unlink(missing_ok=True)
     for name, picture in pictures.items():
         write_atomically(out / name, picture)
-    write_atomically(out / VIDEOS, _csv(evaluation, [table.videos for table in tables], _VIDEO_COLUMNS))
-    write_atomically(out / FRAMES, _csv(evaluation, [table.frames for table in tables], _FRAME_COLUMNS))
+    write_atomically(out / VIDEOS, _csv(evaluation, [videos for videos, _ in tables], _VIDEO_COLUMNS))
+    write_atomically(out / FRAMES, _csv(evaluation, [frames for _, frames in tables], _FRAME_COLUMNS))
     write_atomically(out / REPORT, escape_undecodable(markdown(evaluation)).encode())
     return evaluation
 
@@ -178,7 +173,7 @@ def markdown(evaluation: Evaluation) -> str:
         "",
         "## AUC by video",
         "",
-        *_table(
+        *markdown_table(
             ["corpus", *names],
             [[source.name, *(aucs[source.name, name] for name in names)] for source in evaluation.sources],
         ),
@@ -202,7 +197,7 @@ def markdown(evaluation: Evaluation) -> str:
         f"prior. The ECE has {evaluation.settings['bins']} equally wide bins. In a small set, it is above 0 by chance "
         "alone.",
         f"- Settings: `{json.dumps(evaluation.settings, sort_keys=True)}`",
-        *(f"- Detector {_cell(model.name)}: SHA-256 {model.sha256}" for model in evaluation.models),
+        *(f"- Detector {markdown_cell(model.name)}: SHA-256 {model.sha256}" for model in evaluation.models),
         "- A low score is no proof of authenticity. The figures hold for footage like this, not for other generators, "
         "compressions or people.",
     ]
@@ -229,27 +224,27 @@ def _result(evaluation: Evaluation, result: Result) -> list[str]:
         [words, *(estimate_text(getattr(level, name)) for level in (video, frame))] for words, name in _FIGURES.items()
     ]
     lines = [
-        f"## {_cell(result.model)} on {_cell(result.source)}",
+        f"## {markdown_cell(result.model)} on {markdown_cell(result.source)}",
         "",
         f"Scored: {video.real} real and {video.fake} fake videos of {video.groups} groups, {source.crops} crops, from "
         f"{whole} of `{source.path}`. Left out: {source.blurry} blurry crops, {source.unseen} of faces too small or "
         f"doubtful for a scan, {source.surplus} beyond the limit per video.",
         "",
-        *(f"- {_cell(note)}" for note in result.notes),
+        *(f"- {markdown_cell(note)}" for note in result.notes),
         "",
-        *_table(["", "by video", "by crop"], figures),
+        *markdown_table(["", "by video", "by crop"], figures),
         *([f"Some figures can't be computed: {video.missing}.", ""] if video.missing else []),
         "### Verdicts",
         "",
         *_verdicts({"videos": video.verdicts, "crops": frame.verdicts}),
         f"Real below {model.real_below:.3f}, fake from {model.fake_above:.3f}; calibration and thresholds fitted on: "
-        f"{_cell(model.calibrated_on) or 'nothing'}.",
+        f"{markdown_cell(model.calibrated_on) or 'nothing'}.",
         "",
         *(_altered(result.altered) if result.altered else []),
         *(f"![{name}]({name})\n" for name in result.plots),
         "### Rules from faces to a person's score",
         "",
-        *_table(
+        *markdown_table(
             ["a person's score is", "AUC by video"], [[rule.name, estimate_text(rule.auc)] for rule in result.rules]
         ),
     ]
@@ -259,7 +254,7 @@ def _result(evaluation: Evaluation, result: Result) -> list[str]:
 
 
 def _verdicts(counts: Mapping[str, Counts]) -> list[str]:
-    return _table(
+    return markdown_table(
         ["", *(f"called {verdict}" for verdict in _ORDER)],
         [
             [f"{label} {name}", *(str(of_label[verdict]) for verdict in _ORDER)]
@@ -274,7 +269,7 @@ def _altered(altered: Altered) -> list[str]:
         f"The altered person is known in {altered.videos} fake videos; {altered.with_others} of them show other "
         "people, whose faces are scored in the original of the same footage.",
         "",
-        *_table(
+        *markdown_table(
             ["these fake videos", "called fake", "of these with the altered person flagged"],
             [[str(altered.videos), str(altered.called_fake), str(altered.person_flagged)]],
         ),
@@ -282,7 +277,7 @@ def _altered(altered: Altered) -> list[str]:
 
 
 def _slices(by: str, slices: Iterable[Slice]) -> list[str]:
-    return _table(
+    return markdown_table(
         [by, "fake videos", "real videos", "AUC", *(f"fakes called {verdict}" for verdict in _ORDER)],
         [
             [
@@ -318,7 +313,7 @@ def _robustness(damages: Sequence[Damage]) -> list[str]:
         "*Flipped* is the share of those right verdicts that became the opposite, *withdrawn* the share that became "
         "inconclusive.",
         "",
-        *_table([*heads, "flipped", "withdrawn"], rows),
+        *markdown_table([*heads, "flipped", "withdrawn"], rows),
         "Values: " + "; ".join(f"{kind}: {MEANING[Kind(kind)]}" for kind in dict.fromkeys(d.kind for d in rest)) + ".",
         "",
     ]
@@ -338,27 +333,16 @@ def _calibration(calibration: Calibration) -> list[str]:
     return [
         "## New calibration",
         "",
-        f"`{calibration.path}`: {calibration.method}, fitted on {_cell(calibration.fitted_on)}. p_fake = 1 / (1 + "
-        f"exp(−({calibration.slope:.4g} · logit {calibration.intercept:+.4g}))); real below "
+        f"`{calibration.path}`: {calibration.method}, fitted on {markdown_cell(calibration.fitted_on)}. p_fake = "
+        f"1 / (1 + exp(−({calibration.slope:.4g} · logit {calibration.intercept:+.4g}))); real below "
         f"{calibration.real_below:.3f}, fake from {calibration.fake_above:.3f}, chosen so that of these videos at most "
         f"{calibration.false_alarms:.0%} of the reals are called fake and {calibration.missed_fakes:.0%} of the fakes "
         "real. No figure above uses it.",
         "",
-        *_table(["calibration", "log loss", "Brier score", "ECE"], rows),
+        *markdown_table(["calibration", "log loss", "Brier score", "ECE"], rows),
         *_verdicts({f"videos, {name}": part.verdicts for name, part in known.items()}),
         *([calibration.note, ""] if calibration.note else []),
     ]
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table and an empty line."""
-    first, *others = ("| " + " | ".join(map(_cell, cells)) + " |" for cells in (heads, *rows))
-    return [first, "|---|" + "---:|" * (len(heads) - 1), *others, ""]
-
-
-def _cell(text: str) -> str:
-    """Escape text that would break a table's row."""
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def notes_on(

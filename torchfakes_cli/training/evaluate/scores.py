@@ -28,7 +28,7 @@ from torchfakes_cli.records import Face, FaceScore, Verdict
 from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import Policy, build_tracks, decide, deciding_track, settle_policy, trimmed_mean
 from torchfakes_cli.training.config import EvaluateConfig
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import read_crop
 from torchfakes_cli.training.evaluate.findings import Altered, Rule
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, roc_auc
@@ -289,10 +289,8 @@ def with_altered(table: pd.DataFrame) -> pd.DataFrame:
     """Add the column ``altered``: True for the crops of people who are known to be altered.
 
     Known are fakes that were cut with the boxes of their originals. Their crops of a person whom they didn't change are
-    missing, because ``prepare`` leaves them out; a few may remain where compression changed a face.
-
-    Args:
-        table: whole manifest.
+    missing, because ``prepare`` leaves them out; a few may remain where compression changed a face. The table must be
+    the whole manifest.
     """
     if "boxes_from" not in table:
         return table.assign(altered=False)
@@ -343,13 +341,7 @@ RULES: dict[str, Callable[[Sequence[float]], float]] = {
 
 
 def compare_rules(rows: pd.DataFrame, header: Header, config: EvaluateConfig) -> tuple[Rule, ...]:
-    """Measure how well each rule separates fake videos from real ones; the most suspicious lasting track decides.
-
-    Args:
-        rows: as for ``judge_videos``.
-        header: thresholds.
-        config: rounds and seed of the bootstrap.
-    """
+    """Measure how well each rule separates fake videos from real ones; the most suspicious lasting track decides."""
     policy = policy_of(header)
     keys: list[tuple[str, ...]] = []
     people: list[list[list[float]]] = []

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from torchfakes_cli.detector.preprocess import resize_crop
 from torchfakes_cli.training.config import Augment
+from torchfakes_cli.training.evaluate.perturb import Picture, jpeg_round_trip
 from torchfakes_cli.video.encode import h264_round_trip
-
-Picture = NDArray[np.uint8]
 
 #: Odds of what destroys detail, at the levels strong and light; the best detector was trained with the first.
 ODDS = {"strong": 0.7, "light": 0.42}
@@ -105,10 +103,3 @@ class Augmentation:
         # Last, as films are edited from compressed pictures and then compressed as a whole. A crop by itself is a key
         # frame: were the real face and the fake one encoded together, one would carry over into the other.
         return h264_round_trip([picture], self.h264)[0] if self.h264 else picture
-
-
-def jpeg_round_trip(picture: Picture, quality: int) -> Picture:
-    """Compress and decompress an RGB picture as JPEG at a quality from 1 to 100."""
-    data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS
+from torchfakes_cli.training.corpora.base import FAKE, REAL, SPLITS
 from torchfakes_cli.training.crops.marks import known_pictures
 from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS
 from torchfakes_cli.training.evaluate.scores import Scores
@@ -42,11 +42,6 @@ def check_splits(table: pd.DataFrame, folder: Path) -> None:
 def check_duplicates(table: pd.DataFrame, marks: Mapping[str, str], folder: Path) -> None:
     """Check that no picture lies in two splits under two names, such as footage that was uploaded twice.
 
-    Args:
-        table: rows of the manifest.
-        marks: marks of its crops, from ``picture_marks``.
-        folder: folder of the manifest, for the error.
-
     Raises:
         DataError: one does.
     """
@@ -69,10 +64,6 @@ def check_duplicates(table: pd.DataFrame, marks: Mapping[str, str], folder: Path
 def check_validation(table: pd.DataFrame, folder: Path) -> str:
     """Check that epochs can be compared.
 
-    Args:
-        table: rows of the validation crops.
-        folder: folder of the manifest, for the error.
-
     Returns:
         A warning if there are too few people for meaningful figures, else an empty string.
 
@@ -94,11 +85,6 @@ def check_validation(table: pd.DataFrame, folder: Path) -> str:
 
 def check_overlap(table: pd.DataFrame, marks: Mapping[str, str], training: Mapping[str, object]) -> str:
     """Compare the validation and test crops with the training pictures of earlier checkpoints.
-
-    Args:
-        table: rows of the manifest.
-        marks: marks of its crops, from ``picture_marks``.
-        training: ``training`` of a header, with those of its start and its teacher.
 
     Returns:
         A warning if the start or the teacher was trained on some of them, else an empty string.

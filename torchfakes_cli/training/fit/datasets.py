@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.training.config import DEFAULT_INPUT_SIZE, TrainConfig
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
 from torchfakes_cli.training.fit.augment import Augmentation
 from torchfakes_cli.training.fit.decoded_cache import DecodedCache
@@ -137,13 +137,6 @@ class PairDataset(Dataset[Drawn]):
     """Pairs of crops by number; the number alone decides what pair ``i`` is, so that any worker gives the same.
 
     With plain sampling, a pair is any two crops that follow one another in a random order of the balanced ones.
-
-    Args:
-        table: training rows of a manifest.
-        folder: folder of the manifest.
-        config: configuration of the training.
-        pairs: number of pairs in the whole training.
-        sizes: sides of the pictures in pixels, each for an equal share of the training; empty for the input size.
 
     Raises:
         DataError: there are no reals, or no fakes and no self-blending.

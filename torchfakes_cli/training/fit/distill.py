@@ -36,13 +36,7 @@ LABEL_PHASE = Weights(features=0.1, logits=0.5, labels=1.0)
 
 
 class Student(nn.Module):
-    """A network in training, with a linear map from its pooled features to the teacher's.
-
-    Args:
-        network: network to be trained.
-        outputs: channels of the teacher's features.
-        size: side of the network's input in pixels.
-    """
+    """A network in training, with a linear map from its pooled features to the teacher's."""
 
     def __init__(self, network: nn.Module, outputs: int, size: int) -> None:
         super().__init__()
@@ -112,15 +106,7 @@ class Teacher:
 def distillation_loss(
     labels_loss: Tensor, logits: Tensor, mapped: Tensor, targets: tuple[Tensor, Tensor], weights: Weights
 ) -> Tensor:
-    """The weighted sum of the losses.
-
-    Args:
-        labels_loss: loss of the labels, a scalar.
-        logits: logits of the student, N×1.
-        mapped: its features after the map, N×F.
-        targets: features and logits of the teacher.
-        weights: weights of the losses.
-    """
+    """The weighted sum of the loss of the labels and the errors of the mapped features and of the logits."""
     features, answers = functional.mse_loss(mapped, targets[0]), functional.mse_loss(logits, targets[1])
     return weights.labels * labels_loss + weights.features * features + weights.logits * answers
 

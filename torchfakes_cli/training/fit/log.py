@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -80,14 +80,11 @@ def write_curves(folder: Path, records: Sequence[Record]) -> None:
     write_atomically(folder / CURVES, picture.getvalue())
 
 
-class Tracker(Protocol):
-    """Protocol of an experiment tracker."""
+class Tracker(NamedTuple):
+    """An experiment tracker: ``log`` takes a step, from 1, and its figures; ``close`` writes what is still buffered."""
 
-    def log(self, step: int, figures: dict[str, float]) -> None:
-        """Take the figures of an update, from 1."""
-
-    def close(self) -> None:
-        """Write what is still buffered."""
+    log: Callable[[int, dict[str, float]], None]
+    close: Callable[[], None]
 
 
 def check_trackers(config: TrainConfig) -> None:
@@ -105,17 +102,8 @@ def check_trackers(config: TrainConfig) -> None:
 
 
 def open_trackers(config: TrainConfig, run: str, step: int) -> list[Tracker]:
-    """Open the trackers of a training.
-
-    Args:
-        config: configuration of the training.
-        run: an identifier that stays the same after resuming.
-        step: updates made before; TensorBoard discards what was logged of later ones.
-    """
-    return [
-        _TensorBoard(Path(config.out), step) if name == "tensorboard" else _WeightsAndBiases(config, run)
-        for name in config.track
-    ]
+    """Open the trackers of a training; TensorBoard discards what was logged of later steps before a resumption."""
+    return [_tensorboard(config, step) if name == "tensorboard" else _wandb(config, run) for name in config.track]
 
 
 def track(trackers: Sequence[Tracker], step: int, record: Record) -> None:
@@ -131,30 +119,22 @@ def track(trackers: Sequence[Tracker], step: int, record: Record) -> None:
         tracker.log(step, named)
 
 
-class _TensorBoard:
-    def __init__(self, out: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+def _tensorboard(config: TrainConfig, step: int) -> Tracker:
+    from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
+    writer: Any = SummaryWriter(str(Path(config.out, "tensorboard")), purge_step=step + 1 if step else None)
 
-    def log(self, step: int, figures: dict[str, float]) -> None:
+    def log(step: int, figures: dict[str, float]) -> None:
         for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)
+            writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
-        self._writer.close()
+    return Tracker(log, writer.close)
 
 
-class _WeightsAndBiases:
-    def __init__(self, config: TrainConfig, run: str) -> None:
-        # It would otherwise write into the current folder.
-        os.environ.setdefault("WANDB_DIR", config.out)
-        self._run: Any = importlib.import_module("wandb").init(
-            project="torchfakes", name=config.name, id=run, resume="allow", dir=config.out, config=asdict(config)
-        )
-
-    def log(self, step: int, figures: dict[str, float]) -> None:
-        self._run.log(figures, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
+def _wandb(config: TrainConfig, run: str) -> Tracker:
+    # It would otherwise write into the current folder.
+    os.environ.setdefault("WANDB_DIR", config.out)
+    opened: Any = importlib.import_module("wandb").init(
+        project="torchfakes", name=config.name, id=run, resume="allow", dir=config.out, config=asdict(config)
+    )
+    return Tracker(lambda step, figures: opened.log(figures, step=step), opened.finish)

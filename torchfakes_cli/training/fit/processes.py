@@ -87,9 +87,6 @@ def local_device(device: torch.device) -> torch.device:
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun started, for the time of the block.
 
-    Args:
-        device: where this process computes.
-
     Raises:
         UsageError: this build of PyTorch has no distributed package, or a machine has fewer GPUs than processes.
         TorchfakesError: another process ended before its time, or doesn't answer.

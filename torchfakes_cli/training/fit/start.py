@@ -22,7 +22,7 @@ from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import recorded_margin, same_margin
-from torchfakes_cli.training.evaluate.calibrate import TRAINED_ON, group_marks
+from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks
 from torchfakes_cli.training.fit.state import LOCAL
 from torchfakes_cli.version import __version__
 
@@ -36,11 +36,6 @@ HEADS = ("logits.", "classifier.", "_fc.", "fc.", "head.")
 
 def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> tuple[nn.Module, Header]:
     """Build the network to train, and the header of its checkpoints.
-
-    Args:
-        config: configuration of the training.
-        folder: folder of its crops.
-        groups: groups of the training crops.
 
     Raises:
         DataError: the crops have another margin than those that the start was trained on.

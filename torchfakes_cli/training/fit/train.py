@@ -24,10 +24,10 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.corpora import FAKE, REAL
+from torchfakes_cli.training.corpora.base import FAKE
 from torchfakes_cli.training.crops.manifest import read_manifest, same_margin, usable
 from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
-from torchfakes_cli.training.evaluate.calibrate import calibrated
+from torchfakes_cli.training.evaluate.calibrate import NOT_CALIBRATED, calibrated
 from torchfakes_cli.training.evaluate.metrics import verdict_counts
 from torchfakes_cli.training.evaluate.scores import (
     Scores,
@@ -51,8 +51,6 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 MAX_UNREADABLE = 0.05
 #: … and at least this number of them.
 MIN_UNREADABLE = 20
-#: A checkpoint whose calibration was fitted on fewer videos, or fewer of a class, doesn't count as calibrated.
-MIN_VIDEOS, MIN_OF_CLASS = 20, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +363,7 @@ class _Training:
         """Calibrate the best checkpoint on all validation crops and measure it on the test groups."""
         network, header = load_network(self.out / BEST)
         rows = self._scored(network, self.held_out)
-        header = _calibrated(header, rows)
+        header = calibrated(header, rows)
         # On the crops of the epochs' validation, so that there is one figure.
         validation = measure(rows[rows["crop"].isin(self.validation["crop"])], interval=True)
         metrics: dict[str, Any] = {"validation": asdict(validation)}
@@ -380,7 +378,7 @@ class _Training:
         warnings = list(self.run_state.warnings)
         if not header.slope:
             warnings.append("scores don't separate real from fake on the validation videos: no verdict will be firm")
-        if doubt := header.training.get(_CALIBRATION):
+        if doubt := header.training.get(NOT_CALIBRATED):
             warnings.append(f"{header.name} does not count as calibrated: {doubt}")
         if lost := self.unreadable:
             warnings.append(f"{len(lost)} validation or test crops could not be read, such as {min(lost)}")
@@ -404,7 +402,7 @@ class _Training:
     def _save(self, name: str, rows: pd.DataFrame, dtype: torch.dtype) -> None:
         """Write a checkpoint, calibrated on the validation rows: those of an interrupted run are usable too."""
         header = replace(self.header, training={**self.header.training, "epoch": self.run_state.epoch})
-        save_checkpoint(self.out / name, portable_state(self.kept), _calibrated(header, rows), dtype)
+        save_checkpoint(self.out / name, portable_state(self.kept), calibrated(header, rows), dtype)
 
     def _save_state(self) -> None:
         if self.processes.first:
@@ -444,22 +442,6 @@ class _Training:
         except OSError as error:
             cause = f"can't be written ({error.strerror or error})"
             raise OutputError(cause, path=self.out, advice="Check the folder's rights and free space.") from error
-
-
-#: Key in ``training`` of a header: reason why the checkpoint doesn't count as calibrated.
-_CALIBRATION = "calibration"
-
-
-def _calibrated(header: Header, rows: pd.DataFrame) -> Header:
-    """Calibrate on scored validation rows; with too few videos, the header doesn't claim it and gives the reason."""
-    header = calibrated(header, rows)
-    videos = rows.drop_duplicates(["label", "method", "video"])["label"].value_counts()
-    reals, fakes = int(videos.get(REAL, 0)), int(videos.get(FAKE, 0))
-    training = {name: value for name, value in header.training.items() if name != _CALIBRATION}
-    if reals + fakes >= MIN_VIDEOS and min(reals, fakes) >= MIN_OF_CLASS:
-        return replace(header, training=training)
-    doubt = f"thresholds and p_fake come from only {reals} real and {fakes} fake validation videos, and mean little"
-    return replace(header, calibrated_on="", training={**training, _CALIBRATION: doubt})
 
 
 def _fingerprint(table: pd.DataFrame) -> str:

@@ -137,16 +137,6 @@ def gradient_norms(blocks: Mapping[str, Sequence[nn.Parameter]]) -> Tensor:
 class Updater:
     """Trains a network update by update.
 
-    Args:
-        network: network on ``device``, which is changed.
-        config: configuration of the training.
-        header: says how crops become input.
-        device: where to compute.
-        steps: updates of the whole training.
-        processes: the processes that share a batch.
-        warn: called with warnings for the user.
-        teacher: teacher whose features and logits the network learns to match; None for none.
-
     Attributes:
         student: the network with its map to the teacher's features; None without a teacher.
         blocks: parameters of each block whose gradient is measured.
