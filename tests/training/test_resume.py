@@ -150,11 +150,14 @@ SAVING_ALWAYS = (*OPTIONS, "--save-minutes", 1e-9)
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_ctrl_c_ends_cleanly_with_a_hint(crops: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
+    # Where the tests run in the background, the shell has SIGINT ignored, and a process inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         # Two more epochs, too long to be over before the signal comes.
         command(crops, "--output", out, *OPTIONS, "--samples-per-epoch", 96),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
+        signal.signal(signal.SIGINT, before)
         wait_for(out / STATE)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=240)
