@@ -181,27 +181,20 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def recorded_margin(folder: Path) -> float:
-    """Return the margin factor of a folder's crops.
+def recorded_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings that a folder's crops were made with, such as ``margin`` and ``size``.
 
     Raises:
-        DataError: its settings are missing or damaged.
+        DataError: they are missing or damaged.
     """
     path = folder / SETTINGS_NAME
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["settings"]["margin"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError("is missing or damaged", path=path, advice="Run 'torchfakes prepare' again.") from error
+        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return {**found, "margin": float(found["margin"]), "size": int(found.get("size", PrepareConfig().size))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError("is missing or damaged", path=path, advice="Run 'torchfakes prepare' with --force.") from error
 
 
 def same_margin(one: float, other: float) -> bool:
     """Return True if crops with one margin can be used where the other is expected."""
     return math.isclose(one, other, rel_tol=_MARGIN_TOLERANCE)
-
-
-def recorded_size(folder: Path) -> int:
-    """Return the maximum side in pixels of a folder's crops; the default if it isn't recorded."""
-    try:
-        return int(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))["settings"]["size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return PrepareConfig().size

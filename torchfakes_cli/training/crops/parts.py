@@ -17,7 +17,7 @@ from torchfakes_cli.files import try_lock, write_atomically
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora.base import SPLITS, SourceVideo
 from torchfakes_cli.training.crops.extract import slug
-from torchfakes_cli.training.crops.manifest import MANIFEST_NAME, SETTINGS_NAME
+from torchfakes_cli.training.crops.manifest import MANIFEST_NAME, SETTINGS_NAME, recorded_settings
 
 FORMAT_VERSION = 2
 REPORT_NAME, SHEET_NAME = "report.md", "contact_sheet.jpg"
@@ -109,7 +109,7 @@ def claim(out: Path, corpus: Path, config: PrepareConfig, lists: Sequence[Path])
         for name in (MANIFEST_NAME, REPORT_NAME, SHEET_NAME):
             (out / name).unlink(missing_ok=True)
     elif path.is_file():
-        before = _recorded_settings(path)
+        before = recorded_settings(out)
         changed = [
             f"{name} {before.get(name)} → {value}"
             for name, value in wanted.items()
@@ -148,13 +148,6 @@ def settings(corpus: Path, config: PrepareConfig, lists: Sequence[Path]) -> dict
         "test": config.test,
         "seed": config.seed,
     }
-
-
-def _recorded_settings(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("is damaged", path=path, advice="Delete the folder, or choose another --output.") from error
 
 
 def write(out: Path, name: str, data: bytes) -> None:

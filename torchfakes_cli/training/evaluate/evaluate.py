@@ -27,7 +27,7 @@ from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.files import sha256_of
 from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig
 from torchfakes_cli.training.crops.extract import slug
-from torchfakes_cli.training.crops.manifest import SETTINGS_NAME, read_manifest, recorded_margin, same_margin
+from torchfakes_cli.training.crops.manifest import SETTINGS_NAME, read_manifest, recorded_settings, same_margin
 from torchfakes_cli.training.crops.marks import PICTURES, known_pictures, picture_marks
 from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
@@ -221,7 +221,7 @@ def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
             raise DataError(error.cause, path=folder, advice="Delete it, or choose another --output.") from error
         if skipped := len(summary.skipped):
             note = f"{skipped} files of the corpus gave no crops and are not counted: see {summary.report}."
-    margin = recorded_margin(folder)
+    margin = recorded_settings(folder)["margin"]
     for model in models:
         if not same_margin(model.margin, margin):
             cause = f"its crops have the margin {margin:g}, and {model.name} was trained with {model.margin:g}"

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.training.crops.manifest import read_crop, recorded_size
+from torchfakes_cli.training.crops.manifest import read_crop, recorded_settings
 from torchfakes_cli.training.fit.processes import processes_here
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class DecodedCache:
 
     def __init__(self, folder: Path, names: Sequence[str], order: Sequence[int]) -> None:
         self._folder, self._names = folder, names
-        self._largest = recorded_size(folder)
+        self._largest: int = recorded_settings(folder)["size"]
         self._file: IO[bytes] | None = None
         places = 0
         if hasattr(os, "preadv"):  # not on Windows

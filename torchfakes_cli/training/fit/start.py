@@ -21,7 +21,7 @@ from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_we
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.manifest import recorded_margin, same_margin
+from torchfakes_cli.training.crops.manifest import recorded_settings, same_margin
 from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks
 from torchfakes_cli.training.fit.state import LOCAL
 from torchfakes_cli.version import __version__
@@ -53,7 +53,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
             raise CheckpointError(cause, path=path, advice=f"Give --backbone {parent.architecture}.")
         network: nn.Module = build_network(parent.architecture, config.dropout)
         load_weights(network, state, str(path))
-        return network, _first_header(config, parent.architecture, recorded_margin(folder), parent, groups)
+        return network, _first_header(config, parent.architecture, recorded_settings(folder)["margin"], parent, groups)
     network = build_network(backbone, config.dropout)
     if path is not None:
         load_trunk(network, read_tensors(path)[0], path)
@@ -64,7 +64,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
             cause = f"the vggface2 weights are for {ARCHITECTURE}, not for {backbone}"
             raise UsageError(cause, advice="Choose --weights imagenet, scratch or a file.")
         load_vggface2(network)
-    return network, _first_header(config, backbone, recorded_margin(folder), None, groups)
+    return network, _first_header(config, backbone, recorded_settings(folder)["margin"], None, groups)
 
 
 def _has_header(path: Path) -> bool:
