@@ -15,9 +15,8 @@ from tests.training.crop_folders import write_crops
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_crop, read_manifest
-from torchfakes_cli.training.fit import decoded_cache
-from torchfakes_cli.training.fit.datasets import TrainingCrops
-from torchfakes_cli.training.fit.decoded_cache import DecodedCache
+from torchfakes_cli.training.fit import datasets
+from torchfakes_cli.training.fit.datasets import DecodedCache, TrainingCrops
 from torchfakes_cli.training.fit.processes import Processes
 
 remembers = pytest.mark.skipif(not hasattr(os, "preadv"), reason="crops are remembered where there is preadv")
@@ -50,7 +49,7 @@ def test_a_crop_that_was_read_is_not_decoded_again(crops: Path) -> None:
 def test_the_pixels_have_no_name_on_disk(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    monkeypatch.setattr(decoded_cache.tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(datasets.tempfile, "tempdir", str(scratch))
     reader, _ = remembered(crops)
     reader.read(0)
     assert not list(scratch.iterdir())
@@ -59,7 +58,7 @@ def test_the_pixels_have_no_name_on_disk(crops: Path, tmp_path: Path, monkeypatc
 @remembers
 def test_there_is_room_for_the_first_ones_only(crops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = read_manifest(crops)["crop"].tolist()
-    monkeypatch.setattr(decoded_cache, "MAX_ROOM", 2 * 3 * 256 * 256)
+    monkeypatch.setattr(datasets, "MAX_ROOM", 2 * 3 * 256 * 256)
     reader = DecodedCache(crops, names, [3, 1, 0, 2, *range(4, len(names))])
     for row in range(len(names)):
         reader.read(row)
