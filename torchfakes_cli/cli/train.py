@@ -222,8 +222,12 @@ def train_command(
         try:
             _train(crops, config)
         except KeyboardInterrupt:
+            from torchfakes_cli.training.fit.state import STATE
+
             if _is_first():
-                _show_how_to_resume(config)
+                onward = f"go on with the same command and --resume, or: torchfakes train --resume -o {config.out}"
+                saved = Path(config.out, STATE).is_file()
+                show_error(f"interrupted; {onward}" if saved else "interrupted before there was anything to go on from")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
@@ -260,16 +264,6 @@ def parse_mix(text: str) -> dict[str, float]:
 def _is_first() -> bool:
     """True for the process that reports for all that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _show_how_to_resume(config: TrainConfig) -> None:
-    from torchfakes_cli.training.fit.state import STATE
-
-    if (Path(config.out) / STATE).is_file():
-        onward = f"go on with the same command and --resume, or: torchfakes train --resume -o {config.out}"
-        show_error(f"interrupted; {onward}")
-    else:
-        show_error("interrupted before there was anything to go on from")
 
 
 def _train(crops: str, config: TrainConfig) -> None:

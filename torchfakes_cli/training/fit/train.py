@@ -175,7 +175,7 @@ class _Training:
                 margins = f"{taught_by[1].margin:g}, and these have {self.header.margin:g}"
                 doubts.append(f"the teacher was trained on crops with the margin {margins}")
         if saved is None:
-            doubts += self._record_origins(taught_by and taught_by[1], flawless, marks)
+            doubts.append(self._record_origins(taught_by and taught_by[1], flawless, marks))
         self.crops = TrainingCrops(train, folder, config, processes, device, sizes)
         self.steps = self.crops.steps_per_epoch * config.epochs
         network = network.to(memory_format=torch.channels_last).to(device)
@@ -191,8 +191,8 @@ class _Training:
         for doubt in filter(None, doubts):
             self._warn(doubt)
 
-    def _record_origins(self, teacher: Header | None, table: pd.DataFrame, marks: dict[str, str]) -> list[str]:
-        """Put the training pictures and the teacher into the header; returns warnings of overlaps with earlier ones."""
+    def _record_origins(self, teacher: Header | None, table: pd.DataFrame, marks: dict[str, str]) -> str:
+        """Put the training pictures and the teacher into the header; returns a warning of an overlap."""
         known = dict(self.header.training)
         if teacher is not None:
             known["teacher"] = {"name": teacher.name, "training": teacher.training}
@@ -200,7 +200,7 @@ class _Training:
         crops = table[table["split"] == "train"]["crop"]
         known[PICTURES] = kept_marks(marks[crop] for crop in crops if crop in marks)
         self.header = replace(self.header, training=known)
-        return [overlap]
+        return overlap
 
     def run(self) -> TrainSummary:
         """Train all epochs, then measure the best one."""
