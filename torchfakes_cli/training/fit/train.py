@@ -354,9 +354,10 @@ class _Training:
         if collapsed:
             self._warn(f"epoch {run_state.epoch}: {collapsed}")
         run_state.epoch, run_state.tally = run_state.epoch + 1, Tally()
-        self._save_state()
+        # Before the state, so that a process that is killed in between repeats the epoch and writes them again.
         log.write_log(self.out, run_state.records)
         log.write_curves(self.out, run_state.records)
+        self._save_state()
         return progress
 
     def _conclude(self) -> TrainSummary:
