@@ -89,7 +89,8 @@ def test_a_video_gives_a_verdict_and_its_evidence_and_is_deleted(page: Page, ser
     said.wait_for()
     assert "Fake" in said.inner_text()
     assert "Person 1 looks synthetic" in page.inner_text("#verdict")
-    assert "A low score is no proof of authenticity." in page.inner_text("#verdict")
+    assert "A high score is no proof of forgery." in page.inner_text("#verdict")
+    assert "Next: Look closely at" in page.inner_text("#verdict")
     report = page.frame_locator("iframe.report")
     report.locator("h1").wait_for()
     assert report.locator("h1").inner_text() == "face.mp4"
@@ -203,9 +204,9 @@ def test_the_examiner_keeps_limits_and_goes_on_after_a_bad_file(clips: Path, mod
         with pytest.raises(MediaError):
             examiner.examine(clips / "broken.mp4")
         found = examiner.examine(clips / "face.mp4", lambda what, done, wanted: told.append(what))
-    assert found.verdict == "fake"
-    assert "face.mp4" in found.page
-    assert str(clips) not in found.page
+    assert found.summary.verdict == "fake"
+    assert "face.mp4" in found.report
+    assert str(clips) not in found.report
     assert told[0] == "opening"
     assert told[-1] == "gathering the evidence"
 

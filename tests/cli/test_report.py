@@ -66,7 +66,9 @@ def test_one_video_gives_one_page(clips: Path, model: Path, tmp_path: Path, monk
         "x264 - core",
     ):
         assert expected in told, expected
-    assert page.read_text().count('src="data:image/webp;base64,') == 12  # each face, and two heat maps of it
+    assert (
+        page.read_text().count('src="data:image/webp;base64,') == 13
+    )  # each face, two heat maps of it, and one whole frame
     assert not list(clips.glob("*.csv"))  # --json asks for none
 
 

@@ -32,7 +32,7 @@ def test_one_clip_gives_a_verdict_and_a_timeline_beside_it(clips: Path, model: P
     assert ended.exit_code == 0
     assert "FAKE" in ended.stdout
     assert "Person 1 looks synthetic" in ended.stdout
-    assert "A low score is no proof of authenticity." in ended.stdout
+    assert "A high score is no proof of forgery." in ended.stdout
     assert "timeline:" in ended.stderr
     made = clips / "face.timeline.csv"
     assert made.read_text().startswith(",".join(TIMELINE_COLUMNS))

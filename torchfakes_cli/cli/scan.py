@@ -62,6 +62,9 @@ _FILES = "Which files"
 _LIMITS = LIMITS_PANEL
 _OUTPUT = OUTPUT_PANEL
 
+#: Largest width of the column of paths in the lines of a batch.
+_MOST_PATH_WIDTH = 48
+
 #: Time of import, soon after the start of the program.
 _STARTED = time.monotonic()
 
@@ -79,6 +82,7 @@ class _Output:
     profile: bool
     annotate: str | None = None
     remote: bool = False
+    frames_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,16 @@ def scan_command(
             show_default=False,
         ),
     ] = None,
+    frames_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            rich_help_panel=_OUTPUT,
+            help="Save the most telling whole frames of each person in this folder as JPEG, as for a reverse image "
+            "search.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         str | None,
         typer.Option(
@@ -239,7 +253,15 @@ def scan_command(
         listed = "-" in paths
         if listed:
             paths = [each for path in paths for each in (paths_from(sys.stdin.buffer) if path == "-" else [path])]
-        remote = are_urls(paths, local_outputs={"--timelines": timelines, "--report": report, "--annotate": annotate})
+        remote = are_urls(
+            paths,
+            local_outputs={
+                "--timelines": timelines,
+                "--report": report,
+                "--annotate": annotate,
+                "--frames-dir": frames_dir,
+            },
+        )
         single = not listed and is_single(paths)
         backend = BackendOptions(device, ray, workers)
         backend.check(single=single, report=report is not None, profile=profile)
@@ -259,7 +281,7 @@ def scan_command(
             hwaccel=hwaccel,
             copy_limit=copy_limit,
         )
-        results = _Output(json, quiet, output, timelines, report, force, profile, annotate, remote)
+        results = _Output(json, quiet, output, timelines, report, force, profile, annotate, remote, frames_dir)
         search = _Search(recursive, include or [], exclude or [])
         if annotate and not single:
             raise UsageError("--annotate draws over one video: give the path of a single file")
@@ -346,9 +368,9 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
         timeline = None  # a single moment makes no timeline
     # Before anything is written: a full disk must not cost the verdict.
     if not _print_for_programs(result, screen, output, one_line=False):
-        from torchfakes_cli.cli.console import verdict_panel
+        from torchfakes_cli.cli.console import show_verdict
 
-        screen.result(verdict_panel(result, scanner.policy, unicode=screen.unicode))
+        show_verdict(result, screen)
     _warn(result, screen)
 
     def write_page(path: Path) -> None:
@@ -363,6 +385,9 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
         writers[f"annotated clip: {annotated}"] = lambda: _annotate(
             result, annotated, scanner, screen, force=output.force
         )
+    if output.frames_dir:
+        frames_dir = output.frames_dir
+        writers[f"frames: in {frames_dir}"] = lambda: _save_frames(result, frames_dir, scanner)
     if page:
         writers[f"report: {page}"] = lambda: write_page(page)
     errors = []
@@ -378,6 +403,15 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     if errors:
         raise errors[-1]
     return Counter([_outcome(result)])
+
+
+def _save_frames(result: VideoResult, folder: str, scanner: Scanner, given: list[str] | None = None) -> None:
+    from torchfakes_cli.scan.output_paths import mirrored_paths
+    from torchfakes_cli.scan.representative_faces import save_frames
+
+    base = mirrored_paths([result.path], given or [result.path], folder, "")[result.path]
+    with scanner.spare_decoder() as decoder:
+        save_frames(base, result, config=scanner.config, decoder=decoder)
 
 
 def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
@@ -426,7 +460,7 @@ def _scan_many(
             with batch:
                 if batch.earlier:
                     _report_earlier(batch.earlier, screen)
-                _print_results(batch, pool.place if pool else "", screen, output)
+                _print_results(batch, pool.place if pool else "", screen, output, scanner, paths)
         except KeyboardInterrupt:
             if output.path:
                 screen.note("to go on from here, run the same command again")
@@ -468,20 +502,25 @@ def _report_earlier(table: BatchTable, screen: Screen) -> None:
             screen.note(f"{count} row{'s' if count > 1 else ''} {fate}")
 
 
-def _print_results(batch: Batch, place: str, screen: Screen, output: _Output) -> None:
+def _print_results(
+    batch: Batch, place: str, screen: Screen, output: _Output, scanner: Scanner, given: list[str]
+) -> None:
     """Scan and print each result; errors go to stderr, in the same columns."""
-    from torchfakes_cli.cli.console import verdict_line
+    from torchfakes_cli.cli.console import safe, verdict_line
 
     progress = screen.batch(len(batch.pending))
+    width = min(max((len(safe(path)) for path in batch.pending), default=0), _MOST_PATH_WIDTH)
     with closing(batch.results(progress.advance)) as results:
         for path in batch.pending:
             with progress.waiting(place or path):
                 result = next(results)
             if not _print_for_programs(result, screen, output, one_line=True) and result.status is Status.OK:
-                screen.result(verdict_line(result))
+                screen.result(verdict_line(result, width))
             if result.status is Status.ERROR:
-                screen.trouble(verdict_line(result))
+                screen.trouble(verdict_line(result, width))
             _warn(result, screen)
+            if output.frames_dir and result.status is Status.OK:
+                _save_frames(result, output.frames_dir, scanner, given)
         next(results, None)  # raises an error of writing the last result
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from torchfakes_cli.records import Face, FaceScore, Status, SuspiciousSpan, Track, VideoInfo, VideoResult
+from torchfakes_cli.records import ErrorRates, Face, FaceScore, Status, SuspiciousSpan, Track, VideoInfo, VideoResult
 from torchfakes_cli.report.rows import (
     PIXEL_DIGITS,
     RATE_DIGITS,
@@ -18,6 +18,7 @@ from torchfakes_cli.report.rows import (
     TIME_DIGITS,
     rounded,
 )
+from torchfakes_cli.report.summary import summarise
 
 #: Version of the schema, which increases when a field is removed or changes its meaning, but not for new fields.
 SCHEMA = 1
@@ -36,6 +37,7 @@ def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
 
 def _document(result: VideoResult) -> dict[str, Any]:
     known = result.status is Status.OK  # nothing is counted in a file that failed
+    summary = summarise(result) if known and result.fake_above is not None else None
     return {
         "schema": SCHEMA,
         "path": result.path,
@@ -52,7 +54,14 @@ def _document(result: VideoResult) -> dict[str, Any]:
         "peak_time_s": rounded(result.peak_time_s, TIME_DIGITS),
         "elapsed_s": rounded(result.elapsed_s, TIME_DIGITS),
         "model": result.model or None,
-        "tracks": [_track(track) for track in result.tracks],
+        "scanned_at": result.scanned_at or None,
+        "headline": f"{summary.headline} {summary.proof}" if summary else None,
+        "next_step": summary.next_step if summary else None,
+        "real_below": rounded(result.real_below, SCORE_DIGITS),
+        "fake_above": rounded(result.fake_above, SCORE_DIGITS),
+        "people_flagged": len(result.flagged) if known else None,
+        "error_rates": _error_rates(result.error_rates) if result.error_rates else None,
+        "tracks": [{**_track(track), "flagged": track in result.flagged} for track in result.tracks],
         "timeline": [_timeline_row(row) for row in result.timeline],
     }
 
@@ -69,6 +78,10 @@ def _video(info: VideoInfo) -> dict[str, Any]:
         "rotation": info.rotation,
         "picture": info.picture,
     }
+
+
+def _error_rates(rates: ErrorRates) -> dict[str, Any]:
+    return {"footage": rates.footage, "genuine": dict(rates.genuine), "fakes": dict(rates.fakes)}
 
 
 def _track(track: Track) -> dict[str, Any]:

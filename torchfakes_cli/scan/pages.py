@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
@@ -13,13 +13,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import Explanation, FaceScore, Provenance, Status, TellingFace, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.representative_faces import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner
-from torchfakes_cli.scan.verdict import Policy
 from torchfakes_cli.version import __version__
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
@@ -34,12 +33,13 @@ logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
 
-#: Largest number of people shown, and faces per person for up to so many people. Fewer faces are shown of many people,
-#: because each may require decoding of a whole group of pictures.
+#: Largest number of people shown besides all those above the threshold, and faces per person for up to so many people.
+#: Fewer faces are shown of many people, because each may require decoding of a whole group of pictures.
 _MOST_PEOPLE = 12
-_FACES = ((2, 6), (6, 4), (_MOST_PEOPLE, 3))
-#: Longest side in pixels of the embedded pictures, which the page displays smaller.
+_FACES = ((2, 6), (6, 4), (_MOST_PEOPLE, 3), (1 << 31, 1))
+#: Longest sides in pixels of the embedded pictures of faces, which the page displays smaller, and of whole frames.
 _PICTURE_SIDE = 288
+_FRAME_SIDE = 720
 #: Libraries whose versions may change the last digits of scores.
 _LIBRARIES = ("torch", "av", "opencv-python-headless", "numpy")
 
@@ -101,6 +101,10 @@ class Pages:
     ) -> None:
         self._decoder.close()
 
+    def load(self) -> None:
+        """Load the network for heat maps now."""
+        _ = self._heat_maps
+
     def write(self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None) -> None:
         """Write the page of one video; parts that are no longer available are noted on it.
 
@@ -113,7 +117,11 @@ class Pages:
         Raises:
             OutputError: the page can't be written.
         """
-        from torchfakes_cli.report.html.page import write_page
+        write_atomically(Path(path), self.page(result, explanation))
+
+    def page(self, result: VideoResult, explanation: Explanation | None = None, *, shown_path: str = "") -> str:
+        """Return the page of one video as text; ``shown_path`` is shown instead of the path of the result."""
+        from torchfakes_cli.report.html.page import page_of
 
         notes: list[str] = []
         with self._scanner.spare_decoder() as spare:
@@ -124,8 +132,9 @@ class Pages:
             else:
                 faces = explanation.faces
             file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
+        named = replace(result, path=shown_path or result.path)
         regions = explanation.average if explanation else ()
-        write_page(path, result, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
+        return page_of(named, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
         """Write the index page, which links to the reports."""
@@ -142,6 +151,7 @@ class Pages:
             rows=chosen_rows(result),
             heat_maps=self._heat_maps,
             picture_side=_PICTURE_SIDE,
+            frame_side=_FRAME_SIDE,
             decoder=decoder,
         )
 
@@ -174,7 +184,6 @@ class Pages:
             command=self._command,
             model_sha256=self._checksum(),
             calibrated_on=detector.header.calibrated_on,
-            measured=_measured(detector, policy),
             fake_above=policy.fake_above,
             real_below=policy.real_below,
             settings=tuple(_settings(self._scanner.config, detector)),
@@ -257,17 +266,10 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
 
 def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
     """Choose the faces that a page shows."""
-    people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
-    each = next(faces for most, faces in _FACES if people <= most)
-    return representative_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
-
-
-def _measured(detector: Detector, policy: Policy) -> str:
-    """Describe the detector's measured error rates; empty if the policy uses other thresholds than the detector's."""
-    if (policy.fake_above, policy.real_below) != (detector.fake_above, detector.real_below):
-        return ""
-    rates = error_rates(detector.header)
-    return rates.sentence() if rates else ""
+    most = max(_MOST_PEOPLE, len(result.flagged))
+    people = min(most, sum(track.logit is not None for track in result.tracks))
+    each = next(faces for up_to, faces in _FACES if people <= up_to)
+    return representative_rows(result, faces_a_track=each, most_tracks=most)
 
 
 def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:

@@ -15,10 +15,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from os import PathLike, fspath
 from threading import Condition
 from typing import TYPE_CHECKING
 
+from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import StoppedError, TorchfakesError
 from torchfakes_cli.faces.follow import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
@@ -409,7 +411,8 @@ def _result(prefetcher: Prefetcher, timeline: Timeline, networks: Networks) -> V
     assert prefetcher.report is not None
     notes = timeline.conclude(networks.face_detector)
     picture = prefetcher.info.picture
-    decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=picture)
+    detector, policy = networks.detector, networks.policy
+    decision = decide(timeline.rows, policy, detector.probability, picture=picture)
     return VideoResult(
         path=fspath(prefetcher.path),
         status=Status.OK,
@@ -422,6 +425,13 @@ def _result(prefetcher: Prefetcher, timeline: Timeline, networks: Networks) -> V
         tracks=decision.tracks,
         peak_time_s=decision.peak_time_s,
         elapsed_s=time.monotonic() - prefetcher.started,
-        model=networks.detector.name,
+        model=detector.name,
         warnings=tuple(dict.fromkeys(prefetcher.info.warnings + prefetcher.report.warnings + notes)),
+        fake_above=policy.fake_above,
+        real_below=policy.real_below,
+        # Measured with the thresholds of the detector; with others they don't hold.
+        error_rates=error_rates(detector.header)
+        if (policy.fake_above, policy.real_below) == (detector.fake_above, detector.real_below)
+        else None,
+        scanned_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

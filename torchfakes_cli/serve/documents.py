@@ -122,6 +122,7 @@ class TrackDocument(BaseModel):
     lasting: bool = Field(description="Seen often enough to decide a verdict.")
     doubt: Literal["tiny_faces"] | None = Field(description="Why the score says too little.")
     suspicious_span: SuspiciousSpanDocument | None = Field(description="With the reason part_of_clip.")
+    flagged: bool = Field(description="Can decide a verdict and scores at least fake_above.")
 
 
 class VideoDocument(BaseModel):
@@ -136,6 +137,22 @@ class VideoDocument(BaseModel):
     frame_count: int | None
     rotation: int
     picture: bool = Field(description="It is a still picture: one frame at time 0.")
+
+
+class VerdictCounts(BaseModel):
+    """Numbers of videos by verdict."""
+
+    real: int
+    inconclusive: int
+    fake: int
+
+
+class ErrorRatesDocument(BaseModel):
+    """Verdicts on labelled videos of people that the calibration wasn't fitted on."""
+
+    footage: str
+    genuine: VerdictCounts
+    fakes: VerdictCounts
 
 
 class ScanDocument(BaseModel):
@@ -158,6 +175,13 @@ class ScanDocument(BaseModel):
     peak_time_s: float | None
     elapsed_s: float
     model: str | None
+    scanned_at: str | None = Field(description="Time of the scan in UTC, in ISO 8601.")
+    headline: str | None = Field(description="The verdict in plain sentences, with what it doesn't prove.")
+    next_step: str | None
+    real_below: float | None = Field(description="A score below this is called real.")
+    fake_above: float | None = Field(description="A score from this on is called fake.")
+    people_flagged: int = Field(description="Number of people who score at least fake_above.")
+    error_rates: ErrorRatesDocument | None = Field(description="Of the detector in its test, with these thresholds.")
     tracks: list[TrackDocument]
     timeline: list[TimelineRow]
 
