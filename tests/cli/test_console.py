@@ -70,8 +70,8 @@ def test_the_panel_fits_80_columns_and_keeps_its_edges(unicode: bool) -> None:
     ("people", "verdict", "words"),
     [
         ([[0.1] * 5], "REAL", "No sign of a synthetic face was found. That is no proof of authenticity."),
-        ([[0.1] * 5, [0.2] * 5], "REAL", "The highest score is 0.20 (person 2); real is below 0.30."),
-        ([[0.5] * 5], "INCONCLUSIVE", "between the thresholds, for real is below 0.30"),
+        ([[0.1] * 5, [0.2] * 5], "REAL", "The highest score is 0.20 (person 2; real below 0.30)."),
+        ([[0.5] * 5], "INCONCLUSIVE", "between the thresholds (real below 0.30, fake from 0.70)"),
         ([[0.9, None, None, None]], "INCONCLUSIVE", "Too few sharp faces"),
         ([], "INCONCLUSIVE", "No face was found in the one frame sampled"),
     ],

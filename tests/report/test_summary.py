@@ -41,7 +41,7 @@ def test_an_explanation_and_its_advice_are_apart() -> None:
 def test_numbers_that_look_alike_are_told_apart_or_said_once() -> None:
     between = replace(result(), reason=Reason.BETWEEN_THRESHOLDS)
     close = replace(between, real_below=0.9961, fake_above=0.9987, p_fake=0.9971)
-    assert "is 0.997 (person 1): between the thresholds, for real is below 0.996 and fake from 0.999" in said(close)
+    assert "is 0.997 (person 1), between the thresholds (real below 0.996, fake from 0.999)" in said(close)
     film, _ = crowd(20, 1)
     alike = replace(film, timeline=tuple(replace(row, p_fake=0.9991) for row in film.timeline))
     assert "Half of the 20 scores of person 1 are about 1.00." in said(alike)

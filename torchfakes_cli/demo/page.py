@@ -222,9 +222,10 @@ def _headline(found: Finding) -> str:
     summary = found.summary
     word = summary.verdict.value
     lines = [summary.headline, summary.proof, summary.measured, f"Next: {summary.next_step}"]
+    score = f" <span>score {summary.score}</span>" if summary.score else ""
     return (
         f"<div class='finding {word}' role='status'><p class='word'><span aria-hidden='true'>{_MARKS[word]}</span> "
-        f"{word.capitalize()} <span>{escape(summary.score_line)}</span></p>"
+        f"{word.capitalize()}{score}</p>"
         f"{''.join(f'<p>{escape(line)}</p>' for line in lines if line)}</div>"
     )
 

@@ -85,14 +85,13 @@ _WHY = {
     Reason.DAMAGED: _Why("the video is damaged", "Too much of the video is damaged for a firm verdict.", _COPY),
     Reason.BETWEEN_THRESHOLDS: _Why(
         "between the thresholds",
-        "The highest score of a person is {score} (person {person}): between the thresholds, for real is below {real} "
-        "and fake from {fake}.",
+        "The highest score is {score} (person {person}), between the thresholds (real below {real}, fake from {fake}).",
         "Look at {moment}",
     ),
     Reason.FRAMES_DISAGREE: _Why(
         "the frames disagree",
-        "The frames disagree: person {person} scores {score} on average (real is below {real}, fake from {fake}), but "
-        "too many of their faces don't say the same.",
+        "The frames disagree: person {person} scores {score} on average (real below {real}, fake from {fake}), but too "
+        "many of their faces don't say the same.",
         "Look at the highest scores, such as at {moment}",
         _MORE_FRAMES,
     ),
@@ -220,7 +219,7 @@ def summarise(result: VideoResult) -> Summary:
         step = f"Look closely at {where}, find the source of the {thing}, and try another tool."
     else:
         where = " in this one picture" if result.is_picture else ""
-        headline = f"The highest score{where} is {''.join(own)} (person {ranked[0].number}); real is below {real}."
+        headline = f"The highest score{where} is {''.join(own)} (person {ranked[0].number}; real below {real})."
         short = f"highest score: person {ranked[0].number}"
         step = f"If doubts remain, find the source of the {thing} and try another tool."
     measured = result.error_rates.sentence() if result.error_rates else ""
