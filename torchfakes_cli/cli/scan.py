@@ -374,8 +374,8 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
     _warn(result, screen)
 
     def write_page(path: Path) -> None:
-        with screen.progress("report"), Pages(scanner, model, command_line()) as pages:
-            pages.write(path, result)
+        with screen.progress("report"):
+            Pages(scanner, model, command_line()).write(path, result)
 
     writers: dict[str, Callable[[], None]] = {}
     if timeline:
@@ -406,12 +406,12 @@ def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, ou
 
 
 def _save_frames(result: VideoResult, folder: str, scanner: Scanner, given: list[str] | None = None) -> None:
+    from torchfakes_cli.scan.explain import save_frames
     from torchfakes_cli.scan.output_paths import mirrored_paths
-    from torchfakes_cli.scan.representative_faces import save_frames
 
     base = mirrored_paths([result.path], given or [result.path], folder, "")[result.path]
-    with scanner.spare_decoder() as decoder:
-        save_frames(base, result, config=scanner.config, decoder=decoder)
+    with scanner.lent_decoder() as decoder:
+        save_frames(base, result, decoder)
 
 
 def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:

@@ -62,7 +62,6 @@ class Examiner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pages.__exit__(kind, error, trace)
         self._scanner.close()
 
     def load(self) -> None:
@@ -72,7 +71,6 @@ class Examiner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device.
         """
-        self._scanner.load()
         self._pages.load()
 
     def examine(self, path: str | PathLike[str], tell: Progress | None = None) -> Finding:
@@ -98,7 +96,7 @@ class Examiner:
             result = self._scanner.scan(path, looked)
             tell("gathering the evidence", 0, None)
             name = Path(path).name
-            return Finding(name, summarise(result), self._pages.page(result, shown_path=name))
+            return Finding(name, summarise(result), self._pages.page(result, name=name))
 
     def _check(self, path: str | PathLike[str]) -> None:
         size_mb = Path(path).stat().st_size / 1e6

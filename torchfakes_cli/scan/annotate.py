@@ -21,8 +21,8 @@ from torchfakes_cli.files import check_folder, first_line, is_special, temporary
 from torchfakes_cli.records import Frame, Status, VideoResult
 from torchfakes_cli.report.overlay import Overlay
 from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.prefetch import new_decoder
 from torchfakes_cli.scan.verdict import Policy
-from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.scanner import Progress
@@ -83,9 +83,8 @@ def annotate_video(
         result = replace(result, fake_above=policy.fake_above, real_below=policy.real_below)
     target = Path(os.path.realpath(out))
     silent, voiced = temporary_beside(target), temporary_beside(target)
-    decoder = IsolatedDecoder(timeout_s=config.timeout_s, memory_mb=config.memory_mb, hwaccel=config.hwaccel)
     try:
-        with decoder, decoder.open(path) as reader:
+        with new_decoder(config) as decoder, decoder.open(path) as reader:
             notes, whole = _draw(reader, result, silent, container_of(out), progress)
             added = False
             if whole:

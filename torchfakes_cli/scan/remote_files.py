@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError, StoppedError, TorchfakesError, UnreadableFileError, UsageError
-from torchfakes_cli.scan.temporary import TemporaryFolder
+from torchfakes_cli.files import temporary_folder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -117,10 +117,10 @@ def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: 
         OutputError: the copy can't be written.
         StoppedError: ``stopped`` returned True.
     """
-    with TemporaryFolder(_PREFIX) as folder:
+    with temporary_folder(_PREFIX) as folder:
         # Only the suffix matters, and stores allow names that file systems don't.
         ending = PurePosixPath(url).suffix
-        target = folder.path / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
+        target = folder / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
         _copy(url, target, most_bytes, stopped)
         try:
             yield str(target)
