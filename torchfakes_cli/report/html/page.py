@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from torchfakes_cli.records import (
     CredentialsState,
-    FaceScore,
     Fact,
     FileFacts,
     Provenance,
@@ -23,9 +22,9 @@ from torchfakes_cli.records import (
     VideoResult,
 )
 from torchfakes_cli.report.drawing import FAKE, REAL, Pixels, encoded, heated, reduced
-from torchfakes_cli.report.html.plot import draw_timeline
+from torchfakes_cli.report.html.plot import draw_timeline, table_rows
 from torchfakes_cli.report.html.rendering import again, render
-from torchfakes_cli.report.summary import LIMITS, Person, Summary, caveats, note_words, summarise
+from torchfakes_cli.report.summary import LIMITS, Person, Summary, caveats, summarise
 
 #: Largest number of people with their faces, besides all those above the threshold, and in the table below them.
 CARDS = 24
@@ -43,11 +42,6 @@ _CREDENTIALS = {
     "list of trusted signers, so the names in them are claims.",
     CredentialsState.TRUSTED: "Intact, and signed by somebody on a list of trusted signers.",
 }
-
-#: Largest number of rows of the table of scores; the rows of a longer timeline are gathered in stretches of the first
-#: length in seconds that makes the table short enough.
-MOST_ROWS = 1200
-_LENGTHS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 
 #: Side of a face's picture in pixels, which is sharp on a dense screen at the size it is shown.
 SIDE = 224
@@ -76,29 +70,6 @@ class Shown:
     frame: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One person in one stretch of the timeline, or the frames without a face in it.
-
-    Attributes:
-        start_s: time in seconds of the first frame.
-        end_s: time in seconds of the last frame.
-        track: number of the person's track; None for frames without a face.
-        rows: number of rows of the timeline that are gathered here.
-        scored: number of these with a score.
-        p_fake: highest of their scores; None without one.
-        notes: why some have no score, without repetition.
-    """
-
-    start_s: float
-    end_s: float
-    track: int | None
-    rows: int
-    scored: int
-    p_fake: float | None
-    notes: tuple[str, ...]
-
-
 def page_of(
     result: VideoResult,
     provenance: Provenance,
@@ -121,7 +92,7 @@ def page_of(
     summary = summarise(result)
     cards = _cards(summary, faces, max(CARDS, len(result.flagged)))
     others = [person for person in summary.people if person not in [card[0] for card in cards]]
-    stretch, rows = table_rows(result.timeline)
+    length, rows = table_rows(result.timeline)
     credentials = file.credentials if file else None
     return render(
         "page.html.j2",
@@ -134,9 +105,9 @@ def page_of(
         caveats=caveats(result, provenance.calibrated_on),
         more_limits=LIMITS[1:],
         # Our own markup, labels included.
-        plot=Markup("" if result.is_picture else draw_timeline(result)),
+        plot=Markup("" if result.is_picture else draw_timeline(result, rows, length)),
         rows=rows,
-        stretch="" if stretch is None else f"{stretch:g} s" if stretch < 60 else f"{stretch / 60:g} min",
+        stretch="" if not length else f"{length:g} s" if length < 60 else f"{length / 60:g} min",
         cards=cards,
         mapped=any(shown.heat_fake or shown.heat_real for _, faces in cards for shown in faces),
         regions=regions,
@@ -179,35 +150,6 @@ def _file_facts(result: VideoResult, file: FileFacts | None) -> list[Fact]:
             counted = "" if info.frame_count is None else f"{info.frame_count} frames, counted"
             facts.append(Fact("length", f"{info.duration_s:.3f} s", counted))
     return facts + list(file.facts if file else ())
-
-
-def table_rows(timeline: Sequence[FaceScore], most: int = MOST_ROWS) -> tuple[float | None, list[TableRow]]:
-    """Return the seconds that each row of the table summarizes (None if each is one sampled frame), and the rows.
-
-    If even the longest stretches give too many rows, the table is cut off.
-    """
-    if len(timeline) <= most:
-        return None, [_gathered([row]) for row in timeline]
-    for length in _LENGTHS_S:
-        groups: dict[tuple[int, int], list[FaceScore]] = {}
-        for row in timeline:
-            groups.setdefault((int(row.time_s // length), row.track or 0), []).append(row)
-        if len(groups) <= most:
-            break
-    return length, [_gathered(groups[key]) for key in sorted(groups)[:most]]
-
-
-def _gathered(rows: Sequence[FaceScore]) -> TableRow:
-    scores = [row.p_fake for row in rows if row.p_fake is not None]
-    return TableRow(
-        start_s=rows[0].time_s,
-        end_s=rows[-1].time_s,
-        track=rows[0].track,
-        rows=len(rows),
-        scored=len(scores),
-        p_fake=max(scores, default=None),
-        notes=tuple(dict.fromkeys(note_words(row.note) for row in rows if row.note)),
-    )
 
 
 def draw_faces(faces: Iterable[TellingFace], room: int = ROOM) -> list[Shown]:

@@ -1,17 +1,21 @@
-"""Plot of the timeline as SVG: score over time, a line per person, with both thresholds and the gaps without a face."""
+"""Timeline of a report: rows of its table, and a plot as SVG with a line per person, thresholds, and gaps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from torchfakes_cli.records import FaceScore, VideoResult
-from torchfakes_cli.report.summary import apart, by_suspicion, clock
+from torchfakes_cli.report.summary import apart, by_suspicion, clock, note_words
 
 #: People who get a line of their own; the highest scores of the rest are gathered in one.
 LINES = 6
-#: Largest number of moments drawn; a longer timeline is gathered in this many stretches, by the highest score in each.
-_MOST_MOMENTS = 300
+#: Largest numbers of rows of the table of scores, and of moments in it and in the plot. The rows of a longer timeline
+#: are gathered in stretches of the first length in seconds that suffices.
+MOST_ROWS = 1200
+_MOST_MOMENTS = 720
+_LENGTHS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 #: Steps between the times on the axis in seconds, and the largest number of them.
 _STEPS_S = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 _MOST_STEPS = 10
@@ -35,11 +39,70 @@ _Line = dict[float, float]
 _Scale = Callable[[float], float]
 
 
-def draw_timeline(result: VideoResult) -> str:
-    """Return the plot as an ``svg`` element; empty if no frame was sampled."""
-    if not result.timeline:
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One person in one stretch of the timeline, or the frames without a face in it.
+
+    Attributes:
+        start_s: time in seconds of the first frame.
+        end_s: time in seconds of the last frame.
+        track: number of the person's track; None for frames without a face.
+        rows: number of rows of the timeline that are gathered here.
+        scored: number of these with a score.
+        p_fake: highest of their scores; None without one.
+        notes: why some have no score, without repetition.
+    """
+
+    start_s: float
+    end_s: float
+    track: int | None
+    rows: int
+    scored: int
+    p_fake: float | None
+    notes: tuple[str, ...]
+
+
+def table_rows(timeline: Sequence[FaceScore]) -> tuple[float, list[TableRow]]:
+    """Return the seconds that each row of the table summarizes (0 if each is one sampled frame), and the rows.
+
+    If even the longest stretches give too many rows, the table is cut off.
+    """
+    moments = {row.time_s for row in timeline}
+    if len(timeline) <= MOST_ROWS and len(moments) <= _MOST_MOMENTS:
+        return 0, [_gathered([row]) for row in timeline]
+    for length in _LENGTHS_S:
+        groups: dict[tuple[float, int], list[FaceScore]] = {}
+        for row in timeline:
+            groups.setdefault((row.time_s // length, row.track or 0), []).append(row)
+        if len(groups) <= MOST_ROWS and len({time // length for time in moments}) <= _MOST_MOMENTS:
+            break
+    return length, [_gathered(groups[key]) for key in sorted(groups)[:MOST_ROWS]]
+
+
+def _gathered(rows: Sequence[FaceScore]) -> TableRow:
+    scores = [row.p_fake for row in rows if row.p_fake is not None]
+    return TableRow(
+        start_s=rows[0].time_s,
+        end_s=rows[-1].time_s,
+        track=rows[0].track,
+        rows=len(rows),
+        scored=len(scores),
+        p_fake=max(scores, default=None),
+        notes=tuple(dict.fromkeys(note_words(row.note) for row in rows if row.note)),
+    )
+
+
+def draw_timeline(result: VideoResult, rows: Sequence[TableRow], length: float) -> str:
+    """Return the plot as an ``svg`` element; empty if no frame was sampled.
+
+    Args:
+        result: result with status ``ok``.
+        rows: rows from ``table_rows``.
+        length: seconds that each row summarizes.
+    """
+    if not rows:
         return ""
-    length, gaps, lines = _gathered(result.timeline)
+    gaps, lines = _lines(rows, length)
     ranked = [track.number for track in by_suspicion(result) if track.number in lines]
     others = ranked[LINES:]
     legend: list[tuple[str, str]] = []
@@ -61,7 +124,7 @@ def draw_timeline(result: VideoResult) -> str:
             drawn.append(f'<rect x="{x}" y="{top}" width="{width}" height="{_HEIGHT}" fill="url(#{pattern})"/>')
         if kind in gaps.values():
             legend.append((f'<rect width="26" height="12" y="-6" fill="url(#{pattern})"/>', kind))
-    drawn += _axes(times, top, x_of, y_of, f", highest in {length:.2g} s" if length else "")
+    drawn += _axes(times, top, x_of, y_of, f", highest in {length:g} s" if length else "")
     drawn += _thresholds(result, y_of)
     if others:
         best = {time: max(lines[number].get(time, -1.0) for number in others) for time in times}
@@ -90,30 +153,18 @@ def draw_timeline(result: VideoResult) -> str:
     )
 
 
-def _gathered(timeline: Sequence[FaceScore]) -> tuple[float, dict[float, str], dict[int, _Line]]:
-    """Gather a timeline by moment and person.
-
-    Returns:
-        Length in seconds of the stretches that are gathered in one moment, 0 if each is a frame; for each moment why it
-        has no score, or an empty string; for each person the highest score at each moment.
-    """
-    sampled = sorted({row.time_s for row in timeline})
-    length = (sampled[-1] - sampled[0]) / (_MOST_MOMENTS - 1) if len(sampled) > _MOST_MOMENTS else 0.0
-    gaps = dict.fromkeys((_moment(time, sampled[0], length) for time in sampled), "no face")
+def _lines(rows: Sequence[TableRow], length: float) -> tuple[dict[float, str], dict[int, _Line]]:
+    """Return for each moment why it has no score, or an empty string; and for each person the score at each moment."""
+    gaps: dict[float, str] = {}
     lines: dict[int, _Line] = {}
-    for row in timeline:
-        time = _moment(row.time_s, sampled[0], length)
+    for row in rows:
+        time = row.start_s // length * length if length else row.start_s
         if row.track is not None and row.p_fake is not None:
-            line = lines.setdefault(row.track, {})
-            line[time] = max(row.p_fake, line.get(time, 0.0))
+            lines.setdefault(row.track, {})[time] = row.p_fake
             gaps[time] = ""
-        elif row.track is not None and gaps[time]:
+        elif gaps.setdefault(time, "no face") and row.track is not None:
             gaps[time] = "no face fit to score"
-    return length, gaps, {number: dict(sorted(line.items())) for number, line in lines.items()}
-
-
-def _moment(time_s: float, first_s: float, length: float) -> float:
-    return first_s + int((time_s - first_s) / length) * length if length else time_s
+    return gaps, lines
 
 
 def _stretches(gaps: dict[float, str], kind: str) -> Iterator[tuple[float, float]]:
