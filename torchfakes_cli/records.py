@@ -217,6 +217,27 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Web page from which a video was downloaded; fields that the page doesn't tell are empty.
+
+    Attributes:
+        page: address of the page.
+        site: name of the site, as yt-dlp calls it.
+        id: identifier of the video on the site.
+        title: title of the video.
+        uploader: account that uploaded it.
+        uploaded: date of the upload, as ISO 8601 (``2026-11-30``).
+    """
+
+    page: str
+    site: str
+    id: str
+    title: str = ""
+    uploader: str = ""
+    uploaded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoResult:
     """Result of the scan of one file.
 
@@ -235,6 +256,11 @@ class VideoResult:
         model: name of the detector.
         warnings: warnings in plain sentences.
         error: one-line message with status ``error``; empty otherwise.
+        sha256: checksum of the file in hexadecimal; empty if it couldn't be scanned.
+        scanned_at: time of the result in UTC, as ISO 8601 (``2026-11-30T10:03:57Z``).
+        fake_above: smallest probability of the verdict fake; None with status ``error``.
+        real_below: a probability below this gives the verdict real; None with status ``error``.
+        source: where a downloaded video comes from; None for a file.
     """
 
     path: str
@@ -251,6 +277,11 @@ class VideoResult:
     model: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+    sha256: str = ""
+    scanned_at: str = ""
+    fake_above: float | None = None
+    real_below: float | None = None
+    source: Source | None = None
 
     @property
     def is_picture(self) -> bool:
@@ -266,6 +297,18 @@ class VideoResult:
     def faces_blurry(self) -> int:
         """Number of faces that were too blurry to score."""
         return sum(row.note == "blurry" for row in self.timeline)
+
+    @property
+    def people_flagged(self) -> int:
+        """Number of people whose score reaches the threshold for fake."""
+        return sum(
+            self.fake_above is not None
+            and track.lasting
+            and track.doubt is None
+            and track.p_fake is not None
+            and track.p_fake >= self.fake_above
+            for track in self.tracks
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

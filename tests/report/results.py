@@ -35,7 +35,11 @@ def result(path: str = "clip.mp4") -> VideoResult:
         peak_time_s=0.0,
         elapsed_s=1.5,
         model="tested",
-        warnings=("partial: 2 of 5 frames",),
+        warnings=("partial: 2 of 5 frames", "HDR"),
+        sha256="ab" * 32,
+        scanned_at="2026-11-30T10:03:57Z",
+        real_below=0.3,
+        fake_above=0.7,
     )
 
 

@@ -7,6 +7,7 @@ bytes that aren't UTF-8.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from torchfakes_cli.records import Face, FaceScore, Status, SuspiciousSpan, Track, VideoInfo, VideoResult
@@ -52,6 +53,12 @@ def _document(result: VideoResult) -> dict[str, Any]:
         "peak_time_s": rounded(result.peak_time_s, TIME_DIGITS),
         "elapsed_s": rounded(result.elapsed_s, TIME_DIGITS),
         "model": result.model or None,
+        "sha256": result.sha256 or None,
+        "scanned_at": result.scanned_at or None,
+        "real_below": rounded(result.real_below, SCORE_DIGITS),
+        "fake_above": rounded(result.fake_above, SCORE_DIGITS),
+        "people_flagged": result.people_flagged if known else None,
+        "source": asdict(result.source) if result.source else None,
         "tracks": [_track(track) for track in result.tracks],
         "timeline": [_timeline_row(row) for row in result.timeline],
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Explanation, FaceScore, Provenance, Status, TellingFace, VideoResult
+from torchfakes_cli.records import Explanation, FaceScore, Fact, Provenance, Source, Status, TellingFace, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.representative_faces import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner
@@ -101,7 +101,14 @@ class Pages:
     ) -> None:
         self._decoder.close()
 
-    def write(self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None) -> None:
+    def write(
+        self,
+        path: str | PathLike[str],
+        result: VideoResult,
+        explanation: Explanation | None = None,
+        *,
+        video: str | None = None,
+    ) -> None:
         """Write the page of one video; parts that are no longer available are noted on it.
 
         Args:
@@ -109,6 +116,7 @@ class Pages:
             result: result with status ``ok``.
             explanation: explanation of the result, whose faces and regions are shown; None chooses representative
                 faces and shows no regions.
+            video: path of the video, if it isn't that of the result.
 
         Raises:
             OutputError: the page can't be written.
@@ -116,14 +124,17 @@ class Pages:
         from torchfakes_cli.report.html.page import write_page
 
         notes: list[str] = []
+        video = video or result.path
         with self._scanner.spare_decoder() as spare:
             decoder = spare or self._decoder
             faces: tuple[TellingFace, ...] | None
             if explanation is None:
-                faces = self._tried(lambda: self._faces(result, decoder), notes, "The faces can't be shown")
+                faces = self._tried(lambda: self._faces(video, result, decoder), notes, "The faces can't be shown")
             else:
                 faces = explanation.faces
-            file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
+            file = self._tried(lambda: decoder.describe(video), [], "The file can't be described")
+        if file and result.source:
+            file = replace(file, facts=(*_source_facts(result.source), *file.facts))
         regions = explanation.average if explanation else ()
         write_page(path, result, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
 
@@ -133,9 +144,9 @@ class Pages:
 
         write_index(path, rows, self.provenance, self._scanner.detector.name, unfinished=unfinished)
 
-    def _faces(self, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
+    def _faces(self, video: str, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
         return cut_faces(
-            result.path,
+            video,
             result,
             detector=self._scanner.detector,
             config=self._scanner.config,
@@ -260,6 +271,13 @@ def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
     people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
     each = next(faces for most, faces in _FACES if people <= most)
     return representative_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
+
+
+def _source_facts(source: Source) -> Iterator[Fact]:
+    names = {"page": "downloaded from", "id": "id", "title": "title", "uploader": "uploader", "uploaded": "upload date"}
+    for attribute, name in names.items():
+        if value := getattr(source, attribute):
+            yield Fact(name, value, f"as {source.site} tells it")
 
 
 def _measured(detector: Detector, policy: Policy) -> str:

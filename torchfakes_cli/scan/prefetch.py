@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
+from pathlib import Path
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import TooLongError
+from torchfakes_cli.files import sha256_of
 from torchfakes_cli.records import Frame
-from torchfakes_cli.scan.remote_files import is_url, local_copy
+from torchfakes_cli.scan.remote_files import Copy, is_url, local_copy
 
 if TYPE_CHECKING:
-    from torchfakes_cli.records import DecodeReport, VideoInfo
+    from torchfakes_cli.records import DecodeReport, Source, VideoInfo
     from torchfakes_cli.video.isolation.client import IsolatedDecoder
     from torchfakes_cli.video.options import SamplingConfig
 
@@ -66,6 +68,8 @@ class Prefetcher:
         error: error that ended decoding early, or None.
         info: properties of the video, once decoding has ended without an error.
         report: frames decoded and warnings, once decoding has ended without an error.
+        sha256: checksum of the file, once decoding has ended without an error.
+        source: web page of a downloaded video, known at the same time.
     """
 
     def __init__(
@@ -89,6 +93,8 @@ class Prefetcher:
         self.error: Exception | None = None
         self.info: VideoInfo | None = None
         self.report: DecodeReport | None = None
+        self.sha256 = ""
+        self.source: Source | None = None
         self._sampling = sampling
         self._threads = threads
         self._max_frames = max_frames
@@ -138,9 +144,9 @@ class Prefetcher:
             here = (
                 local_copy(self.path, self._copy_bytes, lambda: self._stopped)
                 if is_url(self.path)
-                else nullcontext(self.path)
+                else nullcontext(Copy(self.path))
             )
-            with here as path, self.decoder.open(path, threads=self._threads) as reader:
+            with here as copy, self.decoder.open(copy.path, threads=self._threads) as reader:
                 self._check_length(reader.info.duration_s)
                 frames = reader.frames(self._sampling)
                 with self._changed:
@@ -149,6 +155,9 @@ class Prefetcher:
                 for batch in grouped(frames, self._max_frames, self._max_pixels):
                     if not self._put(Batch(batch, reader.report.frames_wanted)):
                         return
+                self.source = copy.source
+                with suppress(OSError):  # a file that was removed meanwhile still has its result
+                    self.sha256 = sha256_of(Path(copy.path))
                 self.info, self.report = reader.info, reader.report
         except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self.error = error

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from os import PathLike, fspath
 from threading import Condition
 from typing import TYPE_CHECKING
@@ -100,7 +101,12 @@ def result_of(outcome: ScanOutcome) -> VideoResult:
 def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
     """Return the ``error`` result of a file that couldn't be scanned; its message doesn't repeat the path."""
     message = f"{error.cause}. {error.advice}" if error.advice else error.cause
-    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
+    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message, scanned_at=utc_now())
+
+
+def utc_now() -> str:
+    """Return the time in UTC as ISO 8601, in seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Scan:
@@ -424,4 +430,9 @@ def _result(prefetcher: Prefetcher, timeline: Timeline, networks: Networks) -> V
         elapsed_s=time.monotonic() - prefetcher.started,
         model=networks.detector.name,
         warnings=tuple(dict.fromkeys(prefetcher.info.warnings + prefetcher.report.warnings + notes)),
+        sha256=prefetcher.sha256,
+        scanned_at=utc_now(),
+        fake_above=networks.policy.fake_above,
+        real_below=networks.policy.real_below,
+        source=prefetcher.source,
     )

@@ -90,7 +90,7 @@ class Screen:
         Yields:
             To be called with (done, wanted if known).
         """
-        with self._bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        with self._bar(_Count(), TimeRemainingColumn()) as bar:
             task = bar.add_task(_shortened(safe(description), self._err.width - 50), total=None)
             yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
 
@@ -153,6 +153,13 @@ class BatchProgress:
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self._done + sum(self._parts.values()))
+
+
+class _Count(MofNCompleteColumn):
+    """Column with the steps done; empty while their number isn't known."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total is not None else Text()
 
 
 class _FilesAMinute(ProgressColumn):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
 from rich.panel import Panel
@@ -29,6 +30,8 @@ from torchfakes_cli.scan.verdict import Policy
 #: People shown in the panel; the rest stand in the timeline.
 _PEOPLE_SHOWN = 8
 _PANEL_WIDTH = 100
+#: Longer paths push what follows them out of its column.
+_PATH_WIDTH = 60
 #: Fits beside the other columns on 80, and gives each of 32 samples its own character.
 _SPARKLINE_WIDTH = 32
 
@@ -40,19 +43,25 @@ _MARKS = {"unseen": "·", "unscored": "░"}
 _ASCII_MARKS = {"unseen": ".", "unscored": "~"}
 
 
-def verdict_line(result: VideoResult) -> Text:
-    """Format one line of a batch: verdict, ``p_fake``, path, and the reason if the verdict is not firm."""
+def verdict_line(result: VideoResult, path_width: int = 0) -> Text:
+    """Format one line of a batch: verdict, ``p_fake``, path, and the reason if the verdict is not firm.
+
+    Args:
+        result: result of the file.
+        path_width: length of the longest path in the batch, so that what follows the paths is aligned.
+    """
+    path = safe(result.path)
+    path += " " * (min(path_width, _PATH_WIDTH) - cell_len(path))
     if result.status is Status.ERROR:
-        return Text.assemble(
-            ("error".ljust(12), "bold red"), "        ", safe(result.path), "  ", (safe(result.error), "red")
-        )
+        return Text.assemble(("error".ljust(12), "bold red"), "        ", path, "  ", (safe(result.error), "red"))
     verdict = result.verdict or Verdict.INCONCLUSIVE
     word = verdict.value.ljust(12), _STYLES[verdict]
-    line = Text.assemble(word, "  ", score(result.p_fake).ljust(4), "  ", safe(result.path))
+    line = Text.assemble(word, "  ", score(result.p_fake).ljust(4), "  ", path)
     if result.reason:
         line.append(f"  {reason_words(result.reason, picture=result.is_picture)}", style="dim")
     if result.is_picture:
         line.append("  one picture", style="dim")
+    line.rstrip()
     return line
 
 
