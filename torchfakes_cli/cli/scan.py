@@ -590,7 +590,7 @@ def _report_earlier(table: BatchTable, screen: Screen) -> None:
 def _report_pruned(pruned: int, options: _Options, screen: Screen) -> None:
     """Print how many rows were removed, also with --quiet."""
     if options.prune:
-        screen.aside(f"{_rows(pruned)} of files that are gone removed from {options.table}")
+        screen.trouble(f"{_rows(pruned)} of files that are gone removed from {options.table}")
 
 
 def _rows(count: int) -> str:

@@ -32,6 +32,12 @@ _FORMAT = "bv*[height<=?1080]/bv*/b"
 _ONE = "Give the address of one video, or download the part that matters and scan the file."
 
 
+class _Log:
+    """Log of yt-dlp, whose errors are raised as well."""
+
+    debug = warning = error = staticmethod(logger.debug)
+
+
 def is_web_page(path: str | PathLike[str]) -> bool:
     """Return True if a path is the address of a web page, and not a file of this machine."""
     return re.match(r"https?://", fspath(path), re.IGNORECASE) is not None and not Path(path).exists()
@@ -86,7 +92,7 @@ def download(url: str, folder: Path, most_bytes: int, stopped: Callable[[], bool
         "noplaylist": True,
         "max_filesize": most_bytes,
         "progress_hooks": [check],
-        "logger": logger,
+        "logger": _Log,
         "noprogress": True,
         "cachedir": False,
         "fixup": "never",
