@@ -29,7 +29,7 @@ def main() -> None:
         for clip in sorted(Path(folder.name).glob("*.mp4")):
             console.print(Text(f"$ torchfakes scan {clip}", style="bold"))
             console.print(verdict_panel(scan_video(clip, detector=detector), policy))
-    console.save_svg(str(folder / "scan.svg"), title="torchfakes")
+    console.save_svg(str(folder.parent / "docs/images/scan.svg"), title="torchfakes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes ``docs/report.webp``, the picture of a report in the README: the top of the page on one of the samples.
+"""Makes ``report.webp``, the picture of a report in the README: the top of the page on one of the samples.
 
 It takes Chromium and ``pip install '.[browser]'``::
 
@@ -34,7 +34,7 @@ def main() -> None:
         write_report(page, scan_video(clip, detector=load_detector()), command=command)
         shot = Image.open(io.BytesIO(_photograph(page)))
     size = round(shot.width * _SHOWN), round(shot.height * _SHOWN)
-    shot.resize(size, Image.Resampling.LANCZOS).save(folder.parent / "docs" / "report.webp", quality=82, method=6)
+    shot.resize(size, Image.Resampling.LANCZOS).save(folder.parent / "docs/images/report.webp", quality=82, method=6)
 
 
 def _photograph(path: Path) -> bytes:

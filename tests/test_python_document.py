@@ -50,3 +50,10 @@ def test_the_table_has_every_public_name_once() -> None:
 def test_every_public_name_is_there_and_documented() -> None:
     for name in set(torchfakes_cli.__all__) - {"__version__"}:
         assert getattr(torchfakes_cli, name).__doc__, name
+
+
+def test_the_api_has_the_name_of_the_command_too() -> None:
+    import torchfakes
+
+    assert torchfakes.scan_video is torchfakes_cli.scan_video
+    assert torchfakes.__all__ == torchfakes_cli.__all__

@@ -124,7 +124,7 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn gradio"),
         ("import torchfakes_cli.scan.config, torchfakes_cli.training.config", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.faces.tracking, torchfakes_cli.faces.crops", "torch av"),
-        ("import torchfakes_cli.scan.representative_faces, torchfakes_cli.faces.regions", "torch av"),
+        ("import torchfakes_cli.scan.explain, torchfakes_cli.faces.regions", "torch av"),
         ("import torchfakes_cli.detector.download, torchfakes_cli.detector.registry", "torch"),
         ("import torchfakes_cli.scan.batch, torchfakes_cli.scan.workers", "torch"),
         ("import torchfakes_cli.scan.discovery, torchfakes_cli.scan.scanner", "torch"),

@@ -1,4 +1,4 @@
-"""Files: checks of output paths, atomic writes, locks, checksums."""
+"""Files: checks of output paths, atomic writes, locks, checksums, temporary folders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import logging
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from os import PathLike
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
+
+_LOCK = "lock"
 
 
 def unwritable(path: Path, error: OSError, advice: str = "") -> OutputError:
@@ -231,3 +235,53 @@ def temporary_beside(path: Path) -> Path:
     """Return a unique path in the same folder, to be written and then renamed."""
     # The name is short, because the final name may have the maximum length, and hidden from scans of the folder.
     return path.parent / f".torchfakes-{secrets.token_hex(6)}.part"
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Make a private temporary folder for the block, and remove folders that killed processes left behind.
+
+    A process holds a lock in its folder, which the system releases when the process ends in any way.
+
+    Args:
+        prefix: prefix of the folder's name, which also identifies abandoned folders.
+
+    Raises:
+        OutputError: no temporary folder can be created.
+    """
+    remove_abandoned(prefix)
+    try:
+        folder, lock = Path(), None
+        # Another process may remove the folder as abandoned before its lock is held.
+        while lock is None or not folder.exists():
+            folder = Path(tempfile.mkdtemp(prefix=prefix))
+            lock = try_lock(folder / _LOCK)
+    except OSError as error:
+        raise OutputError(
+            f"no temporary folder can be made: {error.strerror or error}",
+            path=tempfile.gettempdir(),
+            advice="Set TMPDIR to a folder with free space.",
+        ) from error
+    try:
+        yield folder
+    finally:
+        lock.release()  # Windows can't remove open files
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(prefix: str) -> None:
+    """Remove this user's temporary folders with the prefix whose processes have ended."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        try:
+            status = folder.lstat()
+            ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+            if not stat.S_ISDIR(status.st_mode) or not ours or not (folder / _LOCK).is_file():
+                continue
+            if (lock := try_lock(folder / _LOCK)) is not None:
+                for file in folder.iterdir():
+                    if file.name != _LOCK:
+                        file.unlink(missing_ok=True)
+                lock.release()
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            logger.debug("%s stays: %s", folder, error)

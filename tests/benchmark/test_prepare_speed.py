@@ -21,7 +21,7 @@ from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
-from torchfakes_cli.training.crops.extract import DETECTION_BATCH, ExtractConfig
+from torchfakes_cli.training.crops.extract import DETECTION_BATCH
 from torchfakes_cli.training.crops.workers import Task, extract
 from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.reader import VideoReader
@@ -59,8 +59,7 @@ def test_prepare_against_decoding_and_detection(size: tuple[int, int], tmp_path:
     other = write_clip(tmp_path / "fake.mp4", blue, fps=Fraction(30), options=options)
     original = SourceVideo(path, "real/clip", "real", "youtube", "a")
     fake = SourceVideo(other, "fake/clip", "fake", "Deepfakes", "a", source="real/clip")
-    default = PrepareConfig()
-    config = ExtractConfig(default.frames_per_video, default.size, default.image_format, FaceConfig())
+    config = PrepareConfig(faces=FaceConfig())
     (tmp_path / "parts").mkdir()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -84,7 +83,7 @@ def test_prepare_against_decoding_and_detection(size: tuple[int, int], tmp_path:
     pair_s = seconds(lambda: extract(Task(original, (original, fake), ("train", "train")), tmp_path, config))
     hours = (ORIGINALS * original_s + FAKES * (pair_s - original_s)) / CORES / 3600
     print(
-        f"\n{FRAMES} frames of {size[0]}×{size[1]}, {config.frames} samples, one core:"
+        f"\n{FRAMES} frames of {size[0]}×{size[1]}, {config.frames_per_video} samples, one core:"
         f"\n  decoding {decode_s:.2f} s, decoding and detection {bare_s:.2f} s"
         f"\n  an original {original_s:.2f} s: {original_s / bare_s:.2f} times decoding and detection"
         f"\n  a fake of it {pair_s - original_s:.2f} s: {(pair_s - original_s) / decode_s:.2f} times decoding"

@@ -21,7 +21,6 @@ from tests.benchmark.films import write_film
 from tests.workers import below, processor_s
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp
-from torchfakes_cli.scan.batch import scan_files
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.ray_backend import on_ray
 from torchfakes_cli.scan.scanner import Scanner
@@ -107,7 +106,7 @@ def processor_times(clips: list[str]) -> tuple[float, float]:
     with Scanner(ScanConfig(device="cpu")) as scanner:
         scanner.load()
         here = used(resource.RUSAGE_SELF)
-        results = list(scan_files(scanner, clips))
+        results = list(scanner.scan_each(clips))
         here = used(resource.RUSAGE_SELF) - here
         children = used(resource.RUSAGE_CHILDREN)
     assert all(result.status is Status.OK for result in results)

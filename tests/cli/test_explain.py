@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from tests.people import natural
 from torchfakes_cli.cli import app
 from torchfakes_cli.cli.explain import _FACES_A_TRACK, _MOST_TRACKS
-from torchfakes_cli.scan import representative_faces
+from torchfakes_cli.scan import explain as engine
 
 
 @pytest.fixture(autouse=True)
@@ -102,4 +102,4 @@ def test_what_is_wrong_is_one_line(clips: Path, model: Path, tmp_path: Path) -> 
 
 
 def test_the_help_tells_the_true_defaults() -> None:
-    assert (_FACES_A_TRACK, _MOST_TRACKS) == (representative_faces.FACES_A_TRACK, representative_faces.MOST_TRACKS)
+    assert (_FACES_A_TRACK, _MOST_TRACKS) == (engine.FACES_A_TRACK, engine.MOST_TRACKS)

@@ -20,7 +20,7 @@ from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelNotFoundError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Reason, Status
-from torchfakes_cli.scan.batch import scan_files, scan_folder, scan_to_table, settings_digest, stamp_of
+from torchfakes_cli.scan.batch import scan_folder, scan_to_table, settings_digest, stamp_of
 from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
 from torchfakes_cli.scan.scanner import Scanner, scan_video
 from torchfakes_cli.scan.workers import on_devices
@@ -59,7 +59,7 @@ def test_a_result_comes_while_later_files_are_still_scanned(clips: Path, detecto
 def test_files_scanned_together_have_the_results_of_files_scanned_alone(clips: Path, detector: Detector) -> None:
     several = [clips / "both.mp4", clips / "empty.mp4", clips / "both.mp4"]
     with Scanner(ScanConfig(jobs=3), detector=detector) as scanner:
-        together = list(scan_files(scanner, several))
+        together = list(scanner.scan_each(several))
     alone = scan_video(clips / "both.mp4", detector=detector)
     assert [Path(result.path).name for result in together] == ["both.mp4", "empty.mp4", "both.mp4"]
     for result in (together[0], together[2]):
@@ -72,7 +72,7 @@ def test_files_scanned_together_have_the_results_of_files_scanned_alone(clips: P
 
 def test_stopping_early_leaves_no_thread_and_no_process(clips: Path, detector: Detector) -> None:
     with Scanner(QUICK, detector=detector) as scanner:
-        results = scan_files(scanner, [clips / "empty.mp4", *[clips / "both.mp4"] * 5])
+        results = scanner.scan_each([clips / "empty.mp4", *[clips / "both.mp4"] * 5])
         next(results)
         started = time.monotonic()
         results.close()
@@ -111,7 +111,7 @@ def test_videos_that_fail_together_are_tried_alone(clips: Path) -> None:
     hungry = Hungry(12)
     config = ScanConfig(sampling=SamplingConfig(frames=8, frames_fixed=True), jobs=4)
     with Scanner(config, detector=hungry) as scanner:
-        results = list(scan_files(scanner, [clips / "both.mp4"] * 4))
+        results = list(scanner.scan_each([clips / "both.mp4"] * 4))
     assert [result.status for result in results] == [Status.OK] * 4
     assert all(result.faces_scored == 12 for result in results)
 

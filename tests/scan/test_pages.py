@@ -14,8 +14,8 @@ from torchfakes_cli.scan.scanner import Scanner
 
 
 def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds() -> None:
-    with Scanner() as scanner, Pages(scanner, command="torchfakes scan a.mp4") as pages:
-        own = pages.provenance
+    with Scanner() as scanner:
+        own = Pages(scanner, command="torchfakes scan a.mp4").provenance
     where = r"(On \d+ public clips of \d+ people or pieces of footage, this|In its test this)"
     said = where + r" detector called \d+ of \d+ genuine videos fake; of \d+ fakes it called \d+ fake and \d+ real\."
     assert re.fullmatch(said, own.measured)
@@ -25,10 +25,11 @@ def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds
     assert settings["sampling"].startswith("fps not set; frames 32;")
     assert "torch " in settings["by"]
     other = ScanConfig(verdict=VerdictConfig(fake_above=0.5, real_below=0.5))
-    with Scanner(other, model=shipped_checkpoint()) as scanner, Pages(scanner, shipped_checkpoint()) as pages:
-        assert pages.provenance.measured == ""
-        assert pages.provenance.fake_above == 0.5
-        assert pages.provenance.model_sha256 == own.model_sha256
+    with Scanner(other, model=shipped_checkpoint()) as scanner:
+        provenance = Pages(scanner, shipped_checkpoint()).provenance
+    assert provenance.measured == ""
+    assert provenance.fake_above == 0.5
+    assert provenance.model_sha256 == own.model_sha256
 
 
 @pytest.mark.parametrize(("people", "shown", "each"), [(1, 1, 6), (2, 2, 6), (5, 5, 4), (12, 12, 3), (40, 12, 3)])

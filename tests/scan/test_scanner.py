@@ -20,7 +20,6 @@ from torchfakes_cli.errors import (
 )
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Reason, Status, Verdict, VideoResult
-from torchfakes_cli.scan.batch import scan_files
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.scanner import Scanner, scan_video
 from torchfakes_cli.video.options import SamplingConfig
@@ -133,7 +132,7 @@ def test_scores_that_are_no_numbers_give_no_verdict(clips: Path) -> None:
 
 def test_a_file_that_exceeds_a_limit_is_one_error(clips: Path, detector: Detector) -> None:
     with Scanner(ScanConfig(timeout_s=0.001), detector=detector) as scanner:
-        (result,) = scan_files(scanner, [clips / "both.mp4"])
+        (result,) = scanner.scan_each([clips / "both.mp4"])
     assert result.status is Status.ERROR
     assert result.error.startswith("timeout: its decoder made no progress")
 

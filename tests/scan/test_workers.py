@@ -141,10 +141,6 @@ def test_stopping_early_ends_the_workers() -> None:
     assert script.closed
 
 
-def test_a_video_that_is_named_twice_has_two_results() -> None:
-    assert [result.path for result in WorkerPool(Scripted(1, 4)).scan(["a.mp4", "a.mp4"])] == ["a.mp4"] * 2
-
-
 def test_devices_are_named_one_a_process() -> None:
     assert named_devices("cpu, cpu") == ("cpu", "cpu")
     for wrong in ("cpu,", "cpu,toast"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 from threading import Thread
 
@@ -96,3 +98,12 @@ def test_the_token_comes_from_a_file_too(model: Path, clips: Path, tmp_path: Pat
 def test_everybody_is_served_where_that_is_asked_for(model: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "tmp", "--no-auth", "--model", str(model), ready=False) as server:
         assert server.ask("GET", "/healthz", host="example.org", origin="https://example.org").status == 200
+
+
+def test_the_log_is_json_where_asked(model: Path, clips: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "tmp", "--model", str(model), "--log-format", "json") as server:
+        assert server.send(clips / "face.mp4").status == 200
+        line = json.loads(server.logged('"scan_id"'))
+    assert line["outcome"].startswith("done")
+    assert line["bytes"] == (clips / "face.mp4").stat().st_size
+    assert datetime.fromisoformat(line["time"]).tzinfo is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -79,6 +80,17 @@ def test_operations_have_readable_names_and_codes_are_enumerated(document: dict[
         "damaged",
         "long_shot",
     ]
+
+
+def test_the_page_of_documentation_loads_nothing_from_elsewhere(server: Server) -> None:
+    page = server.ask("GET", "/docs")
+    assert page.status == 200
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert len(loaded) == 3
+    for address in loaded:
+        assert address.startswith("/docs/")
+        assert server.ask("GET", address).status == 200
 
 
 def test_errors_are_described_as_problems(document: dict[str, Any]) -> None:

@@ -15,8 +15,7 @@ from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.preprocess import box_part
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.crops.manifest import read_crop, read_manifest
 from torchfakes_cli.training.evaluate.scores import score_conditions
 from torchfakes_cli.training.fit.start import starting_point
 from torchfakes_cli.training.fit.train import train_detector

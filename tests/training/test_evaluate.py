@@ -23,7 +23,7 @@ from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
 from torchfakes_cli.training.config import EvaluateConfig
-from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.crops.manifest import read_crop
 from torchfakes_cli.training.evaluate import findings
 from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
 from torchfakes_cli.training.evaluate.findings import Estimate, Evaluation

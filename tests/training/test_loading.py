@@ -14,8 +14,7 @@ import torch
 from tests.training.crop_folders import write_crops
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.crops.manifest import read_crop, read_manifest
 from torchfakes_cli.training.fit import decoded_cache
 from torchfakes_cli.training.fit.decoded_cache import DecodedCache
 from torchfakes_cli.training.fit.loading import TrainingCrops

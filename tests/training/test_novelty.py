@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchfakes_cli.training.crops.novelty import novelties
+from torchfakes_cli.training.crops.extract import novelties
 
 
 def _crops(levels: list[int]) -> list[np.ndarray]:

@@ -22,9 +22,8 @@ from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
-from torchfakes_cli.training.crops.extract import ExtractConfig
 from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
-from torchfakes_cli.training.crops.parts import workplace
+from torchfakes_cli.training.crops.parts import locked_folder
 from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.crops.report import PrepareSummary
 from torchfakes_cli.training.crops.workers import Task, run_tasks
@@ -141,12 +140,10 @@ def test_damaged_stills_are_told_in_one_line_each_and_not_by_opencv(
     capfd.readouterr()
     summary = prepare_corpus(corpus, _config(tmp_path / "crops"))
     assert capfd.readouterr().err == ""
-    assert [(each.name, each.reason) for each in summary.skipped] == [
-        ("real/torn", "is not a picture that can be read")
-    ]
-    damaged = [note for note in summary.notes if note.startswith("real/bits: the picture is damaged")]
-    assert len(damaged) == 1
-    assert "Corrupt JPEG data" in damaged[0]
+    ((name, reason),) = ((each.name, each.reason) for each in summary.skipped)
+    assert name == "real/torn"
+    assert "can't be decoded: damaged" in reason
+    assert sum(note.startswith("real/bits: damaged pictures") for note in summary.notes) == 1
 
 
 def test_manifest_and_crops_agree(prepared: Prepared) -> None:
@@ -292,7 +289,9 @@ def test_frames_that_show_the_same_are_marked_alike_in_a_fake_and_its_original(t
 
 def test_other_settings_never_mix(corpus: Path, copied: Path) -> None:
     before = _pictures(copied)
-    with pytest.raises(DataError, match=r"frames_per_video 4 → 5\. Choose another --out, or start over with --force"):
+    with pytest.raises(
+        DataError, match=r"frames_per_video 4 → 5\. Choose another --output, or start over with --force"
+    ):
         prepare_corpus(corpus, _config(copied, frames_per_video=5))
     assert _pictures(copied) == before
 
@@ -336,7 +335,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prep
 
 def test_a_run_that_died_at_once_is_in_nobodys_way(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "crops/parts").mkdir(parents=True)
-    (tmp_path / "crops/prepare.json.tmp").write_text("{")
+    (tmp_path / "crops/parts/prepare.json.tmp").write_text("{")
     prepare_corpus(corpus, _config(tmp_path / "crops", limit=1))
     assert not list((tmp_path / "crops").rglob("*.tmp"))
 
@@ -353,7 +352,7 @@ def test_crops_that_changed_since_are_cut_again(corpus: Path, prepared: Prepared
 
 
 def test_two_runs_never_write_one_folder(corpus: Path, copied: Path) -> None:
-    with workplace(copied), pytest.raises(OutputError, match="another run is writing there"):
+    with locked_folder(copied), pytest.raises(OutputError, match="another run is writing there"):
         prepare_corpus(corpus, _config(copied))
 
 
@@ -469,7 +468,8 @@ def test_a_file_that_kills_its_process_stops_no_other(corpus: Path, tmp_path: Pa
     tasks = [Task(video, (video,), ("train",)) for video in (videos[0], deadly, *videos[1:])]
     (tmp_path / "parts").mkdir()
     done: list[int] = []
-    lost = run_tasks(tasks, tmp_path, ExtractConfig(2, 96, "png", FaceConfig()), 2, done.append)
+    config = PrepareConfig(frames_per_video=2, size=96, faces=FaceConfig(), jobs=2)
+    lost = run_tasks(tasks, tmp_path, config, done.append)
     assert [video.video for video in lost] == ["deadly"]
     assert sum(done) == 5
     assert len(list((tmp_path / "parts").glob("*.json"))) == 4

@@ -18,8 +18,7 @@ from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, OutputError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.crops.manifest import read_crop, read_manifest
 from torchfakes_cli.training.evaluate.calibrate import trained_groups
 from torchfakes_cli.training.evaluate.scores import verdict_counts, video_scores
 from torchfakes_cli.training.fit.datasets import PairDataset

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +50,7 @@ class Command(typer.core.TyperCommand):
                 break
             old, equals, value = argument.partition("=")
             if old in renamed:
-                print(f"Note: {old} is now called {renamed[old]}.", file=sys.stderr)  # noqa: T201
+                typer.echo(f"Note: {old} is now called {renamed[old]}.", err=True)
                 args[place] = f"{renamed[old]}{equals}{value}"
         return super().parse_args(ctx, args)
 

@@ -35,7 +35,7 @@ from torchfakes_cli.cli.options import (
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.scan.config import ScanConfig
 
-#: As in ``scan.representative_faces``; repeated here so that the help imports nothing heavy.
+#: As in ``scan.explain``; repeated here so that the help imports nothing heavy.
 _FACES_A_TRACK = 3
 _MOST_TRACKS = 4
 #: The page in the folder of an explanation.
@@ -140,9 +140,9 @@ def _explain(
             screen.note(f"{why}, so there is nothing to explain; no file was written")
             return
         screen.result(regions_table(explanation))
-        with screen.progress("writing the evidence"), Pages(scanner, model, command_line()) as pages:
+        with screen.progress("writing the evidence"):
             *pictures, table = write_explanation(folder, explanation)
-            pages.write(folder / PAGE, explanation.result, explanation)
+            Pages(scanner, model, command_line()).write(folder / PAGE, explanation.result, explanation)
     screen.note(
         f"pictures: {len(pictures)} in {folder}, the regions of each in {table.name}, all on one page in {PAGE}"
     )

@@ -452,8 +452,9 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, options: _Options) ->
         _warn(result, screen)
 
         def write_page(page: Path) -> None:
-            with screen.progress("report"), Pages(scanner, options.model, command_line()) as pages:
-                pages.write(page, result, video=copy.path)
+            with screen.progress("report"):
+                pages = Pages(scanner, options.model, command_line())
+                pages.write(page, replace(result, path=copy.path), name=path)
 
         def write_unasked(timeline: Path) -> None:
             check_timeline_targets([timeline], force=options.force)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.cli.options import DEFAULT_SCAN, DebugOption, DeviceOption, ModelOption
+from torchfakes_cli.cli.options import DEFAULT_SCAN, OUTPUT_PANEL, DebugOption, DeviceOption, ModelOption
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.serve.config import ServeConfig
@@ -20,7 +22,9 @@ _ACCESS = "Access"
 _DEFAULT = ServeConfig()
 
 #: Packages of the extra ``serve``.
-_LIBRARIES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+_LIBRARIES = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
+#: Fields of the log record of a scan.
+_SCAN_FIELDS = ("scan_id", "bytes", "elapsed_s", "outcome")
 
 
 def serve_command(
@@ -81,12 +85,20 @@ def serve_command(
     keep_results: Annotated[
         int, typer.Option(metavar="N", rich_help_panel=_LIMITS, help="Keep at most this many results.")
     ] = _DEFAULT.keep_results,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(rich_help_panel=OUTPUT_PANEL, help="Write the log on stderr as text, or as a JSON object a line."),
+    ] = "text",
     debug: DebugOption = False,
 ) -> None:
     """Serve verdicts over HTTP: POST a clip, get its JSON document.
 
     The document is the one that scan --json prints. One clip is scanned at a time, others wait. Clips are deleted when
-    they are scanned. The server's /openapi.json describes it.
+    they are scanned. The server's /docs describes it.
+
+    Examples:
+        torchfakes serve
+        TORCHFAKES_TOKEN=... torchfakes serve --host 0.0.0.0 --log-format json
     """
     with guarded(debug=debug):
         config = ServeConfig(
@@ -100,7 +112,33 @@ def serve_command(
             keep_s=keep,
             keep_results=keep_results,
         )
+        _set_up_log(as_json=log_format == "json")
         _serve(config, ScanConfig(device=device), model, token_file, no_auth=no_auth)
+
+
+class _JsonFormatter(logging.Formatter):
+    """Log record as a JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the time in UTC, level, logger and message, and the fields of a scan's record."""
+        written = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        written |= {name: getattr(record, name) for name in _SCAN_FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            written["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(written, ensure_ascii=False)
+
+
+def _set_up_log(*, as_json: bool) -> None:
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_JsonFormatter() if as_json else text)
+    service_log = logging.getLogger("torchfakes_cli.serve")
+    service_log.setLevel(min(logging.INFO, service_log.getEffectiveLevel()))  # a line a clip
 
 
 def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file: str | None, *, no_auth: bool) -> None:
@@ -117,8 +155,6 @@ def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file
 
     screen = Screen()
     token = read_token(config, file, os.environ, no_auth=no_auth)
-    service_log = logging.getLogger("torchfakes_cli.serve")
-    service_log.setLevel(min(logging.INFO, service_log.getEffectiveLevel()))  # a line a clip
     try:
         run_service(
             config,

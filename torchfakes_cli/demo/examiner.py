@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -13,24 +11,17 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.records import Verdict, VideoResult
+from torchfakes_cli.records import Verdict
 from torchfakes_cli.report.summary import summarise
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.pages import Pages, chosen_rows
-from torchfakes_cli.scan.representative_faces import cut_faces
+from torchfakes_cli.scan.pages import Pages
 from torchfakes_cli.scan.scanner import Scanner
-from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torchfakes_cli.detector.gradcam import GradCam
-
 #: Called with (stage of the work, items done, total items if known).
 Progress = Callable[[str, int, int | None], None]
-
-#: Longest side in pixels of the pictures of faces.
-_PICTURE_SIDE = 288
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +65,6 @@ class Examiner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pages.__exit__(kind, error, trace)
         self._scanner.close()
 
     def load(self) -> None:
@@ -84,8 +74,7 @@ class Examiner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device.
         """
-        self._scanner.load()
-        _ = self._heat_maps  # loads the cached property
+        self._pages.load()
 
     def examine(self, path: str | PathLike[str], tell: Progress | None = None) -> Finding:
         """Scan a file and make its report.
@@ -109,43 +98,12 @@ class Examiner:
 
             result = self._scanner.scan(path, looked)
             tell("gathering the evidence", 0, None)
-            return self._show(path, result)
+            page = self._pages.page(result, name=Path(path).name)
+            summary = summarise(result, self._scanner.policy)
+            # Without the advice, because a visitor can't set options.
+            return Finding(summary.verdict, result.p_fake, summary.headline, page)
 
     def _check(self, path: str | PathLike[str]) -> None:
         size_mb = Path(path).stat().st_size / 1e6
         if size_mb > self._limits.most_mb:
             raise UsageError(f"it has {size_mb:.1f} MB, and {self._limits.most_mb} may be given here")
-
-    def _decoder(self, spare: IsolatedDecoder | None) -> IsolatedDecoder | nullcontext[IsolatedDecoder]:
-        """Return a decoder of the scanner, which stays open, or a new one if none is idle."""
-        if spare is not None:
-            return nullcontext(spare)
-        limits = self._scanner.config
-        return IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
-
-    def _show(self, path: str | PathLike[str], result: VideoResult) -> Finding:
-        from torchfakes_cli.report.html.page import page_of
-
-        with self._scanner.spare_decoder() as spare, self._decoder(spare) as decoder:
-            faces = cut_faces(
-                path,
-                result,
-                detector=self._scanner.detector,
-                config=self._scanner.config,
-                rows=chosen_rows(result),
-                heat_maps=self._heat_maps,
-                picture_side=_PICTURE_SIDE,
-                decoder=decoder,
-            )
-            file = decoder.describe(path)
-        named = replace(result, path=Path(path).name)
-        page = page_of(named, self._pages.provenance, faces=faces, file=file)
-        summary = summarise(result, self._scanner.policy)
-        # Without the advice, because a visitor can't set options.
-        return Finding(summary.verdict, result.p_fake, summary.headline, page)
-
-    @cached_property
-    def _heat_maps(self) -> GradCam:
-        from torchfakes_cli.detector.gradcam import load_gradcam
-
-        return load_gradcam(self._model, self._scanner.detector.device)

@@ -20,8 +20,7 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.crops import crop_face
 from torchfakes_cli.training.corpora import FAKE
-from torchfakes_cli.training.crops.manifest import read_manifest, usable
-from torchfakes_cli.training.crops.reading import read_crop, recorded_margin
+from torchfakes_cli.training.crops.manifest import read_crop, read_manifest, recorded_margin, usable
 
 #: Maximum numbers of crops for calibration and for comparison. More calibration crops had no measurable effect.
 CALIBRATING, COMPARED = 128, 400

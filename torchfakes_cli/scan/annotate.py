@@ -28,8 +28,8 @@ from torchfakes_cli.records import Frame, Status, VideoInfo, VideoResult
 from torchfakes_cli.report.overlay import Headline, Overlay, Person
 from torchfakes_cli.report.summary import Word, summarise
 from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.prefetch import new_decoder
 from torchfakes_cli.scan.verdict import Policy, deciding_track, settle_policy
-from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.scanner import Progress
@@ -90,9 +90,8 @@ def annotate_video(
     policy = policy or _policy_of(result, config)
     target = Path(os.path.realpath(out))
     silent, voiced = temporary_beside(target), temporary_beside(target)
-    decoder = IsolatedDecoder(timeout_s=config.timeout_s, memory_mb=config.memory_mb, hwaccel=config.hwaccel)
     try:
-        with decoder, decoder.open(path) as reader:
+        with new_decoder(config) as decoder, decoder.open(path) as reader:
             notes, whole = _draw(reader, _overlay(result, reader.info, policy), silent, container_of(out), progress)
             added = False
             if whole:

@@ -25,8 +25,7 @@ from torchfakes_cli.scan.output_paths import mirrored_paths, report_paths
 from torchfakes_cli.scan.pages import Pages, ReportFolder, check_pages
 from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.scanner import Scanner
-from torchfakes_cli.scan.scheduler import FolderProgress, failed, result_of
-from torchfakes_cli.scan.workers import computed_on
+from torchfakes_cli.scan.scheduler import FolderProgress, failed
 from torchfakes_cli.version import __version__
 from torchfakes_cli.video.limits import PICTURE_SUFFIXES
 
@@ -82,7 +81,7 @@ def scan_folder(
         if found.videos:
             scanner.load()
         yield from map(_unreadable, found.unreadable)
-        yield from scan_files(scanner, found.videos, progress)
+        yield from scanner.scan_each(found.videos, progress)
 
 
 def scan_to_table(
@@ -224,7 +223,7 @@ class Batch:
             TorchfakesError: the networks can't be used.
         """
         (self._executor or self._scanner).load()
-        on = computed_on(self._scanner) if self._executor is None else self._executor.computed_on
+        on = (self._executor or self._scanner).computed_on
         self._settings = settings_digest(self._scanner.config, self._model, on)
 
     def __enter__(self) -> Self:
@@ -234,7 +233,7 @@ class Batch:
                 self.earlier = stack.enter_context(table)
                 self.kept = table.kept
             if self._report.index is not None:
-                self._pages = stack.enter_context(Pages(self._scanner, self._model, self._command))
+                self._pages = Pages(self._scanner, self._model, self._command)
             self._stack = stack.pop_all()
         self.tally.update(row.verdict for row in self.kept.values() if row.verdict)
         self.pending = [path for path in self._candidates if path not in self.kept]
@@ -259,7 +258,7 @@ class Batch:
             TorchfakesError: scanning can't continue, or a result can't be written; that result is yielded first.
         """
         videos = [path for path in self.pending if path not in self._unreadable]
-        scans = scan_files(self._scanner, videos, progress) if self._executor is None else self._executor.scan(videos)
+        scans = self._scanner.scan_each(videos, progress) if self._executor is None else self._executor.scan(videos)
         try:
             with closing(scans):
                 for folder in self._unreadable.items():
@@ -326,33 +325,11 @@ def add_to_table(
     Raises:
         OutputError: the row can't be written.
     """
-    settings = settings_digest(scanner.config, model, computed_on(scanner))
+    settings = settings_digest(scanner.config, model, scanner.computed_on)
     stamps = {result.path: replace(stamp, settings=settings + stamp.settings)}
     with BatchTable(table, stamps, force=force, prune=prune) as rows:
         rows.write(result)
     return rows.pruned
-
-
-def scan_files(
-    scanner: Scanner, paths: Iterable[str | PathLike[str]], progress: FolderProgress | None = None
-) -> Generator[VideoResult, None, None]:
-    """Scan many files; close the generator to stop early. A file that can't be scanned has status ``error``.
-
-    Args:
-        scanner: scanner to use; it scans several files at once.
-        paths: paths of the files.
-        progress: called with (path, frames done, frames wanted if known).
-
-    Yields:
-        One result per file, in the order of ``paths``.
-
-    Raises:
-        ModelError: the detector can't be loaded.
-        UsageError: the configuration doesn't fit the detector or this machine.
-    """
-    with closing(scanner.scan_each(paths, progress)) as outcomes:
-        for outcome in outcomes:
-            yield result_of(outcome)
 
 
 def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None, computed_on: str = "") -> str:
@@ -365,7 +342,7 @@ def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None
         config: configuration of the scan.
         model: path or name of a checkpoint; None for the shipped one. An unreadable one counts as empty, because the
             scan itself reports its error.
-        computed_on: device class and precision, from ``workers.computed_on``.
+        computed_on: device class and precision, from ``Scanner.computed_on``.
 
     Raises:
         ModelNotFoundError: no detector ships with this installation.

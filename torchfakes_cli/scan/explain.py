@@ -1,18 +1,40 @@
-"""Explain a verdict: representative faces with Grad-CAM heat maps and shares per facial region."""
+"""Explain a verdict: representative faces with Grad-CAM heat maps and shares per facial region.
+
+A scan keeps no pixels. The frames of the chosen faces are therefore decoded again, in an isolated process, and cropped
+as in the scan. A face has the score of its row in the timeline and a heat map of its own crop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfakes_cli.errors import UsageError
+from torchfakes_cli.faces.crops import crop_corner, crop_face
 from torchfakes_cli.faces.regions import REGIONS, face_regions
-from torchfakes_cli.records import Explanation, RegionShare, TellingFace
+from torchfakes_cli.records import Explanation, FaceScore, Frame, RegionShare, TellingFace, VideoResult
+from torchfakes_cli.report.summary import by_suspicion
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.representative_faces import FACES_A_TRACK, MOST_TRACKS, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Progress, Scanner
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector.detector import Detector
+    from torchfakes_cli.video.isolation.client import IsolatedDecoder
+
+#: Default numbers of faces per person, and of people.
+FACES_A_TRACK = 3
+MOST_TRACKS = 4
+
+#: Longest side in pixels of a face's picture.
+PICTURE_SIDE = 512
+
+#: Maps a crop (H×W×3 uint8 RGB) to heat maps of the evidence for "fake" and for "real", S×S float32 each.
+HeatMaps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def explain_video(
@@ -69,9 +91,116 @@ def explain_with(
     from torchfakes_cli.detector.gradcam import load_gradcam
 
     heat_maps = load_gradcam(model, scanner.detector.device)
-    faces = cut_faces(path, result, detector=scanner.detector, config=scanner.config, rows=rows, heat_maps=heat_maps)
+    with scanner.lent_decoder() as decoder:
+        faces = cut_faces(result, rows, decoder, scanner.detector, heat_maps=heat_maps)
     regions = tuple(region_shares(face) for face in faces)
     return Explanation(result, faces, regions, average_over_tracks(faces, regions))
+
+
+def representative_rows(
+    result: VideoResult, *, faces_a_track: int = FACES_A_TRACK, most_tracks: int = MOST_TRACKS
+) -> tuple[FaceScore, ...]:
+    """Choose the representative faces of a result.
+
+    By default these are, for each person, the most suspicious face, the least suspicious face, and a face whose score
+    is close to the person's score. They are spread over the time in which the person is visible if possible, because
+    neighbouring frames look alike.
+
+    Args:
+        result: result of a scan.
+        faces_a_track: largest number of faces per person. With 1 it is the most suspicious face; with 2 also the one
+            closest to the person's score; beyond 3 the next most suspicious faces are added.
+        most_tracks: largest number of people. People who can decide a verdict come first, the most suspicious first.
+
+    Returns:
+        Rows of the timeline that have a score, person by person, each with the most suspicious face first.
+
+    Raises:
+        UsageError: a limit is below 1.
+    """
+    if min(faces_a_track, most_tracks) < 1:
+        raise UsageError("at least one face of one person must be shown")
+    rows: list[FaceScore] = []
+    for track in [track for track in by_suspicion(result) if track.logit is not None][:most_tracks]:
+        scored = [row for row in result.timeline if row.track == track.number and row.logit is not None]
+        rows += sorted(_spread(scored, track.logit or 0.0, faces_a_track), key=_suspicion, reverse=True)
+    return tuple(rows)
+
+
+def _suspicion(row: FaceScore) -> float:
+    return row.logit or 0.0
+
+
+def _spread(scored: Sequence[FaceScore], own_logit: float, count: int) -> list[FaceScore]:
+    """Choose ``count`` rows of one track, in order of precedence."""
+
+    def from_own(row: FaceScore) -> float:
+        return abs(_suspicion(row) - own_logit)
+
+    def least_trust(row: FaceScore) -> float:
+        return -_suspicion(row)
+
+    wishes = [least_trust, from_own] if count == 2 else [least_trust, _suspicion, from_own]
+    wishes += [least_trust] * (count - len(wishes))
+    apart_s = (scored[-1].time_s - scored[0].time_s) / (2 * count)
+    chosen: list[FaceScore] = []
+    for wish in wishes[: min(count, len(scored))]:
+        rest = [row for row in scored if row not in chosen]
+        apart = [row for row in rest if all(abs(row.time_s - other.time_s) >= apart_s for other in chosen)]
+        chosen.append(min(apart or rest, key=wish))
+    return chosen
+
+
+def cut_faces(
+    result: VideoResult,
+    rows: Sequence[FaceScore],
+    decoder: IsolatedDecoder,
+    detector: Detector,
+    *,
+    heat_maps: HeatMaps | None = None,
+    picture_side: int = PICTURE_SIDE,
+) -> tuple[TellingFace, ...]:
+    """Cut faces out of a video again, as its scan did.
+
+    Args:
+        result: result of the scan; the file must be unchanged.
+        rows: rows of the result's timeline that have a score.
+        decoder: idle decoder.
+        detector: detector of the scan.
+        heat_maps: computes the heat maps of a crop; None for no heat maps.
+        picture_side: longest side in pixels to which larger pictures are reduced.
+
+    Returns:
+        One face per row, in the same order, without rows whose frame can't be decoded again undamaged.
+
+    Raises:
+        MediaError: the file can no longer be read.
+    """
+    if not rows:
+        return ()
+    faces: dict[int, TellingFace] = {}
+    with decoder.open(result.path) as reader:
+        for frame in reader.frames_at(sorted({row.time_s for row in rows})):
+            for place, row in enumerate(rows):
+                if row.time_s == frame.time_s and not frame.damaged:
+                    faces[place] = _cut(frame, row, detector, heat_maps, picture_side)
+    return tuple(faces[place] for place in sorted(faces))
+
+
+def _cut(
+    frame: Frame, row: FaceScore, detector: Detector, heat_maps: HeatMaps | None, picture_side: int
+) -> TellingFace:
+    assert row.face is not None, "a row with a score has a face"
+    crop = crop_face(frame.pixels, row.face.box, detector.margin, detector.crop_shape)
+    left, top = crop_corner(frame.size, row.face.box, detector.margin, detector.crop_shape)
+    heat_fake, heat_real = heat_maps(crop) if heat_maps else (None, None)
+    height, width = crop.shape[:2]
+    scale = min(1.0, picture_side / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
+    eye_1, eye_2, nose, mouth_1, mouth_2 = [((x - left) * scale, (y - top) * scale) for x, y in row.face.landmarks]
+    return TellingFace(row, crop, (eye_1, eye_2, nose, mouth_1, mouth_2), heat_fake, heat_real)
 
 
 def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:

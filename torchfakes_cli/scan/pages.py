@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError
@@ -15,17 +16,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Explanation, FaceScore, Fact, Provenance, Source, Status, TellingFace, VideoResult
+from torchfakes_cli.files import check_targets, sha256_of, write_atomically
+from torchfakes_cli.records import Explanation, FaceScore, Fact, Provenance, Source, Status, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.representative_faces import HeatMaps, cut_faces, representative_rows
+from torchfakes_cli.scan.explain import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.verdict import Policy
 from torchfakes_cli.version import __version__
-from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.report import BatchRow
     from torchfakes_cli.report.html.index import IndexRow
@@ -72,15 +71,15 @@ def write_report(
         result = scan_video("clip.mp4")
         write_report("report.html", result)
     """
-    with Scanner(config, model=model, detector=detector) as scanner, Pages(scanner, model, command) as pages:
-        pages.write(path, result)
+    with Scanner(config, model=model, detector=detector) as scanner:
+        Pages(scanner, model, command).write(path, result)
 
 
 class Pages:
-    """Writer of HTML reports; a context manager, because it decodes files in a process of its own.
+    """Writer of HTML reports.
 
     Args:
-        scanner: scanner of the results.
+        scanner: scanner of the results; it lends its decoders.
         model: path or name of the scanner's checkpoint; None for the shipped one.
         command: command line that reproduces the results.
     """
@@ -89,72 +88,67 @@ class Pages:
         self._scanner = scanner
         self._model = model
         self._command = command
-        limits = scanner.config
-        # Its process starts only when all decoders of the scanner are busy.
-        self._decoder = IsolatedDecoder(timeout_s=limits.timeout_s, memory_mb=limits.memory_mb, hwaccel=limits.hwaccel)
 
-    def __enter__(self) -> Pages:
-        return self
+    def load(self) -> None:
+        """Load all networks now, so that errors are raised before the first page.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._decoder.close()
+        Raises:
+            ModelError: the detector can't be loaded.
+            UsageError: there is no such device.
+        """
+        self._scanner.load()
+        _ = self._heat_maps
 
     def write(
-        self,
-        path: str | PathLike[str],
-        result: VideoResult,
-        explanation: Explanation | None = None,
-        *,
-        video: str | None = None,
+        self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None, *, name: str = ""
     ) -> None:
-        """Write the page of one video; parts that are no longer available are noted on it.
-
-        Args:
-            path: path of the page; an existing file is replaced.
-            result: result with status ``ok``.
-            explanation: explanation of the result, whose faces and regions are shown; None chooses representative
-                faces and shows no regions.
-            video: path of the video, if it isn't that of the result.
+        """Write the page of one video, with the arguments of ``page``; an existing file is replaced.
 
         Raises:
             OutputError: the page can't be written.
         """
-        from torchfakes_cli.report.html.page import write_page
+        write_atomically(Path(path), self.page(result, explanation, name=name))
+
+    def page(self, result: VideoResult, explanation: Explanation | None = None, *, name: str = "") -> str:
+        """Make the page of one video; parts that are no longer available are noted on it.
+
+        Args:
+            result: result with status ``ok``.
+            explanation: explanation of the result, whose faces and regions are shown; None chooses representative
+                faces and shows no regions.
+            name: path to show in place of the result's own.
+        """
+        from torchfakes_cli.report.html.page import page_of
 
         notes: list[str] = []
-        video = video or result.path
-        with self._scanner.spare_decoder() as spare:
-            decoder = spare or self._decoder
-            faces: tuple[TellingFace, ...] | None
+        with self._scanner.lent_decoder() as decoder:
             if explanation is None:
-                faces = self._tried(lambda: self._faces(video, result, decoder), notes, "The faces can't be shown")
+                faces = self._tried(
+                    lambda: cut_faces(
+                        result,
+                        chosen_rows(result),
+                        decoder,
+                        self._scanner.detector,
+                        heat_maps=self._heat_maps,
+                        picture_side=_PICTURE_SIDE,
+                    ),
+                    notes,
+                    "The faces can't be shown",
+                )
             else:
                 faces = explanation.faces
-            file = self._tried(lambda: decoder.describe(video), [], "The file can't be described")
+            file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
         if file and result.source:
             file = replace(file, facts=(*_source_facts(result.source), *file.facts))
         regions = explanation.average if explanation else ()
-        write_page(path, result, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
+        shown = replace(result, path=name or result.path)
+        return page_of(shown, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
         """Write the index page, which links to the reports."""
         from torchfakes_cli.report.html.index import write_index
 
         write_index(path, rows, self.provenance, self._scanner.detector.name, unfinished=unfinished)
-
-    def _faces(self, video: str, result: VideoResult, decoder: IsolatedDecoder) -> tuple[TellingFace, ...]:
-        return cut_faces(
-            video,
-            result,
-            detector=self._scanner.detector,
-            config=self._scanner.config,
-            rows=chosen_rows(result),
-            heat_maps=self._heat_maps,
-            picture_side=_PICTURE_SIDE,
-            decoder=decoder,
-        )
 
     @cached_property
     def _heat_maps(self) -> HeatMaps | None:
@@ -166,10 +160,10 @@ class Pages:
         return load_gradcam(self._model, self._scanner.detector.device)
 
     @staticmethod
-    def _tried(look: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:
-        """Return what ``look`` returns; on failure add a note and return None, so that the page is still written."""
+    def _tried(work: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:
+        """Return what ``work`` returns; on failure add a note and return None, so that the page is still written."""
         try:
-            return look()
+            return work()
         except Exception as error:
             logger.debug("%s", failure, exc_info=error)
             reason = error.cause if isinstance(error, TorchfakesError) else f"unexpected {type(error).__name__}"
@@ -193,7 +187,6 @@ class Pages:
 
     def _checksum(self) -> str | None:
         from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
-        from torchfakes_cli.files import sha256_of
 
         if self._model is None and self._scanner.given:
             return None
@@ -260,7 +253,6 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
     """
     if not paths:
         return
-    from torchfakes_cli.files import check_targets
     from torchfakes_cli.report.html.rendering import is_ours
 
     check_targets(paths, is_ours, kind="a report", option="--report", force=force, make_folders=True)
@@ -295,7 +287,11 @@ def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:
         values = asdict(getattr(config, part)).items()
         settings.append((part, "; ".join(f"{name} {_in_words(value)}" for name, value in values)))
     settings.append(("computed on", f"{detector.device}, in {detector.precision}"))
-    return [*settings, ("by", ", ".join([f"Python {platform.python_version()}", *_versions()]))]
+    versions = []
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):  # OpenCV is distributed under several names
+            versions.append(f"{name} {version_of(name)}")
+    return [*settings, ("by", ", ".join([f"Python {platform.python_version()}", *versions]))]
 
 
 def _in_words(value: object) -> str:
@@ -304,13 +300,3 @@ def _in_words(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"  # 0.6667, not 0.6666666666666666
     return "not set" if value is None else str(value)
-
-
-def _versions() -> list[str]:
-    found = []
-    for name in _LIBRARIES:
-        try:
-            found.append(f"{name} {version_of(name)}")
-        except PackageNotFoundError:  # OpenCV is distributed under several names
-            continue
-    return found

@@ -6,18 +6,19 @@ import importlib
 import logging
 import os
 import signal
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.temporary import TemporaryFolder
-from torchfakes_cli.scan.workers import BackgroundScanner, WorkerPool, first_sentence, hang_s, room_for, set_up_log
+from torchfakes_cli.scan.workers import WorkerPool, WorkerScanner, first_sentence, hang_s, room_for
 from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 
 #: Address that starts a cluster on this machine for the duration of the scan.
 LOCAL = "local"
-
-_MODEL_PREFIX = "torchfakes-model-"
 #: Cores of a worker without a GPU. With more, decoding and the networks slow each other down.
-_CORES = 4
+CORES = 4
 #: Number of times that loading is repeated if the actor dies and Ray restarts it.
 _LOAD_RETRIES = 2
 
@@ -58,7 +57,7 @@ def on_ray(
     Raises:
         UsageError: ray is missing, there is no such cluster, or it has too few GPUs or cores.
     """
-    return WorkerPool(RayCluster(address, config or ScanConfig(), model, workers))
+    return WorkerPool(RayBackend(address, config or ScanConfig(), model, workers))
 
 
 class RayWorker:
@@ -74,7 +73,7 @@ class RayWorker:
         self._version = version
         self._config = config
         self._cores = cores
-        self._background: BackgroundScanner | None = None
+        self._scanner: WorkerScanner | None = None
 
     def load(self, checkpoint: bytes) -> str | TorchfakesError:
         """Load the networks; errors are returned, because Ray would wrap raised ones.
@@ -87,38 +86,27 @@ class RayWorker:
                 f"this is torchfakes {self._version}, and {__version__} is installed on the Ray cluster",
                 advice="Install one version everywhere.",
             )
-        set_up_log()
         try:
-            with TemporaryFolder(_MODEL_PREFIX) as folder:
-                model = folder.path / "detector.safetensors"
+            with tempfile.TemporaryDirectory(prefix="torchfakes-model-") as folder:
+                model = Path(folder) / "detector.safetensors"
                 model.write_bytes(checkpoint)
-                self._background = BackgroundScanner(self._config, model, self._cores)
+                self._scanner = WorkerScanner(self._config, model, self._cores)
         except TorchfakesError as error:
             return error
-        return self._background.computed_on
+        return self._scanner.computed_on
 
     def exchange(self, paths: list[bytes]) -> list[VideoResult]:
-        """Add videos and return the results available, as ``BackgroundScanner.exchange`` does."""
-        if self._background is None:
+        """Add videos and return the results available, as ``WorkerScanner.exchange`` does."""
+        if self._scanner is None:
             raise RuntimeError("the actor was restarted and has no scanner")
-        return self._background.exchange(list(map(os.fsdecode, paths)))
+        return self._scanner.exchange(list(map(os.fsdecode, paths)))
 
 
-class RayCluster:
-    """Ray backend of a worker pool, connected to the cluster until it is closed.
+class RayBackend:
+    """Ray backend of a worker pool, connected to the cluster until it is closed; arguments as for ``on_ray``.
 
     Ray restarts an actor that dies, but doesn't repeat its calls: one of the videos may have killed the actor, and
     therefore the pool scans each of them again, alone on a worker.
-
-    Args:
-        address: address of a running cluster; ``auto`` for the one of this machine, ``local`` for a new one.
-        config: configuration of the scans, with the device ``auto``, ``cpu`` or ``cuda``; ``jobs`` applies to each
-            worker.
-        model: path or name of a checkpoint; None for the shipped one.
-        workers: number of workers; None for one per GPU or, without GPUs, one per four cores.
-
-    Raises:
-        UsageError: ray is missing, there is no such cluster, or it has too few GPUs or cores.
     """
 
     def __init__(
@@ -131,20 +119,18 @@ class RayCluster:
         checkpoint = (shipped_checkpoint() if model is None else find_checkpoint(model)).read_bytes()
         self._ray, self._ours = _connected(address)
         try:
-            lent = [each["Resources"] for each in self._ray.nodes() if each["Alive"]]
-            nodes = [Node(resources.get("CPU", 0), resources.get("GPU", 0)) for resources in lent]
-            shares = divide(nodes, config.device, workers)
+            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            self.size, cores, gpus = divide(nodes, config.device, workers)
             self._checkpoint = self._ray.put(checkpoint)
         except BaseException:
             self._disconnect()
             raise
-        self.size = shares.workers
         self.place = f"{self.size} Ray workers"
         self.hang_s = hang_s(config)
-        self.room = room_for(config, shares.cores)
-        self._arguments = __version__, replace(config, device="cuda" if shares.cards else "cpu"), shares.cores
+        self.room = room_for(config, cores)
+        self._arguments = __version__, replace(config, device="cuda" if gpus else "cpu"), cores
         self._actor = self._ray.remote(RayWorker).options(
-            num_cpus=shares.cores, num_gpus=shares.cards, max_restarts=-1, max_task_retries=0
+            num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_task_retries=0
         )
         self._actors: dict[int, ray.actor.ActorHandle] = {}
 
@@ -220,32 +206,16 @@ def _interrupts_kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Machine of the cluster: the number of cores and of GPUs that it offers."""
-
-    cores: float
-    cards: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """Division of a cluster: the number of workers, and the cores and GPUs of each."""
-
-    workers: int
-    cores: int
-    cards: int
-
-
-def divide(nodes: Sequence[Node], device: str, workers: int | None = None) -> Shares:
-    """Divide the cores and GPUs of a cluster among workers.
-
-    All workers get the same share, and a worker never spans machines.
+def divide(nodes: Sequence[Mapping[str, float]], device: str, workers: int | None = None) -> tuple[int, int, int]:
+    """Divide a cluster among equal workers, none of which spans machines.
 
     Args:
-        nodes: machines of the cluster.
+        nodes: numbers of cores (``CPU``) and GPUs (``GPU``) of each machine.
         device: ``cuda`` assigns one GPU to each worker, ``cpu`` none, ``auto`` one if the cluster has GPUs.
         workers: number of workers; None for one per GPU or, without GPUs, one per four cores.
+
+    Returns:
+        Number of workers, and numbers of cores and of GPUs of each.
 
     Raises:
         UsageError: the cluster has too few GPUs or cores.
@@ -254,31 +224,32 @@ def divide(nodes: Sequence[Node], device: str, workers: int | None = None) -> Sh
         raise UsageError(
             f"--device {device} names a device of one machine", advice="With --ray choose auto, cpu or cuda."
         )
-    with_cards = [node for node in nodes if node.cards >= 1] if device != "cpu" else []
-    if device == "cuda" and not with_cards:
+    machines = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
+    with_gpus = [(cores, gpus) for cores, gpus in machines if gpus and device != "cpu"]
+    if device == "cuda" and not with_gpus:
         raise UsageError("the Ray cluster has no GPU", advice="Leave --device out to use its cores.")
-    if with_cards:
-        cards = sum(int(node.cards) for node in with_cards)
-        if workers and workers > cards:
-            raise UsageError(f"{workers} workers need as many GPUs, and the Ray cluster has {cards}")
-        cores = min(int(node.cores // int(node.cards)) for node in with_cards)
-        if cores < 1:
+    if with_gpus:
+        available = sum(gpus for _, gpus in with_gpus)
+        _check_fit(workers or 1, available, "GPUs")
+        share = min(cores // gpus for cores, gpus in with_gpus)
+        if not share:
             raise UsageError("a machine of the Ray cluster has more GPUs than cores", advice="Try --device cpu.")
-        return Shares(workers or cards, cores, 1)
-    most = int(max((node.cores for node in nodes), default=0))
+        return workers or available, share, 1
+    _check_fit(workers or 1, sum(cores for cores, _ in machines), "cores")
+
+    def fitting(share: int) -> int:
+        return sum(cores // share for cores, _ in machines)
+
+    most = max(cores for cores, _ in machines)
     if workers is None:
-        cores = min(_CORES, most)
-        return Shares(_fitting(nodes, cores), cores, 0) if cores else _refuse(1, 0)
-    fitting = [cores for cores in range(most, 0, -1) if _fitting(nodes, cores) >= workers]
-    return Shares(workers, fitting[0], 0) if fitting else _refuse(workers, sum(int(node.cores) for node in nodes))
+        share = min(CORES, most)
+        return fitting(share), share, 0
+    return workers, next(share for share in range(most, 0, -1) if fitting(share) >= workers), 0
 
 
-def _fitting(nodes: Sequence[Node], cores: int) -> int:
-    """Return how many workers with ``cores`` cores fit on the machines."""
-    return sum(int(node.cores // cores) for node in nodes)
-
-
-def _refuse(workers: int, cores: int) -> Shares:
-    raise UsageError(
-        f"{workers} workers need as many cores, and the Ray cluster has {cores}", advice="Ask for fewer --workers."
-    )
+def _check_fit(workers: int, available: int, kind: str) -> None:
+    if workers > available:
+        raise UsageError(
+            f"{workers} workers need as many {kind}, and the Ray cluster has {available}",
+            advice="Ask for fewer --workers.",
+        )

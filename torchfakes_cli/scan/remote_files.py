@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError, StoppedError, TorchfakesError, UnreadableFileError, UsageError
+from torchfakes_cli.files import temporary_folder
 from torchfakes_cli.records import Source
-from torchfakes_cli.scan.temporary import TemporaryFolder
 from torchfakes_cli.scan.web_pages import download, is_web_page
 
 if TYPE_CHECKING:
@@ -137,13 +137,13 @@ def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: 
         OutputError: the copy can't be written.
         StoppedError: ``stopped`` returned True.
     """
-    with TemporaryFolder(_PREFIX) as folder:
+    with temporary_folder(_PREFIX) as folder:
         if is_web_page(url):
-            target, source = download(url, folder.path, most_bytes, stopped)
+            target, source = download(url, folder, most_bytes, stopped)
         else:
             # Only the suffix matters, and stores allow names that file systems don't.
             ending = PurePosixPath(url).suffix
-            target = folder.path / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
+            target = folder / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
             source = None
             _copy(url, target, most_bytes, stopped)
         try:

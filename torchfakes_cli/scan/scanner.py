@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import importlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from threading import Thread
@@ -15,17 +13,16 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.decoders import Decoders
-from torchfakes_cli.scan.profile import Profile
-from torchfakes_cli.scan.scheduler import FolderProgress, Networks, ScanOutcome, Scheduler
+from torchfakes_cli.scan.prefetch import DecoderPool
+from torchfakes_cli.scan.scheduler import FolderProgress, Networks, Profile, Scheduler, result_of
 from torchfakes_cli.scan.verdict import Policy, settle_policy
-from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.limits import usable_cores
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from torchfakes_cli.detector.detector import Detector
+    from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 #: Called with (frames done, total frames wanted if known).
 Progress = Callable[[int, int | None], None]
@@ -72,20 +69,6 @@ def scan_video(
         return scanner.scan(path, progress)
 
 
-def _import_networks() -> None:
-    """Import the slow modules in advance; errors are ignored here, because a later import raises them again."""
-    # The import creates a million objects and no garbage; collection would take a twelfth of its time.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        with suppress(Exception):
-            importlib.import_module("torchfakes_cli.detector.detector")
-            importlib.import_module("torchfakes_cli.faces.cascade")
-    finally:
-        if collecting:
-            gc.enable()
-
-
 class Scanner:
     """Video scanner with one configuration; its networks are loaded when the first file needs them.
 
@@ -100,7 +83,7 @@ class Scanner:
 
     Attributes:
         config: configuration of the scans.
-        jobs: number of videos decoded at once.
+        given: True if the caller passed a loaded detector.
         profile: seconds spent in each stage so far.
 
     Raises:
@@ -116,12 +99,15 @@ class Scanner:
         cores: int | None = None,
     ) -> None:
         self.config = config or ScanConfig()
-        self._model = model
-        self._given = detector
+        self.given = detector is not None
         self.profile = Profile()
-        self._cores = cores or usable_cores()
-        self.jobs = jobs_for(self.config, self._cores)
-        self._decoders = Decoders(self.config, self.jobs)
+        self._model = model
+        if detector is not None:
+            self.detector = detector
+        cores = cores or usable_cores()
+        jobs = jobs_for(self.config, cores)
+        self._threads = max(1, cores // jobs)
+        self._decoders = DecoderPool(self.config, jobs)
         self._decoders.start()
 
     def __enter__(self) -> Scanner:
@@ -143,7 +129,7 @@ class Scanner:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        self._get_networks().judging.result()
+        self._networks  # noqa: B018 - loaded on first access
 
     def scan(
         self,
@@ -163,20 +149,20 @@ class Scanner:
             # Import while the decoder opens the file; the error of an invalid file doesn't wait for this.
             Thread(target=_import_networks, name="import").start()
 
-        def tell(_: str, done: int, wanted: int | None) -> None:
+        def report(_: str, done: int, wanted: int | None) -> None:
             if progress:
                 progress(done, wanted)
 
-        with closing(self._scheduler(None, tell, stop).run([path])) as outcomes:
+        with closing(self._scheduler(None, report, stop).run([path])) as outcomes:
             outcome = next(outcomes)
-        if outcome.result is None:
-            assert outcome.error is not None
-            raise outcome.error
+        assert outcome is not None, "a single path has one outcome"
+        if isinstance(outcome.result, Exception):
+            raise outcome.result
         return outcome.result
 
     def scan_each(
         self, paths: Iterable[str | PathLike[str]], progress: FolderProgress | None = None
-    ) -> Generator[ScanOutcome, None, None]:
+    ) -> Generator[VideoResult, None, None]:
         """Scan videos, several at once; close the generator to stop early.
 
         Args:
@@ -184,77 +170,64 @@ class Scanner:
             progress: called after each batch of frames with (path, frames done, frames wanted if known).
 
         Yields:
-            One outcome per path, in the order of ``paths``, as soon as it and all earlier ones are known.
+            One result per path, in the order of ``paths``, as soon as it and all earlier ones are known. A file that
+            can't be scanned has status ``error``.
 
         Raises:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        return self._scheduler(self._threads, progress).run(paths)
+        with closing(self._scheduler(self._threads, progress).run(paths)) as outcomes:
+            yield from (result_of(outcome) for outcome in outcomes if outcome)
 
-    def scan_arriving(
-        self,
-        paths: Iterable[str | PathLike[str] | None],
-        arrived: Callable[[], bool],
-        stop: Callable[[], bool] | None = None,
-    ) -> Generator[ScanOutcome, None, None]:
-        """Scan videos that are added during the scan; close the generator to stop early.
+    def scan_arriving(self, paths: Iterable[str | None]) -> Generator[VideoResult | None, None, None]:
+        """Scan videos that are added during the scan; close the generator to end it.
 
         Args:
             paths: paths of the videos; None if no video is waiting at the moment.
-            arrived: called several times a second; returns True if a video is waiting.
-            stop: called several times a second; once it returns True, the scans end with a ``StoppedError``.
 
         Yields:
-            One outcome per path, as soon as it is known.
+            One result per path, as soon as it is known, and None several times a second while there is none.
 
         Raises:
             ModelError: the detector can't be loaded.
             UsageError: there is no such device, or the thresholds contradict each other.
         """
-        scheduler = Scheduler(
+        with closing(self._scheduler(self._threads, endless=True).run(paths)) as outcomes:
+            yield from (result_of(outcome) if outcome else None for outcome in outcomes)
+
+    def _scheduler(
+        self,
+        threads: int | None,
+        progress: FolderProgress | None = None,
+        stop: Callable[[], bool] | None = None,
+        *,
+        endless: bool = False,
+    ) -> Scheduler:
+        return Scheduler(
             self.config,
             self._decoders,
-            self._get_networks,
+            lambda: self._networks,
             self.profile,
-            self._threads,
-            stop=stop,
-            arrived=arrived,
-            in_order=False,
+            threads,
+            progress,
+            stop,
+            endless=endless,
         )
-        return scheduler.run(paths)
 
     @contextmanager
-    def spare_decoder(self) -> Iterator[IsolatedDecoder | None]:
-        """Lend an idle decoding process for the block; None while all are busy."""
-        decoder = self._decoders.take()
+    def lent_decoder(self) -> Iterator[IsolatedDecoder]:
+        """Lend a decoder for the block; it is one more than the videos in progress use."""
+        decoder = self._decoders.take(extra=1)
+        assert decoder is not None, "lent once at a time"
         try:
             yield decoder
         finally:
-            if decoder is not None:
-                self._decoders.give_back(decoder)
-
-    @property
-    def _threads(self) -> int:
-        """Number of decoding threads per video if several are decoded at once."""
-        return max(1, self._cores // self.jobs)
-
-    def _scheduler(
-        self, threads: int | None, progress: FolderProgress | None, stop: Callable[[], bool] | None = None
-    ) -> Scheduler:
-        return Scheduler(self.config, self._decoders, self._get_networks, self.profile, threads, progress, stop)
-
-    @property
-    def given(self) -> bool:
-        """True if the caller passed a loaded detector."""
-        return self._given is not None
+            self._decoders.give_back(decoder)
 
     @cached_property
     def detector(self) -> Detector:
         """The detector, loaded on first access."""
-        if self._given is not None:
-            return self._given
-        _import_networks()
         from torchfakes_cli.detector.detector import load_detector
 
         return load_detector(self._model, self.config.device)
@@ -266,23 +239,21 @@ class Scanner:
             self.config.verdict, fake_above=self.detector.fake_above, real_below=self.detector.real_below
         )
 
-    def _get_networks(self) -> Networks:
-        """Return the networks; loading is repeated if it failed before."""
-        known: Networks | None = self.__dict__.get("_networks")
-        if known is not None and known.judging.done() and known.judging.exception() is not None:
-            del self._networks
-        return self._networks
+    @property
+    def computed_on(self) -> str:
+        """Device class and precision, which affect the last digits of scores."""
+        return f"{self.detector.device.type} {self.detector.precision}"
 
     @cached_property
     def _networks(self) -> Networks:
-        """The face detector, ready to use, and the detector, which loads in a background thread."""
-        if self._given is None:
-            _import_networks()
-        from torchfakes_cli.detector.detector import choose_device
         from torchfakes_cli.faces.cascade import FaceDetector
 
-        device = choose_device(self.config.device) if self._given is None else self._given.device
-        beside = ThreadPoolExecutor(1, "load")
-        judging = beside.submit(lambda: (self.detector, self.policy))
-        beside.shutdown(wait=False)
-        return Networks(FaceDetector(self.config.faces, device), judging)
+        detector, policy = self.detector, self.policy
+        return Networks(FaceDetector(self.config.faces, detector.device), detector, policy)
+
+
+def _import_networks() -> None:
+    """Import the slow modules in advance; errors are ignored here, because a later import raises them again."""
+    with suppress(Exception):
+        import_module("torchfakes_cli.detector.detector")
+        import_module("torchfakes_cli.faces.cascade")

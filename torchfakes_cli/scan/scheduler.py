@@ -1,19 +1,18 @@
-"""Scan several videos at once: many decoders, one face detector, one classifier.
+"""Scan several videos at once: many decoders, one face detector, one detector.
 
-Each video is decoded in a process and a thread of its own (``Prefetcher``). This thread passes frames of several videos
-to one call of the face detector, and collects crops of several videos into one batch of the classifier, which runs in
-another thread. Frames are kept for one batch and crops until they are scored, so that memory doesn't grow with the
-length of a video; only the rows of its timeline do. Results come in the order of the videos unless asked otherwise.
+Each video is decoded in a process and a thread of its own (``Prefetcher``). Meanwhile this thread passes frames of
+several videos to one call of the face detector, and crops of several videos to one call of the detector. Frames are
+kept for one batch and crops until they are scored, so that memory doesn't grow with the length of a video; only the
+rows of its timeline do.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike, fspath
@@ -24,11 +23,8 @@ from torchfakes_cli.errors import StoppedError, TorchfakesError
 from torchfakes_cli.faces.follow import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.decoders import Decoders
-from torchfakes_cli.scan.prefetch import LOOK_UP_S, Batch, Prefetcher
-from torchfakes_cli.scan.profile import Profile
-from torchfakes_cli.scan.threads import computing_threads
-from torchfakes_cli.scan.timeline import Scoring, Timeline
+from torchfakes_cli.scan.face_scoring import Timeline, is_full, score_waiting
+from torchfakes_cli.scan.prefetch import WAIT_S, DecoderPool, Prefetcher
 from torchfakes_cli.scan.verdict import Policy, decide
 
 if TYPE_CHECKING:
@@ -45,27 +41,36 @@ FolderProgress = Callable[[str, int, int | None], None]
 WINDOW = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """The face detector, the detector and the verdict policy.
+class Profile:
+    """Time spent in each stage of a scan.
 
     Attributes:
-        face_detector: loaded face detector.
-        judging: future of the detector, which may still be loading while faces are detected, and of the policy.
+        seconds: seconds per stage, in order of first use. Decoding runs concurrently; its stage is the wait for frames.
+        counts: number of items (frames, faces) processed per stage.
     """
 
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.counts: defaultdict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def stage(self, name: str, count: int = 0) -> Iterator[None]:
+        """Add the time of the block, which processes ``count`` items, to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+            self.counts[name] += count
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The loaded face detector and detector, and the verdict policy with the detector's thresholds."""
+
     face_detector: FaceDetector
-    judging: Future[tuple[Detector, Policy]]
-
-    @property
-    def detector(self) -> Detector:
-        """The detector; waits until it is loaded, and raises the error if it can't be."""
-        return self.judging.result()[0]
-
-    @property
-    def policy(self) -> Policy:
-        """The policy; waits until the detector is loaded, and raises the error if it can't be."""
-        return self.judging.result()[1]
+    detector: Detector
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +81,19 @@ class ScanOutcome:
         path: path of the video.
         elapsed_s: seconds from its opening to its result, without the loading of networks. Other videos may have been
             scanned concurrently.
-        result: result of its scan; None after an error.
-        error: error that prevented a result; None otherwise.
+        result: result of its scan, or the error that prevented it.
     """
 
     path: str
     elapsed_s: float
-    result: VideoResult | None = None
-    error: Exception | None = None
+    result: VideoResult | Exception
 
 
 def result_of(outcome: ScanOutcome) -> VideoResult:
     """Return the result of a scan; after an error, a result with status ``error``."""
-    if outcome.result is not None:
-        return outcome.result
-    error = outcome.error
+    error = outcome.result
+    if isinstance(error, VideoResult):
+        return error
     logger.debug("%s", outcome.path, exc_info=error)
     if not isinstance(error, TorchfakesError):
         reason = " ".join(str(error).split()) or "no message"
@@ -110,19 +113,24 @@ def utc_now() -> str:
 
 
 class _Scan:
-    """A video that is being scanned."""
+    """A video that is being scanned; its timeline and follower exist once its first frames are searched."""
 
     def __init__(self, prefetcher: Prefetcher) -> None:
         self.prefetcher = prefetcher
         self.follower: FaceFollower | None = None
         self.timeline: Timeline | None = None
         self.outcome: ScanOutcome | None = None
-        self.decoded = False
+        self.released = False
 
     @property
-    def unscored(self) -> int:
-        """Number of faces that are not scored yet."""
-        return self.timeline.unscored if self.timeline else 0
+    def drained(self) -> bool:
+        """True if decoding has ended and all frames were taken, but the decoder is not released yet."""
+        return self.prefetcher.ended and not self.prefetcher.next_frames and not self.released
+
+    @property
+    def waits_for_scores(self) -> bool:
+        """True if it has crops to be scored."""
+        return self.outcome is None and self.timeline is not None and bool(self.timeline.waiting)
 
 
 class Scheduler:
@@ -131,43 +139,39 @@ class Scheduler:
     Args:
         config: configuration of the scans.
         decoders: pool of decoding processes; its size limits the videos decoded at once.
-        networks: loads the networks; called once, when the first video is open.
+        load: loads the networks; called once, when the first video is open.
         profile: records the time of each stage.
         threads: number of decoding threads per video; None for one per core, or one fewer if frames are small.
         progress: called after each batch of frames with (path, frames done, frames wanted if known).
-        stop: called ten times a second or before each batch of frames; the scans end once it returns True.
-        arrived: called as often if videos are added during the scan; returns True if a video is waiting.
-        in_order: yield outcomes in the order of the videos; otherwise as soon as they are known.
+        stop: called several times a second or before each batch of frames; the scans end once it returns True.
+        endless: more videos may arrive at any time; outcomes come as soon as they are known.
     """
 
     def __init__(
         self,
         config: ScanConfig,
-        decoders: Decoders,
-        networks: Callable[[], Networks],
+        decoders: DecoderPool,
+        load: Callable[[], Networks],
         profile: Profile,
         threads: int | None = None,
         progress: FolderProgress | None = None,
         stop: Callable[[], bool] | None = None,
         *,
-        arrived: Callable[[], bool] | None = None,
-        in_order: bool = True,
+        endless: bool = False,
     ) -> None:
-        self._threads = threads
         self._config = config
         self._decoders = decoders
-        self._load = networks
+        self._load = load
         self._profile = profile
+        self._threads = threads
         self._progress = progress
         self._stop = stop or (lambda: False)
-        self._arrived = arrived or (lambda: False)
-        self._in_order = in_order
+        self._endless = endless
         self._changed = Condition()
         self._scans: deque[_Scan] = deque()
         self._networks: Networks | None = None
-        self._scoring: Scoring | None = None
 
-    def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[ScanOutcome, None, None]:
+    def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[ScanOutcome | None, None, None]:
         """Scan videos; close the generator to stop early.
 
         Args:
@@ -175,7 +179,8 @@ class Scheduler:
                 moment.
 
         Yields:
-            One outcome per path.
+            One outcome per path, in the order of the videos. If ``endless``, outcomes in any order, and None several
+            times a second while there is none.
 
         Raises:
             TorchfakesError: the networks can't be loaded.
@@ -187,24 +192,18 @@ class Scheduler:
                 if self._stop():
                     raise StoppedError("the scan was stopped")
                 self._begin(upcoming)
-                if not self._scans:
+                if not self._scans and not self._endless:
                     return
                 if (done := self._done()) is not None:
                     self._scans.remove(done)
-                    assert done.outcome is not None
                     yield done.outcome
                     continue
                 self._step()
+                if self._endless:
+                    yield None
         finally:
             for scan in self._scans:
                 self._release(scan)
-            if self._scoring is not None:
-                self._scoring.close()
-
-    def _done(self) -> _Scan | None:
-        """Return the scan whose outcome is yielded next; None if no such outcome is known yet."""
-        candidates = [self._scans[0]] if self._in_order else self._scans
-        return next((scan for scan in candidates if scan.outcome is not None), None)
 
     def _begin(self, upcoming: Iterator[str | PathLike[str] | None]) -> None:
         """Start decoding the next videos while decoders are free."""
@@ -213,226 +212,159 @@ class Scheduler:
             if path is None:
                 self._decoders.give_back(decoder)
                 return
-            prefetcher = Prefetcher(
-                path,
-                decoder,
-                self._config.sampling,
-                threads=self._threads,
-                max_frames=self._config.batch_frames,
-                max_pixels=self._config.batch_pixels,
-                max_length_s=self._config.max_length_s,
-                copy_bytes=self._config.copy_mb << 20,
-                changed=self._changed,
-            )
-            self._scans.append(_Scan(prefetcher))
+            self._scans.append(_Scan(Prefetcher(path, decoder, self._config, self._threads, self._changed)))
+
+    def _done(self) -> _Scan | None:
+        """Return the scan whose outcome is yielded next; None if no such outcome is known yet."""
+        candidates = self._scans if self._endless else [self._scans[0]]
+        return next((scan for scan in candidates if scan.outcome is not None), None)
 
     def _release(self, scan: _Scan) -> None:
         """Return the decoder of a video to the pool."""
-        if not scan.decoded:
-            scan.decoded = True
+        if not scan.released:
+            scan.released = True
             scan.prefetcher.close()
             self._decoders.give_back(scan.prefetcher.decoder)
 
     def _step(self) -> None:
-        """Wait for frames, scores or the end of a video, and process them."""
-        scores_alone = self._scoring and self._scoring.busy and not any(scan.prefetcher.busy for scan in self._scans)
-        with self._profile.stage("waiting for scores" if scores_alone else "waiting for frames"):
-            self._wait()
+        """Wait for frames or the end of a video, and process them."""
+        with self._profile.stage("waiting for frames"), self._changed:
+            if not any(
+                scan.prefetcher.next_frames or scan.drained or (scan.prefetcher.opened and self._networks is None)
+                for scan in self._scans
+            ):
+                self._changed.wait(WAIT_S)
         if self._networks is None and any(scan.prefetcher.opened for scan in self._scans):
-            with self._loading():
-                self._networks = self._load()
-        group = self._take()
-        if group:
-            self._process(group)
+            self._networks = self._loaded()
+        networks = self._networks
+        if networks is not None:
+            self._find_faces(networks)
         for scan in self._scans:
-            if scan.prefetcher.ended and not scan.prefetcher.next_frames and not scan.decoded:
+            if scan.drained:
                 self._release(scan)
                 if scan.prefetcher.error is not None:
                     self._fail(scan, scan.prefetcher.error)
-        if self._scoring is not None:
-            self._score(self._scoring)
-        if self._networks is not None:
+        if networks is not None:
+            self._score(networks.detector)
             for scan in self._scans:
-                if scan.decoded and scan.outcome is None and not scan.unscored:
-                    self._conclude(scan, self._networks)
+                if scan.released and scan.outcome is None and not scan.waits_for_scores:
+                    self._conclude(scan, networks)
 
-    def _wait(self) -> None:
-        """Wait for frames, scores, the end or arrival of a video, or the first open one, which needs the networks."""
-        with self._changed:
-            while not any(
-                scan.prefetcher.next_frames
-                or (scan.prefetcher.ended and not scan.decoded)
-                or (scan.prefetcher.opened and not self._networks)
-                for scan in self._scans
-            ) and not (
-                (self._scoring and (self._scoring.done or self._due(self._scoring)))
-                or (self._decoders.some_free and self._arrived())
-                or self._stop()
-            ):
-                self._changed.wait(LOOK_UP_S)
-
-    def _notify(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    @contextmanager
-    def _loading(self) -> Iterator[None]:
-        """Exclude the time of the block, which loads networks, from the elapsed times of videos."""
+    def _loaded(self) -> Networks:
+        """Load the networks; the elapsed times of videos exclude it."""
         started = time.monotonic()
         with self._profile.stage("loading the networks"):
-            yield
+            networks = self._load()
         for scan in self._scans:
             scan.prefetcher.started += time.monotonic() - started
+        return networks
 
-    def _scores(self, networks: Networks) -> Scoring:
-        """Return the scoring of crops; wait until the detector is loaded."""
-        if self._scoring is None:
-            with self._loading():
-                self._scoring = Scoring(networks.detector, self._profile, self._notify)
-        return self._scoring
+    def _find_faces(self, networks: Networks) -> None:
+        """Take batches of frames, detect their faces, and add them to the timelines of their videos."""
+        batches = self._take()
+        for scan, faces in self._detect(networks.face_detector, batches).items():
+            frames, wanted = batches[scan], scan.prefetcher.frames_wanted
+            scan.timeline = timeline = scan.timeline or Timeline(networks.detector, self._config.faces)
+            with self._failing(scan), self._profile.stage("following and cropping faces", sum(map(len, faces))):
+                timeline.add(frames, faces, wanted)
+            if self._progress and scan.outcome is None:
+                self._progress(scan.prefetcher.path, timeline.frames, wanted or None)
 
-    def _take(self) -> list[tuple[_Scan, Batch]]:
-        """Take batches for one call of the face detector, in the order of the videos."""
-        group: list[tuple[_Scan, Batch]] = []
+    def _take(self) -> dict[_Scan, list[Frame]]:
+        """Take batches for one call of the face detector, at most one per video, in the order of the videos."""
+        batches: dict[_Scan, list[Frame]] = {}
         room = self._config.batch_frames
         for scan in self._scans:
-            if 0 < scan.prefetcher.next_frames <= room or (scan.prefetcher.next_frames and not group):
-                batch = scan.prefetcher.take()
-                room -= len(batch.frames)
-                if scan.outcome is None:  # batches of a failed video are discarded
-                    group.append((scan, batch))
-        return group
+            if 0 < scan.prefetcher.next_frames <= room or (scan.prefetcher.next_frames and not batches):
+                frames = scan.prefetcher.take()
+                if scan.outcome is None:  # frames of a failed video are discarded
+                    batches[scan] = frames
+                    room -= len(frames)
+        return batches
 
-    def _process(self, group: list[tuple[_Scan, Batch]]) -> None:
-        """Detect the faces in batches and add them to the timelines of their videos."""
-        assert self._networks is not None, "loaded when the first video was open"
-        for (scan, batch), found in zip(group, self._detect(self._networks.face_detector, group), strict=True):
-            if found is None:
-                continue
-            if scan.timeline is None:
-                scan.timeline = Timeline(self._scores(self._networks), self._config.faces)
-            try:
-                with self._profile.stage("following and cropping faces", sum(map(len, found))):
-                    scan.timeline.add(batch.frames, found, batch.wanted)
-            except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
-                self._fail(scan, error)
-                continue
-            if self._progress:
-                self._progress(scan.prefetcher.path, scan.timeline.frames, batch.wanted or None)
-
-    def _detect(self, detector: FaceDetector, group: list[tuple[_Scan, Batch]]) -> list[list[list[Face]] | None]:
-        """Detect the faces in each batch; None for a batch that failed, which also ends its video.
+    def _detect(self, detector: FaceDetector, batches: dict[_Scan, list[Frame]]) -> dict[_Scan, list[list[Face]]]:
+        """Detect the faces in each batch; a video fails and is left out if its frames can't be searched.
 
         Faces are followed through closely spaced samples, video by video. All other frames are searched in one call.
         """
-        found: dict[int, list[list[Face]] | None] = {}
-        searched = []
-        for number, (scan, batch) in enumerate(group):
-            if scan.follower is None:
-                scan.follower = FaceFollower(detector)
-            if scan.follower.follows(batch.frames):
-                found[number] = self._guarded(scan, batch, scan.follower.find)
+        found: dict[_Scan, list[list[Face]]] = {}
+        searched: dict[_Scan, list[Frame]] = {}
+        for scan, frames in batches.items():
+            follower = scan.follower = scan.follower or FaceFollower(detector)
+            if follower.follows(frames):
+                with self._failing(scan), self._profile.stage("detecting faces", len(frames)):
+                    found[scan] = follower.find(frames)
             else:
-                searched.append(number)
-        pictures = [frame.pixels for number in searched for frame in group[number][1].frames]
+                searched[scan] = frames
+
+        def search(scans: Iterable[_Scan]) -> None:
+            pixels = [frame.pixels for scan in scans for frame in searched[scan]]
+            with self._profile.stage("detecting faces", len(pixels)):
+                faces = iter(detector.detect(pixels, any_size=True))
+            found.update({scan: [next(faces) for _ in searched[scan]] for scan in scans})
+
         try:
-            with self._profile.stage("detecting faces", len(pictures)), self._computing():
-                faces = iter(detector.detect(pictures, any_size=True))
-            found.update({number: [next(faces) for _ in group[number][1].frames] for number in searched})
+            search(searched)
         except Exception:  # noqa: BLE001 - each video is searched again alone, to find the one that fails
+            for scan in searched:
+                with self._failing(scan):
+                    search([scan])
+        return {scan: found[scan] for scan in batches if scan in found}
 
-            def search(frames: Sequence[Frame]) -> list[list[Face]]:
-                return detector.detect([frame.pixels for frame in frames], any_size=True)
+    def _score(self, detector: Detector) -> None:
+        """Score the waiting crops if they fill a batch, or if a video that blocks others waits for the last ones."""
+        scans = {scan.timeline: scan for scan in self._scans if scan.waits_for_scores and scan.timeline}
+        ended = [scan for scan in scans.values() if scan.released]
+        more = any(scan.prefetcher.next_frames for scan in self._scans)
+        timelines = list(scans)
+        if not is_full(timelines) and not (ended and (ended[0] is self._scans[0] or not more)):
+            return
+        with self._profile.stage("scoring faces", sum(len(timeline.waiting) for timeline in timelines)):
+            errors = score_waiting(detector, timelines)
+        for timeline, error in errors.items():
+            self._fail(scans[timeline], error)
 
-            found.update({number: self._guarded(*group[number], search) for number in searched})
-        return [found[number] for number in range(len(group))]
-
-    def _computing(self) -> AbstractContextManager[None]:
-        """Share the cores between the face detector and concurrent scoring, decoding and loading."""
-        loading = self._networks is None or not self._networks.judging.done()
-        scoring = self._scoring is not None and self._scoring.busy
-        return computing_threads(shared=loading or scoring or any(scan.prefetcher.busy for scan in self._scans))
-
-    def _guarded(
-        self, scan: _Scan, batch: Batch, find: Callable[[Sequence[Frame]], list[list[Face]]]
-    ) -> list[list[Face]] | None:
-        """Detect the faces in one batch; after an error return None and fail its video."""
+    @contextmanager
+    def _failing(self, scan: _Scan) -> Iterator[None]:
+        """Turn an error in the block into the outcome of a video."""
         try:
-            with self._profile.stage("detecting faces", len(batch.frames)), self._computing():
-                return find(batch.frames)
+            yield
         except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self._fail(scan, error)
-            return None
-
-    def _due(self, scoring: Scoring) -> bool:
-        """True if crops are to be scored next: a full batch, or the last crops of a video that blocks others."""
-        if scoring.busy or scoring.done:
-            return False  # one batch at a time; its scores are entered before the next begins
-        rests = [scan for scan in self._scans if scan.decoded and scan.timeline and scoring.holds(scan.timeline)]
-        more = any(scan.prefetcher.next_frames for scan in self._scans)
-        return scoring.full(shared=self._searching) or (bool(rests) and (rests[0] is self._scans[0] or not more))
-
-    @property
-    def _searching(self) -> bool:
-        """True if frames are queued or being decoded, so that faces will be detected during the scoring."""
-        return any(scan.prefetcher.next_frames or scan.prefetcher.busy for scan in self._scans)
-
-    def _score(self, scoring: Scoring) -> None:
-        """Enter finished scores into timelines, and start the next batch if it is due."""
-        if scoring.full() and scoring.busy:
-            with self._profile.stage("waiting for scores"):
-                self._enter(scoring)
-        elif scoring.done:
-            self._enter(scoring)
-        if self._due(scoring):
-            scoring.begin(shared=self._searching)
-
-    def _enter(self, scoring: Scoring) -> None:
-        for timeline, error in scoring.enter():
-            for scan in [scan for scan in self._scans if scan.timeline is timeline]:
-                self._fail(scan, error)
 
     def _fail(self, scan: _Scan, error: Exception) -> None:
         self._release(scan)
-        if self._scoring and scan.timeline:
-            self._scoring.drop(scan.timeline)
-        scan.outcome = ScanOutcome(scan.prefetcher.path, time.monotonic() - scan.prefetcher.started, error=error)
+        prefetcher = scan.prefetcher
+        scan.outcome = ScanOutcome(prefetcher.path, time.monotonic() - prefetcher.started, error)
 
     def _conclude(self, scan: _Scan, networks: Networks) -> None:
-        timeline = scan.timeline or Timeline(self._scores(networks), self._config.faces)
-        try:
-            with self._profile.stage("judging"):
-                result = _result(scan.prefetcher, timeline, networks)
-        except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
-            self._fail(scan, error)
-            return
-        scan.outcome = ScanOutcome(scan.prefetcher.path, result.elapsed_s, result)
-
-
-def _result(prefetcher: Prefetcher, timeline: Timeline, networks: Networks) -> VideoResult:
-    """Make the result from the rows of a video's timeline."""
-    assert prefetcher.info is not None
-    assert prefetcher.report is not None
-    notes = timeline.conclude(networks.face_detector)
-    picture = prefetcher.info.picture
-    decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=picture)
-    return VideoResult(
-        path=fspath(prefetcher.path),
-        status=Status.OK,
-        verdict=decision.verdict,
-        p_fake=decision.p_fake,
-        reason=decision.reason,
-        info=prefetcher.info,
-        frames_sampled=timeline.frames,
-        timeline=timeline.rows,
-        tracks=decision.tracks,
-        peak_time_s=decision.peak_time_s,
-        elapsed_s=time.monotonic() - prefetcher.started,
-        model=networks.detector.name,
-        warnings=tuple(dict.fromkeys(prefetcher.info.warnings + prefetcher.report.warnings + notes)),
-        sha256=prefetcher.sha256,
-        scanned_at=utc_now(),
-        fake_above=networks.policy.fake_above,
-        real_below=networks.policy.real_below,
-        source=prefetcher.source,
-    )
+        """Make the result from the rows of a video's timeline."""
+        prefetcher, info, report = scan.prefetcher, scan.prefetcher.info, scan.prefetcher.report
+        assert info is not None, "decoded without an error"
+        assert report is not None
+        timeline = scan.timeline or Timeline(networks.detector, self._config.faces)
+        with self._failing(scan), self._profile.stage("judging"):
+            notes = timeline.conclude(networks.face_detector)
+            decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=info.picture)
+            elapsed_s = time.monotonic() - prefetcher.started
+            result = VideoResult(
+                path=prefetcher.path,
+                status=Status.OK,
+                verdict=decision.verdict,
+                p_fake=decision.p_fake,
+                reason=decision.reason,
+                info=info,
+                frames_sampled=timeline.frames,
+                timeline=timeline.rows,
+                tracks=decision.tracks,
+                peak_time_s=decision.peak_time_s,
+                elapsed_s=elapsed_s,
+                model=networks.detector.name,
+                warnings=tuple(dict.fromkeys(info.warnings + report.warnings + notes)),
+                sha256=prefetcher.sha256,
+                scanned_at=utc_now(),
+                fake_above=networks.policy.fake_above,
+                real_below=networks.policy.real_below,
+                source=prefetcher.source,
+            )
+            scan.outcome = ScanOutcome(prefetcher.path, elapsed_s, result)

@@ -1,7 +1,7 @@
 """Worker pool: scan a batch in one process per device, or on the workers of a Ray cluster.
 
 Each worker holds a bounded number of videos. A worker that dies or hangs is replaced; the videos it had are scanned
-again, each alone on a worker, and become an error after the third loss.
+again at the end, each alone on a worker, and become an error after the third loss.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnContext, SpawnProcess
 from os import PathLike, fspath
-from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
@@ -28,7 +27,7 @@ from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.scanner import Scanner, jobs_for
-from torchfakes_cli.scan.scheduler import failed, result_of
+from torchfakes_cli.scan.scheduler import failed
 from torchfakes_cli.video.limits import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ START_S = 900.0
 _POLL_S = 0.2
 # Seconds after which a worker without a result answers, to show that it is alive.
 _ANSWER_S = 5.0
-# Smallest time limit in seconds for one step of a worker, such as a batch of large frames on a busy machine.
+# Smallest time limit in seconds for an answer, because a batch of large frames takes long on a busy machine.
 _LEAST_HANG_S = 30.0
 _STOP_S = 5.0
 
@@ -69,7 +68,7 @@ def on_devices(
         for result in scan_folder("clips/", executor=on_devices(devices="cuda:0,cuda:1")):
             print(result.path, result.verdict or result.error)
     """
-    return WorkerPool(Processes(named_devices(devices), config or ScanConfig(), model))
+    return WorkerPool(ProcessBackend(named_devices(devices), config or ScanConfig(), model))
 
 
 def named_devices(device: str) -> tuple[str, ...]:
@@ -91,20 +90,15 @@ def named_devices(device: str) -> tuple[str, ...]:
             raise UsageError("no CUDA device found", advice="Name devices: --device cpu,cpu starts two processes.")
         return names
     names = tuple(name.strip() for name in device.split(","))
-    kinds = {choose_device(name).type for name in names}
-    if len(kinds) > 1:
+    devices = [choose_device(name) for name in names]
+    if len({device.type for device in devices}) > 1:
         raise UsageError(
             "CPUs and GPUs compute with different precision, so the rows of one table would differ",
             advice="Name devices of one kind.",
         )
-    if kinds == {"cuda"} and len({choose_device(name).index for name in names}) < len(names):
+    if devices[0].type == "cuda" and len(set(devices)) < len(devices):
         raise UsageError("each GPU takes one process", advice="Name every CUDA device once, as cuda:N.")
     return names
-
-
-def computed_on(scanner: Scanner) -> str:
-    """Return device class and precision of a scanner, which affect the last digits of its scores."""
-    return f"{scanner.detector.device.type} {scanner.detector.precision}"
 
 
 class Backend(Protocol):
@@ -144,28 +138,15 @@ class Backend(Protocol):
 
 
 @dataclass(slots=True)
-class _Task:
-    """A video without a result, and the number of workers lost with it."""
-
-    path: str
-    losses: int = 0
-
-
-@dataclass(slots=True)
 class _Worker:
-    """State of a worker: its pending call and the videos it holds."""
+    """State of a worker: its pending call, and the videos it holds, as given by the user, by absolute path."""
 
     number: int
     call: Future[Any] | None = None
     deadline: float = 0.0
     ready: bool = False
-    alone: bool = False
     false_starts: int = 0
-    tasks: dict[str, list[_Task]] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.tasks.values()))
+    videos: dict[str, str] = field(default_factory=dict)
 
 
 class WorkerPool:
@@ -184,6 +165,9 @@ class WorkerPool:
         self.computed_on = ""
         self._backend = backend
         self._workers: list[_Worker] = []
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._lost: deque[tuple[str, str]] = deque()
+        self._losses: Counter[str] = Counter()
 
     @property
     def ready(self) -> int:
@@ -202,8 +186,7 @@ class WorkerPool:
                 self._start(worker)
         deadline = time.monotonic() + START_S
         while not self.ready:
-            for _ in self._collect(deque()):
-                pass
+            list(self._collect())
             if not self.ready and time.monotonic() > deadline:
                 raise WorkerLostError(
                     f"no worker was ready after {START_S / 60:.0f} minutes",
@@ -213,22 +196,27 @@ class WorkerPool:
     def scan(self, paths: Iterable[str | PathLike[str]]) -> Generator[VideoResult, None, None]:
         """Scan files; close the generator to stop early, which ends the workers.
 
+        Args:
+            paths: paths of the files, each of another file.
+
         Yields:
             One result per file. A file that can't be scanned has status ``error``.
 
         Raises:
             TorchfakesError: scanning can't continue.
         """
-        upcoming = deque(fspath(path) for path in paths)
-        lost: deque[_Task] = deque()
-        left = len(upcoming)
+        given = [fspath(path) for path in paths]
+        # Absolute, because workers may have another working folder; links stay links.
+        videos = {path if is_url(path) else os.path.abspath(path): path for path in given}  # noqa: PTH100
+        self._waiting, self._lost, self._losses = deque(videos.items()), deque(), Counter()
+        left = len(videos)
         if not left:
             return
         try:
             self.load()
             while left:
-                self._hand_out(upcoming, lost, left)
-                for result in self._collect(lost):
+                self._hand_out(left)
+                for result in self._collect():
                     left -= 1
                     yield result
         finally:
@@ -245,54 +233,45 @@ class WorkerPool:
         worker.call = self._backend.start(worker.number)
         worker.deadline = time.monotonic() + START_S
 
-    def _hand_out(self, upcoming: deque[str], lost: deque[_Task], left: int) -> None:
+    def _hand_out(self, left: int) -> None:
         """Hand out videos, to each worker up to its share of the remaining ones, so that all finish together."""
         share = min(self._backend.room, -(-left // self._backend.size))
         for worker in self._workers:
             if worker.call is not None:
                 continue
-            tasks = []
-            if lost and not worker.tasks:
-                worker.alone = True
-                tasks.append(lost.popleft())
-            elif not worker.alone:
-                count = min(share - worker.count, len(upcoming))
-                tasks += [_Task(upcoming.popleft()) for _ in range(count)]
-            paths = [_absolute(task.path) for task in tasks]
-            for path, task in zip(paths, tasks, strict=True):
-                worker.tasks.setdefault(path, []).append(task)
-            if worker.tasks:
-                worker.call = self._backend.exchange(worker.number, paths)
+            count = min(share - len(worker.videos), len(self._waiting))
+            added = [self._waiting.popleft() for _ in range(count)]
+            if self._lost and not self._waiting and not worker.videos and not added:
+                added.append(self._lost.popleft())
+            worker.videos.update(added)
+            if worker.videos:
+                worker.call = self._backend.exchange(worker.number, [path for path, _ in added])
                 worker.deadline = time.monotonic() + self._backend.hang_s
 
-    def _collect(self, lost: deque[_Task]) -> Iterator[VideoResult]:
+    def _collect(self) -> Iterator[VideoResult]:
         """Wait for answers; yield their results, and ``error`` results of videos that are given up."""
         wait([worker.call for worker in self._workers if worker.call], _POLL_S, FIRST_COMPLETED)
         for worker in self._workers:
             if worker.call is not None and worker.call.done():
-                yield from self._take_answer(worker, worker.call, lost)
+                yield from self._take_answer(worker, worker.call)
             elif worker.call is not None and time.monotonic() > worker.deadline:
-                yield from self._replace(worker, "it gave no sign of life", lost)
+                yield from self._replace(worker, "it gave no sign of life")
 
-    def _take_answer(self, worker: _Worker, call: Future[Any], lost: deque[_Task]) -> Iterator[VideoResult]:
+    def _take_answer(self, worker: _Worker, call: Future[Any]) -> Iterator[VideoResult]:
         worker.call = None
         if (error := call.exception()) is not None:
-            yield from self._replace(worker, first_sentence(error), lost)
+            yield from self._replace(worker, first_sentence(error))
         elif worker.ready:
             for result in call.result():
-                tasks = worker.tasks[result.path]
-                task = tasks.pop()
-                if not tasks:
-                    del worker.tasks[result.path]
-                worker.alone = worker.alone and bool(worker.tasks)
-                yield replace(result, path=task.path)
+                yield replace(result, path=worker.videos.pop(result.path))
         elif isinstance(answer := call.result(), TorchfakesError):
             raise answer
         else:
             worker.ready, worker.false_starts = True, 0
             self.computed_on = self.computed_on or answer
 
-    def _replace(self, worker: _Worker, reason: str, lost: deque[_Task]) -> Iterator[VideoResult]:
+    def _replace(self, worker: _Worker, reason: str) -> Iterator[VideoResult]:
+        """Restart a lost worker, and put its videos aside to scan each alone; yield errors of those given up."""
         logger.debug("worker %d is lost: %s", worker.number, reason)
         if not worker.ready:
             worker.false_starts += 1
@@ -301,23 +280,21 @@ class WorkerPool:
                     f"a worker ended {MOST_FALSE_STARTS} times before it was ready: {reason}",
                     advice="Run it with --debug to see why.",
                 )
-        tasks = [task for tasks in worker.tasks.values() for task in tasks]
-        worker.tasks.clear()
-        worker.alone = False
+        videos, worker.videos = worker.videos, {}
         self._start(worker)
-        for task in tasks:
-            task.losses += 1
-            if task.losses < MOST_LOSSES:
-                lost.append(task)
+        for path, given in videos.items():
+            self._losses[path] += 1
+            if self._losses[path] < MOST_LOSSES:
+                self._lost.append((path, given))
                 continue
             error = WorkerLostError(
-                f"the worker that scanned it was lost {task.losses} times: {reason}",
+                f"the worker that scanned it was lost {MOST_LOSSES} times: {reason}",
                 advice="Memory may have run out; scan the file alone to check.",
             )
-            yield failed(task.path, error)
+            yield failed(given, error)
 
 
-class Processes:
+class ProcessBackend:
     """Backend of processes on this machine, each a ``ProcessPoolExecutor`` with one process.
 
     Args:
@@ -338,11 +315,12 @@ class Processes:
 
     def start(self, worker: int) -> Future[str | TorchfakesError]:
         """Start the process of a worker, after killing an earlier one, and load its networks."""
-        self._kill(self._executors.pop(worker, None))
-        debug = logging.getLogger("torchfakes_cli").isEnabledFor(logging.DEBUG)
+        if worker in self._executors:
+            self._kill(worker)
         context = _ProcessContext()  # spawns, because the state of torch and CUDA doesn't survive a fork
         executor = ProcessPoolExecutor(1, mp_context=context)
         self._executors[worker] = executor, context
+        debug = logging.getLogger("torchfakes_cli").isEnabledFor(logging.DEBUG)
         try:
             with _interrupts_ignored():
                 return executor.submit(_start_worker, self._configs[worker], self._model, self._cores, debug)
@@ -360,20 +338,18 @@ class Processes:
 
     def close(self) -> None:
         """Kill all processes; their decoders end with them."""
-        for each in self._executors.values():
-            self._kill(each)
+        for worker in self._executors:
+            self._kill(worker)
         for _, context in self._executors.values():
             if context.process is not None:
                 context.process.join(_STOP_S)
         self._executors.clear()
 
-    @staticmethod
-    def _kill(each: tuple[ProcessPoolExecutor, _ProcessContext] | None) -> None:
-        if each is not None:
-            executor, context = each
-            if context.process is not None:
-                context.process.kill()
-            executor.shutdown(wait=False, cancel_futures=True)
+    def _kill(self, worker: int) -> None:
+        executor, context = self._executors[worker]
+        if context.process is not None:
+            context.process.kill()
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 class _ProcessContext(SpawnContext):
@@ -399,11 +375,6 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
 
 
-def _absolute(path: str) -> str:
-    """Return a path that is valid for workers, which may have another working folder."""
-    return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - links stay links
-
-
 def first_sentence(error: BaseException) -> str:
     """Return the first sentence of an error's message in one line, because those of libraries may be long."""
     text = " ".join(str(error).split())
@@ -420,19 +391,26 @@ def room_for(config: ScanConfig, cores: int) -> int:
     return 2 * jobs_for(config, cores)
 
 
-class BackgroundScanner:
-    """Background scanner thread fed from a queue, as a worker of any backend runs it.
+class WorkerScanner:
+    """Scanner in a worker of any backend, fed with videos while it scans.
 
     Args:
         config: configuration of the scans.
         model: path or name of a checkpoint; None for the shipped one.
         cores: number of cores, and of computing threads.
+        debug: log as with ``--debug``.
 
     Raises:
         TorchfakesError: the detector or the device can't be used.
     """
 
-    def __init__(self, config: ScanConfig, model: str | PathLike[str] | None, cores: int) -> None:
+    def __init__(
+        self, config: ScanConfig, model: str | PathLike[str] | None, cores: int, *, debug: bool = False
+    ) -> None:
+        logging.captureWarnings(not debug)
+        logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+        if debug:
+            logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; nothing has imported torch yet
         try:
             import cv2
@@ -440,99 +418,60 @@ class BackgroundScanner:
 
             torch.set_num_threads(cores)
             cv2.setNumThreads(cores)
-            self._scanner = Scanner(config, model=model, cores=cores)
-            self._scanner.load()
-            self.computed_on = computed_on(self._scanner)
+            scanner = Scanner(config, model=model, cores=cores)
+            scanner.load()
+            self.computed_on = scanner.computed_on
         except TorchfakesError:
             raise
         except Exception as error:
             logger.debug("no scanner", exc_info=True)
-            reason = " ".join(str(error).split()) or "no message"
-            cause = f"a worker can't compute on {config.device}: {type(error).__name__}: {reason}"
+            cause = f"a worker can't compute on {config.device}: {type(error).__name__}: {first_sentence(error)}"
             raise TorchfakesError(cause) from error
-        self._given: SimpleQueue[str] = SimpleQueue()
-        self._done: SimpleQueue[VideoResult | Exception] = SimpleQueue()
-        self._alive_s = time.monotonic()
-        threading.Thread(target=self._run, name="scan", daemon=True).start()
+        self._added: deque[str] = deque()
+        self._results = scanner.scan_arriving(self._next_paths())
+
+    def _next_paths(self) -> Iterator[str | None]:
+        while True:
+            yield self._added.popleft() if self._added else None
 
     def exchange(self, paths: list[str]) -> list[VideoResult]:
-        """Add videos and return the results available: at least one, or none after a few seconds.
-
-        It doesn't return while the scan makes no progress.
+        """Add videos and scan until one has a result; return none after a few seconds, to show life.
 
         Raises:
             Exception: the error that ended the scanner; this process can't scan any more.
         """
-        for path in paths:
-            self._given.put(path)
-        while True:
-            try:
-                found = [self._done.get(timeout=_ANSWER_S)]
-            except Empty:
-                if time.monotonic() - self._alive_s < _ANSWER_S:
-                    return []
-                continue
-            while not self._done.empty():
-                found.append(self._done.get())
-            for each in found:
-                if isinstance(each, Exception):
-                    raise each
-            return [each for each in found if isinstance(each, VideoResult)]
-
-    def _run(self) -> None:
-        try:
-            while True:
-                paths = self._paths(self._given.get())
-                for outcome in self._scanner.scan_arriving(paths, lambda: not self._given.empty(), self._show_life):
-                    self._done.put(result_of(outcome))
-        except Exception as error:
-            logger.debug("the scanner has ended", exc_info=True)
-            self._done.put(error)
-
-    def _paths(self, path: str | None) -> Iterator[str | None]:
-        while True:
-            yield path
-            try:
-                path = self._given.get_nowait()
-            except Empty:
-                path = None
-
-    def _show_life(self) -> bool:
-        self._alive_s = time.monotonic()
-        return False
+        self._added.extend(paths)
+        deadline = time.monotonic() + _ANSWER_S
+        for result in self._results:
+            if result is not None:
+                return [result]
+            if time.monotonic() > deadline:
+                return []
+        raise WorkerLostError("the scanner has ended")
 
 
-_background: BackgroundScanner | None = None
+_scanner: WorkerScanner | None = None
 
 
 def _start_worker(config: ScanConfig, model: str | None, cores: int, debug: bool) -> str | TorchfakesError:
     """Load the networks of this process; return device class and precision, or the error."""
-    global _background
+    global _scanner
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    set_up_log(debug=debug)
     try:
-        _background = BackgroundScanner(config, model, cores)
+        _scanner = WorkerScanner(config, model, cores, debug=debug)
     except TorchfakesError as error:
         return error
-    return _background.computed_on
+    return _scanner.computed_on
 
 
 def _exchange(paths: list[str]) -> list[VideoResult]:
-    if _background is None:
+    if _scanner is None:
         raise WorkerLostError("the worker has no scanner")
-    return _background.exchange(paths)
+    return _scanner.exchange(paths)
 
 
 def _end_with_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
-
-
-def set_up_log(*, debug: bool = False) -> None:
-    """Set up logging of a worker, with the levels of the command line."""
-    logging.captureWarnings(not debug)
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
-    if debug:
-        logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
@@ -35,9 +37,19 @@ from torchfakes_cli.version import __version__
 _POLL_S = 1
 _RETRY_LATER = {"Retry-After": "5"}
 
+#: Page at /docs. Swagger UI comes from the package fastapi-offline, so that nothing is loaded from other servers.
+_DOCS_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>torchfakes</title>
+<link rel="stylesheet" href="/docs/static/swagger-ui.css"></head><body><div id="swagger-ui"></div>
+<script src="/docs/static/swagger-ui-bundle.js"></script><script src="/docs/start.js"></script></body></html>"""
+_DOCS_SCRIPT = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui"});'
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
+
 #: Replacements of the framework's messages.
 _DETAILS = {
-    "Not Found": "there is nothing here; /openapi.json lists what there is",
+    "Not Found": "there is nothing here; /docs lists what there is",
     "Method Not Allowed": "no such method here",
 }
 
@@ -55,7 +67,7 @@ def create_app(service: Service, *, token: str | None, local_only: bool) -> Fast
         summary="Scan clips for synthetic faces.",
         description=CAVEAT,
         version=__version__,
-        docs_url=None,  # these pages would load scripts from other servers
+        docs_url=None,  # the framework's own pages load scripts from other servers
         redoc_url=None,
         openapi_url=None,
         generate_unique_id_function=lambda route: route.name,
@@ -74,6 +86,7 @@ def create_app(service: Service, *, token: str | None, local_only: bool) -> Fast
     app.include_router(opened)
     document = describe(app)
     app.add_api_route("/openapi.json", lambda: JSONResponse(document), include_in_schema=False)
+    _add_docs(app)
     _add_handlers(app)
     return app
 
@@ -165,6 +178,18 @@ def _add_health(router: APIRouter, service: Service) -> None:
         if not service.ready:
             raise _not_ready(service)
         return JSONResponse({"status": "ready"})
+
+
+def _add_docs(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def get_docs() -> Response:
+        return HTMLResponse(_DOCS_PAGE, headers={"Content-Security-Policy": _DOCS_POLICY})
+
+    @app.get("/docs/start.js", include_in_schema=False)
+    async def get_docs_script() -> Response:
+        return Response(_DOCS_SCRIPT, media_type="text/javascript")
+
+    app.mount("/docs/static", StaticFiles(directory=str(files("fastapi_offline") / "static")))
 
 
 def _add_handlers(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -170,7 +171,9 @@ class JobDocument(BaseModel):
     ahead: int | None = Field(description="Clips that are scanned before this one; null unless it is queued.")
     frames_done: int
     frames_wanted: int | None = Field(description="Null where not known.")
-    elapsed_s: float = Field(description="Since the clip began to come, until its result was known.")
+    created_at: datetime = Field(description="When the clip began to arrive, in UTC.")
+    finished_at: datetime | None = Field(description="When the result was known, in UTC; null before.")
+    elapsed_s: float = Field(description="Seconds between these times, or until now.")
     result: ScanDocument | None = Field(description="With status done.")
     error: Problem | None = Field(description="With status failed.")
 
@@ -189,6 +192,8 @@ def job_document(job: Job, ahead: int | None) -> dict[str, Any]:
         "ahead": ahead,
         "frames_done": job.frames_done,
         "frames_wanted": job.frames_wanted,
+        "created_at": job.created_at.isoformat(timespec="milliseconds"),
+        "finished_at": job.finished_at.isoformat(timespec="milliseconds") if job.finished_at else None,
         "elapsed_s": round(job.elapsed_s, 3),
         "result": json.loads(job.document) if job.state is State.DONE and job.document else None,
         "error": job.problem.model_dump() if job.problem else None,

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -50,6 +51,8 @@ class Job:
         state: state of the job.
         frames_done: number of frames scanned so far.
         frames_wanted: number of frames to scan; None if unknown.
+        created_at: time of the request, in UTC.
+        finished_at: time of the result, in UTC; None before it.
         admitted: time of the request on the monotonic clock.
         ended: time of the result on the monotonic clock; None before it.
         document: JSON text of the result; None unless the job is done.
@@ -65,6 +68,8 @@ class Job:
     state: State = State.RECEIVING
     frames_done: int = 0
     frames_wanted: int | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    finished_at: datetime | None = None
     admitted: float = field(default_factory=time.monotonic)
     ended: float | None = None
     document: str | None = None
@@ -152,6 +157,7 @@ class Jobs:
             seconds: duration of the scan; 0 if there was none.
         """
         job.ended = time.monotonic()
+        job.finished_at = datetime.now(UTC)
         if isinstance(outcome, str):
             job.state, job.document = State.DONE, outcome
         else:

@@ -12,8 +12,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.files import temporary_folder
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.temporary import TemporaryFolder
 from torchfakes_cli.serve.app import create_app
 from torchfakes_cli.serve.config import ServeConfig
 from torchfakes_cli.serve.metrics import Envelope
@@ -49,8 +49,8 @@ def run_service(
         UsageError: the configuration doesn't fit the detector or this machine.
         TorchfakesError: the address can't be listened on, or no folder for clips can be made.
     """
-    with _listener(config) as listener, TemporaryFolder(_PREFIX) as folder:
-        service = Service(config, scan_config or ScanConfig(), folder.path, model)
+    with _listener(config) as listener, temporary_folder(_PREFIX) as folder:
+        service = Service(config, scan_config or ScanConfig(), folder, model)
         app = create_app(service, token=token, local_only=local_only and token is None)
         server = _Server(Envelope(app, service.metrics), service)
         app.router.lifespan_context = server.lifespan

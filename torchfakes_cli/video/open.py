@@ -52,6 +52,9 @@ _OPTIONS = {
 #: treats a name with ``%d`` as a sequence of files.
 _PICTURE_FORMATS = {b"\xff\xd8\xff": "jpeg_pipe", b"\x89PNG": "png_pipe", b"RIFF": "webp_pipe"}
 
+#: Signatures of further still pictures, which Pillow reads.
+_PILLOW_FORMATS = {b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+
 #: Exceptions that PyAV raises on damaged files.
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, OverflowError, RuntimeError)
 
@@ -137,10 +140,12 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
     head, size = _read_head(path)
     picture = _picture_format(path, head)
     heif = heif_kind(head)
-    if heif and Path(path).suffix.lower() in VIDEO_SUFFIXES:
+    is_video = Path(path).suffix.lower() in VIDEO_SUFFIXES
+    if heif and is_video:
         raise _misnamed(path, heif, f".{heif.lower()}")
-    if heif:
-        return _open_heif(path, heif)
+    kind = heif or ("" if is_video else next((k for start, k in _PILLOW_FORMATS.items() if head.startswith(start)), ""))
+    if kind:
+        return _open_with_pillow(path, kind)
     options = {**_OPTIONS, **({} if picture is None else {"format_whitelist": picture})}
     if not edit_lists:
         options["ignore_editlist"] = "1"
@@ -174,8 +179,8 @@ def heif_kind(head: bytes) -> str:
     return "AVIF" if kind and b"avif" in head[16 : int.from_bytes(head[:4], "big")] else kind
 
 
-def _open_heif(path: str | PathLike[str], kind: str) -> OpenVideo:
-    """Decodes a HEIC or AVIF picture with Pillow, upright and with joined tiles, and opens the result with FFmpeg."""
+def _open_with_pillow(path: str | PathLike[str], kind: str) -> OpenVideo:
+    """Decodes a HEIC, AVIF, BMP or TIFF picture, upright and with joined tiles, and opens the result with FFmpeg."""
     from PIL import Image, ImageOps
 
     if kind == "HEIC":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.table import Table
 
-from torchfakes_cli.scan.profile import Profile
+if TYPE_CHECKING:
+    from torchfakes_cli.scan.scheduler import Profile
 
 
 def profile_table(profile: Profile, total_s: float, decoding_s: float | None) -> Table:
@@ -21,19 +24,17 @@ def profile_table(profile: Profile, total_s: float, decoding_s: float | None) ->
     for name in ("seconds", "share", "done", "a second"):
         table.add_column(name, justify="right")
 
-    def add(name: str, seconds: float, label: str = "") -> None:
+    def add(name: str, seconds: float) -> None:
         share = f"{100 * seconds / total_s:.0f} %" if total_s else ""
         count = profile.counts[name]
         done, rate = (f"{count}", f"{count / seconds:.1f}") if count and seconds else ("", "")
-        table.add_row(label or name, f"{seconds:.2f}", share, done, rate)
+        table.add_row(name, f"{seconds:.2f}", share, done, rate)
 
     for name, seconds in profile.seconds.items():
         add(name, seconds)
     add("starting, and the rest", max(0.0, total_s - sum(profile.seconds.values())))
     table.add_section()
     table.add_row("in all", f"{total_s:.2f}")
-    for name, seconds in profile.beside.items():
-        add(name, seconds, f"{name}, beside it")
     if decoding_s is not None:
         table.add_row("decoding, beside it (processor time)", f"{decoding_s:.2f}")
     return table

@@ -1,25 +1,25 @@
-"""Plain folders, with stills welcome beside videos.
+"""Plain folders, with stills beside videos.
 
 ::
 
-    real/**                    real/<where it comes from>/** makes that the method's name
+    real/**                    real/<collection>/** names the collection
     fake/<method>/**
     anything.csv               optional: path, label and, if known, method, group, split, source
 
 Such a CSV is the list of the corpus: files that it doesn't name are left out. Without one, files of the same stem are
-one group, so that ``fake/x/a.mp4`` stays with the ``real/a.mp4`` it was made from.
+one group, so that ``fake/x/a.mp4`` stays with its original ``real/a.mp4``.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora import faceforensics
 from torchfakes_cli.training.corpora.base import (
     FAKE,
     REAL,
@@ -32,22 +32,30 @@ from torchfakes_cli.training.corpora.base import (
     namer,
     split_named,
 )
-from torchfakes_cli.training.corpora.tables import find_table, located, table_rows, unused_tables
+from torchfakes_cli.training.corpora.published import read_originals
+from torchfakes_cli.training.corpora.tables import (
+    find_table,
+    located,
+    table_columns,
+    table_rows,
+    unknown_names,
+    unused_tables,
+)
 
 _LABELS = {"real": REAL, "0": REAL, "fake": FAKE, "1": FAKE}
-_COLUMNS = ("path", "label")
+_REQUIRED = ("path", "label")
+_COLUMNS = (*_REQUIRED, "method", "group", "split", "source")
+_PEOPLE = ("path", "group")
 
 
 def _recognises(root: Path) -> bool:
-    return find_table(root, _COLUMNS) is not None or (root / REAL).is_dir() or (root / FAKE).is_dir()
+    return (root / REAL).is_dir() or (root / FAKE).is_dir() or find_table(root, _REQUIRED) is not None
 
 
 def _read(root: Path) -> Corpus:
-    table = find_table(root, _COLUMNS)
-    return _read_folders(root) if table is None else _read_listed(root, table)
-
-
-def _read_folders(root: Path) -> Corpus:
+    table = find_table(root, _REQUIRED)
+    if table is not None:
+        return _read_listed(root, table)
     name = namer(root)
     videos = []
     for label in (REAL, FAKE):
@@ -55,20 +63,20 @@ def _read_folders(root: Path) -> Corpus:
             if is_footage(path):
                 inner = path.relative_to(root / label).parts
                 method = inner[0] if len(inner) > 1 else label
-                videos.append(SourceVideo(path, name(path), label, method, path.stem))
-    return _with_sources(videos, {})
+                videos.append(SourceVideo(path, name(path), label, method, path.stem, footage=path.stem))
+    return Corpus(LAYOUT.name, tuple(videos))
 
 
-def unused_lists(root: Path, used: Sequence[Path]) -> tuple[str, ...]:
-    """Write notes on lists of files at the top of a corpus that were not used."""
-    table = find_table(root, _COLUMNS)
-    return unused_tables(root, used if table is None else (*used, table))
+def unused_lists(root: Path, corpus: Corpus) -> tuple[str, ...]:
+    """Return notes on lists of files at the top of a corpus that were not used."""
+    table = find_table(root, _REQUIRED)
+    return unused_tables(root, corpus.lists if table is None else (*corpus.lists, table), _REQUIRED)
 
 
 def _read_listed(root: Path, table: Path) -> Corpus:
     videos: list[SourceVideo] = []
     skipped: list[Skipped] = []
-    wanted_sources: dict[str, str] = {}
+    source_of: dict[str, str] = {}
     listed: set[Path] = set()
     name, resolved = namer(root), root.resolve()
     for line, row in table_rows(table):
@@ -80,9 +88,8 @@ def _read_listed(root: Path, table: Path) -> Corpus:
         if path in listed:
             raise DataError(f"line {line} names {row['path']} again", path=table, advice="List each file once.")
         listed.add(path)
-        name_given = row["path"] or f"line {line}"
-        if not row["path"] or not path.is_file():
-            skipped.append(Skipped(name_given, f"is listed in {table.name} but not there"))
+        if not row["path"] or not os.path.isfile(path):  # noqa: PTH113 - raises no error for impossible names
+            skipped.append(Skipped(row["path"] or f"line {line}", f"is listed in {table.name} but not there"))
         elif not is_footage(path):
             skipped.append(Skipped(row["path"], "is neither a video nor a picture"))
         elif not path.resolve().is_relative_to(resolved):
@@ -90,37 +97,21 @@ def _read_listed(root: Path, table: Path) -> Corpus:
         else:
             method = row.get("method", "") or path.parent.name
             group = row.get("group", "") or path.stem
-            video = SourceVideo(path, name(path), label, method, group, split=split)
+            footage = "" if row.get("source") else f"{group}/{path.stem}"
+            video = SourceVideo(path, name(path), label, method, group, split=split, footage=footage)
             videos.append(video)
-            if source := row.get("source", ""):
-                original = located(root, source)
-                inside = original.is_relative_to(root)
-                wanted_sources[video.video] = original.relative_to(root).as_posix() if inside else source
+            source_of[video.video] = row.get("source", "")
     unlisted = [p for label in (REAL, FAKE) for p in files_below(root / label) if is_footage(p) and p not in listed]
     skipped += [Skipped(p.relative_to(root).as_posix(), f"is not listed in {table.name}") for p in unlisted]
-    return replace(_with_sources(videos, wanted_sources), skipped=tuple(skipped))
-
-
-def _with_sources(videos: Sequence[SourceVideo], named: Mapping[str, str]) -> Corpus:
-    """Find each fake's original: the one that is named, else the only real of its group with its stem."""
-    by_name = {v.video: v.video for v in videos if v.label == REAL}
-    by_name |= {f"{v.video}{v.path.suffix}": v.video for v in videos if v.label == REAL}
-    by_stem: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for video in videos:
-        if video.label == REAL:
-            by_stem[video.group, video.path.stem].append(video.video)
-
-    def original(video: SourceVideo) -> str:
-        if video.video in named:
-            return by_name.get(named[video.video], "")
-        candidates = by_stem[video.group, video.path.stem]
-        return candidates[0] if len(candidates) == 1 else ""
-
-    found = [replace(v, source=original(v)) if v.label == FAKE else v for v in videos]
-    # A fake and its original are one piece of footage, regardless of the names of their groups.
-    group_of = {v.video: v.group for v in found}
-    links = tuple((v.group, group_of[v.source]) for v in found if v.source)
-    return Corpus(LAYOUT.name, tuple(found), links=links)
+    by_path = {path: v.video for v in videos if v.label == REAL for path in (v.path, v.path.with_suffix(""))}
+    named = [
+        replace(v, source=by_path.get(located(root, source_of[v.video]), "")) if v.label == FAKE else v for v in videos
+    ]
+    lost = [source_of[v.video] for v in named if v.label == FAKE and source_of[v.video] and not v.source]
+    notes = [f"{note} (source)" for note in unknown_names(lost, table)]
+    if unused := [column for column in table_columns(table) if column and column not in _COLUMNS]:
+        notes.append(f"{table.name}: not used are the columns {', '.join(unused)}; known are {', '.join(_COLUMNS)}")
+    return Corpus(LAYOUT.name, tuple(named), tuple(skipped), tuple(notes))
 
 
 LAYOUT = Layout(
@@ -131,17 +122,22 @@ LAYOUT = Layout(
 )
 
 
-def read_reals(folder: Path, names_taken: Collection[str], paths_taken: Collection[Path]) -> list[SourceVideo]:
-    """Read a folder of genuine files; of FaceForensics++ its originals alone, in one compression.
+def read_reals(
+    folder: Path, names_taken: Collection[str], paths_taken: Collection[Path]
+) -> tuple[list[SourceVideo], tuple[str, ...]]:
+    """Read a folder of genuine files; of FaceForensics++ only its originals, in one compression.
 
     Each file is a group of its own, unless several files of one folder share the longest run of three or more digits in
     their names, as ``neutral_front_001_03.jpg`` and ``smiling_front_001_03.jpg`` do: then they show one person. A CSV
-    at the folder's top with the columns path and group says it better.
+    at the folder's top with the columns path and group overrides this.
 
     Args:
-        folder: with anything below it.
+        folder: folder with files at any depth.
         names_taken: first parts of names that are in use.
         paths_taken: files that are in the corpus already.
+
+    Returns:
+        The files that are not in the corpus already, and notes.
 
     Raises:
         DataError: it isn't a folder.
@@ -152,17 +148,22 @@ def read_reals(folder: Path, names_taken: Collection[str], paths_taken: Collecti
     number = 2
     while prefix in names_taken:
         prefix, number = f"{base}-{number}", number + 1
-    if faceforensics.LAYOUT.recognises(folder):
-        videos = faceforensics.read_originals(folder)
-    else:
-        videos = _read_any(folder, prefix)
-    return [replace(v, video=f"{prefix}/{v.video}") for v in videos if v.path.resolve() not in paths_taken]
+    originals = read_originals(folder)
+    videos, notes = _read_any(folder, prefix) if originals is None else (originals, ())
+    if not videos:
+        notes = (*notes, f"{prefix} holds no genuine stills or videos")
+    return [replace(v, video=f"{prefix}/{v.video}") for v in videos if v.path.resolve() not in paths_taken], notes
 
 
-def _read_any(folder: Path, prefix: str) -> list[SourceVideo]:
-    table = find_table(folder, ("path", "group"))
-    groups = {located(folder, row["path"]): row["group"] for _, row in table_rows(table)} if table else {}
+def _read_any(folder: Path, prefix: str) -> tuple[list[SourceVideo], tuple[str, ...]]:
     paths = [path for path in files_below(folder) if is_footage(path)]
+    table = find_table(folder, _PEOPLE)
+    groups: dict[Path, str] = {}
+    notes = unused_tables(folder, [] if table is None else [table], _PEOPLE)
+    if table is not None:
+        cells = [(located(folder, row["path"]), row) for _, row in table_rows(table)]
+        groups = {path: row["group"] for path, row in cells}
+        notes += unknown_names([row["path"] for path, row in cells if path not in set(paths)], table)
     sharing = Counter((path.parent, _digits(path.stem)) for path in paths)
     name = namer(folder)
     videos = []
@@ -174,9 +175,9 @@ def _read_any(folder: Path, prefix: str) -> list[SourceVideo]:
         method = inner[0] if len(inner) > 1 else prefix
         group = f"{prefix}/{groups.get(path) or person.as_posix()}"
         videos.append(SourceVideo(path, name(path), REAL, method, group))
-    return videos
+    return videos, notes
 
 
 def _digits(stem: str) -> str:
-    """The longest run of three or more digits; the first of several; empty if there is none."""
+    """Return the longest run of three or more digits, the first of several; empty if there is none."""
     return max(re.findall(r"\d{3,}", stem), key=len, default="")

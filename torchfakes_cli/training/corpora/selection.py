@@ -1,4 +1,4 @@
-"""The part of a corpus that is worked on."""
+"""Steps after reading a corpus: originals of fakes, splits and groups that the user gives, duplicates, and limits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora.base import (
@@ -22,20 +23,24 @@ from torchfakes_cli.training.corpora.base import (
     listed,
     split_named,
 )
-from torchfakes_cli.training.corpora.tables import located, table_columns, table_rows
+from torchfakes_cli.training.corpora.tables import located, table_columns, table_rows, unknown_names
+
+#: Default of ``--split``.
+BY_GROUPS = "groups"
+_OFFICIAL = "official"
 
 
 def select(
     corpus: Corpus, methods: Sequence[str] = (), compression: str | None = None, limit: int | None = None, seed: int = 0
 ) -> list[SourceVideo]:
-    """The part of a corpus to work on.
+    """Select the files to work on.
 
     Args:
-        corpus: all of it.
-        methods: only fakes made by these, in any spelling of case; all if empty.
-        compression: only files of this compression (those that have none stay).
-        limit: at most this many files of each collection and method, chosen group by group.
-        seed: decides which groups a limit takes.
+        corpus: the whole corpus.
+        methods: use only fakes made by these, in any case; empty for all.
+        compression: use only this compression; files without one stay.
+        limit: maximum number of files of each collection and method, chosen group by group.
+        seed: seed of the choice.
 
     Raises:
         DataError: the corpus has no such method or compression.
@@ -52,15 +57,11 @@ def select(
         if compression not in known:
             raise DataError(f"nothing is compressed as {compression}", advice=f"Found: {listed(known)}.")
         videos = [video for video in videos if video.compression in ("", compression)]
-    if limit is not None:
-        videos = _limited(videos, limit, seed)
-    return videos
-
-
-def _limited(videos: Sequence[SourceVideo], limit: int, seed: int) -> list[SourceVideo]:
+    if limit is None:
+        return videos
     taken: Counter[tuple[str, str]] = Counter()
     chosen = set()
-    # Another order than that of the splits, or a trial would see one split only.
+    # Not the order of the splits, or a trial would see one split only.
     for video in sorted(videos, key=lambda v: (group_order(f"limit/{v.group}", seed), v.video)):
         kind = (video.label, video.method)
         if taken[kind] < limit:
@@ -69,20 +70,47 @@ def _limited(videos: Sequence[SourceVideo], limit: int, seed: int) -> list[Sourc
     return [video for video in videos if video.video in chosen]
 
 
-#: What decides the splits if nothing else is asked for.
-BY_GROUPS = "groups"
-_OFFICIAL = "official"
+def with_sources(corpus: Corpus, advice: str | None) -> Corpus:
+    """Find the original of each fake by its footage, and link their groups.
+
+    Args:
+        corpus: corpus with all genuine files.
+        advice: where to get missing originals; None for no note on them.
+    """
+    originals: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for video in corpus.videos:
+        if video.label == REAL and video.footage:
+            for compression in {video.compression, ""}:
+                originals[video.footage, compression].append(video.video)
+
+    def original(video: SourceVideo) -> str:
+        candidates = originals[video.footage, video.compression]
+        return candidates[0] if len(candidates) == 1 else ""
+
+    videos = [
+        replace(v, source=original(v)) if v.label == FAKE and v.footage and not v.source else v for v in corpus.videos
+    ]
+    # A fake and its original are one piece of footage, regardless of the names of their groups.
+    group_of = {video.video: video.group for video in videos}
+    links = [(video.group, group_of[video.source]) for video in videos if video.source]
+    fakes = [video for video in videos if video.label == FAKE]
+    alone = [video.path.stem for video in fakes if video.footage and not video.source]
+    notes = corpus.notes
+    if alone and advice is not None:
+        note = f"{len(alone)} of {len(fakes)} fakes have no original here and are cropped at their own faces"
+        notes = (*notes, f"{note}: {listed(alone)}. {advice}".strip())
+    return replace(corpus, videos=tuple(videos), links=(*corpus.links, *links), notes=notes)
 
 
 def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpus:
-    """Put videos where the user wants them.
+    """Apply the splits that the user asks for.
 
     Args:
-        corpus: as read.
-        layout: of the corpus.
-        root: of the corpus.
-        split: ``groups`` for nothing beyond what the corpus itself says, ``official`` for the lists that lie in the
-            corpus, ``official:DIR`` for those in a folder, or the path of a CSV.
+        corpus: corpus as read.
+        layout: layout of the corpus.
+        root: folder of the corpus.
+        split: ``groups`` for what the corpus itself says, ``official`` for the lists in the corpus, ``official:DIR``
+            for those in a folder, or the path of a CSV.
 
     Raises:
         DataError: there are no such lists, or they can't be used.
@@ -91,7 +119,7 @@ def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpu
         return corpus
     kind, _, place = split.partition(":")
     if kind != _OFFICIAL:
-        return _with_split_table(corpus, root, Path(split))
+        return with_table(corpus, root, Path(split), "split")
     if layout.official is None:
         raise DataError(f"{layout.name} have no official splits", path=root, advice="Use --split CSV.")
     folder = Path(place) if place else root
@@ -100,63 +128,57 @@ def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpu
     return layout.official(corpus, folder)
 
 
-def with_groups(corpus: Corpus, root: Path, table: Path) -> Corpus:
-    """Link the groups of videos that a CSV with the columns video (or path) and group says are one.
+def with_table(corpus: Corpus, root: Path, table: Path, column: Literal["split", "group"]) -> Corpus:
+    """Apply a CSV that names videos and their splits or groups.
 
-    A row may also name a person or a sequence that only has fakes here.
+    A row with a group may also name a person or a sequence that only has fakes here.
+
+    Args:
+        corpus: corpus as read.
+        root: folder of the corpus.
+        table: path of the CSV, with the columns video (or path) and ``column``. With splits, groups are used too.
+        column: ``split`` or ``group``.
 
     Raises:
-        DataError: it isn't such a table.
+        DataError: it isn't such a table, or contradicts itself.
     """
-    find = _finder(corpus, root, table, "group")
-    known = {group for video in corpus.videos for group in (video.group, video.partner)}
-    known.update(group for link in corpus.links for group in link)
+    find = _finder(corpus, root, table, column)
     by_bare_name: dict[str, list[str]] = defaultdict(list)
-    for group in sorted(known):
+    known = {group for video in corpus.videos for group in (video.group, video.partner)}
+    for group in sorted(known.union(*corpus.links)):
         by_bare_name[group.rpartition(":")[2]].append(group)
-    by_name: dict[str, list[str]] = defaultdict(list)
-    strangers = []
-    for _, row in table_rows(table):
-        groups = [video.group for video in find(row)] or by_bare_name.get(row.get("video", ""), [])
-        if not groups:
-            strangers.append(_name(row))
-        if name := row["group"]:
-            by_name[name] += groups
-    links = tuple((groups[0], other) for groups in by_name.values() for other in groups[1:])
-    # A table of splits that names groups as well has been read once before.
-    notes = tuple(dict.fromkeys((*corpus.notes, *_strangers(strangers, table))))
-    lists = tuple(dict.fromkeys((*corpus.lists, table)))
-    return replace(corpus, links=(*corpus.links, *links), notes=notes, lists=lists)
-
-
-def _with_split_table(corpus: Corpus, root: Path, table: Path) -> Corpus:
-    """Put videos where a CSV with the columns video (or path) and split says."""
-    find = _finder(corpus, root, table, "split")
     split_of: dict[str, str] = {}
-    strangers = []
+    by_name: dict[str, list[str]] = defaultdict(list)
+    unknown = []
     for line, row in table_rows(table):
-        split = split_named(row["split"], table, line)
         named = find(row)
-        if not named:
-            strangers.append(_name(row))
-        for video in named:
-            if split and split_of.setdefault(video.video, split) != split:
+        groups = [video.group for video in named] or by_bare_name.get(row.get("video", ""), [])
+        if not groups:
+            unknown.append(row.get("path") or row.get("video", ""))
+        if name := row.get("group"):
+            by_name[name] += groups
+        split = split_named(row["split"], table, line) if column == "split" else ""
+        for video in named if split else ():
+            if split_of.setdefault(video.video, split) != split:
                 raise DataError(
                     f"line {line} puts {video.video} into {split}, an earlier one into {split_of[video.video]}",
                     path=table,
                     advice="Name each video once.",
                 )
-    videos = tuple(replace(video, split=split_of.get(video.video, "")) for video in corpus.videos)
-    unnamed = [video.video for video in videos if not video.split]
-    notes = [*corpus.notes, *_strangers(strangers, table)]
-    if unnamed:
-        notes.append(f"{len(unnamed)} videos are not in {table.name} and go where their people are: {listed(unnamed)}")
-    placed = replace(corpus, videos=videos, notes=tuple(notes), official=False, lists=(*corpus.lists, table))
-    return with_groups(placed, root, table) if "group" in table_columns(table) else placed
+    links = [(groups[0], other) for groups in by_name.values() for other in groups[1:]]
+    notes = [*corpus.notes, *unknown_names(unknown, table)]
+    if column == "split":
+        videos = tuple(replace(video, split=split_of.get(video.video, "")) for video in corpus.videos)
+        if unnamed := [video.video for video in videos if not video.split]:
+            notes.append(
+                f"{len(unnamed)} videos are not in {table.name} and go where their people are: {listed(unnamed)}"
+            )
+        corpus = replace(corpus, videos=videos, official=False)
+    return replace(corpus, links=(*corpus.links, *links), notes=tuple(notes), lists=(*corpus.lists, table))
 
 
 def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[dict[str, str]], list[SourceVideo]]:
-    """Make a function that finds the videos a row names.
+    """Return a function that finds the videos of a row.
 
     A ``path`` is one file, from the corpus or absolute. A ``video`` is a name as in the manifest, or that of a file
     without its folder and suffix: such as ``071`` in all its compressions, or ``071_054`` of every method.
@@ -177,7 +199,7 @@ def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[d
 
     def find(row: dict[str, str]) -> list[SourceVideo]:
         if row.get("path"):
-            video = by_path.get(located(root, row["path"]).resolve())
+            video = by_path.get(Path(os.path.realpath(located(root, row["path"]))))
             return [] if video is None else [video]
         name = row.get("video", "")
         return by_name.get(name) or by_name.get(name.replace("\\", "/"), [])
@@ -185,16 +207,8 @@ def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[d
     return find
 
 
-def _name(row: dict[str, str]) -> str:
-    return row.get("path") or row.get("video", "")
-
-
-def _strangers(names: list[str], table: Path) -> tuple[str, ...]:
-    return (f"{table.name} names what isn't here, in {len(names)} lines: {listed(names)}",) if names else ()
-
-
 def joined(corpus: Corpus) -> Corpus:
-    """Follow the links between groups: each takes the first name, in order of the alphabet, that it is linked with."""
+    """Give linked groups one name, the alphabetically first."""
     root = components(corpus.links)
     videos = []
     for video in corpus.videos:
@@ -217,17 +231,15 @@ def without_duplicates(corpus: Corpus) -> Corpus:
                 kept_for[video.video] = kept
     links = [(v.group, kept_for[v.video].group) for v in corpus.videos if v.video in kept_for]
 
-    def settled(video: SourceVideo) -> SourceVideo:
+    def with_kept_source(video: SourceVideo) -> SourceVideo:
         source = kept_for.get(video.source)
         return replace(video, source=source.video) if source is not None and source.label == REAL else video
 
+    copies = tuple(Skipped(name, f"has the same content as {kept.video}") for name, kept in kept_for.items())
     return replace(
         corpus,
-        videos=tuple(settled(video) for video in corpus.videos if video.video not in kept_for),
-        skipped=(
-            *corpus.skipped,
-            *(Skipped(name, f"has the same content as {kept.video}") for name, kept in kept_for.items()),
-        ),
+        videos=tuple(with_kept_source(video) for video in corpus.videos if video.video not in kept_for),
+        skipped=(*corpus.skipped, *copies),
         links=(*corpus.links, *links),
     )
 

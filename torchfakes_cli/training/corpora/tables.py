@@ -10,7 +10,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -20,9 +20,9 @@ from torchfakes_cli.training.corpora.base import is_footage, listed
 
 _SEPARATORS = ",;\t|"
 _SUFFIXES = frozenset({".csv", ".tsv"})
-#: Longest first line that is read: other programs' files may hold one line of gigabytes.
+#: Maximum length of a line before the rows: files of other programs may be one line of gigabytes.
 _MAX_HEADER = 1 << 16
-#: Columns of lists that say where files belong.
+#: Columns of lists that name files, and that place them.
 _NAMING, _PLACING = {"path", "video", "file", "filename"}, {"group", "split"}
 
 
@@ -32,17 +32,17 @@ def find_table(folder: Path, columns: tuple[str, ...]) -> Path | None:
     Raises:
         DataError: there are several, or one that is meant to be it can't be used.
     """
-    found = _tables(folder)
-    tables = [path for path in found if set(columns) <= set(table_columns(path))]
-    if len(tables) > 1:
+    candidates = _tables(folder)
+    found = [path for path in candidates if set(columns) <= set(table_columns(path))]
+    if len(found) > 1:
         raise DataError(
-            f"several CSV files have the columns {' and '.join(columns)}: {listed([t.name for t in tables])}",
+            f"several CSV files have the columns {' and '.join(columns)}: {listed([path.name for path in found])}",
             path=folder,
             advice="Keep one of them at the top.",
         )
-    if tables:
-        return tables[0]
-    for path in found:
+    if found:
+        return found[0]
+    for path in candidates:
         if fault := _fault(path, columns):
             raise DataError(
                 fault,
@@ -53,13 +53,13 @@ def find_table(folder: Path, columns: tuple[str, ...]) -> Path | None:
 
 
 def _fault(table: Path, columns: tuple[str, ...]) -> str:
-    """Say why a table that is meant to have these columns can't be used; empty for another kind of table."""
+    """Return why a table that is meant to have these columns can't be used; empty for another kind of table."""
     header = table_columns(table)
     if any(is_footage(Path(cell)) for cell in header):
         return "is a list of files without a first line that names its columns"
     if len(header) == 1 and set(columns) <= set(re.findall(r"\w+", header[0])):
         return "separates its columns by something other than a comma, semicolon, tab or bar"
-    # A list for --split or --groups may lie here, too.
+    # A list for --split or --groups may be here, too.
     other = "video" in header and _PLACING & set(header)
     if columns[0] not in header and set(columns[1:]) <= set(header) and _names_files(table) and not other:
         return f"lacks the column {columns[0]}"
@@ -67,20 +67,31 @@ def _fault(table: Path, columns: tuple[str, ...]) -> str:
 
 
 def _names_files(table: Path) -> bool:
-    """Whether a table is a list of files, by its columns or its first row."""
+    """Return True for a list of files, by its columns or its first row."""
     row = next((row for _, row in table_rows(table)), {})
     return bool(_NAMING & set(row)) or any(is_footage(Path(cell)) for cell in row.values())
 
 
-def unused_tables(folder: Path, used: Iterable[Path]) -> tuple[str, ...]:
-    """Write notes on lists of files at the top of a folder that nothing has read."""
+def unused_tables(folder: Path, used: Iterable[Path], columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return notes on lists of files at the top of a folder that were not used.
+
+    Args:
+        folder: folder of a corpus.
+        used: tables that were used.
+        columns: columns that a list of this folder needs.
+    """
     read = {path.resolve() for path in used}
     return tuple(
-        f"{path.name} is not used: a list of the corpus needs the columns path and label, "
+        f"{path.name} is not used: a list of the corpus needs the columns {' and '.join(columns)}, "
         "and lists of splits or groups are given with --split or --groups"
         for path in _tables(folder)
         if path.resolve() not in read and _names_files(path)
     )
+
+
+def unknown_names(names: Sequence[str], table: Path) -> tuple[str, ...]:
+    """Return a note on names in a table that match no file, if there are any."""
+    return (f"{table.name} names what isn't here, in {len(names)} lines: {listed(names)}",) if names else ()
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -102,10 +113,10 @@ def table_columns(table: Path) -> list[str]:
 
 
 def table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Read line number and cells of each row, by the lower-case name of the column; absent cells are empty.
+    """Yield line number and cells of each row, by the lower-case name of the column; absent cells are empty.
 
     Raises:
-        DataError: it can't be read, or two columns have one name.
+        DataError: it can't be read, two columns have one name, or a row has cells beyond the last column.
     """
     with _opened(table) as file:
         columns, separator, skipped = _header(file)
@@ -113,20 +124,28 @@ def table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise DataError(f"names the column {twice[0]} twice", path=table, advice="Rename one of them.")
         reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
         for cells in reader:
-            if any(cell.strip() for cell in cells):
-                padded = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
-                yield skipped + reader.line_num, {c: cell for c, cell in zip(columns, padded, strict=False) if c}
+            cells = [cell.strip() for cell in cells]
+            line = skipped + reader.line_num
+            if any(cells[len(columns) :]):
+                raise DataError(
+                    f"line {line} has {len(cells)} cells, but the first line names {len(columns)} columns",
+                    path=table,
+                    advice="Name every column, and put cells that hold a separator in quotes.",
+                )
+            if any(cells):
+                padded = cells + [""] * (len(columns) - len(cells))
+                yield line, {c: cell for c, cell in zip(columns, padded, strict=False) if c}
 
 
 def _header(file: TextIO) -> tuple[list[str], str, int]:
-    """Columns, separator, and the number of lines read."""
+    """Return columns, separator, and the number of lines read."""
     line, count, separators = "", 0, _SEPARATORS
     while not line.strip():
         line = file.readline(_MAX_HEADER)
         if not line:
             return [], ",", count
         count += 1
-        if line.casefold().startswith("sep=") and line[4:5] in _SEPARATORS:  # Excel's way to declare the separator
+        if line.casefold().startswith("sep=") and line[4:5] in _SEPARATORS:  # Excel declares the separator like this
             line, separators = "", line[4]
     found = {each: next(csv.reader([line], delimiter=each, skipinitialspace=True)) for each in separators}
     separator = max(found, key=lambda each: len(found[each]))
@@ -137,7 +156,8 @@ def _header(file: TextIO) -> tuple[list[str], str, int]:
 def _opened(table: Path) -> Iterator[TextIO]:
     try:
         with table.open("rb") as file:
-            encoding = _encoding(file.read(4))
+            # JSON's rule, by the byte order mark or the zeros among the first bytes, holds for any text in ASCII.
+            encoding = json.detect_encoding(file.read(4))
         # UTF-8 keeps names that are no UTF-8, as the file system has them.
         errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
         with table.open(encoding=encoding, errors=errors, newline="") as text:
@@ -145,11 +165,6 @@ def _opened(table: Path) -> Iterator[TextIO]:
     except (OSError, ValueError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise DataError(f"can't be read ({reason})", path=table, advice="Save it as CSV in UTF-8.") from error
-
-
-def _encoding(start: bytes) -> str:
-    # JSON's rule, by the byte order mark or the zeros among the first bytes, holds for any text that starts in ASCII.
-    return json.detect_encoding(start)
 
 
 def read_text(path: Path) -> str:
@@ -163,15 +178,20 @@ def read_text(path: Path) -> str:
 
 
 def located(root: Path, text: str) -> Path:
-    """Find the file that a cell names: below ``root`` if it lies there, however it is spelled, else absolute.
+    """Return the file that a cell names: below ``root`` if it is there, in any spelling, else as an absolute path.
 
     Paths start at ``root``, or at the current folder, as scripts that search a corpus write them.
     """
     slashed = text.replace("\\", "/")
-    path = next((path for path in (root / text, root / slashed, Path(slashed)) if path.exists()), root / slashed)
+    candidates = (root / text, root / slashed, Path(slashed))
+    # Unlike Path.exists, this raises no error for impossible names.
+    path = next((path for path in candidates if os.path.exists(path)), root / slashed)  # noqa: PTH110
     # The spelling comes first: a link in the corpus keeps its name, wherever it leads.
     plain = Path(os.path.normpath(path.absolute()))
-    for base, whole in ((Path(os.path.normpath(root.absolute())), plain), (root.resolve(), path.resolve())):
+    for base, whole in (
+        (Path(os.path.normpath(root.absolute())), plain),
+        (root.resolve(), Path(os.path.realpath(path))),
+    ):
         if whole.is_relative_to(base):
             return root / whole.relative_to(base)
     return plain

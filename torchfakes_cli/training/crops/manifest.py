@@ -1,43 +1,46 @@
-"""The table of crops: one row a crop, every crop, so that thresholds can change without cutting faces again.
+"""A folder of crops as it is read: its manifest, pictures and settings.
 
-Columns of ``manifest.csv``:
+The manifest has one row for every crop, so that thresholds can change without extracting faces again. Columns of
+``manifest.csv``:
 
 - ``crop``: path of the picture below the manifest's folder, with ``/``.
 - ``split``, ``label``, ``method``, ``group``, ``video``, ``source``: as in
   :class:`~torchfakes_cli.training.corpora.SourceVideo`.
-- ``time_s``, ``frame``: where in its video; a fake that was cut with its original's boxes carries the original's, so
+- ``time_s``, ``frame``: time and number of the frame; a fake cropped with its original's boxes has the original's, so
   that pairs meet on (``source``, ``frame``, ``face``).
 - ``face``: number of the person's track in its video, from 1.
-- ``x1``, ``y1``, ``x2``, ``y2``: the face in pixels of the upright frame; ``face_size``: its shorter side.
-- ``confidence``: the face detector's.
+- ``x1``, ``y1``, ``x2``, ``y2``: face in pixels of the upright frame; ``face_size``: its shorter side.
+- ``confidence``: confidence of the face detector.
 - ``sharpness``: variance of the Laplacian, as a scan measures it.
-- ``novelty``: how much the crop adds to others of its track, in grey levels
-  (:func:`~torchfakes_cli.training.crops.novelty.novelties`); a fake that was cut with its original's boxes carries the
+- ``novelty``: how much the crop adds to others of its track, in gray levels
+  (:func:`~torchfakes_cli.training.crops.extract.novelties`); a fake cropped with its original's boxes has the
   original's.
-- ``changed``: mean absolute difference to the original's face in grey levels; empty where there is no original.
+- ``changed``: mean absolute difference to the original's face in gray levels; empty without an original.
 - ``boxes_from``: ``own`` or ``original``.
-- ``lx0``, ``ly0`` … ``lx4``, ``ly4``: the landmarks in pixels of the crop's file.
-- ``blurry``, ``small``, ``doubtful``, ``duplicate``: ``sharpness``, ``face_size``, ``confidence`` or ``novelty`` lies
-  below the threshold that was asked for.
-- ``balanced``: nothing of this holds, and the crop was chosen for a set in which reals and fakes are about as many.
+- ``lx0``, ``ly0`` … ``lx4``, ``ly4``: landmarks in pixels of the crop's file.
+- ``blurry``, ``small``, ``doubtful``, ``duplicate``: ``sharpness``, ``face_size``, ``confidence`` or ``novelty`` is
+  below its threshold.
+- ``balanced``: none of these holds, and the crop was chosen for a set with about as many reals as fakes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.records import Box, Point
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 
-MANIFEST_NAME = "manifest.csv"
+MANIFEST_NAME, SETTINGS_NAME = "manifest.csv", "prepare.json"
 LANDMARK_COLUMNS = tuple(f"l{axis}{number}" for number in range(5) for axis in "xy")
 COLUMNS = (
     *("crop", "split", "label", "method", "group", "video", "source", "time_s", "frame", "face"),
@@ -45,65 +48,30 @@ COLUMNS = (
     *LANDMARK_COLUMNS,
     *("blurry", "small", "doubtful", "duplicate", "balanced"),
 )
-#: Share of the smallest face that a box may measure: boxes are tighter in some frames than in others.
-SIZE_TOLERANCE = 0.8
-#: What speaks against a crop.
+#: Columns that exclude a crop.
 FLAWS = ("blurry", "small", "doubtful", "duplicate")
+#: Maximum side of a picture that is read; crops have a few hundred pixels.
+MAX_SIDE = 8192
+
+#: Share of the smallest face that a box may measure: boxes are tighter in some frames than in others.
+_SIZE_TOLERANCE = 0.8
 _TEXT_COLUMNS = ("crop", "split", "label", "method", "group", "video", "source", "boxes_from")
-
-
-@dataclass(frozen=True, slots=True)
-class CropRow:
-    """One crop as it is written; the attributes are the columns described above."""
-
-    crop: str
-    time_s: float
-    frame: int
-    face: int
-    box: Box
-    confidence: float
-    sharpness: float
-    novelty: float
-    changed: float | None
-    boxes_from: str
-    landmarks: tuple[Point, ...]
-
-    def columns(self) -> dict[str, str | int | float | None]:
-        """Cells by column, rounded to what can be measured."""
-        x1, y1, x2, y2 = (round(value, 2) for value in self.box)
-        points = (round(value, 2) for point in self.landmarks for value in point)
-        return {
-            "crop": self.crop,
-            "time_s": round(self.time_s, 4),
-            "frame": self.frame,
-            "face": self.face,
-            "x1": x1,
-            "y1": y1,
-            "x2": x2,
-            "y2": y2,
-            "face_size": round(min(x2 - x1, y2 - y1), 2),
-            "confidence": round(self.confidence, 4),
-            "sharpness": round(self.sharpness, 2),
-            "novelty": round(self.novelty, 2),
-            "changed": None if self.changed is None else round(self.changed, 3),
-            "boxes_from": self.boxes_from,
-            **dict(zip(LANDMARK_COLUMNS, points, strict=True)),
-        }
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) -> pd.DataFrame:
-    """The whole table, in a repeatable order.
+    """Build the table in a repeatable order.
 
     Args:
         rows: cells by column, without flaws and ``balanced``.
-        config: its thresholds decide these.
+        config: thresholds of the flaws.
     """
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     table = table.sort_values(["split", "label", "method", "video", "frame", "face"], ignore_index=True)
     thresholds = {
         "blurry": ("sharpness", config.faces.blur_threshold),
-        # The face detector lets a box be as much smaller, too.
-        "small": ("face_size", SIZE_TOLERANCE * config.faces.min_face),
+        # The face detector has the same tolerance.
+        "small": ("face_size", _SIZE_TOLERANCE * config.faces.min_face),
         "doubtful": ("confidence", config.faces.confidence),
         "duplicate": ("novelty", config.duplicate_threshold),
     }
@@ -114,15 +82,15 @@ def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) 
 
 
 def usable(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether nothing speaks against a crop, for each row."""
+    """Return, for each row, whether the crop has no flaw."""
     return ~table[list(FLAWS)].eq(True).any(axis=1)
 
 
 def balance(table: pd.DataFrame) -> pd.Series[bool]:
-    """Choose flawless crops so that in each split reals and fakes are about as many.
+    """Choose flawless crops so that each split has about as many reals as fakes.
 
-    The more frequent label gives up frames, the longest videos first, each evenly over its length. Nobody is dropped:
-    every person of every video keeps a frame.
+    The more frequent label loses frames, from the longest videos first and evenly over their length. Every person of
+    every video keeps a frame.
 
     Returns:
         A boolean for each row.
@@ -134,13 +102,13 @@ def balance(table: pd.DataFrame) -> pd.Series[bool]:
         for side in by_label.values():
             people = [list(rows) for rows in side.groupby(["video", "face"]).groups.values()]
             quotas = _quotas([len(person) for person in people], target or len(side))
-            evenly = (_evenly(person, quota) for person, quota in zip(people, quotas, strict=True))
+            evenly = (spread(person, quota) for person, quota in zip(people, quotas, strict=True))
             chosen.loc[list(chain.from_iterable(evenly))] = True
     return chosen
 
 
 def _quotas(sizes: list[int], target: int) -> list[int]:
-    """Cut sizes to a common height so that they sum up to ``target``, or as near as one each allows."""
+    """Reduce sizes to a common maximum so that they sum up to ``target``, or as near as at least one each allows."""
     if sum(sizes) <= target:
         return sizes
     height = 1
@@ -155,8 +123,8 @@ def _quotas(sizes: list[int], target: int) -> list[int]:
     return quotas
 
 
-def _evenly(items: list[int], count: int) -> list[int]:
-    """``count`` of the items, spread evenly and away from the ends."""
+def spread(items: list[Any], count: int) -> list[Any]:
+    """Return ``count`` of the items, spread evenly and away from the ends."""
     positions = ((np.arange(count) + 0.5) * len(items) / count).astype(int)
     return [items[position] for position in positions]
 
@@ -171,6 +139,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
         DataError: there is none, or it lacks columns.
     """
     path = folder / MANIFEST_NAME
+    again = "Run 'torchfakes prepare' again."
     if not path.is_file():
         raise DataError("holds no manifest.csv", path=folder, advice="Run 'torchfakes prepare' first.")
     try:
@@ -182,7 +151,54 @@ def read_manifest(folder: Path) -> pd.DataFrame:
             encoding_errors="surrogateescape",
         )
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"is no manifest ({error})", path=path, advice="Run 'torchfakes prepare' again.") from error
+        raise DataError(f"is no manifest ({error})", path=path, advice=again) from error
     if missing := [column for column in COLUMNS if column not in table]:
-        raise DataError(f"lacks the columns {', '.join(missing)}", path=path, advice="Run 'torchfakes prepare' again.")
+        raise DataError(f"lacks the columns {', '.join(missing)}", path=path, advice=again)
     return table
+
+
+def read_crop(path: Path) -> NDArray[np.uint8]:
+    """Read a crop.
+
+    Returns:
+        S×S×3 uint8 RGB.
+
+    Raises:
+        DataError: it can't be read or isn't square.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror or error})", path=path) from error
+    # The header of a PNG, which gives its sides first, may claim more pixels than are safe to decode.
+    head = data[:24].tobytes()
+    sides = (int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
+    huge = head.startswith(_PNG) and max(sides) > MAX_SIDE
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size and not huge else None
+    except cv2.error:  # such as a header that claims a gigantic picture
+        picture = None
+    if picture is None or picture.shape[0] != picture.shape[1]:
+        raise DataError("is not a square picture", path=path, advice="Run 'torchfakes prepare' again.")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def recorded_margin(folder: Path) -> float:
+    """Return the margin factor of a folder's crops.
+
+    Raises:
+        DataError: its settings are missing or damaged.
+    """
+    path = folder / SETTINGS_NAME
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["settings"]["margin"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError("is missing or damaged", path=path, advice="Run 'torchfakes prepare' again.") from error
+
+
+def recorded_size(folder: Path) -> int:
+    """Return the maximum side in pixels of a folder's crops; the default if it isn't recorded."""
+    try:
+        return int(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))["settings"]["size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return PrepareConfig().size

@@ -3,11 +3,11 @@
 The folder it writes::
 
     <split>/<label>/<method>/<video>/<frame>_<face>.png
-    manifest.csv      one row a crop
-    prepare.json      the settings it was made with, and counts
+    manifest.csv      one row per crop
+    prepare.json      settings and counts
     report.md         counts, and what was left out and why
-    contact_sheet.jpg some crops of every kind, to look at
-    parts/            one file per finished video, so that an interrupted run can be continued
+    contact_sheet.jpg some crops of every kind, to check by eye
+    parts/            one file per finished video, so that an interrupted run can continue
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import FAKE, REAL, SPLITS, Corpus, Skipped, SourceVideo, read_corpus, select
-from torchfakes_cli.training.crops.extract import ExtractConfig
-from torchfakes_cli.training.crops.manifest import FLAWS, build_manifest
+from torchfakes_cli.training.crops.manifest import FLAWS, MANIFEST_NAME, SETTINGS_NAME, build_manifest
 from torchfakes_cli.training.crops.parts import (
-    SETTINGS_NAME,
+    REPORT_NAME,
+    SHEET_NAME,
     Part,
     claim,
     drop_part,
     drop_strays,
     identity,
+    locked_folder,
     read_parts,
     settings,
-    workplace,
-    write_atomically,
-    write_part,
+    write,
 )
-from torchfakes_cli.training.crops.report import PrepareSummary, count_crops, report_text, write_contact_sheet
+from torchfakes_cli.training.crops.report import PrepareSummary, contact_sheet, count_crops, report_text
 from torchfakes_cli.training.crops.splits import assign_splits, left_out
 from torchfakes_cli.training.crops.workers import Task, run_tasks
 
@@ -51,15 +50,15 @@ Progress = Callable[[int, int | None], None]
 def prepare_corpus(
     corpus: str | PathLike[str], config: PrepareConfig | None = None, progress: Progress | None = None
 ) -> PrepareSummary:
-    """Cut the faces out of a corpus and write their manifest.
+    """Extract the face crops of a corpus and write their manifest.
 
-    An interrupted run is continued. A changed threshold for blur or near duplicates, and a higher
-    one for size or confidence, only changes columns of the manifest; other settings never mix in one folder. With more
-    than one process, call it from a script's ``if __name__ == "__main__":`` part, as for all of Python's process pools.
+    An interrupted run is continued. Another threshold for blur or near duplicates, and a higher one for size or
+    confidence, only changes columns of the manifest; other settings never mix in one folder. With more than one
+    process, call it below ``if __name__ == "__main__":``, as for all of Python's process pools.
 
     Args:
-        corpus: its folder, in one of the layouts of :mod:`torchfakes_cli.training.corpora`.
-        config: where to and how.
+        corpus: folder of the corpus, in one of the layouts of :mod:`torchfakes_cli.training.corpora`.
+        config: output folder and settings.
         progress: called with (files done, files to do).
 
     Returns:
@@ -75,13 +74,13 @@ def prepare_corpus(
     found = read_corpus(root, [Path(folder) for folder in config.reals], config.split, groups)
     selected = select(found, config.methods, config.compression, config.limit, config.seed)
     try:
-        with workplace(out):
+        with locked_folder(out):
             summary = _prepare(root, out, found, selected, config, progress)
     except OSError as error:
         raise OutputError(
             f"can't be written ({error.strerror or error})",
             path=error.filename or out,
-            advice="Free some space, or choose another --out.",
+            advice="Free some space, or choose another --output.",
         ) from error
     if not summary.crops:
         raise DataError(
@@ -101,88 +100,73 @@ def _prepare(
     progress: Progress | None,
 ) -> PrepareSummary:
     faces = claim(out, root, config, found.lists)
+    by_name = {video.video: video for video in found.videos}
     parts = read_parts(out)
-    kept = {part.group: part.split for part in parts.values()}
+    kept: dict[str, str] = {}
+    for part in parts.values():
+        kept.setdefault(_group(part, by_name), part.split)
     splits = assign_splits(found, config.val, config.test, config.seed, kept)
-    out_of_place = {video.video: reason for video, reason in left_out(found, splits)}
-    parts = _still_valid(out, parts, found.videos, splits, out_of_place)
-    usable_videos = [video for video in selected if video.video not in out_of_place]
-    tasks = _tasks(usable_videos, {video.video: video for video in found.videos}, splits, parts)
-    extraction = ExtractConfig(config.frames_per_video, config.size, config.image_format, faces)
-    lost = run_tasks(tasks, out, extraction, config.jobs, _counted(tasks, progress))
+    apart = {video.video: reason for video, reason in left_out(found, splits)}
+    for name, part in list(parts.items()):
+        # Files added since may have shown that two groups are one, or that a fake joins two splits.
+        if name in apart or splits.get(_group(part, by_name), part.split) != part.split:
+            drop_part(out, parts.pop(name))
+    wanted = [video for video in selected if video.video not in apart]
+    tasks = _tasks(wanted, by_name, splits, parts)
+    pending = sum(len(task.pending) for task in tasks)
+    lost = run_tasks(tasks, out, replace(config, faces=faces), _counted(pending, progress))
     parts = read_parts(out)
     drop_strays(out, parts)
-    table = build_manifest((row for part in parts.values() for row in part.rows), config)
-    pending = sum(len(task.pending) for task in tasks)
-    crossing = [Skipped(video.video, out_of_place[video.video]) for video in selected if video.video in out_of_place]
+    rows = ({**row, "group": _group(part, by_name)} for part in parts.values() for row in part.rows)
+    table = build_manifest(rows, config)
     summary = PrepareSummary(
         out=out,
         layout=found.layout,
         counts=count_crops(table),
-        skipped=(*found.skipped, *_skipped(parts, lost), *crossing),
-        notes=(*found.notes, *_notes(parts, table, usable_videos)),
+        skipped=(
+            *found.skipped,
+            *(Skipped(part.video, part.reason) for part in parts.values() if part.reason),
+            *(Skipped(video.video, "its process died: damaged, or too large for the memory") for video in lost),
+            *(Skipped(video.video, apart[video.video]) for video in selected if video.video in apart),
+        ),
+        notes=(*found.notes, *_notes(parts, table, wanted)),
         flaws=tuple((flaw, int(table[flaw].sum())) for flaw in FLAWS),
         unchanged=sum(part.unchanged for part in parts.values()),
         damaged=sum(part.damaged for part in parts.values()),
         videos_prepared=pending - len(lost),
-        videos_ready=len(usable_videos) - pending,
+        videos_ready=len(wanted) - pending,
     )
-    write_contact_sheet(table, out, summary.contact_sheet)
     _write_results(summary, table, settings(root, replace(config, faces=faces), found.lists), config)
     return summary
 
 
-def _still_valid(
-    out: Path,
-    parts: Mapping[str, Part],
-    videos: Iterable[SourceVideo],
-    splits: Mapping[str, str],
-    out_of_place: Collection[str],
-) -> dict[str, Part]:
-    """Parts of earlier runs that agree with the current splits.
-
-    Files that have come since may have shown that two groups are one, or that a fake joins two splits.
-    """
-    by_name = {video.video: video for video in videos}
-    valid = {}
-    for name, part in parts.items():
-        video = by_name.get(name)
-        group = part.group if video is None else video.group
-        if name in out_of_place or splits.get(group, part.split) != part.split:
-            drop_part(out, part)
-            continue
-        if group != part.group:
-            part = replace(part, group=group, rows=tuple({**row, "group": group} for row in part.rows))
-            write_part(out, part)
-        valid[name] = part
-    return valid
+def _group(part: Part, by_name: Mapping[str, SourceVideo]) -> str:
+    """Return the group of a part, which further files may have joined with another since."""
+    return by_name[part.video].group if part.video in by_name else part.group
 
 
 def _tasks(
-    usable: Sequence[SourceVideo],
+    wanted: Sequence[SourceVideo],
     by_name: Mapping[str, SourceVideo],
     splits: Mapping[str, str],
     parts: Mapping[str, Part],
 ) -> list[Task]:
-    """What is left to do, each original with its fakes."""
+    """Return the files without a current part, each original with its fakes."""
     families: dict[str, list[SourceVideo]] = defaultdict(list)
-    for video in usable:
-        original = by_name.get(video.source)
-        split = splits[video.group]
+    for video in wanted:
         part = parts.get(video.video)
-        if part is None or part.identity != identity(video, original, split):
+        if part is None or part.identity != identity(video, by_name.get(video.source), splits[video.group]):
             families[video.source or video.video].append(video)
     tasks = []
     for name, pending in families.items():
         head = by_name.get(name)
-        original = head if head is not None and (head.label == REAL) else None
+        original = head if head is not None and head.label == REAL else None
         tasks.append(Task(original, tuple(pending), tuple(splits[video.group] for video in pending)))
     return tasks
 
 
-def _counted(tasks: Iterable[Task], progress: Progress | None) -> Callable[[int], None]:
-    """A callback that adds up files and passes them on."""
-    total = sum(len(task.pending) for task in tasks)
+def _counted(total: int, progress: Progress | None) -> Callable[[int], None]:
+    """Return a callback that adds up finished files and reports them."""
     finished = 0
 
     def done(files: int) -> None:
@@ -195,17 +179,12 @@ def _counted(tasks: Iterable[Task], progress: Progress | None) -> Callable[[int]
     return done
 
 
-def _skipped(parts: Mapping[str, Part], lost: Iterable[SourceVideo]) -> Iterable[Skipped]:
-    yield from (Skipped(part.video, part.reason) for part in parts.values() if part.reason)
-    yield from (Skipped(video.video, "its process died: damaged, or too large for the memory") for video in lost)
-
-
-def _notes(parts: Mapping[str, Part], table: pd.DataFrame, asked_for: Iterable[SourceVideo]) -> Iterable[str]:
+def _notes(parts: Mapping[str, Part], table: pd.DataFrame, wanted: Collection[SourceVideo]) -> Iterable[str]:
     for split in SPLITS:
         held = set(table.loc[table["split"] == split, "label"])
         if missing := [label for label in (REAL, FAKE) if label not in held]:
             yield f"{split} has no {' and no '.join(missing)} crops"
-    if others := len(parts.keys() - {video.video for video in asked_for}):
+    if others := len(parts.keys() - {video.video for video in wanted}):
         yield f"{others} files that only an earlier run asked for are in the manifest, too"
     yield from (f"{part.video}: {warning}" for part in parts.values() for warning in part.warnings)
 
@@ -213,22 +192,23 @@ def _notes(parts: Mapping[str, Part], table: pd.DataFrame, asked_for: Iterable[S
 def _write_results(
     summary: PrepareSummary, table: pd.DataFrame, used: Mapping[str, object], config: PrepareConfig
 ) -> None:
+    if sheet := contact_sheet(table, summary.out):
+        write(summary.out, SHEET_NAME, sheet)
     csv = table.to_csv(index=False, lineterminator="\n")
-    write_atomically(summary.manifest, csv.encode(errors="surrogateescape"))
-    thresholds = {
-        "blur_threshold": config.faces.blur_threshold,
-        "min_face": config.faces.min_face,
-        "confidence": config.faces.confidence,
-        "duplicate_threshold": config.duplicate_threshold,
-        "balance": config.balance,
-    }
+    write(summary.out, MANIFEST_NAME, csv.encode(errors="surrogateescape"))
     document = {
         "settings": used,
-        "thresholds": thresholds,
+        "thresholds": {
+            "blur_threshold": config.faces.blur_threshold,
+            "min_face": config.faces.min_face,
+            "confidence": config.faces.confidence,
+            "duplicate_threshold": config.duplicate_threshold,
+            "balance": config.balance,
+        },
         "counts": [asdict(count) for count in summary.counts],
         "flaws": dict(summary.flaws),
         "unchanged": summary.unchanged,
         "damaged": summary.damaged,
     }
-    write_atomically(summary.out / SETTINGS_NAME, json.dumps(document, indent=2).encode())
-    write_atomically(summary.report, report_text(summary).encode(errors="backslashreplace"))
+    write(summary.out, SETTINGS_NAME, json.dumps(document, indent=2).encode())
+    write(summary.out, REPORT_NAME, report_text(summary).encode(errors="backslashreplace"))

@@ -1,39 +1,44 @@
-"""The summary of a run of ``prepare``: counts, a report, and a picture of some crops of every kind."""
+"""Results of ``prepare``: summary, report and contact sheet."""
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from torchfakes_cli.errors import DataError
+from torchfakes_cli.report.drawing import INK, write
 from torchfakes_cli.training.corpora import FAKE, SPLITS, Skipped
-from torchfakes_cli.training.crops.manifest import MANIFEST_NAME, usable
-from torchfakes_cli.training.crops.parts import REPORT_NAME, SHEET_NAME, write_atomically
+from torchfakes_cli.training.crops.manifest import MANIFEST_NAME, read_crop, spread, usable
+from torchfakes_cli.training.crops.parts import REPORT_NAME, SHEET_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Crops per row of the contact sheet, and their side in pixels.
+SHEET_COLUMNS, CELL = 10, 96
+_PITCH = CELL + 2
+_LABEL_WIDTH = 240
+_LETTERS = 14
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What one split has of one collection or method.
+    """Counts of one collection or method in one split.
 
     Attributes:
         split: ``train``, ``val`` or ``test``.
         label: ``real`` or ``fake``.
-        method: of the fakes, or the collection of genuine files.
-        groups: people, or pieces of footage.
-        videos: files that gave crops.
-        crops: all of them.
-        usable: those that no threshold speaks against.
-        balanced: those chosen for a balanced set.
+        method: method of the fakes, or collection of the genuine files.
+        groups: number of people or pieces of footage.
+        videos: number of files with crops.
+        crops: number of crops.
+        usable: number of crops without a flaw.
+        balanced: number of crops chosen for a balanced set.
     """
 
     split: str
@@ -48,19 +53,19 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """How a run ended.
+    """Result of a run of ``prepare``.
 
     Attributes:
         out: folder of the crops.
-        layout: of the corpus, as recognised.
-        counts: by split, label and method.
-        skipped: files that gave no crops, and why.
-        notes: plain sentences on what is missing or doubtful.
-        flaws: what speaks against crops, with the number of crops.
-        unchanged: faces of fakes left out since they are their original's.
-        damaged: sampled frames left out since they are damaged.
-        videos_prepared: files worked on in this run.
-        videos_ready: files that an earlier run had finished.
+        layout: layout of the corpus.
+        counts: counts by split, label and method.
+        skipped: files without crops, and why.
+        notes: sentences on what is missing or doubtful.
+        flaws: number of crops with each flaw.
+        unchanged: number of faces of fakes left out because they equal their original's.
+        damaged: number of sampled frames left out because they are damaged.
+        videos_prepared: number of files processed in this run.
+        videos_ready: number of files finished in earlier runs.
     """
 
     out: Path
@@ -76,46 +81,51 @@ class PrepareSummary:
 
     @property
     def manifest(self) -> Path:
-        """The table of crops."""
+        """Path of the table of crops."""
         return self.out / MANIFEST_NAME
 
     @property
     def report(self) -> Path:
-        """Counts, and what was left out and why, as text."""
+        """Path of the report: counts, and what was left out and why."""
         return self.out / REPORT_NAME
 
     @property
     def contact_sheet(self) -> Path:
-        """A picture of some crops of every kind."""
+        """Path of the picture of some crops of every kind."""
         return self.out / SHEET_NAME
 
     @property
     def crops(self) -> int:
-        """Crops in the manifest."""
+        """Number of crops in the manifest."""
         return sum(count.crops for count in self.counts)
 
 
+def _kinds(table: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """Return the rows of each (split, label, method) in the order of a report."""
+    columns = ["split", "label", "method"]
+    found = [((str(split), str(label), str(method)), rows) for (split, label, method), rows in table.groupby(columns)]
+    return sorted(found, key=lambda kind: (SPLITS.index(kind[0][0]), kind[0][1] == FAKE, kind[0][2]))
+
+
 def count_crops(table: pd.DataFrame) -> tuple[Count, ...]:
-    """Count a manifest by split, label and method."""
-    counts = []
-    for key, rows in table.assign(usable=usable(table)).groupby(["split", "label", "method"]):
-        split, label, method = (str(value) for value in key)
-        count = Count(
+    """Count the crops of a manifest by split, label and method."""
+    return tuple(
+        Count(
             split=split,
             label=label,
             method=method,
             groups=rows["group"].nunique(),
             videos=rows["video"].nunique(),
             crops=len(rows),
-            usable=int(rows["usable"].sum()),
+            usable=int(usable(rows).sum()),
             balanced=int(rows["balanced"].sum()),
         )
-        counts.append(count)
-    return tuple(sorted(counts, key=lambda count: (SPLITS.index(count.split), count.label == FAKE, count.method)))
+        for (split, label, method), rows in _kinds(table)
+    )
 
 
 def report_text(summary: PrepareSummary) -> str:
-    """Counts, what was left out and why, and notes, as Markdown."""
+    """Return counts, what was left out and why, and notes, as Markdown."""
     flaws = ", ".join(f"{count} {flaw}" for flaw, count in summary.flaws)
     counts = (
         (c.split, c.label, _cell(c.method), c.groups, c.videos, c.crops, c.usable, c.balanced) for c in summary.counts
@@ -144,87 +154,33 @@ def report_text(summary: PrepareSummary) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that can't break a table's row."""
+    """Return text that can't break a table's row."""
     return " ".join(text.replace("|", "\\|").split())
 
 
-#: Crops in a row, each of another video where there are as many.
-COLUMNS = 10
-#: Side of a crop on the sheet, in pixels.
-CELL = 96
-_GAP = 2
-_DPI = 100
-_LABEL_INCHES = 2.4
-
-
-def write_contact_sheet(table: pd.DataFrame, folder: Path, path: Path) -> None:
-    """Draw a grid with a row for each split, label and method; a face that a threshold speaks against isn't shown.
+def contact_sheet(table: pd.DataFrame, folder: Path) -> bytes:
+    """Draw balanced crops as a JPEG, one row for each split, label and method; empty for a table without any.
 
     Args:
-        table: the manifest; an empty one gives no picture.
-        folder: of the crops.
-        path: of the JPEG.
-
-    Raises:
-        OSError: it can't be written.
+        table: manifest.
+        folder: folder of the manifest.
     """
-    rows = _rows(table)
-    if not rows:
-        return
-    # Without pyplot: it would look for a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    pitch = CELL + _GAP
-    sheet = np.full((len(rows) * pitch, COLUMNS * pitch, 3), 255, np.uint8)
-    for row, (_, crops) in enumerate(rows):
-        for column, crop in enumerate(crops):
-            cell = _thumbnail(folder / crop)
-            sheet[row * pitch : row * pitch + CELL, column * pitch : column * pitch + CELL] = cell
-    height, width = sheet.shape[0] / _DPI, sheet.shape[1] / _DPI
-    figure = Figure(figsize=(width + _LABEL_INCHES, height), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((_LABEL_INCHES / (width + _LABEL_INCHES), 0, width / (width + _LABEL_INCHES), 1))
-    axes.imshow(sheet, interpolation="none", aspect="auto")
-    axes.set_xticks([])
-    axes.set_yticks([row * pitch + CELL / 2 for row in range(len(rows))], [name for name, _ in rows], fontsize=9)
-    axes.tick_params(length=0)
-    axes.set_frame_on(False)
-    data = BytesIO()
-    with warnings.catch_warnings():
-        # A folder's name may be written in letters that the font lacks.
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(data, format="jpeg", dpi=_DPI, pil_kwargs={"quality": 88})
-    write_atomically(path, data.getvalue())
-
-
-def _rows(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """The name of each row, and the crops in it."""
-    shown = table[table["balanced"].eq(True)]
-    found = []
-    for key, rows in shown.groupby(["split", "label", "method"]):
-        split, label, method = (str(value) for value in key)
+    kinds = _kinds(table[table["balanced"].eq(True)])
+    if not kinds:
+        return b""
+    sheet = np.full((len(kinds) * _PITCH, _LABEL_WIDTH + SHEET_COLUMNS * _PITCH, 3), 255, np.uint8)
+    for row, ((split, label, method), rows) in enumerate(kinds):
+        top = row * _PITCH
+        write(sheet, f"{split} · {label}", (8, top + CELL // 2 - 20), _LETTERS, INK)
+        write(sheet, method.encode(errors="replace").decode()[:28], (8, top + CELL // 2), _LETTERS, INK)
         # From the middle of each video, and evenly over the videos.
         middles = [rows["crop"].loc[video[len(video) // 2]] for video in rows.groupby("video").groups.values()]
-        count = min(COLUMNS, len(middles))
-        places = ((np.arange(count) + 0.5) * len(middles) / count).astype(int)
-        name = f"{split} · {label}\n{_plain(method)}"
-        found.append(((SPLITS.index(split), label == FAKE, method), (name, [middles[place] for place in places])))
-    return [row for _, row in sorted(found)]
-
-
-def _plain(text: str, most: int = 28) -> str:
-    """A folder's name that means nothing to the drawing library, which takes ``$`` for mathematics."""
-    text = text.encode(errors="replace").decode().replace("$", r"\$")
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _thumbnail(path: Path) -> NDArray[np.uint8]:
-    """CELL×CELL×3 RGB; grey where the crop can't be read."""
-    try:
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except (OSError, cv2.error):
-        picture = None
-    if picture is None:
-        return np.full((CELL, CELL, 3), 200, np.uint8)
-    return np.asarray(cv2.resize(picture, (CELL, CELL), interpolation=cv2.INTER_AREA), np.uint8)
+        for column, crop in enumerate(spread(middles, min(SHEET_COLUMNS, len(middles)))):
+            left = _LABEL_WIDTH + column * _PITCH
+            try:
+                picture = cv2.resize(read_crop(folder / crop), (CELL, CELL), interpolation=cv2.INTER_AREA)
+            except DataError:
+                picture = np.full((CELL, CELL, 3), 200, np.uint8)
+            sheet[top : top + CELL, left : left + CELL] = picture
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return data.tobytes()

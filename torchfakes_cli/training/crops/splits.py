@@ -9,28 +9,28 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import REAL, TEST, TRAIN, VAL, Corpus, SourceVideo, group_order
 from torchfakes_cli.training.corpora.base import components
 
-#: People who were swapped with each other stay together as long as they are no larger share of all who were swapped.
+#: People swapped with each other stay together if they are at most this share of all who were swapped.
 CIRCLE_SHARE = 0.1
-#: Where official lists put one person into several splits, the first of these that they name is kept.
+#: Order in which splits are kept if official lists put one person into several.
 _STRONGEST = (TEST, VAL, TRAIN)
 
 
 def assign_splits(
     corpus: Corpus, val: float, test: float, seed: int, kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Give every group its split.
+    """Assign a split to every group.
 
-    What the corpus says of its videos comes first, and holds for all who are seen in them. Groups that are left and
-    hold the same collections and methods are one stratum. Each stratum is ordered by a hash of group and seed and cut
-    by the shares, so that every method is represented everywhere, and a group hardly ever moves when others come or
-    go. Strata too small to be cut are cut together.
+    The splits that the corpus gives come first, and hold for everyone seen in the video. The remaining groups with the
+    same collections and methods are one stratum. Each stratum is ordered by a hash of group and seed and cut by the
+    shares, so that every split has every method, and a group hardly ever moves when others come or go. Strata too small
+    to be cut are cut together.
 
     Args:
-        corpus: all of it.
+        corpus: the whole corpus.
         val: share of the groups for validation.
         test: share of the groups for testing.
-        seed: decides the order.
-        kept: splits of groups that were assigned before; they stay.
+        seed: seed of the order.
+        kept: splits of groups in earlier runs, which stay.
 
     Returns:
         ``train``, ``val`` or ``test`` for each group, partners included.
@@ -63,10 +63,10 @@ def assign_splits(
 
 
 def _circles(corpus: Corpus, groups: Sequence[str], earlier: Mapping[str, str]) -> dict[str, str]:
-    """The circle that each group belongs to: people whose faces were swapped with each other's, where these are few.
+    """Return the circle of each group: people whose faces were swapped with each other's, if these are few.
 
-    A circle goes to one split, and no fake is lost. Where nearly everyone was swapped with everyone, as in Celeb-DF,
-    each stays a circle of their own. So does everyone of a circle that earlier runs have divided.
+    A circle goes to one split, so that no fake is lost. If nearly everyone was swapped with everyone, as in Celeb-DF,
+    each is a circle of their own, and so is everyone of a circle that earlier runs have divided.
     """
     open_groups = set(groups)
     pairs = {(v.group, v.partner) for v in corpus.videos if v.partner and {v.group, v.partner} <= open_groups}
@@ -83,12 +83,7 @@ def _circles(corpus: Corpus, groups: Sequence[str], earlier: Mapping[str, str]) 
 
 
 def left_out(corpus: Corpus, splits: Mapping[str, str]) -> Iterator[tuple[SourceVideo, str]]:
-    """Videos that can be in no split, each with the reason.
-
-    Args:
-        corpus: all of it.
-        splits: of its groups.
-    """
+    """Yield videos that fit in no split, with the reasons."""
     for video in corpus.videos:
         split = splits[video.group]
         if video.partner and splits[video.partner] != split:
@@ -100,7 +95,7 @@ def left_out(corpus: Corpus, splits: Mapping[str, str]) -> Iterator[tuple[Source
 
 
 def _given(corpus: Corpus) -> dict[str, str]:
-    """Split of each group that the corpus names."""
+    """Return the split of each group that the corpus gives."""
     named: dict[str, set[str]] = defaultdict(set)
     for video in corpus.videos:
         if video.split:

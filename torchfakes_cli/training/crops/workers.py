@@ -1,4 +1,4 @@
-"""Extraction on several processes, where one bad file never stops the others."""
+"""Extraction in several processes; a file that ends its process doesn't stop the others."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError, TorchfakesError
 from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
 from torchfakes_cli.training.crops.extract import (
-    ExtractConfig,
-    Footage,
-    changes,
+    VideoCrops,
+    crop_faces,
     crop_folder,
-    look_again,
-    look_at,
+    crop_like,
     write_crops,
 )
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
@@ -34,17 +33,17 @@ from torchfakes_cli.video.limits import usable_cores
 if TYPE_CHECKING:
     from torchfakes_cli.faces.cascade import FaceDetector
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An original and its fakes, or a file without a counterpart; one process works on it.
+    """An original and its fakes, or a file without a counterpart, for one process.
 
     Attributes:
-        original: sampled first, whether or not its crops are wanted; None for a lone file.
-        pending: files whose crops are wanted.
-        splits: of each pending file.
+        original: sampled first, even if its crops aren't pending; None for a lone fake.
+        pending: files without crops.
+        splits: split of each pending file.
     """
 
     original: SourceVideo | None
@@ -53,25 +52,24 @@ class Task:
 
 
 def run_tasks(
-    tasks: Sequence[Task], out: Path, config: ExtractConfig, jobs: int | None, done: Callable[[int], None]
+    tasks: Sequence[Task], out: Path, config: PrepareConfig, done: Callable[[int], None]
 ) -> list[SourceVideo]:
-    """Work on all tasks.
+    """Extract the crops of all tasks.
 
     Args:
-        tasks: in any order.
+        tasks: tasks in any order.
         out: folder of the crops.
-        config: how to cut them.
-        jobs: processes; None for one a core. A single one is this process.
+        config: how to extract them, and the number of processes. A single one is this process.
         done: called with the number of files finished since the last call.
 
     Returns:
-        Files whose process died, which therefore have no part.
+        Files that ended their process and therefore have no part.
 
     Raises:
         OutputError: crops can't be written.
     """
     cores = usable_cores()
-    processes = min(jobs or cores, len(tasks))
+    processes = min(config.jobs or cores, len(tasks))
     if processes <= 1:
         try:
             for task in tasks:
@@ -82,26 +80,27 @@ def run_tasks(
     lost: list[SourceVideo] = []
     left = list(tasks)
     while left:
-        left = _run_pool(left, out, config, processes, max(1, cores // processes), done)
-        # One of those that were being worked on has killed its process; alone it is found, and the others get done.
+        left = _run_pool(left, out, config, processes, done)
+        # One of the tasks in progress ended its process; each alone tells which, and the others get done.
         suspects, left = left[:processes], left[processes:]
         for task in suspects:
-            if _run_pool([task], out, config, 1, cores, done):
+            if _run_pool([task], out, config, 1, done):
                 lost += task.pending
                 done(len(task.pending))
     return lost
 
 
 def _run_pool(
-    tasks: Sequence[Task], out: Path, config: ExtractConfig, processes: int, threads: int, done: Callable[[int], None]
+    tasks: Sequence[Task], out: Path, config: PrepareConfig, processes: int, done: Callable[[int], None]
 ) -> list[Task]:
-    """Returns the tasks left over when a process died, in their order; empty if all went well."""
+    """Run tasks until all are done or a process dies; return the remaining ones in their order."""
     others = set(multiprocessing.active_children())
-    # Never fork: torch's and OpenCV's threads don't survive it.
+    threads = max(1, usable_cores() // processes)
+    # Threads of torch and OpenCV don't survive a fork.
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker, (threads,))
+    left = []
     try:
         futures = {pool.submit(extract, task, out, config): position for position, task in enumerate(tasks)}
-        left = []
         for future in as_completed(futures):
             try:
                 done(future.result())
@@ -116,104 +115,81 @@ def _run_pool(
     return [tasks[position] for position in sorted(left)]
 
 
-def extract(task: Task, out: Path, config: ExtractConfig) -> int:
+def extract(task: Task, out: Path, config: PrepareConfig) -> int:
     """Write crops and part of every pending file of a task.
 
     Returns:
-        How many files that were.
+        Number of these files.
 
     Raises:
         OutputError: they can't be written.
     """
-    first = None if task.original is None else _look(task.original, None, config)
+    original = None if task.original is None else _crops_of(task.original, None, config)
     for video, split in zip(task.pending, task.splits, strict=True):
-        if first is not None and video == task.original:
-            outcome = first
-        else:
-            outcome = _look(video, None if first is None else first.footage, config)
+        crops = original if original is not None and video == task.original else _crops_of(video, original, config)
+        state = identity(video, None if video == task.original else task.original, split)
+        part = Part(video.video, split, video.group, state)
         try:
-            _write(video, task.original, split, outcome, out, config)
+            part = replace(part, reason=crops) if isinstance(crops, str) else _written(part, video, crops, out, config)
+            write_part(out, part)
         except OSError as error:
             raise OutputError(
                 f"can't be written ({error.strerror or error})",
                 path=error.filename or out,
-                advice="Free some space, or choose another --out.",
+                advice="Free some space, or choose another --output.",
             ) from error
     return len(task.pending)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What was seen of one file, with the original it was laid over; or why nothing was."""
-
-    footage: Footage | None = None
-    laid_over: Footage | None = None
-    reason: str = ""
-
-
-def _look(video: SourceVideo, original: Footage | None, config: ExtractConfig) -> _Outcome:
+def _crops_of(video: SourceVideo, original: VideoCrops | str | None, config: PrepareConfig) -> VideoCrops | str:
+    """Return the crops of a file, taken like its original's where possible; or why there are none."""
     try:
-        if original is not None:
-            footage = look_again(video, original, config, _decoder())
-            if footage is not None:
-                return _Outcome(footage, original)
-        return _Outcome(look_at(video, config, _detector(config.faces), _decoder()))
+        if isinstance(original, VideoCrops) and (crops := crop_like(video, original, config, _decoder())) is not None:
+            return crops
+        return crop_faces(video, config, _detector(config.faces), _decoder())
     except TorchfakesError as error:
-        return _Outcome(reason=error.cause)
-    except Exception as error:  # noqa: BLE001 - an error in one file must not stop the others
-        _log.debug("%s", video.path, exc_info=True)
-        return _Outcome(reason=f"unexpected {type(error).__name__}: {error}")
+        return error.cause
+    except Exception as error:
+        logger.debug("%s", video.path, exc_info=True)
+        return f"unexpected {type(error).__name__}: {error}"
 
 
-def _write(
-    video: SourceVideo, original: SourceVideo | None, split: str, outcome: _Outcome, out: Path, config: ExtractConfig
-) -> None:
-    """Write one file's crops, then its part."""
-    state = identity(video, None if original == video else original, split)
-    footage, laid_over = outcome.footage, outcome.laid_over
-    if footage is None:
-        write_part(out, Part(video.video, split, video.group, state, reason=outcome.reason))
-        return
-    folder = crop_folder(video, split)
-    changed = changes(footage, laid_over) if laid_over is not None else {}
-    extraction = write_crops(footage, changed, "own" if laid_over is None else "original", out, folder, config)
+def _written(part: Part, video: SourceVideo, crops: VideoCrops, out: Path, config: PrepareConfig) -> Part:
+    """Write the crops of a file; return its part."""
+    folder = crop_folder(video, part.split)
+    rows = write_crops(crops, out, folder, config.image_format)
+    unchanged = len(crops.crops) - len(rows)
     reason = ""
-    if extraction.unchanged and not extraction.rows:
-        reason = "every face is its original's"
-    elif not extraction.rows:
-        reason = "no face" if video.is_still else "no face that lasts"
-    place = {
-        "split": split,
+    if not rows:
+        reason = "every face is its original's" if unchanged else "no face" if video.is_still else "no face that lasts"
+    known = {
+        "split": part.split,
         "label": video.label,
         "method": video.method,
         "group": video.group,
         "video": video.video,
         "source": video.source,
     }
-    part = Part(
-        video=video.video,
-        split=split,
-        group=video.group,
-        identity=state,
-        folder=folder if extraction.rows else "",
+    return replace(
+        part,
+        folder=folder if rows else "",
         reason=reason,
-        unchanged=extraction.unchanged,
-        damaged=footage.damaged,
-        warnings=footage.warnings,
-        rows=tuple({**row.columns(), **place} for row in extraction.rows),
+        unchanged=unchanged,
+        damaged=crops.damaged,
+        warnings=crops.warnings,
+        rows=tuple({**row, **known} for row in rows),
     )
-    write_part(out, part)
 
 
 @cache
 def _decoder() -> IsolatedDecoder:
-    """One decoder a process; it decodes in a process of its own, which a file may hang or crash."""
+    """Return the decoder of this process; it decodes in a process of its own, which a file may hang or crash."""
     return IsolatedDecoder()
 
 
 @cache
 def _detector(config: FaceConfig) -> FaceDetector:
-    """One detector a process, since loading it takes longer than a short clip."""
+    """Return the detector of this process, because loading it takes longer than a short clip."""
     from torchfakes_cli.faces.cascade import FaceDetector
 
     return FaceDetector(config)
@@ -225,13 +201,13 @@ def _start_worker(threads: int) -> None:
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    # An interrupt at the terminal reaches every process; the parent answers it and ends the others.
+    # An interrupt at the terminal reaches every process; the parent handles it and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed can't end its workers, and they would wait for work forever."""
+    """End this process with its parent, because a killed parent can't end its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

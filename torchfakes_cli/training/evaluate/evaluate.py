@@ -25,10 +25,8 @@ from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.files import sha256_of
 from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig
 from torchfakes_cli.training.crops.extract import slug
-from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.crops.parts import SETTINGS_NAME
+from torchfakes_cli.training.crops.manifest import SETTINGS_NAME, read_manifest, recorded_margin
 from torchfakes_cli.training.crops.prepare import prepare_corpus
-from torchfakes_cli.training.crops.reading import recorded_margin
 from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
 from torchfakes_cli.training.evaluate.figures import Judged, compare_rules, figures, measure_damage, slice_videos
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source

@@ -27,7 +27,7 @@ from torchfakes_cli.records import Face, FaceScore, Verdict
 from torchfakes_cli.scan.config import VerdictConfig
 from torchfakes_cli.scan.verdict import Policy, agreed_bounds, decide, deciding_track, settle_policy, window_logit
 from torchfakes_cli.training.corpora import FAKE, REAL
-from torchfakes_cli.training.crops.reading import read_crop
+from torchfakes_cli.training.crops.manifest import read_crop
 from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS, auc_interval, roc_auc
 from torchfakes_cli.training.evaluate.perturb import Perturbation, Picture, perturb
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.training.crops.reading import read_crop, recorded_size
+from torchfakes_cli.training.crops.manifest import read_crop, recorded_size
 from torchfakes_cli.training.fit.processes import processes_here
 
 logger = logging.getLogger(__name__)

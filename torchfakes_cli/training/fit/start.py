@@ -22,7 +22,7 @@ from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.reading import recorded_margin
+from torchfakes_cli.training.crops.manifest import recorded_margin
 from torchfakes_cli.training.evaluate.calibrate import TRAINED_ON, group_marks
 from torchfakes_cli.training.fit.state import LOCAL
 from torchfakes_cli.version import __version__

@@ -5,46 +5,63 @@ from __future__ import annotations
 import json
 import logging
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 import weakref
+from collections import deque
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Any, Never, TypeVar
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
+from torchfakes_cli import errors
 from torchfakes_cli.errors import DecoderCrashError, DecodeTimeoutError, TooLargeError, TorchfakesError
 from torchfakes_cli.records import DecodeReport, FileFacts, Frame, VideoInfo
 from torchfakes_cli.video.isolation.protocol import (
-    Channel,
+    SLOTS,
+    Failure,
+    Opened,
     PictureMemory,
     ProtocolError,
+    Sound,
+    Step,
     decode,
-    decode_error,
     encode,
+    received,
+    send,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
+    from io import FileIO
     from os import PathLike
     from types import TracebackType
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from torchfakes_cli.video.options import SamplingConfig
+
+    # Messages, and the error or None at the end.
+    Messages = SimpleQueue[dict[str, Any] | ProtocolError | None]
 
 logger = logging.getLogger(__name__)
 
-_Answer = TypeVar("_Answer")
+_T = TypeVar("_T")
 
 #: Maximum seconds that a process takes to start.
 _START_S = 60.0
 #: Seconds that a process gets to finish its current frame when it is stopped; starting a new one takes as long.
 _STOP_S = 1.0
-#: Maximum seconds of one wait, after which cancellation is checked.
+#: Seconds between a blocked thread's checks.
 _SLICE_S = 0.1
+#: Maximum number of messages that wait to be used; the other process is blocked meanwhile.
+_MOST_MESSAGES = 64
 #: Minimum write speed of a disk in bytes per second.
 _DISK_BYTES_PER_S = 5_000_000
 #: Seconds that each frame of a file adds to its total time limit, as a backstop against files made to decode slowly: an
@@ -60,16 +77,20 @@ _PROGRAM += "from torchfakes_cli.video.isolation.server import main; main(*rest)
 # so that a file close to the memory limit would pass on one run and fail on the next.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
+_ERRORS = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, TorchfakesError)
+}
+
 
 class Deadline:
-    """Time limit for an answer of the decoding process.
+    """Time limit for the answers of the decoding process; only time spent waiting for them counts.
 
     Args:
         silence_s: maximum seconds without a sign of progress.
         total_s: maximum total seconds.
 
     Attributes:
-        slice_s: maximum seconds of one wait.
+        slice_s: maximum seconds of one wait; a longer one means that this process was suspended.
     """
 
     def __init__(self, silence_s: float, total_s: float = math.inf) -> None:
@@ -78,10 +99,6 @@ class Deadline:
         self.slice_s = min(_SLICE_S, silence_s)
         self._silent_s = 0.0
         self._spent_s = 0.0
-
-    def restart_silence(self) -> None:
-        """Restarts the limit on seconds without progress for the next message."""
-        self._silent_s = 0.0
 
     def spend(self, seconds: float, *, progress: bool) -> None:
         """Adds waited seconds; progress restarts the limit on silence."""
@@ -99,7 +116,7 @@ class Deadline:
 
 
 class _Process:
-    """Handle of a decoding process.
+    """A decoding process.
 
     Args:
         memory_mb: memory limit, as for ``IsolatedDecoder``.
@@ -107,95 +124,154 @@ class _Process:
         inherited: additional file descriptors for the process to inherit.
 
     Attributes:
-        memory: shared memory for pictures.
-        enforced: restrictions that the process verified for itself; None until it is ready.
         end: function that ends the process.
     """
 
     def __init__(self, memory_mb: int, hwaccel: str | None, inherited: tuple[int, ...] = ()) -> None:
-        self.memory = PictureMemory()
-        self.enforced: tuple[str, ...] | None = None
+        self._memory = PictureMemory()
         self._calls = 0
-        ours, theirs = multiprocessing.Pipe()
-        self._channel = Channel(ours)
-        handles = theirs.fileno(), self.memory.handle
-        settings: dict[str, Any] = {}
+        self._enforced: tuple[str, ...] | None = None
         try:
-            if sys.platform == "win32":
-                os.set_handle_inheritable(handles[0], True)
-                settings["startupinfo"] = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handles[0]]})
-            else:
-                settings["pass_fds"] = (*handles, *inherited)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, *handles, memory_mb, hwaccel])],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+            self._process = process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, self._memory.handle, memory_mb, hwaccel])],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=None if logger.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
                 env={**os.environ, **_ENVIRONMENT},
-                **settings,
+                pass_fds=() if isinstance(self._memory.handle, str) else (self._memory.handle, *inherited),
             )
         except (OSError, ValueError) as error:
-            self._channel.close()
             raise _unstartable(getattr(error, "strerror", None) or str(error)) from error
         finally:
-            theirs.close()
-            self.memory.release_handle()
-        self.end = weakref.finalize(self, _end, self._process, self._channel)
+            self._memory.release_handle()
+        self._calls_to = cast("FileIO", process.stdin)
+        self._messages: Messages = SimpleQueue()
+        Thread(target=_receive, args=(process, self._messages), daemon=True).start()
+        self.end = weakref.finalize(self, _end, process)
 
     @property
     def alive(self) -> bool:
         """Whether the process is running."""
         return self.end.alive and self._process.poll() is None
 
-    def wait_until_ready(self) -> None:
-        """Waits for the process's first message.
+    def enforced(self) -> tuple[str, ...]:
+        """Waits until the process is ready and returns the restrictions that it verified for itself.
 
         Raises:
             TorchfakesError: the process ended before.
         """
-        if self.enforced is None:
-            with suppress(EOFError, OSError, ProtocolError, TypeError, KeyError):
-                message = self.receive(_START_S) or {}
-                self.enforced = decode(tuple[str, ...], message["result"]["enforced"])
-        if self.enforced is None:
-            self.end()
-            raise _unstartable(f"exit code {self._process.returncode}")
+        if self._enforced is None:
+            try:
+                self._enforced = self.wait(0, tuple[str, ...], "", Deadline(_START_S))
+            except TorchfakesError as error:
+                raise _unstartable(error.cause) from error
+        return self._enforced
 
-    def call(self, method: str, **arguments: Any) -> int:
-        """Sends a call and returns its number; raises OSError where the process has ended."""
+    def call(self, path: str, method: str, /, **arguments: Any) -> int:
+        """Sends a call about a file and returns its number.
+
+        Raises:
+            DecoderCrashError: the process has ended.
+        """
+        self.enforced()
         self._calls += 1
-        self.send({"call": self._calls, "method": method, "arguments": arguments})
+        try:
+            send(self._calls_to, {"call": self._calls, "method": method, "arguments": arguments})
+        except (OSError, ValueError):  # the pipe is broken, or closed by another thread
+            self._crashed(path)
         return self._calls
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Sends a message; raises OSError where the process has ended."""
-        self._channel.send(message)
+    def wait(self, call: int, kind: type[_T], path: str, deadline: Deadline) -> _T:
+        """Waits for the result of a call; answers to earlier calls are dropped.
 
-    def receive(self, timeout_s: float) -> dict[str, Any] | None:
-        """Returns the next message as ``Channel.receive`` does."""
-        return self._channel.receive(timeout_s)
+        Raises:
+            TorchfakesError: the process reported an error, timed out or ended.
+        """
+        deadline.spend(0.0, progress=True)
+        while True:
+            started = time.monotonic()
+            message: dict[str, Any] | ProtocolError | None = {}
+            try:
+                message = self._messages.get(timeout=deadline.slice_s)
+            except Empty:
+                pass
+            except KeyboardInterrupt:
+                self.end()  # it would continue to decode without a reader
+                raise
+            if message is None:
+                self._crashed(path)
+            if isinstance(message, ProtocolError):
+                self._confused(path)
+            deadline.spend(min(time.monotonic() - started, 2 * deadline.slice_s), progress=bool(message))
+            try:
+                if message.get("call") == call and "error" in message:
+                    self._fail(decode(Failure, message["error"]))
+                if message.get("call") == call and "result" in message:
+                    return decode(kind, message["result"])
+            except (ProtocolError, KeyError):
+                self._confused(path)
+            if why := deadline.expired:
+                self.end()
+                raise DecodeTimeoutError(
+                    f"timeout: {why}", path=path, advice="It may be damaged; if it is only slow, raise --timeout."
+                )
 
-    def end_described(self) -> str:
-        """Ends the process and describes how it had terminated."""
+    def read(self, slot: int, height: int, width: int, path: str) -> NDArray[np.uint8]:
+        """Returns a copy of the picture in a slot of the shared memory."""
         try:
-            code = self._process.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            code = 0
+            return self._memory.read(slot, height, width)
+        except ProtocolError:
+            self._confused(path)
+
+    def ask(self, path: str, kind: type[_T], deadline: Deadline, method: str, /, **arguments: Any) -> _T:
+        """Sends a call and waits for its result."""
+        return self.wait(self.call(path, method, **arguments), kind, path, deadline)
+
+    def _fail(self, failure: Failure) -> Never:
+        error = _ERRORS[failure.kind](failure.cause, path=failure.path, advice=failure.advice)
+        if isinstance(error, TooLargeError):
+            self.end()  # memory that it still holds would reduce the next file's limit
+        raise error
+
+    def _crashed(self, path: str) -> Never:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_STOP_S)
+        code = self._process.returncode or 0
         self.end()
-        if code >= 0:
-            return f"its decoder ended unexpectedly (exit code {code})"
+        cause = f"its decoder ended unexpectedly (exit code {code})"
+        if code < 0:
+            name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+            cause = f"its decoder crashed ({name})"
+            if name == "SIGKILL":
+                cause = "its decoder was killed (SIGKILL), as happens when memory runs out"
+        raise DecoderCrashError(cause, path=path, advice="The file is damaged: copy or download it again.")
+
+    def _confused(self, path: str) -> Never:
+        self.end()
+        raise DecoderCrashError(
+            "its decoder sent an invalid message and was ended",
+            path=path,
+            advice="The file may be made to attack decoders: don't open it elsewhere.",
+        )
+
+
+def _receive(process: subprocess.Popen[bytes], messages: Messages) -> None:
+    end: ProtocolError | None = None
+    with cast("FileIO", process.stdout) as stream:
         try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        if name == "SIGKILL":
-            return "its decoder was killed (SIGKILL), as happens when memory runs out"
-        return f"its decoder crashed ({name})"
+            for message in received(stream):
+                while messages.qsize() >= _MOST_MESSAGES and process.poll() is None:
+                    time.sleep(_SLICE_S)
+                messages.put(message)
+        except ProtocolError as error:
+            end = error
+    messages.put(end)
 
 
-def _end(process: subprocess.Popen[bytes], channel: Channel) -> None:
-    channel.close()
+def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
+    cast("FileIO", process.stdin).close()
     try:
         process.wait(timeout=_STOP_S)
     except subprocess.TimeoutExpired:
@@ -206,111 +282,9 @@ def _unstartable(reason: str) -> TorchfakesError:
     return TorchfakesError(f"the decoding process can't be started: {reason}", advice="Run it with --debug to see why.")
 
 
-class _Session:
-    """Calls to the decoding process for one file.
-
-    Args:
-        process: decoding process; the constructor waits until it is ready.
-        path: path of the file.
-        timeout_s: maximum seconds without progress.
-    """
-
-    def __init__(self, process: _Process, path: str, timeout_s: float) -> None:
-        self._process = process
-        self._path = path
-        self._timeout_s = timeout_s
-        self._call = 0
-        self._running = False
-        self._stopped = Event()
-        process.wait_until_ready()
-
-    @property
-    def _file(self) -> dict[str, Any]:
-        """The file's path and the folder that a relative path refers to; empty for an absolute path."""
-        return {"path": self._path, "folder": "" if Path(self._path).is_absolute() else str(Path.cwd())}
-
-    def ask(self, method: str, deadline: Deadline | None = None, **arguments: Any) -> Any:
-        """Calls a server method without items and returns its result; None if the call was stopped."""
-        self._begin(method, **arguments)
-        kind, body = self._next(deadline or Deadline(self._timeout_s))
-        return body if kind == "result" else None
-
-    def _begin(self, method: str, **arguments: Any) -> None:
-        try:
-            self._call = self._process.call(method, **arguments)
-        except OSError:
-            self._crashed()
-
-    def _next(self, deadline: Deadline) -> tuple[str, Any]:
-        """Waits for the next item or the result of the call, as (kind, body); kind is empty if the call was stopped.
-
-        Raises:
-            TorchfakesError: the process reported an error, timed out or ended.
-        """
-        deadline.restart_silence()
-        while not self._stopped.is_set():
-            started = time.monotonic()
-            try:
-                message = self._process.receive(deadline.slice_s)
-            except (EOFError, OSError):
-                self._crashed()
-            except ProtocolError:
-                self._confused()
-            except KeyboardInterrupt:
-                self._process.end()  # it would continue to decode without a reader
-                raise
-            # Limited to two slices: a longer wait means that this process was suspended, perhaps with the other one.
-            deadline.spend(min(time.monotonic() - started, 2 * deadline.slice_s), progress=message is not None)
-            if message is not None and message.get("call") == self._call:
-                if "error" in message:
-                    self._failed(message["error"])
-                for kind in ("item", "result"):
-                    if kind in message:
-                        return kind, message[kind]
-            if deadline.expired:
-                self._give_up(deadline.expired)
-        return "", None
-
-    def _decode(self, kind: Any, body: Any, *keys: str) -> Any:
-        """Decodes a part of a message to a type."""
-        try:
-            for key in keys:
-                body = body[key]
-            return decode(kind, body)
-        except (ProtocolError, KeyError, TypeError):
-            self._confused()
-
-    def _failed(self, told: Any) -> Never:
-        self._running = False
-        try:
-            error = decode_error(told)
-        except ProtocolError:
-            self._confused()
-        if isinstance(error, TooLargeError):
-            self._process.end()  # memory that it still holds would reduce the next file's limit
-        raise error
-
-    def _give_up(self, why: str) -> Never:
-        self._running = False
-        self._process.end()
-        raise DecodeTimeoutError(
-            f"timeout: {why}", path=self._path, advice="It may be damaged; if it is only slow, raise --timeout."
-        )
-
-    def _crashed(self) -> Never:
-        self._running = False
-        raise DecoderCrashError(
-            self._process.end_described(), path=self._path, advice="The file is damaged: copy or download it again."
-        )
-
-    def _confused(self) -> Never:
-        self._running = False
-        self._process.end()
-        raise DecoderCrashError(
-            "its decoder sent an invalid message and was ended",
-            path=self._path,
-            advice="The file may be made to attack decoders: don't open it elsewhere.",
-        )
+def _file(path: str) -> dict[str, str]:
+    """The file's path and the folder that a relative path refers to; empty for an absolute path."""
+    return {"path": path, "folder": "" if Path(path).is_absolute() else str(Path.cwd())}
 
 
 class IsolatedDecoder:
@@ -325,19 +299,16 @@ class IsolatedDecoder:
             hardware decoding, because drivers reserve far more address space than memory.
         hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; None for software. If the device can't be
             used, software decodes and reports give the reason.
+
+    Attributes:
+        abandoned: whether ``abandon`` was called.
     """
 
-    def __init__(
-        self,
-        *,
-        timeout_s: float = 60.0,
-        memory_mb: int = 2048,
-        hwaccel: str | None = None,
-    ) -> None:
+    def __init__(self, *, timeout_s: float = 60.0, memory_mb: int = 2048, hwaccel: str | None = None) -> None:
+        self.abandoned = False
         self._timeout_s = timeout_s
         self._settings = memory_mb, hwaccel
         self._process: _Process | None = None
-        self._abandoned = False
 
     def __enter__(self) -> IsolatedDecoder:
         return self
@@ -365,16 +336,14 @@ class IsolatedDecoder:
         Raises:
             TorchfakesError: the process can't be started.
         """
-        process = self._started()
-        process.wait_until_ready()
-        return process.enforced or ()
+        return self._started().enforced()
 
     def _started(self) -> _Process:
         process = self._process
-        if not self._abandoned and (process is None or not process.alive):
+        if not self.abandoned and (process is None or not process.alive):
             self.close()
             process = self._process = _Process(*self._settings)
-        if self._abandoned or process is None:  # another thread may have abandoned it meanwhile
+        if self.abandoned or process is None:  # another thread may have abandoned it meanwhile
             self.close()
             raise TorchfakesError("the scan was stopped")
         return process
@@ -402,15 +371,12 @@ class IsolatedDecoder:
             MediaError: the file can't be opened, or not within the limits.
             TorchfakesError: the process can't be started.
         """
+        name = os.fspath(path)
+        return self._on_a_live_process(
+            lambda process: process.ask(name, FileFacts, Deadline(self._timeout_s), "describe", **_file(name))
+        )
 
-        def describe(process: _Process) -> FileFacts:
-            session = _Session(process, os.fspath(path), self._timeout_s)
-            facts: FileFacts = session._decode(FileFacts, session.ask("describe", **session._file))
-            return facts
-
-        return self._on_a_live_process(describe)
-
-    def _on_a_live_process(self, ask: Callable[[_Process], _Answer]) -> _Answer:
+    def _on_a_live_process(self, ask: Callable[[_Process], _T]) -> _T:
         served_before = self._process is not None and self._process.alive
         try:
             return ask(self._started())
@@ -418,17 +384,11 @@ class IsolatedDecoder:
             if not served_before:
                 raise
             # The process may have died just before this call: a retry with a new one shows if the file is at fault.
-            self.close()
             return ask(self._started())
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether ``abandon`` was called."""
-        return self._abandoned
 
     def abandon(self) -> None:
         """Ends the process permanently, from any thread; pending and later calls fail."""
-        self._abandoned = True
+        self.abandoned = True
         self.close()
 
     def close(self) -> None:
@@ -438,21 +398,28 @@ class IsolatedDecoder:
             process.end()
 
 
-class IsolatedReader(_Session):
+class IsolatedReader:
     """Reads frames of one video through the decoding process, with the interface of ``VideoReader``; a context manager.
 
     Created by ``IsolatedDecoder.open``.
+
+    Attributes:
+        info: metadata of the file, with measured duration and frame count.
+        report: decode report of the latest iterator; complete once the iterator is exhausted.
     """
 
     def __init__(
         self, process: _Process, path: str, threads: int | None, timeout_s: float, settings: tuple[int, str | None]
     ) -> None:
-        super().__init__(process, path, timeout_s)
+        self._process = process
+        self._path = path
+        self._timeout_s = timeout_s
         self._settings = settings
-        self._report = DecodeReport(0, 0)
-        opened = self.ask("open", **self._file, threads=threads)
-        self._info: VideoInfo = self._decode(VideoInfo, opened, "info")
-        self._sound_start_s: float | None = self._decode(float | None, opened, "sound_start_s")
+        self._iterator: Generator[Frame, None, None] | None = None
+        opened = process.ask(path, Opened, Deadline(timeout_s), "open", **_file(path), threads=threads)
+        self.info: VideoInfo = opened.info
+        self.report = DecodeReport(0, 0)
+        self._sound_start_s = opened.sound_start_s
 
     def __enter__(self) -> IsolatedReader:
         return self
@@ -461,16 +428,6 @@ class IsolatedReader(_Session):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def info(self) -> VideoInfo:
-        """Metadata of the file, with measured duration and frame count."""
-        return self._info
-
-    @property
-    def report(self) -> DecodeReport:
-        """Decode report of the latest iterator; complete once the iterator is exhausted."""
-        return self._report
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
         """Decodes the sampled frames in presentation order; a few are decoded ahead.
@@ -492,45 +449,40 @@ class IsolatedReader(_Session):
         return self._read()
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
-        """Decodes the frame nearest to each wanted time.
+        """Decodes the frame nearest to each wanted time, like ``VideoReader.frames_at``.
 
         Args:
             times_s: seconds on the player's clock, increasing.
-
-        Returns:
-            An iterator over frames like that of ``VideoReader.frames_at``, with the exceptions of ``frames``.
         """
         return self._read(times_s=[float(time_s) for time_s in times_s])
 
     def _read(self, **wanted: Any) -> Iterator[Frame]:
         self.close()
-        self._stopped.clear()
-        deadline = Deadline(self._timeout_s, self._timeout_s + self._work_s)
-        self._report = self._decode(DecodeReport, self.ask("sample", deadline, **wanted))
-        self._begin("read")
-        self._running = True
-        return self._pictures(deadline)
+        deadline = self._deadline(self._timeout_s)
+        self.report = self._process.ask(self._path, DecodeReport, deadline, "sample", **wanted)
+        self._iterator = self._pictures(deadline)
+        return self._iterator
+
+    def _deadline(self, silence_s: float) -> Deadline:
+        return Deadline(silence_s, silence_s + FRAME_S * (self.info.frame_count or 0))
 
     def _pictures(self, deadline: Deadline) -> Generator[Frame, None, None]:
-        while True:
-            kind, body = self._next(deadline)
-            if not kind:
-                return
-            if kind == "result":
-                self._running = False
-                self._report = self._decode(DecodeReport, body)
-                return
-            slot = self._decode(int, body, "slot")
-            width, height = self._decode(tuple[int, int], body, "size")
-            try:
-                pixels = self._process.memory.read(slot, height, width)
-                self._process.send({"call": self._call, "free": slot})
-            except ProtocolError:
-                self._confused()
-            except OSError:
-                self._crashed()
-            index = self._decode(int | None, body, "index")
-            yield Frame(self._decode(float, body, "time_s"), index, pixels, self._decode(bool, body, "damaged"))
+        process, path = self._process, self._path
+        calls = deque(process.call(path, "next", slot=slot) for slot in range(SLOTS))
+        try:
+            for slot in cycle(range(SLOTS)):
+                step = process.wait(calls.popleft(), Step, path, deadline)
+                self.report, picture = step.report, step.picture
+                if picture is None:
+                    return
+                pixels = process.read(slot, picture.height, picture.width, path)
+                calls.append(process.call(path, "next", slot=slot))
+                yield Frame(picture.time_s, picture.index, pixels, picture.damaged)
+        except GeneratorExit:
+            if process.alive:  # ends it if it doesn't finish its frames in time
+                with suppress(TorchfakesError):
+                    process.ask(path, bool, Deadline(_STOP_S, _STOP_S), "close")
+            raise
 
     def add_sound(self, silent: Path, target: Path, container: str) -> tuple[bool, tuple[str, ...]]:
         """Writes a silent clip to a new file with this file's sound, with ``video.encode.add_sound``.
@@ -541,49 +493,28 @@ class IsolatedReader(_Session):
         Raises:
             TorchfakesError: the process failed; the new file is unusable.
         """
-        self._stopped.clear()
         # There is no progress signal while the finished file's index is moved to the front.
-        order_s = silent.stat().st_size / _DISK_BYTES_PER_S
-        deadline = Deadline(self._timeout_s + order_s, self._timeout_s + order_s + self._work_s)
-        arguments: dict[str, Any] = {
-            "silent": str(silent.absolute()),
-            "container": container,
-            "start_s": self._sound_start_s,
-        }
+        deadline = self._deadline(self._timeout_s + silent.stat().st_size / _DISK_BYTES_PER_S)
         with target.open("w+b") as file:
             inherited = () if sys.platform == "win32" else (file.fileno(),)
             process = _Process(*self._settings, inherited)
             try:
-                session = _Session(process, self._path, self._timeout_s)
-                arguments["target"] = [str(target.absolute()), *inherited]
-                answer = session.ask("add_sound", deadline, **session._file, **arguments)
+                sound = process.ask(
+                    self._path,
+                    Sound,
+                    deadline,
+                    "add_sound",
+                    **_file(self._path),
+                    silent=str(silent.absolute()),
+                    target=[str(target.absolute()), *inherited],
+                    zero_s=self._sound_start_s,
+                    container=container,
+                )
             finally:
                 process.end()
-        return self._decode(bool, answer, "added"), self._decode(tuple[str, ...], answer, "notes")
-
-    @property
-    def _work_s(self) -> float:
-        return FRAME_S * (self._info.frame_count or 0)
-
-    def stop(self) -> None:
-        """Requests the end of the iterator, from any thread; a pending wait for a frame returns without one."""
-        self._stopped.set()
+        return sound.added, sound.notes
 
     def close(self) -> None:
         """Ends the iterator if it is running; no other thread may be waiting for a frame."""
-        self.stop()
-        if not self._running:
-            return
-        self._running = False
-        deadline = time.monotonic() + _STOP_S
-        ended = False
-        try:
-            self._process.send({"call": self._call, "stop": True})
-            while not ended and time.monotonic() < deadline:
-                message = self._process.receive(_SLICE_S) or {}
-                ended = message.get("call") == self._call and ("result" in message or "error" in message)
-        except (EOFError, OSError, ProtocolError):
-            pass
-        finally:
-            if not ended:
-                self._process.end()
+        if self._iterator is not None:
+            self._iterator.close()

@@ -1,9 +1,8 @@
 """JSON messages and shared picture memory between the program and its decoding process.
 
-The client sends calls, ``{"call": 3, "method": "open", "arguments": {…}}``. The server answers each with any number of
-``item`` and ``progress`` messages and then one ``result`` or ``error``, all with the number of the call. The pixels of
-an item stay in a slot of the shared memory until the client sends ``{"call": 3, "free": slot}``. The message
-``{"call": 3, "stop": true}`` requests the end of the items.
+Each message is one line of JSON. The client sends calls, ``{"call": 3, "method": "open", "arguments": {…}}``. The
+server answers them in order, each with any number of ``progress`` messages and then one ``result`` or ``error``, all
+with the number of the call. Pixels are passed in slots of shared memory.
 
 The server parses untrusted files and may be compromised: the client checks every message and every bound.
 """
@@ -13,28 +12,25 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import struct
 import sys
 import tempfile
-import threading
-import time
 import uuid
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache
-from multiprocessing import connection as connections
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from torchfakes_cli import errors
 from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.records import DecodeReport, VideoInfo
 from torchfakes_cli.video.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+    from collections.abc import Iterator
+    from io import FileIO
 
     from numpy.typing import NDArray
 
@@ -43,8 +39,6 @@ _T = TypeVar("_T")
 #: Number of picture slots: one is filled while the other is read.
 SLOTS = 2
 _SLOT_BYTES = 3 * MAX_PIXELS
-
-_HEADER = struct.Struct("!I")
 #: Maximum message size; the metadata of a file need at most a quarter of it.
 _MOST_BYTES = 1 << 22
 
@@ -53,84 +47,77 @@ class ProtocolError(Exception):
     """The other process sent an invalid message."""
 
 
-class Channel:
-    """Sends and receives JSON objects over one end of a pipe; sending is thread-safe.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Result of ``open``: the properties of the video, and its time zero on the clock of the file's sound."""
 
-    On POSIX a message is its length in four bytes followed by its text. Partial messages are buffered without blocking,
-    so that an incomplete message can't stall the reader. Windows pipes preserve message boundaries.
+    info: VideoInfo
+    sound_start_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Frame whose pixels are in a slot of the shared memory."""
+
+    time_s: float
+    index: int | None
+    width: int
+    height: int
+    damaged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Result of ``next``: the next frame or None at the end, and the report so far."""
+
+    picture: Picture | None
+    report: DecodeReport
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Result of ``add_sound``, as of ``video.encode.add_sound``."""
+
+    added: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Error of this package: the name of its class, and its arguments."""
+
+    kind: str
+    cause: str
+    path: str | None
+    advice: str
+
+
+def send(stream: FileIO, message: dict[str, Any]) -> None:
+    """Sends a message; raises OSError where the other process has ended."""
+    rest = memoryview(json.dumps(message).encode("ascii") + b"\n")
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def received(stream: FileIO) -> Iterator[dict[str, Any]]:
+    """Yields messages until the other process ends.
+
+    Raises:
+        ProtocolError: a message is invalid.
     """
-
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        self._connection = connection
-        self._received = bytearray()
-        self._sending = threading.Lock()
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Sends a message.
-
-        Raises:
-            OSError: the other process has ended.
-        """
-        text = json.dumps(message).encode("ascii")
-        with self._sending:
-            if sys.platform == "win32":
-                self._connection.send_bytes(text)
-                return
-            rest = memoryview(_HEADER.pack(len(text)) + text)
-            while rest:
-                rest = rest[os.write(self._connection.fileno(), rest) :]
-
-    def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
-        """Returns the next message, or None if none arrives in time.
-
-        Raises:
-            EOFError: the other process has ended.
-            OSError: the other process has ended.
-            ProtocolError: the message is invalid.
-        """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while (text := self._whole()) is None:
-            if not self._connection.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                return None
-            if sys.platform == "win32":
-                text = self._connection.recv_bytes(_MOST_BYTES)
-                break
-            received = os.read(self._connection.fileno(), 1 << 16)
-            if not received:
-                raise EOFError
-            self._received += received
-        try:
-            message = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ProtocolError from error
-        if not isinstance(message, dict):
+    rest = b""
+    while block := stream.read(1 << 16):
+        *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > _MOST_BYTES:
             raise ProtocolError
-        return message
-
-    def _whole(self) -> bytes | None:
-        """Removes one complete message from the buffer; returns None if there is none."""
-        if len(self._received) < _HEADER.size:
-            return None
-        (size,) = _HEADER.unpack_from(self._received)
-        if size > _MOST_BYTES:
-            raise ProtocolError
-        end = _HEADER.size + size
-        if len(self._received) < end:
-            return None
-        text = bytes(self._received[_HEADER.size : end])
-        del self._received[:end]
-        return text
-
-    def close(self) -> None:
-        """Closes this end."""
-        self._connection.close()
-
-
-def inherited_channel(handle: int) -> Channel:
-    """Opens the end of a pipe that this process inherited."""
-    if sys.platform == "win32":
-        return Channel(connections.PipeConnection(handle))
-    return Channel(connections.Connection(handle))
+        for line in lines:
+            try:
+                message = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ProtocolError from error
+            if not isinstance(message, dict):
+                raise ProtocolError
+            yield message
 
 
 def encode(value: Any) -> Any:
@@ -139,7 +126,7 @@ def encode(value: Any) -> Any:
         return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, list | tuple):
         return [encode(each) for each in value]
-    return str(value) if isinstance(value, Fraction) else value
+    return [value.numerator, value.denominator] if isinstance(value, Fraction) else value
 
 
 def decode(kind: type[_T], value: Any) -> _T:
@@ -167,7 +154,9 @@ def _decoded(kind: Any, value: Any) -> Any:
         return kind(**{name: _decoded(hint, value[name]) for name, hint in _hints(kind).items()})
     if kind is float and type(value) is int:
         return float(value)
-    if kind is Fraction or issubclass(kind, StrEnum):
+    if kind is Fraction:
+        return Fraction(value) if type(value) in (int, float) else Fraction(*_decoded(tuple[int, int], value))
+    if issubclass(kind, StrEnum):
         return kind(value)
     if type(value) is not kind:
         raise TypeError(kind)
@@ -177,29 +166,6 @@ def _decoded(kind: Any, value: Any) -> Any:
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
-
-
-_ERRORS = {
-    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, TorchfakesError)
-}
-
-
-def encode_error(error: TorchfakesError) -> dict[str, Any]:
-    """Converts an error to JSON values."""
-    return {"kind": type(error).__name__, "cause": error.cause, "path": error.path, "advice": error.advice}
-
-
-def decode_error(value: Any) -> TorchfakesError:
-    """Converts JSON to an error.
-
-    Raises:
-        ProtocolError: the value isn't a valid error.
-    """
-    try:
-        kind, path = _ERRORS[value["kind"]], decode(str | None, value["path"])  # type: ignore[arg-type]
-        return kind(decode(str, value["cause"]), path=path, advice=decode(str, value["advice"]))
-    except (KeyError, TypeError) as error:
-        raise ProtocolError from error
 
 
 class PictureMemory:
@@ -216,14 +182,14 @@ class PictureMemory:
     """
 
     def __init__(self, handle: int | str | None = None) -> None:
+        self.handle: int | str
         size = SLOTS * _SLOT_BYTES
         if sys.platform == "win32":
-            self.handle: int | str = handle or f"torchfakes-{uuid.uuid4().hex}"
+            self.handle = handle or f"torchfakes-{uuid.uuid4().hex}"
             self._memory = mmap.mmap(-1, size, tagname=str(self.handle))
         else:
-            descriptor = _nameless_file(size) if handle is None else int(handle)
-            self.handle = descriptor
-            self._memory = mmap.mmap(descriptor, size)
+            self.handle = _nameless_file(size) if handle is None else int(handle)
+            self._memory = mmap.mmap(self.handle, size)
 
     def release_handle(self) -> None:
         """Closes the handle after the other process has inherited it; the memory remains mapped."""
@@ -239,18 +205,14 @@ class PictureMemory:
         """Returns a copy of the picture in a slot.
 
         Raises:
-            ProtocolError: the slot doesn't exist, or the picture doesn't fit.
+            ProtocolError: the picture doesn't fit.
         """
-        if not 0 <= slot < SLOTS or height < 1 or width < 1 or height * width * 3 > _SLOT_BYTES:
+        if height < 1 or width < 1 or height * width * 3 > _SLOT_BYTES:
             raise ProtocolError
         return self._view(slot, height, width).copy()
 
     def _view(self, slot: int, height: int, width: int) -> NDArray[np.uint8]:
-        size = height * width * 3
-        if size > _SLOT_BYTES:
-            raise MemoryError
-        view = np.frombuffer(self._memory, np.uint8, size, slot * _SLOT_BYTES)
-        return view.reshape(height, width, 3)
+        return np.frombuffer(self._memory, np.uint8, height * width * 3, slot * _SLOT_BYTES).reshape(height, width, 3)
 
 
 def _nameless_file(size: int) -> int:

@@ -7,56 +7,68 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from torchfakes_cli.errors import DecodeError, TooLargeError, TorchfakesError
+from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
 from torchfakes_cli.video.isolation.protocol import (
-    SLOTS,
-    Channel,
+    Failure,
+    Opened,
+    Picture,
     PictureMemory,
+    Sound,
+    Step,
     decode,
     encode,
-    encode_error,
-    inherited_channel,
+    received,
+    send,
 )
 from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.reader import VideoReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from torchfakes_cli.records import Frame
-
-    # Free slots; None requests the end of the items.
-    Slots = SimpleQueue[int | None]
+    from torchfakes_cli.records import DecodeReport, FileFacts, Frame
 
 #: Minimum seconds between progress messages.
 _PROGRESS_S = 0.1
 
 
-def main(channel_handle: int, memory_handle: int | str, memory_mb: int, hwaccel: str | None) -> None:
-    """Runs until the parent process closes the channel or ends.
+def main(memory_handle: int | str, memory_mb: int, hwaccel: str | None) -> None:
+    """Answers calls on standard input until the parent process closes it or ends.
 
     Args:
-        channel_handle: handle of this process's end of the channel.
         memory_handle: handle of the ``PictureMemory``.
         memory_mb: MiB that may be allocated in addition to the current memory, if the system supports such limits.
         hwaccel: FFmpeg's name of a device to decode on; None for software.
     """
     # An interrupt at the terminal reaches all processes; the client handles it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel, memory = inherited_channel(channel_handle), PictureMemory(memory_handle)
+    calls, answers = FileIO(0, closefd=False), FileIO(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up among the answers
+    memory = PictureMemory(memory_handle)
     # No restrictions with a device: drivers write to device files and reserve far more address space than memory.
     enforced = sandbox.apply() if hwaccel is None else ()
-    server = _Server(channel, memory, memory_mb, hwaccel)
-    server.start()
+    waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_receive, args=(calls, waiting), daemon=True).start()
     if hwaccel is None and _limit_memory(memory_mb):
         enforced += ("memory",)
-    server.run(enforced)
+    server = _Server(answers, memory, memory_mb, hwaccel)
+    server.send("result", enforced)
+    while True:
+        server.answer(**waiting.get())
+
+
+def _receive(calls: FileIO, waiting: SimpleQueue[dict[str, Any]]) -> None:
+    for message in received(calls):
+        waiting.put(message)
+    os._exit(0)  # immediately, even while decoding, because the client is gone
 
 
 def _limit_memory(megabytes: int) -> bool:
@@ -76,72 +88,40 @@ def _limit_memory(megabytes: int) -> bool:
 
 
 class _Server:
-    """Answers calls; a separate thread receives them and detects the end of the client."""
+    """Answers calls of the methods in ``_METHODS``."""
 
-    def __init__(self, channel: Channel, memory: PictureMemory, memory_mb: int, hwaccel: str | None) -> None:
-        self._channel = channel
+    def __init__(self, answers: FileIO, memory: PictureMemory, memory_mb: int, hwaccel: str | None) -> None:
+        self._answers = answers
         self._memory = memory
         self._memory_mb = memory_mb
         self._hwaccel = hwaccel
-        self._calls: SimpleQueue[tuple[dict[str, Any], Slots]] = SimpleQueue()
         self._call = 0
-        self._slots: Slots = SimpleQueue()
         self._reader: VideoReader | None = None
         self._frames: Iterator[Frame] = iter(())
         self._path = ""
         self._progress_at = 0.0
-        self._methods: dict[str, Callable[..., Any]] = {
-            "open": self._open,
-            "sample": self._sample,
-            "read": self._read,
-            "describe": self._describe,
-            "add_sound": self._add_sound,
-        }
+        self._sending = threading.Lock()
 
-    def start(self) -> None:
-        """Starts receiving calls."""
-        threading.Thread(target=self._receive, daemon=True).start()
-
-    def run(self, enforced: tuple[str, ...]) -> None:
-        """Reports readiness and the enforced restrictions, then answers calls until the process ends."""
-        self._send("result", {"enforced": list(enforced)})
-        while True:
-            message, self._slots = self._calls.get()
-            self._call = message["call"]
-            try:
-                answer = "result", self._methods[message["method"]](**message["arguments"])
-            except TorchfakesError as error:
-                answer = "error", encode_error(error)
-            except MemoryError:
-                answer = "error", encode_error(self._too_large())
-            except Exception as error:  # noqa: BLE001 - reported to the client, where it fails only this file
-                reason = " ".join(str(error).split()) or "no message"
-                unexpected = DecodeError(f"unexpected {type(error).__name__}: {reason}", path=self._path)
-                answer = "error", encode_error(unexpected)
-            self._send(*answer)
-
-    def _receive(self) -> None:
-        slots: Slots = SimpleQueue()
-        while True:
-            try:
-                message = self._channel.receive()
-            except (EOFError, OSError):
-                os._exit(0)  # immediately, even while decoding, because the client is gone
-            assert message is not None, "it waits for ever"
-            if "free" in message:
-                slots.put(message["free"])
-            elif "stop" in message:
-                slots.put(None)
-            else:
-                # A new queue for each call, so that late messages for the previous call can't reach it.
-                slots = SimpleQueue()
-                for slot in range(SLOTS):
-                    slots.put(slot)
-                self._calls.put((message, slots))
-
-    def _send(self, kind: str, body: Any) -> None:
+    def answer(self, call: int, method: str, arguments: dict[str, Any]) -> None:
+        """Runs a method and sends its result or error."""
+        self._call = call
         try:
-            self._channel.send({"call": self._call, kind: body})
+            self.send("result", _METHODS[method](self, **arguments))
+        except TorchfakesError as error:
+            self.send("error", Failure(type(error).__name__, error.cause, error.path, error.advice))
+        except MemoryError:
+            cause = f"too_large: decoding it takes more than {self._memory_mb} MiB of memory"
+            advice = "Raise --memory-limit, or scale the video down first."
+            self.send("error", Failure("TooLargeError", cause, self._path, advice))
+        except Exception as error:  # noqa: BLE001 - reported to the client, where it fails only this file
+            reason = " ".join(str(error).split()) or "no message"
+            self.send("error", Failure("DecodeError", f"unexpected {type(error).__name__}: {reason}", self._path, ""))
+
+    def send(self, kind: str, body: Any) -> None:
+        """Sends a message about the current call; decoding threads send progress."""
+        try:
+            with self._sending:
+                send(self._answers, {"call": self._call, kind: encode(body)})
         except OSError:
             os._exit(0)
 
@@ -149,19 +129,19 @@ class _Server:
         now = time.monotonic()
         if now - self._progress_at >= _PROGRESS_S:
             self._progress_at = now
-            self._send("progress", True)
+            self.send("progress", True)
 
     def _enter(self, path: str, folder: str) -> None:
         self._path, self._reader = path, None
         if folder:
             os.chdir(folder)
 
-    def _open(self, path: str, folder: str, threads: int | None) -> Any:
+    def _open(self, path: str, folder: str, threads: int | None) -> Opened:
         self._enter(path, folder)
         self._reader = reader = VideoReader(path, self._progress, threads=threads, hwaccel=self._hwaccel)
-        return {"info": encode(reader.info), "sound_start_s": reader.sound_start_s}
+        return Opened(reader.info, reader.sound_start_s)
 
-    def _sample(self, sampling: Any = None, times_s: list[float] | None = None) -> Any:
+    def _sample(self, sampling: Any = None, times_s: list[float] | None = None) -> DecodeReport:
         """Selects the frames of a ``SamplingConfig``, the frames nearest to given times, or all frames."""
         reader = self._reader
         assert reader is not None, "a file is opened before its frames are asked for"
@@ -170,39 +150,38 @@ class _Server:
             self._frames = reader.frames(decode(SamplingConfig, sampling))
         else:
             self._frames = reader.every_frame() if times_s is None else reader.frames_at(times_s)
-        return encode(reader.report)
+        return reader.report
 
-    def _read(self) -> Any:
-        """Decodes the selected frames and sends each as an item."""
-        reader = self._reader
-        assert reader is not None, "a file is opened before its frames are read"
-        with reader:
-            for frame in self._frames:
-                slot = self._slots.get()
-                if slot is None:
-                    break
-                width, height = frame.size
-                self._memory.write(slot, frame.pixels)
-                item = {"slot": slot, "size": [width, height], "damaged": frame.damaged}
-                self._send("item", {"time_s": frame.time_s, "index": frame.index, **item})
-        return encode(reader.report)
+    def _next(self, slot: int) -> Step:
+        assert self._reader is not None, "a file is opened before its frames are read"
+        frame = next(self._frames, None)
+        if frame is None:
+            return Step(None, self._reader.report)
+        self._memory.write(slot, frame.pixels)
+        return Step(Picture(frame.time_s, frame.index, *frame.size, frame.damaged), self._reader.report)
 
-    def _describe(self, path: str, folder: str) -> Any:
+    def _close(self) -> bool:
+        if self._reader is not None:
+            self._reader.close()
+        return True
+
+    def _describe(self, path: str, folder: str) -> FileFacts:
         from torchfakes_cli.video.metadata import describe_file  # loaded lazily, because few scans need it
 
         self._enter(path, folder)
-        return encode(describe_file(path, self._progress))
+        return describe_file(path, self._progress)
 
-    def _add_sound(
-        self, path: str, folder: str, start_s: float | None, silent: str, target: Any, container: str
-    ) -> Any:
+    def _add_sound(self, path: str, folder: str, **arguments: Any) -> Sound:
         self._enter(path, folder)
-        added, notes = add_sound(silent, path, target, zero_s=start_s, container=container, on_packet=self._progress)
-        return {"added": added, "notes": notes}
+        added, notes = add_sound(source=path, on_packet=self._progress, **arguments)
+        return Sound(added, tuple(notes))
 
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(
-            f"too_large: decoding it takes more than {self._memory_mb} MiB of memory",
-            path=self._path,
-            advice="Raise --memory-limit, or scale the video down first.",
-        )
+
+_METHODS: dict[str, Callable[..., Any]] = {
+    "open": _Server._open,
+    "sample": _Server._sample,
+    "next": _Server._next,
+    "close": _Server._close,
+    "describe": _Server._describe,
+    "add_sound": _Server._add_sound,
+}

@@ -12,8 +12,7 @@ from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.faces.crops import crop_face
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.records import Box, Face, Frame
-from torchfakes_cli.scan.profile import Profile
-from torchfakes_cli.scan.timeline import ALL_UP_TO, THEN_ONE_IN, Scoring, Timeline
+from torchfakes_cli.scan.face_scoring import ALL_UP_TO, THEN_ONE_IN, Timeline, score_waiting
 
 #: Two people; their crops reach a little further.
 BOXES: tuple[Box, Box] = ((50.0, 50.0, 150.0, 150.0), (250.0, 50.0, 350.0, 150.0))
@@ -41,18 +40,15 @@ def footage(seed: int) -> list[Frame]:
 @pytest.mark.parametrize("fails", [False, True])
 def test_late_in_a_long_shot_one_face_in_four_is_scored(*, fails: bool) -> None:
     judge = Detector(Brightness(), Header(name="bright"), torch.device("cpu"), torch.float32)
-    scoring = Scoring(judge, Profile(), lambda: None)
     # Two videos, so that batches end anywhere in a shot.
-    videos = [(footage(seed), Timeline(scoring, FaceConfig(blur_threshold=0))) for seed in (1, 2)]
+    videos = [(footage(seed), Timeline(judge, FaceConfig(blur_threshold=0))) for seed in (1, 2)]
     for start in range(0, COUNT, 9):
         for frames, timeline in videos:
             part = frames[start : start + 9]
             faces = [Face(box, 0.99, ((0.0, 0.0),) * 5) for box in BOXES]  # type: ignore[arg-type]
             timeline.add(part, [faces for _ in part], COUNT)
         fails_next.extend([True] * (fails and start > ALL_UP_TO))
-        scoring.begin(shared=False)
-        assert scoring.enter() == []
-    scoring.close()
+        assert score_waiting(judge, [timeline for _, timeline in videos]) == {}
 
     scored = [n < ALL_UP_TO or (n - ALL_UP_TO) % THEN_ONE_IN == 0 for n in range(COUNT)]
     for frames, timeline in videos:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.scan.temporary import TemporaryFolder, remove_abandoned
+from torchfakes_cli.files import remove_abandoned, temporary_folder
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(
@@ -20,11 +20,11 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(
     for name in ("clips-killed", "others-killed"):
         (tmp_path / name / "lock").touch()
     (tmp_path / "clips-link").symlink_to(tmp_path / "elsewhere")
-    with TemporaryFolder("clips-") as first, TemporaryFolder("clips-") as second:
-        assert first.path.is_dir()
+    with temporary_folder("clips-") as first, temporary_folder("clips-") as second:
+        assert first.is_dir()
         left = {path.name for path in tmp_path.iterdir()}
     expected = {"clips-strange", "clips-link", "elsewhere", "others-killed"}
-    assert left == expected | {first.path.name, second.path.name}
+    assert left == expected | {first.name, second.name}
     assert {path.name for path in tmp_path.iterdir()} == expected
     assert (tmp_path / "elsewhere" / "clip.mp4").exists()
 
@@ -35,9 +35,9 @@ def test_a_folder_is_kept_while_its_process_lives_and_removed_after_it_was_kille
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code = (
         "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
-        "from torchfakes_cli.scan.temporary import TemporaryFolder\n"
-        "with TemporaryFolder('clips-') as folder:\n"
-        "    print(folder.path, flush=True); sys.stdin.read()\n"
+        "from torchfakes_cli.files import temporary_folder\n"
+        "with temporary_folder('clips-') as folder:\n"
+        "    print(folder, flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
