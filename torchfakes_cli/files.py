@@ -181,7 +181,7 @@ def write_atomically(path: Path, content: str | bytes, temporary: Path | None = 
         try:
             path.write_bytes(data)
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise unwritable(path, error, "Choose another path.") from error
         return
     target = Path(os.path.realpath(path))
     # Not tempfile, because its files are private; the new file gets the usual permissions.

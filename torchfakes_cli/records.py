@@ -248,6 +248,27 @@ class ErrorRates:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Web page from which a video was downloaded; fields that the page doesn't tell are empty.
+
+    Attributes:
+        page: address of the page.
+        site: name of the site, as yt-dlp calls it.
+        id: identifier of the video on the site.
+        title: title of the video.
+        uploader: account that uploaded it.
+        uploaded: date of the upload, as ISO 8601 (``2026-11-30``).
+    """
+
+    page: str
+    site: str
+    id: str
+    title: str = ""
+    uploader: str = ""
+    uploaded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoResult:
     """Result of the scan of one file.
 
@@ -266,10 +287,12 @@ class VideoResult:
         model: name of the detector.
         warnings: warnings in plain sentences.
         error: one-line message with status ``error``; empty otherwise.
+        sha256: checksum of the file in hexadecimal; empty if it couldn't be scanned.
+        scanned_at: time of the result in UTC, as ISO 8601 (``2026-11-30T10:03:57Z``).
         fake_above: smallest probability of the verdict fake; None with status ``error``.
         real_below: a probability below this gives the verdict real; None with status ``error``.
         error_rates: measured error rates of the detector; None if unknown, or measured with other thresholds.
-        scanned_at: time of the scan in UTC, in ISO 8601; empty with status ``error``.
+        source: where a downloaded video comes from; None for a file.
     """
 
     path: str
@@ -286,10 +309,12 @@ class VideoResult:
     model: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+    sha256: str = ""
+    scanned_at: str = ""
     fake_above: float | None = None
     real_below: float | None = None
     error_rates: ErrorRates | None = None
-    scanned_at: str = ""
+    source: Source | None = None
 
     @property
     def flagged(self) -> tuple[Track, ...]:
@@ -312,6 +337,11 @@ class VideoResult:
     def faces_blurry(self) -> int:
         """Number of faces that were too blurry to score."""
         return sum(row.note == "blurry" for row in self.timeline)
+
+    @property
+    def people_flagged(self) -> int:
+        """Number of people whose score reaches the threshold for fake."""
+        return len(self.flagged)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,11 +38,12 @@ def result(path: str = "clip.mp4") -> VideoResult:
         peak_time_s=0.0,
         elapsed_s=1.5,
         model="tested",
-        warnings=("partial: 2 of 5 frames",),
+        warnings=("partial: 2 of 5 frames", "HDR"),
+        sha256="ab" * 32,
+        scanned_at="2026-11-30T10:05:12Z",
         fake_above=0.69,
         real_below=0.45,
         error_rates=RATES,
-        scanned_at="2026-11-30T10:05:12+00:00",
     )
 
 

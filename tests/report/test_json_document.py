@@ -16,7 +16,7 @@ def test_a_document_holds_the_verdict_the_people_and_the_timeline() -> None:
     assert document["verdict"] == "inconclusive"
     assert document["reason"] == "too_few_faces"
     assert document["video"]["fps"] == 29.97
-    assert document["warnings"] == ["partial: 2 of 5 frames"]
+    assert document["warnings"] == ["partial: 2 of 5 frames", "HDR"]
     assert document["tracks"][0]["p_fake"] == 0.2227
     assert document["timeline"][0]["face"]["box"] == [-3.0, 10.0, 61.2, 80.0]
     assert document["timeline"][2] == {

@@ -54,7 +54,7 @@ def explain_command(
             metavar="FOLDER",
             rich_help_panel=OUTPUT_PANEL,
             help="Write the pictures and the table into this folder.",
-            show_default="clip.explain beside clip.mp4",
+            show_default="clip.explain in the current folder",
         ),
     ] = None,
     faces: Annotated[

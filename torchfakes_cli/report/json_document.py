@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from torchfakes_cli.records import Status, Track, VideoResult
-from torchfakes_cli.report.rows import COLUMN_DIGITS, PIXEL_DIGITS, SCORE_DIGITS, TIME_DIGITS, rounded
+from torchfakes_cli.report.rows import COLUMN_DIGITS, PIXEL_DIGITS, TIME_DIGITS, rounded
 from torchfakes_cli.report.summary import summarise
 
 #: Version of the schema, which increases when a field is removed or changes its meaning, but not for new fields.
@@ -24,7 +24,6 @@ _FACE = ("box", "confidence", "landmarks")
 _DIGITS = {
     **COLUMN_DIGITS,
     **dict.fromkeys(("start_s", "end_s"), TIME_DIGITS),
-    **dict.fromkeys(("real_below", "fake_above"), SCORE_DIGITS),
     **dict.fromkeys(("box", "landmarks"), PIXEL_DIGITS),
 }
 
@@ -60,13 +59,15 @@ def _document(result: VideoResult) -> dict[str, Any]:
         "peak_time_s": result.peak_time_s,
         "elapsed_s": result.elapsed_s,
         "model": result.model or None,
+        "sha256": result.sha256 or None,
         "scanned_at": result.scanned_at or None,
         "headline": f"{summary.headline} {summary.proof}" if summary else None,
         "next_step": summary.next_step if summary else None,
         "real_below": result.real_below,
         "fake_above": result.fake_above,
-        "people_flagged": len(result.flagged) if known else None,
+        "people_flagged": result.people_flagged if known else None,
         "error_rates": rates and {"footage": rates.footage, "genuine": rates.genuine, "fakes": rates.fakes},
+        "source": result.source and asdict(result.source),
         "tracks": [_track(track, result) for track in result.tracks],
         "timeline": [
             {name: getattr(row, name) for name in _ROW}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.files import check_targets, sha256_of, write_atomically
-from torchfakes_cli.records import Explanation, FaceScore, Provenance, Status, VideoResult
+from torchfakes_cli.records import Explanation, FaceScore, Fact, Provenance, Source, Status, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.explain import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner
@@ -98,13 +98,15 @@ class Pages:
         self._scanner.load()
         _ = self._heat_maps
 
-    def write(self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None) -> None:
+    def write(
+        self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None, *, name: str = ""
+    ) -> None:
         """Write the page of one video, with the arguments of ``page``; an existing file is replaced.
 
         Raises:
             OutputError: the page can't be written.
         """
-        write_atomically(Path(path), self.page(result, explanation))
+        write_atomically(Path(path), self.page(result, explanation, name=name))
 
     def page(self, result: VideoResult, explanation: Explanation | None = None, *, name: str = "") -> str:
         """Make the page of one video; parts that are no longer available are noted on it.
@@ -136,6 +138,8 @@ class Pages:
             else:
                 faces = explanation.faces
             file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
+        if file and result.source:
+            file = replace(file, facts=(*_source_facts(result.source), *file.facts))
         regions = explanation.average if explanation else ()
         shown = replace(result, path=name or result.path)
         return page_of(shown, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
@@ -259,6 +263,13 @@ def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
     people = min(most, sum(track.logit is not None for track in result.tracks))
     each = next(faces for up_to, faces in _FACES if people <= up_to)
     return representative_rows(result, faces_a_track=each, most_tracks=most)
+
+
+def _source_facts(source: Source) -> Iterator[Fact]:
+    names = {"page": "downloaded from", "id": "id", "title": "title", "uploader": "uploader", "uploaded": "upload date"}
+    for attribute, name in names.items():
+        if value := getattr(source, attribute):
+            yield Fact(name, value, f"as {source.site} tells it")
 
 
 def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:

@@ -105,7 +105,12 @@ def result_of(outcome: ScanOutcome) -> VideoResult:
 def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
     """Return the ``error`` result of a file that couldn't be scanned; its message doesn't repeat the path."""
     message = f"{error.cause}. {error.advice}" if error.advice else error.cause
-    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
+    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message, scanned_at=utc_now())
+
+
+def utc_now() -> str:
+    """Return the time in UTC as ISO 8601, in seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Scan:
@@ -359,9 +364,11 @@ class Scheduler:
                 elapsed_s=elapsed_s,
                 model=detector.name,
                 warnings=tuple(dict.fromkeys(info.warnings + report.warnings + notes)),
+                sha256=prefetcher.sha256,
+                scanned_at=utc_now(),
                 fake_above=policy.fake_above,
                 real_below=policy.real_below,
                 error_rates=error_rates(detector.header) if own_thresholds else None,
-                scanned_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                source=prefetcher.source,
             )
             scan.outcome = ScanOutcome(prefetcher.path, elapsed_s, result)

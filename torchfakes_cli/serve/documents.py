@@ -176,6 +176,7 @@ class ScanDocument(BaseModel):
     peak_time_s: float | None
     elapsed_s: float
     model: str | None
+    sha256: str | None = Field(description="Checksum of the file.")
     scanned_at: str | None = Field(description="Time of the scan in UTC, in ISO 8601.")
     headline: str | None = Field(description="The verdict in plain sentences, with what it doesn't prove.")
     next_step: str | None
@@ -183,6 +184,7 @@ class ScanDocument(BaseModel):
     fake_above: float | None = Field(description="A score from this on is called fake.")
     people_flagged: int = Field(description="Number of people who score at least fake_above.")
     error_rates: ErrorRatesDocument | None = Field(description="Of the detector in its test, with these thresholds.")
+    source: None = Field(description="Of a web page; uploads have none.")
     tracks: list[TrackDocument]
     timeline: list[TimelineRow]
 

@@ -98,13 +98,13 @@ class Screen:
         Yields:
             To be called with (done, wanted if known).
         """
-        with self._bar(_Done(), TimeRemainingColumn()) as bar:
+        with self._bar(_Count(), TimeRemainingColumn()) as bar:
             task = bar.add_task(_shortened(safe(description), self._err.width - 50), total=None)
             yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
 
     def batch(self, files: int) -> BatchProgress:
         """Make a progress display for many files."""
-        bar = self._bar(_Done(), _FilesAMinute(), TimeRemainingColumn())
+        bar = self._bar(MofNCompleteColumn(), _FilesAMinute(), TimeRemainingColumn())
         return BatchProgress(self, bar, bar.add_task("", total=files), files, self._err.width - 62)
 
     def _bar(self, *columns: ProgressColumn) -> Progress:
@@ -160,13 +160,11 @@ class BatchProgress:
         self._bar.update(self._task, completed=self._done + sum(self._parts.values()))
 
 
-class _Done(MofNCompleteColumn):
-    """Column with the number done and, if known, the total; empty before the first."""
+class _Count(MofNCompleteColumn):
+    """Column with the steps done; empty while their number isn't known."""
 
     def render(self, task: Task) -> Text:
-        if task.total is None:
-            return Text(f"{int(task.completed)}" if task.completed else "", style="progress.download")
-        return super().render(task)
+        return super().render(task) if task.total is not None else Text()
 
 
 class _FilesAMinute(ProgressColumn):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
 from rich.panel import Panel
@@ -29,6 +30,8 @@ from torchfakes_cli.report.summary import (
 #: People shown in the panel besides all those above the threshold; the rest are in the timeline.
 _PEOPLE_SHOWN = 8
 _PANEL_WIDTH = 100
+#: Longer paths push what follows them out of its column.
+_PATH_WIDTH = 60
 #: Fits beside the other columns on 80, and gives each of 32 samples its own character.
 _SPARKLINE_WIDTH = 32
 
@@ -46,16 +49,18 @@ def verdict_line(result: VideoResult, path_width: int = 0) -> Text:
 
     Args:
         result: result of the file.
-        path_width: width of the column of paths.
+        path_width: length of the longest path in the batch, so that what follows the paths is aligned.
     """
-    path = safe(result.path).ljust(path_width)
+    path = safe(result.path)
+    path += " " * (min(path_width, _PATH_WIDTH) - cell_len(path))
     if result.status is Status.ERROR:
         return Text.assemble(("error".ljust(12), "bold red"), " " * 8, path, "  ", (safe(result.error), "red"))
     verdict = result.verdict or Verdict.INCONCLUSIVE
     notes = [reason_words(result.reason, picture=result.is_picture), "one picture" if result.is_picture else ""]
-    note = ", ".join(filter(None, notes))
-    line = Text.assemble((verdict.value.ljust(12), _STYLES[verdict]), "  ", score(result.p_fake).ljust(4), "  ")
-    return line.append(path if note else path.rstrip()).append(f"  {note}" if note else "", style="dim")
+    line = Text.assemble((verdict.value.ljust(12), _STYLES[verdict]), "  ", score(result.p_fake).ljust(4), "  ", path)
+    line.append(f"  {', '.join(filter(None, notes))}", style="dim")
+    line.rstrip()
+    return line
 
 
 def show_verdict(result: VideoResult, screen: Screen) -> None:
