@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from tests.report.results import failure, result
-from torchfakes_cli.cli.console import Screen, duration, safe, verdict_line, verdict_panel
+from torchfakes_cli.cli.console import Screen, duration, safe, show_verdict, verdict_line, verdict_panel
 from torchfakes_cli.records import FaceScore, Verdict
 from torchfakes_cli.scan.verdict import Policy, decide
 
@@ -64,6 +64,21 @@ def test_the_panel_fits_80_columns_and_keeps_its_edges(unicode: bool) -> None:
     assert not any("…" in line for line in lines)
     assert any("4 more in" in line for line in lines)
     assert unicode or all(line.isascii() for line in lines)
+
+
+@pytest.mark.parametrize(("terminal", "width", "boxed"), [("1", "70", True), ("1", "69", False), ("0", "120", False)])
+def test_a_box_is_drawn_on_a_wide_terminal_only(
+    terminal: str, width: str, boxed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+    monkeypatch.setenv("COLUMNS", width)
+    show_verdict(scanned([0.9] * 5), Screen())
+    out = capsys.readouterr().out
+    assert ("╭" in out) == boxed
+    assert "clips/interview.mp4" in out
+    # Lines in a pipe are whole, for programs that search them.
+    (step,) = [line for line in out.splitlines() if "Next: " in line]
+    assert step.endswith("and try another tool.") == (terminal == "0")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,12 @@ def test_a_video_gives_a_verdict_and_its_evidence_and_is_deleted(page: Page, ser
     assert report.locator("img[alt*='fake']").count() >= 1
     assert "What it can't do" in report.locator("body").inner_text()
     assert str(served.uploads) not in report.locator("body").inner_text()
+    assert not report.locator("section.verdict").is_visible()  # it stands above
+    assert page.locator("#shown video").evaluate("video => video.videoWidth") == 640
+    with page.expect_download() as download:
+        page.click("#report a.download")
+    assert download.value.suggested_filename == "face.report.html"
+    assert "A high score is no proof of forgery." in download.value.path().read_text(encoding="utf-8")
     tall = page.locator("iframe.report").bounding_box()
     assert tall is not None
     assert tall["height"] > 1500  # all of it, without a second scroll bar

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -384,6 +385,18 @@ def test_names_that_look_like_options_follow_two_dashes(clips: Path, monkeypatch
     ended = scan("--", "-x.mp4")
     assert ended.exit_code == 1
     assert "-x.mp4: no such file" in ended.stderr
+
+
+def test_whole_frames_of_each_person_are_saved(clips: Path, model: Path, tmp_path: Path) -> None:
+    frames = tmp_path / "new" / "frames"
+    ended = scan(clips / "face.mp4", "--model", model, "--frames", 4, "--frames-dir", frames)
+    assert ended.exit_code == 0
+    assert f"frames: in {frames}" in ended.stderr
+    saved = sorted(frames.iterdir())
+    assert len(saved) == 3
+    assert all(re.fullmatch(r"face\.person-1-at-\d{3}\.\d{3}s\.jpg", path.name) for path in saved)
+    with Image.open(saved[0]) as picture:
+        assert picture.size == (640, 360)
 
 
 def test_annotate_draws_over_one_video(clips: Path, model: Path, tmp_path: Path) -> None:

@@ -90,6 +90,18 @@ def test_a_face_is_shown_beside_its_heat_maps() -> None:
     assert "speaks for" not in plain
 
 
+def test_everybody_above_the_threshold_is_named_and_shown_in_a_whole_frame() -> None:
+    film, faces = crowd(60, 30, faces_each=1)
+    film = replace(film, fake_above=0.2, real_below=0.1)
+    shown = [replace(face, frame=np.full((90, 160, 3), 90, np.uint8)) for face in faces]
+    text = page_of(film, PROVENANCE, faces=shown)
+    flagged = [track.number for track in film.flagged]
+    assert len(flagged) > 24
+    alts = [attributes.get("alt") for _, attributes in Elements(text).tags]
+    assert all(f"The whole frame with a box around the face of person {number}" in alts for number in flagged)
+    assert f"{len(flagged)} people look synthetic to this detector" in text
+
+
 def test_heat_is_hot_where_it_should_be_and_survives_what_is_no_number() -> None:
     grey = np.full((50, 100, 3), 128, np.uint8)
     heat = np.array([[0.0, 1.0], [np.nan, 0.0]], np.float32)

@@ -60,6 +60,15 @@ def test_the_person_who_decides_comes_first() -> None:
     assert summary.score == f"{film.p_fake:.2f}"
 
 
+@pytest.mark.parametrize("reason", [Reason.FRAMES_DISAGREE, Reason.DAMAGED, Reason.BETWEEN_THRESHOLDS])
+def test_a_person_is_not_called_real_or_fake_where_the_verdict_is_not(reason: Reason) -> None:
+    score = {Reason.FRAMES_DISAGREE: 0.9, Reason.DAMAGED: 0.1, Reason.BETWEEN_THRESHOLDS: 0.5}[reason]
+    person = replace(TRACK, lasting=True, p_fake=score)
+    summary = summarise(replace(result(), reason=reason, p_fake=score, tracks=(person,)))
+    assert summary.people[0].word == summary.verdict == "inconclusive"
+    assert summary.people[0].standing == summary.short
+
+
 def test_a_suspicious_part_is_named_with_its_seconds_and_how_to_scan_it_alone() -> None:
     person = replace(TRACK, number=2, lasting=True, suspicious_span=SuspiciousSpan(65.2, 67.9, 0.93))
     summary = summarise(replace(result(), reason=Reason.PART_OF_CLIP, tracks=(TRACK, person)))

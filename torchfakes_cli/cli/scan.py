@@ -683,4 +683,6 @@ def _summarize(batch: Batch, found: Finds, elapsed_s: float, options: _Options, 
         screen.note(f"reports: {Path(options.report) / 'index.html'}")
     if options.timelines:
         screen.note(f"timelines: in {options.timelines}")
+    if options.frames_dir:
+        screen.note(f"frames: in {options.frames_dir}")
     screen.note("A low score is no proof of authenticity.")
