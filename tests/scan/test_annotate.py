@@ -169,7 +169,9 @@ def test_odd_sizes_and_long_pixels_are_no_trouble(tmp_path: Path) -> None:
     odd = write_clip(tmp_path / "clip.mkv", barcode_frames(COUNT, (641, 361)), codec="ffv1", pixel_format="bgr0")
     content, _ = annotated(odd)
     assert numbers(content, (641, 361), 1) == list(range(COUNT))
-    assert content.frames[0].shape[:2] == (362 + 72, 642)
+    height, width = content.frames[0].shape[:2]
+    assert (width, height % 2) == (642, 0)
+    assert height >= 362 + 72
     (tmp_path / "out.mp4").unlink()
     odd.unlink()
     long = write_clip(tmp_path / "clip.mp4", barcode_frames(COUNT), aspect=Fraction(3, 2))

@@ -243,6 +243,6 @@ def _report(found: Finding) -> str:
     return (
         f'<a class="download" download="{escape(safe(Path(found.name).stem))}.report.html" '
         f'href="data:text/html;base64,{data}">Download the report</a>'
-        f'<iframe class="report" title="Report with the timeline, the telling faces and the limits" '
+        f'<iframe class="report" title="Report with the timeline, the representative faces and the limits" '
         f'sandbox="allow-same-origin" onload="{escape(_FITTED)}" srcdoc="{escape(found.report)}"></iframe>'
     )

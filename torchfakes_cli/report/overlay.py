@@ -180,9 +180,9 @@ class PlacedFace:
     """A face at some time.
 
     Attributes:
-        box: where it is, or is taken to be, in pixels of the frame.
-        row: of the sample it is known from, this one or the one before.
-        sampled: whether that sample is this very frame.
+        box: box in pixels of the frame, interpolated between samples.
+        row: row of the latest sample.
+        sampled: True if that sample is this very frame.
     """
 
     box: Box

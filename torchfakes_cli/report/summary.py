@@ -228,25 +228,18 @@ def summarise(result: VideoResult) -> Summary:
 
 def _flagged(result: VideoResult, bounds: dict[str, str]) -> str:
     """Name everybody above the threshold."""
-    when = ", by this one picture" if result.is_picture else ""
-    if len(result.flagged) == 1:
-        (track,) = result.flagged
-        when = when or f", highest at {clock(track.peak_time_s or 0)}"
-        return (
-            f"Person {track.number} looks synthetic to this detector: score {bounds['score']} (fake from "
-            f"{bounds['fake']}){when}."
-        )
+    flagged, bound = result.flagged, f"(fake from {bounds['fake']})"
+    peaks = ["" if result.is_picture else f", highest at {clock(track.peak_time_s or 0)}" for track in flagged]
+    picture = ", by this one picture" if result.is_picture else ""
+    if len(flagged) == 1:
+        who = f"Person {flagged[0].number} looks synthetic to this detector"
+        return f"{who}: score {bounds['score']} {bound}{peaks[0]}{picture}."
     named = [
-        f"person {track.number} (score {score(track.p_fake)}"
-        + ("" if result.is_picture else f", highest at {clock(track.peak_time_s or 0)}")
-        + ")"
-        for track in result.flagged[:_NAMED]
+        f"person {track.number} (score {score(track.p_fake)}{peak})"
+        for track, peak in zip(flagged[:_NAMED], peaks, strict=False)
     ]
-    more = len(result.flagged) - len(named)
-    return (
-        f"{len(result.flagged)} people look synthetic to this detector (fake from {bounds['fake']}){when}: "
-        f"{_and([*named, f'{more} more']) if more else _and(named)}."
-    )
+    named += [f"{len(flagged) - _NAMED} more"] if len(flagged) > _NAMED else []
+    return f"{len(flagged)} people look synthetic to this detector {bound}{picture}: {_and(named)}."
 
 
 def _and(parts: Sequence[str]) -> str:

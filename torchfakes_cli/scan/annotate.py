@@ -79,8 +79,8 @@ def annotate_video(
         raise UsageError("a still picture makes no clip", path=path, advice="See 'torchfakes explain'.")
     check_clip_target(out, path, force=force)
     config = config or ScanConfig()
-    if policy:
-        result = replace(result, fake_above=policy.fake_above, real_below=policy.real_below)
+    if policy and (policy.fake_above, policy.real_below) != (result.fake_above, result.real_below):
+        result = replace(result, fake_above=policy.fake_above, real_below=policy.real_below, error_rates=None)
     target = Path(os.path.realpath(out))
     silent, voiced = temporary_beside(target), temporary_beside(target)
     try:
