@@ -16,6 +16,7 @@ Pixels = NDArray[np.uint8]
 #: Red, green and blue, 0 to 255.
 Color = tuple[int, int, int]
 INK: Color = (16, 16, 16)
+_WHITE: Color = (255, 255, 255)
 #: Colors of the evidence for "fake" and for "real", from Okabe and Ito's palette (*Color Universal Design*), which can
 #: be told apart with any kind of color vision.
 FAKE: Color = (213, 94, 0)
@@ -164,12 +165,13 @@ def boxed_frame(pixels: Pixels, row: FaceScore, side: int) -> Pixels:
     scale = picture.shape[1] / pixels.shape[1]
     x1, y1, x2, y2 = (edge * scale for edge in row.face.box)
     line, size = max(2, side // 240), max(12, side // 40)
-    frame_face(picture, (x1, y1, x2, y2), line, FAKE, corners=False, dashed=False)
+    # A neutral color, whatever the verdict.
+    frame_face(picture, (x1, y1, x2, y2), line, _WHITE, corners=False, dashed=False)
     text = f"person {row.track}"
     width, height = plate_size(text, size)
     x = min(max(round(x1) - line, 0), max(0, picture.shape[1] - width))
     y = round(y1) - 2 * line - height
-    plate(picture, text, (x, y if y >= 0 else max(0, round(y1))), size, (255, 255, 255), FAKE)
+    plate(picture, text, (x, y if y >= 0 else round(y2) + 2 * line), size, INK, _WHITE)
     return picture
 
 
