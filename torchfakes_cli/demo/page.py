@@ -175,8 +175,9 @@ def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
             file_types=sorted(VIDEO_SUFFIXES | PICTURE_SUFFIXES),
             elem_id="given",
         )
-        gr.HTML("<div id='shown'></div>", label="Preview")
         start = gr.Button("Scan it", variant="primary", interactive=False, elem_id="start")
+        # Below the button, which would otherwise come after the controls of the video for the keyboard.
+        gr.HTML("<div id='shown'></div>", label="Preview")
         headline = gr.HTML(_WAITING, label="Verdict", elem_id="verdict")
         report = gr.HTML("", label="Report", elem_id="report")
         given.change(
