@@ -26,7 +26,7 @@ from torchfakes_cli.demo.examiner import Examiner
 from torchfakes_cli.errors import MediaError, UsageError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, FileChooser, Page
 
 needs_gradio = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra demo")
 
@@ -168,9 +168,14 @@ def test_all_of_it_can_be_done_by_keyboard(page: Page, clips: Path) -> None:
         if page.evaluate("document.activeElement.matches('#given button')"):
             break
     assert page.evaluate("document.activeElement.matches('#given button')")
-    with page.expect_file_chooser() as chooser:
+    choosers: list[FileChooser] = []
+    page.on("filechooser", choosers.append)
+    for _ in range(20):  # on a busy machine the button is seen before it works
         page.keyboard.press("Enter")
-    chooser.value.set_files(str(clips / "empty.mp4"))
+        page.wait_for_timeout(3000)
+        if choosers:
+            break
+    choosers[0].set_files(str(clips / "empty.mp4"))
     page.locator("#given").get_by_text("empty").first.wait_for()
     page.wait_for_function("!document.getElementById('start').disabled")
     for _ in range(8):
