@@ -51,6 +51,11 @@ class Screen:
         return self._out.is_terminal
 
     @property
+    def shows_bar(self) -> bool:
+        """True if progress is shown as a bar: on a terminal, unless it is to be quiet."""
+        return self._err.is_terminal and not self._err.is_dumb_terminal and not self.quiet
+
+    @property
     def boxed(self) -> bool:
         """True if results are shown in a box: on a terminal that is wide enough."""
         return self._out.is_terminal and self._out.width >= _BOX_WIDTH
@@ -108,14 +113,13 @@ class Screen:
         return BatchProgress(self, bar, bar.add_task("", total=files), files, self._err.width - 62)
 
     def _bar(self, *columns: ProgressColumn) -> Progress:
-        shown = self._err.is_terminal and not self._err.is_dumb_terminal and not self.quiet
         return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             *columns,
             console=self._err,
             transient=True,
-            disable=not shown,
+            disable=not self.shows_bar,
             redirect_stdout=False,
             redirect_stderr=False,
             speed_estimate_period=600,  # files may take minutes
