@@ -159,6 +159,12 @@ class ScanDocument(BaseModel):
     peak_time_s: float | None
     elapsed_s: float
     model: str | None
+    sha256: str = Field(description="Checksum of the clip.")
+    scanned_at: datetime = Field(description="When the result was known, in UTC.")
+    real_below: float = Field(description="A p_fake below this is called real.")
+    fake_above: float = Field(description="From this p_fake on a video is called fake.")
+    people_flagged: int = Field(description="Number of people whose score reaches fake_above.")
+    source: None = Field(description="Web page of a downloaded video; an uploaded clip has none.")
     tracks: list[TrackDocument]
     timeline: list[TimelineRow]
 
