@@ -90,7 +90,7 @@ def test_training_offline_without_weights_says_what_to_do(
     assert command("prepare", corpus, "--output", crops, "--frames-per-video", 2, "--jobs", 1).exit_code == 0
     monkeypatch.setenv(download.VGGFACE2_VARIABLE, "http://127.0.0.1:9/weights.pt")
     monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(download, "RETRIES", 0)
     ended = command("train", crops, "--output", tmp_path / "run", "--device", "cpu")
     assert ended.exit_code == 1
     assert "can't be fetched" in ended.stderr

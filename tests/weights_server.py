@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ class WeightsServer:
         cut: whether every answer ends in the middle.
         ranges: whether ranges are given.
         tag: of the version of the file; empty for none.
-        asked: (path, its Range or "") of each request.
+        asked: (path, its Range or "") of each GET request.
         connects: places that a proxy was asked to reach.
     """
 
@@ -42,6 +43,9 @@ class WeightsServer:
             def do_GET(self) -> None:
                 owner.answer(self)
 
+            def do_HEAD(self) -> None:
+                owner.describe(self)
+
             def do_CONNECT(self) -> None:
                 owner.connects.append(self.path)
                 self.send_error(502, "no way out")
@@ -57,6 +61,20 @@ class WeightsServer:
     def requests(self) -> int:
         return len(self.asked)
 
+    def describe(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer as Hugging Face does before a download."""
+        if self.failures:
+            handler.send_error(self.failures.pop(0))
+            return
+        handler.send_response(302 if self.moved_to else 200)
+        if self.moved_to:
+            handler.send_header("Location", self.moved_to)
+        body = self.files.get(handler.path, self.body)
+        handler.send_header("X-Repo-Commit", "0" * 40)
+        handler.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         wanted = handler.headers.get("Range", "")
         self.asked.append((handler.path, wanted))
@@ -68,7 +86,7 @@ class WeightsServer:
             handler.send_header("Location", self.moved_to)
             handler.end_headers()
             return
-        body = self.files.get(handler.path, self.body)
+        body = self.files.get(handler.path.partition("?")[0], self.body)
         same = handler.headers.get("If-Range") in (None, self.tag)
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges and same else 0  # type: ignore[index]
         if start >= len(body):

@@ -22,9 +22,10 @@ from facenet_pytorch import MTCNN
 
 from tests.faces.parity import Parity, crowd, reference_faces
 from tests.portraits import Pixels, scene
-from torchfakes_cli.faces.cascade import FaceDetector
-from torchfakes_cli.faces.follow import FaceFollower
+from torchfakes_cli.faces import tracking
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.faces.tracking import FaceFollower
 from torchfakes_cli.records import Frame
 from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.reader import VideoReader
@@ -93,6 +94,13 @@ def test_on_a_graphics_card(min_face: int) -> None:
     print(f"\nCUDA, 1080p, 2 people, min_face {min_face}, batch 32: {against_reference(frames, min_face, 'cuda')}")
 
 
+@pytest.fixture(autouse=True)
+def following_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces are followed however far apart the samples lie: the measurement shows how far that goes."""
+    monkeypatch.setattr(tracking, "SEARCH_INTERVAL_S", inf)
+    monkeypatch.setattr(tracking, "FOLLOW_GAP_S", inf)
+
+
 def followed(clips: list[list[Frame]], detector: FaceDetector) -> str:
     """How much faster clips are done with following, and how far the faces agree with those of searches."""
     batches = [[clip[start : start + 16] for start in range(0, len(clip), 16)] for clip in clips]
@@ -102,15 +110,14 @@ def followed(clips: list[list[Frame]], detector: FaceDetector) -> str:
 
     def follow() -> None:
         for clip in batches:
-            # Whatever lies between the samples: what is asked is how far that goes.
-            follower = FaceFollower(detector, search_each_s=inf, max_gap_s=inf)
+            follower = FaceFollower(detector)
             for part in clip:
                 follower.find(part)
 
     search_s, follow_s = fastest(search, 1), fastest(follow, 1)
     parity = Parity()
     for clip in batches:
-        follower = FaceFollower(detector, search_each_s=inf, max_gap_s=inf)
+        follower = FaceFollower(detector)
         for part in clip:
             wanted = detector.detect([frame.pixels for frame in part], any_size=True)
             for theirs, ours in zip(wanted, follower.find(part), strict=True):

@@ -19,10 +19,9 @@ import pytest
 import torch
 
 from tests.portraits import scene
-from torchfakes_cli.export import example
-from torchfakes_cli.export.convert import session
-from torchfakes_cli.export.detector import load_both
+from torchfakes_cli.export.convert import planes, session
 from torchfakes_cli.export.folder import export_model
+from torchfakes_cli.export.networks import load_both
 from torchfakes_cli.export.samples import random_crops
 
 pytestmark = pytest.mark.benchmark
@@ -46,7 +45,7 @@ def test_scoring_by_exported_files(tmp_path: Path) -> None:
         picture = (scene((320, 320), (160, 160), height) * np.linspace(0.4, 1.4, 24)[number]).clip(0, 255)
         cv2.imwrite(str(tmp_path / f"{number}.png"), cv2.cvtColor(picture.astype(np.uint8), cv2.COLOR_RGB2BGR))
     threads = torch.get_num_threads()
-    _, detector, _ = load_both("torchfakes")
+    _, detector = load_both("torchfakes")
     files = {}
     for precision in ("fp32", "fp16", "int8"):
         path = tmp_path / f"{precision}.onnx"
@@ -54,7 +53,7 @@ def test_scoring_by_exported_files(tmp_path: Path) -> None:
         files[precision] = session(path.read_bytes(), threads)
     for count in (1, 8):
         crops = random_crops(160, 160)[:count]
-        inputs = example.planes(crops)
+        inputs = planes(crops)
         runs = {name: partial(file.run, ["logit"], {"crops": inputs}) for name, file in files.items()}
         times = medians({"torch": partial(detector.score, crops), **runs})
         ratios = ", ".join(f"{name} {times['torch'] / times[name]:.2f}" for name in runs)

@@ -17,7 +17,7 @@ import torch
 
 from tests.clips import write_clip
 from tests.portraits import scene
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo

@@ -12,8 +12,7 @@ from typer.testing import CliRunner, Result
 
 from torchfakes_cli.cli import app
 from torchfakes_cli.detector.checkpoint import Header, save_checkpoint
-from torchfakes_cli.detector.download import record_checksum
-from torchfakes_cli.detector.registry import shipped_checkpoint
+from torchfakes_cli.detector.registry import record_checksum, shipped_checkpoint
 from torchfakes_cli.files import sha256_of
 
 
@@ -44,6 +43,34 @@ def test_a_list_tells_what_is_here_and_what_could_be(model: Path, folder: Path) 
     }  # fmt: skip
     assert found["mine"]["path"] == str(folder / "mine.safetensors")
     assert "can be fetched" in models("list").stdout
+
+
+def test_no_file_passes_for_the_detector_that_ships(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torchfakes", "Torchfakes"):
+        put(model, folder, name)
+    shutil.copy(model, tmp_path / "torchfakes")
+    monkeypatch.chdir(tmp_path)
+    found = [entry for entry in json.loads(models("list", "--json").stdout)["detectors"] if entry["path"]]
+    assert [(entry["name"], entry["path"]) for entry in found] == [("torchfakes", str(shipped_checkpoint()))]
+    assert json.loads(models("show", "torchfakes", "--json").stdout)["path"] == str(shipped_checkpoint())
+
+
+def test_remove_deletes_a_detector_and_its_checksum(model: Path, folder: Path) -> None:
+    put(model, folder)
+    ended = models("remove", "mine")
+    assert ended.exit_code == 0
+    assert "removed" in ended.stderr
+    assert list(folder.iterdir()) == []
+    for name, code, words in (
+        ("mine", 1, "no detector 'mine'"), ("../mine", 1, "models list"), ("torchfakes", 2, "ships with torchfakes"),
+    ):  # fmt: skip
+        ended = models("remove", name)
+        assert ended.exit_code == code
+        assert words in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+    assert shipped_checkpoint().is_file()
 
 
 def test_the_detector_that_ships_is_shown_with_its_card() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from tests.weights_server import WeightsServer, serving
@@ -14,6 +15,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
         monkeypatch.delenv(name, raising=False)
     with serving() as server:
         yield server
+    huggingface_hub.close_session()  # it would keep the proxies of its first use
 
 
 @pytest.fixture

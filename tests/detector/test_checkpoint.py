@@ -161,16 +161,7 @@ def test_someone_elses_safetensors_is_refused(tmp_path: Path) -> None:
         ({"fake_above": float("nan")}, "fake_above"),
         ({"slope": 10**400}, "damaged"),
         ({"architecture": "timm:hf-hub:someone/model"}, "hf-hub"),
-        ({"architecture": "EfficientNetLite0+EfficientNetLite0"}, "twice"),
-        ({"weights": {"InceptionResnetV1": 1.0}}, "weights"),
-        ({"architecture": "InceptionResnetV1+EfficientNetLite0"}, "weights"),
-        (
-            {
-                "architecture": "InceptionResnetV1+EfficientNetLite0",
-                "weights": {"InceptionResnetV1": 1.0, "EfficientNetLite0": -1},
-            },
-            "weights",
-        ),
+        ({"architecture": "InceptionResnetV1+EfficientNetLite0"}, "no network of the kind"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

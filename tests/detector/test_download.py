@@ -1,113 +1,108 @@
-"""Downloads are whole, checked, tried again, continued, and clear when they can't be had. The servers are local."""
+"""Downloads are whole, checked, tried again, and clear when they can't be had. The servers are local."""
 
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.weights_server import WeightsServer, serving
 from torchfakes_cli.detector import download
-from torchfakes_cli.detector.download import fetch, file_name, record_checksum, recorded_checksum
+from torchfakes_cli.detector.download import Progress, RemoteFile
+from torchfakes_cli.detector.registry import record_checksum, recorded_checksum
 from torchfakes_cli.errors import DownloadError, UsageError
 from torchfakes_cli.files import sha256_of
 
+HUB_FILE = "/some/net/resolve/main/weights.pt"
+
+
+def fetch(url: str, folder: Path, *, sha256: str = "", otherwise: str = "", progress: Progress | None = None) -> Path:
+    return download.fetch(RemoteFile(url), folder, sha256=sha256, otherwise=otherwise, progress=progress)
+
+
+@pytest.fixture
+def hub_file(server: WeightsServer, monkeypatch: pytest.MonkeyPatch) -> RemoteFile:
+    """A file on a local Hugging Face."""
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    return download.find_remote("hf:some/net/weights.pt")
+
 
 def test_a_file_is_fetched_once(server: WeightsServer, tmp_path: Path) -> None:
-    path = fetch(server.url, tmp_path / "cache")
+    server.body = os.urandom(1 << 20)
+    heard: list[tuple[int, int | None]] = []
+    path = fetch(server.url, tmp_path / "cache", progress=lambda done, total: heard.append((done, total)))
     assert path.read_bytes() == server.body
     assert fetch(server.url, tmp_path / "cache") == path
     assert server.requests == 1
+    assert heard[-1] == (1 << 20, 1 << 20)
+    assert heard == sorted(heard)
+
+
+def test_a_file_of_the_hub_is_fetched_once(server: WeightsServer, tmp_path: Path, hub_file: RemoteFile) -> None:
+    server.body = os.urandom(1 << 20)
+    heard: list[tuple[int, int | None]] = []
+    path = download.fetch(hub_file, tmp_path, progress=lambda done, total: heard.append((done, total)))
+    assert path.read_bytes() == server.body
+    assert download.fetch(hub_file, tmp_path) == path
+    assert [asked for asked, _ in server.asked] == [HUB_FILE]
+    assert heard[-1] == (1 << 20, 1 << 20)
+    assert heard == sorted(heard)
+
+
+def test_a_download_from_the_hub_goes_on_after_a_lost_connection(
+    server: WeightsServer, tmp_path: Path, hub_file: RemoteFile
+) -> None:
+    part = 10 << 20  # what huggingface_hub writes at once
+    server.body = os.urandom(2 * part)
+    server.cut_after = [part + 5000]
+    assert download.fetch(hub_file, tmp_path).read_bytes() == server.body
+    assert server.asked == [(HUB_FILE, ""), (HUB_FILE, f"bytes={part}-")]
+
+
+def test_half_a_file_of_the_hub_never_has_its_name(server: WeightsServer, tmp_path: Path, hub_file: RemoteFile) -> None:
+    def interrupt(received: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download.fetch(hub_file, tmp_path, progress=interrupt)
+    assert not (tmp_path / "weights.pt").exists()
+    assert download.fetch(hub_file, tmp_path).read_bytes() == server.body
 
 
 def test_a_passing_failure_is_tried_again(server: WeightsServer, tmp_path: Path) -> None:
     server.failures = [503, 429]
-    assert fetch(server.url, tmp_path, first_wait_s=0.01).read_bytes() == server.body
+    assert fetch(server.url, tmp_path).read_bytes() == server.body
     assert server.requests == 3
 
 
-def test_a_lasting_failure_is_not(server: WeightsServer, tmp_path: Path) -> None:
+def test_a_lasting_failure_is_not(server: WeightsServer, tmp_path: Path, hub_file: RemoteFile) -> None:
     server.failures = [404]
     with pytest.raises(DownloadError, match="404"):
-        fetch(server.url, tmp_path, first_wait_s=0.01)
+        fetch(server.url, tmp_path)
     assert server.requests == 1
+    server.failures = [404]
+    with pytest.raises(DownloadError, match="404"):
+        download.fetch(hub_file, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cut_connection_goes_on_where_it_broke_off(server: WeightsServer, tmp_path: Path) -> None:
-    server.body = os.urandom(1 << 20)
-    server.cut_after = [400_000, 300_000]
-    heard: list[tuple[int, int | None]] = []
-    path = fetch(server.url, tmp_path, first_wait_s=0.01, progress=lambda done, wanted: heard.append((done, wanted)))
-    assert path.read_bytes() == server.body
-    assert [asked for _, asked in server.asked] == ["", "bytes=400000-", "bytes=700000-"]
-    assert heard[-1] == (1 << 20, 1 << 20)
-    assert heard == sorted(heard)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_tries_that_bring_something_are_not_counted(server: WeightsServer, tmp_path: Path) -> None:
-    server.body = os.urandom(1 << 20)
-    server.cut_after = [100_000] * 8
-    assert fetch(server.url, tmp_path, first_wait_s=0.001).read_bytes() == server.body
-
-
-def test_the_next_run_goes_on_where_the_last_one_gave_up(server: WeightsServer, tmp_path: Path) -> None:
-    server.body = os.urandom(50_000)
-    server.cut_after = [20_000]
-    with pytest.raises(DownloadError, match="20000 bytes are kept"):
-        fetch(server.url, tmp_path, attempts=1)
-    assert not (tmp_path / "weights.pt").exists()
-    assert fetch(server.url, tmp_path).read_bytes() == server.body
-    assert server.asked[-1][1] == "bytes=20000-"
-
-
-def test_a_killed_download_goes_on_and_a_running_one_is_left_alone(server: WeightsServer, tmp_path: Path) -> None:
-    server.body = os.urandom(50_000)
-    server.cut_after = [20_000]
-    with pytest.raises(DownloadError):
-        fetch(server.url, tmp_path, attempts=1)
-    running = tmp_path / "weights.pt.12345678.part"
-    (tmp_path / "weights.pt.part").rename(running)
-    assert fetch(server.url, tmp_path).read_bytes() == server.body
-    assert running.is_dir()
-    assert server.asked[-1][1] == ""
-    (tmp_path / "weights.pt").unlink()
-    long_ago = time.time() - 3600
-    os.utime(running / "data", (long_ago, long_ago))
-    assert fetch(server.url, tmp_path).read_bytes() == server.body
-    assert server.asked[-1][1] == "bytes=20000-"
-
-
-@pytest.mark.parametrize("tag", ['"two"', ""])
-def test_two_versions_of_a_file_are_never_mixed(server: WeightsServer, tmp_path: Path, tag: str) -> None:
-    server.body, server.tag, server.cut_after = b"a" * 50_000, '"one"' if tag else "", [20_000]
-    with pytest.raises(DownloadError):
-        fetch(server.url, tmp_path, attempts=1)
-    server.body, server.tag = b"b" * 60_000, tag
-    assert fetch(server.url, tmp_path, first_wait_s=0.01).read_bytes() == server.body
-
-
-def test_a_server_without_ranges_sends_all_again(server: WeightsServer, tmp_path: Path) -> None:
-    server.ranges = False
+def test_a_cut_download_is_begun_again_and_never_has_the_files_name(server: WeightsServer, tmp_path: Path) -> None:
     server.cut_after = [3000]
-    assert fetch(server.url, tmp_path, first_wait_s=0.01).read_bytes() == server.body
-
-
-def test_half_a_file_never_has_its_name(server: WeightsServer, tmp_path: Path) -> None:
-    server.ranges, server.cut = False, True
+    assert fetch(server.url, tmp_path / "once").read_bytes() == server.body
+    server.cut = True
     with pytest.raises(DownloadError, match="can't be fetched"):
-        fetch(server.url, tmp_path, first_wait_s=0.01)
-    assert server.requests == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.pt.part"]
+        fetch(server.url, tmp_path / "always")
+    assert list((tmp_path / "always").iterdir()) == []
 
 
-def test_without_a_network_it_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hub", [False, True])
+def test_without_a_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: bool) -> None:
     # Port 9 of this machine refuses at once, as a missing network would.
-    with pytest.raises(DownloadError, match=r"HTTPS_PROXY.*or do without") as caught:
-        fetch("http://127.0.0.1:9/weights.pt", tmp_path, first_wait_s=0.01, otherwise="do without")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    file = download.find_remote("hf:some/net/weights.pt" if hub else "http://127.0.0.1:9/weights.pt")
+    with pytest.raises(DownloadError, match=r"refused.*HTTPS_PROXY.*or do without") as caught:
+        download.fetch(file, tmp_path, otherwise="do without")
     assert str(tmp_path / "weights.pt") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -142,10 +137,13 @@ def test_a_checksum_that_was_asked_for_decides(server: WeightsServer, tmp_path: 
     assert fetch(server.url, tmp_path, sha256=sha256_of(path).upper()) == path
 
 
-def test_a_file_without_end_is_given_up(server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_end_is_given_up(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_file: RemoteFile
+) -> None:
     monkeypatch.setattr(download, "MAX_BYTES", 5000)
-    with pytest.raises(DownloadError, match="too much for a detector"):
-        fetch(server.url, tmp_path, first_wait_s=0.01)
+    for file in (RemoteFile(server.url), hub_file):
+        with pytest.raises(DownloadError, match="too much for a detector"):
+            download.fetch(file, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,19 +161,23 @@ def test_a_proxy_is_asked_for_what_lies_behind_it(
         assert direct.requests == 1
 
 
+@pytest.mark.parametrize("source", ["https://models.invalid/weights.pt", "hf:some/net/weights.pt"])
 def test_a_proxy_is_asked_to_connect_for_https(
-    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.setenv("https_proxy", server.address)
+    monkeypatch.setenv("HF_ENDPOINT", "https://models.invalid")
+    monkeypatch.setattr(download, "RETRIES", 0)
     with pytest.raises(DownloadError, match="502"):
-        fetch("https://models.invalid/weights.pt", tmp_path, attempts=1)
-    assert server.connects == ["models.invalid:443"]
+        download.fetch(download.find_remote(source), tmp_path)
+    assert set(server.connects) == {"models.invalid:443"}
 
 
-def test_a_redirect_to_plain_http_is_not_followed(server: WeightsServer, tmp_path: Path) -> None:
+def test_a_redirect_to_plain_http_is_not_followed(server: WeightsServer, tmp_path: Path, hub_file: RemoteFile) -> None:
     server.moved_to = "http://models.invalid/weights.pt"
-    with pytest.raises(UsageError, match="plain HTTP"):
-        fetch(server.url, tmp_path)
+    for file in (RemoteFile(server.url), hub_file):
+        with pytest.raises(UsageError, match="plain HTTP"):
+            download.fetch(file, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -196,6 +198,12 @@ def test_only_https_and_this_machine_are_fetched_from(url: str, tmp_path: Path) 
         fetch(url, tmp_path)
 
 
+def test_a_mirror_of_the_hub_is_read_over_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.invalid")
+    with pytest.raises(UsageError, match="plain HTTP"):
+        download.find_remote("hf:some/net/weights.pt")
+
+
 @pytest.mark.parametrize(
     ("url", "name"),
     [
@@ -206,4 +214,4 @@ def test_only_https_and_this_machine_are_fetched_from(url: str, tmp_path: Path) 
     ],
 )
 def test_a_url_names_a_file_that_stays_in_its_folder(url: str, name: str) -> None:
-    assert file_name(url) == name
+    assert RemoteFile(url).name == name

@@ -11,7 +11,7 @@ import torch
 
 from tests.weights_server import WeightsServer
 from torchfakes_cli.detector.checkpoint import load_header
-from torchfakes_cli.detector.download import address_of, fetch_detector
+from torchfakes_cli.detector.download import fetch_detector, find_remote
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.registry import verify_detector
 from torchfakes_cli.errors import CheckpointError, DownloadError, OutputError, UsageError
@@ -37,6 +37,11 @@ def hub(server: WeightsServer, monkeypatch: pytest.MonkeyPatch) -> WeightsServer
     """Hugging Face, as far as it is needed."""
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     return server
+
+
+def listing(*names: str) -> bytes:
+    """What Hugging Face tells of the files in a repository."""
+    return json.dumps([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]).encode()
 
 
 @pytest.mark.slow
@@ -96,25 +101,24 @@ def test_a_wrong_checksum_leaves_nothing(hub: WeightsServer, tmp_path: Path) -> 
     ],
 )
 def test_a_repository_stands_for_an_address(hub: WeightsServer, source: str, path: str) -> None:
-    listing = {"siblings": [{"rfilename": name} for name in ("README.md", "w.pth", "v.pth", "model.safetensors")]}
-    hub.files["/api/models/some/net"] = json.dumps(listing).encode()
-    hub.files["/api/models/some/net/revision/v1"] = b'{"siblings": [{"rfilename": "old.pth"}]}'
-    assert address_of(source) == hub.address + path
+    hub.files["/api/models/some/net/tree/main"] = listing("README.md", "w.pth", "v.pth", "model.safetensors")
+    hub.files["/api/models/some/net/tree/v1"] = listing("old.pth")
+    assert find_remote(source).url == hub.address + path
 
 
 def test_a_repository_that_does_not_tell_is_asked_about(hub: WeightsServer) -> None:
-    hub.files["/api/models/some/net"] = b'{"siblings": [{"rfilename": "a.pth"}, {"rfilename": "b.pth"}]}'
+    hub.files["/api/models/some/net/tree/main"] = listing("a.pth", "b.pth")
     with pytest.raises(DownloadError, match=r"2 files of weights. Name one of a\.pth, b\.pth"):
-        address_of("hf:some/net")
-    hub.files["/api/models/some/net"] = b'{"siblings": [{"rfilename": "README.md"}]}'
+        find_remote("hf:some/net")
+    hub.files["/api/models/some/net/tree/main"] = listing("README.md")
     with pytest.raises(DownloadError, match="no file of weights"):
-        address_of("hf:some/net")
+        find_remote("hf:some/net")
     hub.failures = [401]
     with pytest.raises(DownloadError, match="401"):
-        address_of("hf:some/net")
+        find_remote("hf:some/net")
 
 
-@pytest.mark.parametrize("source", ["nobodys", "hf:", "hf:one", "ftp://h/w.pth", "hf:../../x/y"])
+@pytest.mark.parametrize("source", ["nobodys", "hf:", "hf:one", "ftp://h/w.pth", "hf:../../x/y", "hf:a/b/../../x"])
 def test_what_is_no_source_is_wrong_usage(source: str) -> None:
     with pytest.raises(UsageError, match="origin"):
-        address_of(source)
+        find_remote(source)

@@ -22,7 +22,7 @@ from tests.portraits import FACE_CENTRE, portrait
 from tests.torture import Canaries, all_cases, write_case
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.detector import Detector, load_detector
-from torchfakes_cli.detector.import_weights import import_weights, input_mean, told_range
+from torchfakes_cli.detector.import_weights import import_weights, input_mean, input_range
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError, UsageError
@@ -132,10 +132,10 @@ def test_a_compatible_state_is_taken_in_whatever_it_is_wrapped_in(
 
 
 def test_weights_remember_the_range_they_were_trained_on(author_network: InceptionResnetV1) -> None:
-    assert told_range(portable_state(author_network)) == "unit"
-    assert told_range(portable_state(build_network())) == "", "never trained"
+    assert input_range(portable_state(author_network)) == "unit"
+    assert input_range(portable_state(build_network())) == "", "never trained"
     standardised = portable_state(network_trained_on(MEAN, SCALE))
-    assert told_range(standardised) == "standardised"
+    assert input_range(standardised) == "standardised"
     mean, unexplained = input_mean(standardised)
     assert -0.6 < mean < 0.23
     assert unexplained < 0.1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.detector.registry import find_checkpoint, installed, place_of, shipped_checkpoint
+from torchfakes_cli.detector.registry import find_checkpoint, installed, path_of, shipped_checkpoint
 from torchfakes_cli.errors import ModelNotFoundError, UsageError
 from torchfakes_cli.scan.batch import settings_digest
 from torchfakes_cli.scan.config import ScanConfig
@@ -52,7 +52,7 @@ def test_what_is_not_there_leads_to_the_next_step() -> None:
 @pytest.mark.usefixtures("own_models")
 def test_names_that_would_leave_the_folder_or_confuse_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
-        place_of(name)
+        path_of(name)
 
 
 def test_rows_of_a_batch_tell_detectors_of_two_names_apart(own_models: Path) -> None:

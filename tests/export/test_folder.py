@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def test_onnx_and_torch_agree_on_a_face(tmp_path: Path, small_model: Path, model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.51), ("int8", 0.27)])
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.51), ("int8", 0.29)])
 def test_a_smaller_folder_finds_and_scores_faces_as_here(
     tmp_path: Path, pictures: Path, precision: str, share: float
 ) -> None:
@@ -61,20 +60,14 @@ def test_a_smaller_folder_finds_and_scores_faces_as_here(
     assert made.boxes.both == made.boxes.torch == 12
     assert made.boxes.files <= 13
     assert made.scores[1].largest < 0.3
-    # The checkpoint that ships has 23.5 million weights, four bytes each in fp32.
-    assert made.files[0].megabytes < share * 94
+    # The checkpoint that ships has 3.4 million weights, four bytes each in fp32.
+    assert made.files[0].megabytes < share * 13.7
     facts = json.loads((out / "torchfakes.json").read_text(encoding="utf-8"))
     assert facts["detector"]["precision"] == facts["cascade"]["precision"] == precision
     assert facts["parity"]["boxes"]["both"] == 12
-    # The example stands on its own: neither torch nor this package is there.
-    banned = "import sys; sys.modules.update(torch=None, torchfakes_cli=None); sys.argv = sys.argv[1:]"
-    command = f"{banned}; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-    shown = [sys.executable, "-c", command, str(out / "example.py"), str(pictures / "1.0-3.png")]
-    told = subprocess.run(shown, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert told.count("face at") == 1
-    scan = ["scan", str(pictures / "1.0-3.png"), "--json"]
-    scanned = CliRunner().invoke(app, scan).stdout
-    assert float(told.split("p_fake ")[1].split(",")[0]) == pytest.approx(json.loads(scanned)["p_fake"], abs=0.05)
+    assert {file.name for file in out.iterdir()} == {
+        "detector.onnx", "pnet.onnx", "rnet.onnx", "onet.onnx", "torchfakes.json",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

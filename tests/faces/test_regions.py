@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from torchfakes_cli.faces.outline import LANDMARKS
-from torchfakes_cli.faces.regions import REGIONS, face_regions
+from torchfakes_cli.faces.regions import LANDMARKS, REGIONS, face_regions
 
 MEAN_FACE = [(float(x), float(y)) for x, y in LANDMARKS * 40 + (100, 80)]
 

@@ -14,10 +14,9 @@ from tests.clips import write_clip
 from tests.people import natural
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import UnreadableFileError, UsageError
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.options import FaceConfig
-from torchfakes_cli.faces.outline import LANDMARKS
-from torchfakes_cli.faces.regions import REGIONS
+from torchfakes_cli.faces.regions import LANDMARKS, REGIONS
 from torchfakes_cli.records import Face, FaceScore, RegionShare, Status, TellingFace, Verdict, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.explain import average_over_tracks, cut_faces, region_shares, representative_rows

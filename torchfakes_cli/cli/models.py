@@ -1,90 +1,78 @@
-"""``torchfakes models …``: list, show, verify, import, fetch and export detectors."""
+"""``torchfakes models …``: list, show, verify, import, fetch, remove and export detectors."""
 
 from __future__ import annotations
 
 import json as json_format
 from collections.abc import Callable
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from torchfakes_cli.cli.completion import detector_names, fetchable_names
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.cli.export import export_command
+from torchfakes_cli.cli.options import DebugOption
 from torchfakes_cli.errors import ModelError
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.detector.import_weights import Imported
-    from torchfakes_cli.detector.registry import Verified
 
-
-class Preset(StrEnum):
-    """Presets of the preprocessing."""
-
-    origin = "origin"
-    standardised = "standardised"
-
-
-class CropShape(StrEnum):
-    """Shapes of the crop around a face."""
-
-    square = "square"
-    box = "box"
-
+Precision = Literal["fp32", "fp16", "int8"]
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-_Debug = Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")]
-_Name = Annotated[str, typer.Option("--name", help="Call the detector by this name.", show_default="the file's")]
-_Licence = Annotated[str, typer.Option("--licence", help="Record this licence of the weights.", show_default="unknown")]
+_Name = Annotated[str, typer.Option("--name", help="Give the detector this name.", show_default="the file's")]
+_Licence = Annotated[str, typer.Option("--licence", help="Record this license of the weights.", show_default="unknown")]
 _PresetOption = Annotated[
-    Preset | None,
+    Literal["origin", "standardised"] | None,
     typer.Option(
         "--preset",
-        help="Preprocess crops like this: as the origin did (the box without margin at 160 pixels, enlarged to 256, "
-        "values "
-        "from 0 to 1), or as here (a square of 1.3 times the box at 160 pixels, standardised).",
-        show_default="by the file's format and what the weights remember",
+        help="Set all input options at once. origin: the face's box without margin at 160 pixels, enlarged to 256, "
+        "values from 0 to 1. standardised: a square of 1.3 times the box at 160 pixels, standardized values.",
+        show_default="by the file's format and its weights",
     ),
 ]
+_INPUT = "Input"
 _InputSize = Annotated[
-    int | None, typer.Option("--input-size", help="Set the side of the network's input.", rich_help_panel="Input")
+    int | None, typer.Option("--input-size", help="Set the side of the network's input.", rich_help_panel=_INPUT)
 ]
 _CropSize = Annotated[
     int | None,
-    typer.Option("--crop-size", help="Resize crops to this side before they are enlarged; 0 for no such step.",
-                 rich_help_panel="Input"),
+    typer.Option("--crop-size", help="Resize crops to this side before they are enlarged to the input; 0 to skip it.",
+                 rich_help_panel=_INPUT),
 ]  # fmt: skip
 _Margin = Annotated[
     float | None,
-    typer.Option("--margin", help="Enlarge a face's box by this factor into its crop.", rich_help_panel="Input"),
+    typer.Option("--margin", help="Enlarge a face's box by this factor for its crop.", rich_help_panel=_INPUT),
 ]
 _Shape = Annotated[
-    CropShape | None,
+    Literal["square", "box"] | None,
     typer.Option(
-        "--crop-shape", help="Crop a square around the box, or the box itself, stretched.", rich_help_panel="Input"
+        "--crop-shape", help="Crop a square around the box, or the box itself, stretched.", rich_help_panel=_INPUT
     ),
 ]
 _UnitRange = Annotated[
     bool | None,
     typer.Option(
         "--unit-range/--standardised",
-        help="Give the network values from 0 to 1, or standardised ones.",
-        rich_help_panel="Input",
+        help="Scale values to 0 to 1, or standardize them.",
+        rich_help_panel=_INPUT,
     ),
 ]
 
 
-def list_command(json: _Json = False, debug: _Debug = False) -> None:
-    """List the installed detectors, and those that can be fetched by name."""
+def list_command(json: _Json = False, debug: DebugOption = False) -> None:
+    """List the installed detectors and those that can be fetched by name.
+
+    Examples:
+        torchfakes models list
+        torchfakes models list --json
+    """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
-        from torchfakes_cli.cli.console.models_view import rows_table
+        from torchfakes_cli.cli.console.models_view import rows_table, threshold_words
         from torchfakes_cli.detector.checkpoint import load_header
-        from torchfakes_cli.detector.model_info import threshold_words
         from torchfakes_cli.detector.registry import (
             PUBLISHED,
             SHIPPED_NAME,
@@ -94,9 +82,9 @@ def list_command(json: _Json = False, debug: _Debug = False) -> None:
         )
 
         screen = Screen()
-        here = {SHIPPED_NAME: shipped_checkpoint(), **installed()}
+        here = {**installed(), SHIPPED_NAME: shipped_checkpoint()}
         rows: list[tuple[str, str, str, str]] = []
-        for name, path in here.items():
+        for name, path in sorted(here.items(), key=lambda each: each[0] != SHIPPED_NAME):
             where = "ships" if name == SHIPPED_NAME else "here"
             try:
                 header = load_header(path)
@@ -112,9 +100,9 @@ def list_command(json: _Json = False, debug: _Debug = False) -> None:
                 {**dict(zip(columns, row, strict=True)), "path": str(here[row[0]]) if row[0] in here else None}
                 for row in rows
             ]
-            screen.line(json_format.dumps({"folder": str(models_folder()), "detectors": found}, indent=2))
+            _print_json(screen, {"folder": str(models_folder()), "detectors": found})
         else:
-            screen.result(rows_table(("name", "", "verdicts", "licence"), rows))
+            screen.result(rows_table(("name", "", "verdicts", "license"), rows))
             screen.note(f"others are kept in {models_folder()}")
 
 
@@ -129,19 +117,19 @@ def show_command(
         ),
     ] = "torchfakes",
     json: _Json = False,
-    debug: _Debug = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Show a detector's input, training, metrics and licence.
+    """Show a detector's input, training, metrics and license, and the model card of the one that ships.
 
-    For the detector that ships, its model card follows.
+    Examples:
+        torchfakes models show
+        torchfakes models show origin
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
-        from torchfakes_cli.cli.console.models_view import show_card, show_header
+        from torchfakes_cli.cli.console.models_view import header_words, show_card, show_header
         from torchfakes_cli.detector.checkpoint import load_header
-        from torchfakes_cli.detector.download import recorded_checksum
-        from torchfakes_cli.detector.model_info import header_words
-        from torchfakes_cli.detector.registry import find_checkpoint, model_card
+        from torchfakes_cli.detector.registry import find_checkpoint, model_card, recorded_checksum
         from torchfakes_cli.files import sha256_of
 
         screen = Screen()
@@ -156,7 +144,7 @@ def show_command(
                 "header": asdict(header),
                 "card": card,
             }
-            screen.line(json_format.dumps(document, indent=2, ensure_ascii=False))
+            _print_json(screen, document)
             return
         show_header(screen, {"file": {"path": str(path), "SHA-256": found}, **header_words(header)})
         if card is not None:
@@ -170,28 +158,41 @@ def verify_command(
         typer.Argument(
             metavar="[NAME|FILE]...",
             help="Verify these detectors.",
-            show_default="all that are here",
+            show_default="all installed ones",
             autocompletion=detector_names,
         ),
     ] = None,
     json: _Json = False,
-    debug: _Debug = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Verify checksums, load the weights and score a crop with them.
+    """Verify checksums, load the weights and score a crop; exit with code 1 if a check fails.
 
-    The exit code is 1 if a check fails.
+    Examples:
+        torchfakes models verify
+        torchfakes models verify mine.safetensors
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
-        from torchfakes_cli.cli.console.models_view import rows_table
+        from torchfakes_cli.cli.console.models_view import checksum_words, rows_table
         from torchfakes_cli.detector.registry import SHIPPED_NAME, installed, verify_detector
 
         screen = Screen()
         checked = [verify_detector(name) for name in models or [SHIPPED_NAME, *installed()]]
         if json:
-            screen.line(json_format.dumps([_verified(one) for one in checked], indent=2, ensure_ascii=False))
+            document = [
+                {
+                    "name": one.name,
+                    "path": str(one.path) if one.path else None,
+                    "sha256": one.sha256 or None,
+                    "recorded_sha256": one.recorded or None,
+                    "right": not one.problem,
+                    "problem": one.problem or None,
+                }
+                for one in checked
+            ]
+            _print_json(screen, document)
         else:
-            rows = [(one.name, "wrong" if one.problem else "right", _checksum_words(one)) for one in checked]
+            rows = [(one.name, "wrong" if one.problem else "right", checksum_words(one)) for one in checked]
             screen.result(rows_table(("name", "", "checksum"), rows))
         for one in checked:
             if one.problem:
@@ -211,12 +212,15 @@ def import_command(
     licence: _Licence = "",
     force: Annotated[bool, typer.Option("--force", help="Replace a detector of this name.")] = False,
     json: _Json = False,
-    debug: _Debug = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Import weights of InceptionResnetV1 with one logit, such as the origin's, and set the input that they expect.
+    """Import weights of InceptionResnetV1 with one logit, and set the input that they expect.
 
-    No code in the file is run: only tensors are read, checked, and written as a checkpoint of this program's own
-    kind.
+    No code in the file is run: only tensors are read, checked, and written as a checkpoint in the models folder.
+
+    Examples:
+        torchfakes models import resnetinceptionv1_epoch_32.pth --name theirs --preset origin
+        torchfakes models import weights.pth --input-size 224 --unit-range
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
@@ -224,7 +228,7 @@ def import_command(
 
         changes = _changes(input_size, crop_size, margin, crop_shape, unit_range)
         made = import_weights(Path(file), name, preset=preset, changes=changes, licence=licence, force=force)
-        _tell(Screen(), made, json=json)
+        _report_import(Screen(), made, json=json)
 
 
 def fetch_command(
@@ -232,9 +236,8 @@ def fetch_command(
         str,
         typer.Argument(
             metavar="NAME|URL|hf:REPO",
-            help="Fetch this detector: a name that models list shows, a URL, or a repository on Hugging Face: "
-            "hf:OWNER/NAME, with @REVISION "
-            "and /FILE where they matter (a space: hf:spaces/OWNER/NAME/FILE).",
+            help="Fetch this detector: a name from models list, a URL, or hf:OWNER/NAME on Hugging Face, followed by "
+            "@REVISION and /FILE where needed (a space: hf:spaces/OWNER/NAME/FILE).",
             autocompletion=fetchable_names,
         ),
     ],
@@ -255,11 +258,16 @@ def fetch_command(
         typer.Option("--force", help="Fetch again, ignore the recorded checksum, and replace a detector of this name."),
     ] = False,
     json: _Json = False,
-    debug: _Debug = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Download a detector, check it and import it; an interrupted download is continued.
+    """Download a detector, check its checksum and import it.
 
-    A proxy is taken from HTTPS_PROXY. If no checksum is known, that of the first download is recorded.
+    Proxies are taken from HTTPS_PROXY, a mirror of Hugging Face from HF_ENDPOINT. If no checksum is known, that of the
+    first download is recorded.
+
+    Examples:
+        torchfakes models fetch origin
+        torchfakes models fetch hf:OWNER/NAME/weights.safetensors --name theirs
     """
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
@@ -278,7 +286,107 @@ def fetch_command(
                 force=force,
                 progress=lambda done, wanted: advance(done >> 20, wanted and wanted >> 20),
             )
-        _tell(screen, made, json=json)
+        _report_import(screen, made, json=json)
+
+
+def remove_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Remove this detector.", autocompletion=detector_names)],
+    debug: DebugOption = False,
+) -> None:
+    """Remove an imported or fetched detector from the models folder, without asking.
+
+    Examples:
+        torchfakes models remove mine
+    """
+    with guarded(debug=debug):
+        from torchfakes_cli.cli.console import Screen
+        from torchfakes_cli.detector.registry import remove_detector
+
+        Screen().note(f"removed {remove_detector(name)}")
+
+
+def export_command(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Export this detector.", autocompletion=detector_names)
+    ],
+    out: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER|OUT.onnx",
+            help="Write the detector, the face detector's three networks and a JSON description into this folder, or "
+            "the detector alone into this file.",
+        ),
+    ],
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision",
+            help="Write the detector in this precision. An fp16 file is half as large as fp32, int8 a quarter.",
+        ),
+    ] = "fp32",
+    cascade_precision: Annotated[
+        Precision | None,
+        typer.Option(
+            "--cascade-precision",
+            help="Write the face detector in this precision.",
+            show_default="the same; fp16 beside int8",
+        ),
+    ] = None,
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            "--crops",
+            metavar="FOLDER",
+            help="Use these crops made by prepare: validation people calibrate int8, test people are compared.",
+        ),
+    ] = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            "--pictures",
+            metavar="FOLDER",
+            help="Use these pictures with faces: every second one calibrates int8, the others are compared. They serve "
+            "the face detector, and without --crops the detector as well.",
+        ),
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Write the files even if they differ from torch more than they may.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files.")] = False,
+    json: _Json = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a detector as ONNX files and compare them with torch; needs the extra onnx.
+
+    The detector's file takes RGB crops from 0 to 255 and gives their logits and probabilities: normalization and
+    calibration are part of it. Files that differ too much from torch are not written.
+
+    Examples:
+        torchfakes models export torchfakes detector.onnx
+        torchfakes models export torchfakes app/ --precision int8 --pictures pictures/
+    """
+    with guarded(debug=debug):
+        from torchfakes_cli.cli.console import Screen
+        from torchfakes_cli.cli.console.models_view import show_export
+        from torchfakes_cli.export.folder import export_model, without_nan
+
+        screen = Screen()
+        made = export_model(
+            model,
+            Path(out),
+            precision=precision,
+            cascade_precision=cascade_precision,
+            crops=Path(crops) if crops is not None else None,
+            pictures=Path(pictures) if pictures is not None else None,
+            force=force,
+            accept=accept,
+        )
+        if json:
+            _print_json(screen, without_nan(asdict(made)))
+        else:
+            show_export(screen, made)
+        for doubt in made.doubts:
+            screen.warning(doubt)
 
 
 MODELS_COMMANDS: dict[str, Callable[..., None]] = {
@@ -287,35 +395,35 @@ MODELS_COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify_command,
     "import": import_command,
     "fetch": fetch_command,
+    "remove": remove_command,
     "export": export_command,
 }
+
+
+def _print_json(screen: Screen, document: object) -> None:
+    screen.line(json_format.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
 def _changes(
     input_size: int | None,
     crop_size: int | None,
     margin: float | None,
-    crop_shape: CropShape | None,
+    crop_shape: str | None,
     unit_range: bool | None,
 ) -> dict[str, int | float | str]:
-    """Return the options of the preprocessing by their names in the header."""
+    """Return the given options of the preprocessing by their names in the header."""
     from torchfakes_cli.detector.import_weights import UNIT_RANGE
     from torchfakes_cli.detector.preprocess import MEAN, SCALE
 
-    given: dict[str, int | float | str | None] = {
-        "input_size": input_size,
-        "crop_size": crop_size,
-        "margin": margin,
-        "crop_shape": crop_shape and crop_shape.value,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
+    options = {"input_size": input_size, "crop_size": crop_size, "margin": margin, "crop_shape": crop_shape}
+    changes = {name: value for name, value in options.items() if value is not None}
     if unit_range is not None:
         changes["mean"], changes["scale"] = UNIT_RANGE if unit_range else (MEAN, SCALE)
     return changes
 
 
-def _tell(screen: Screen, made: Imported, *, json: bool) -> None:
-    from torchfakes_cli.detector.model_info import input_words
+def _report_import(screen: Screen, made: Imported, *, json: bool) -> None:
+    from torchfakes_cli.cli.console.models_view import input_words
 
     if json:
         document = {
@@ -325,7 +433,7 @@ def _tell(screen: Screen, made: Imported, *, json: bool) -> None:
             "notes": made.notes,
             "warnings": made.doubts,
         }
-        screen.line(json_format.dumps(document, indent=2, ensure_ascii=False))
+        _print_json(screen, document)
     else:
         screen.line(f"{made.name}: {made.path}")
         screen.line(f"it expects {input_words(made.header)}; a logit above zero is fake")
@@ -333,24 +441,3 @@ def _tell(screen: Screen, made: Imported, *, json: bool) -> None:
             screen.note(note)
     for doubt in made.doubts:
         screen.warning(doubt)
-
-
-def _verified(one: Verified) -> dict[str, str | bool | None]:
-    return {
-        "name": one.name,
-        "path": str(one.path) if one.path else None,
-        "sha256": one.sha256 or None,
-        "recorded_sha256": one.recorded or None,
-        "right": not one.problem,
-        "problem": one.problem or None,
-    }
-
-
-def _checksum_words(one: Verified) -> str:
-    if not one.sha256:
-        return ""
-    if not one.recorded:
-        compared = "none is recorded"
-    else:
-        compared = "as recorded" if one.recorded == one.sha256 else "not the recorded one"
-    return f"SHA-256 {one.sha256[:16]}…, {compared}"

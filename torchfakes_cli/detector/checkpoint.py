@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from torchfakes_cli.detector.network import ARCHITECTURE, Network, build_network, load_weights, parts_of
+from torchfakes_cli.detector.network import ARCHITECTURE, Network, build_network, check_architecture, load_weights
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.errors import CheckpointError, ModelError, ModelNotFoundError
 from torchfakes_cli.files import write_atomically
@@ -44,7 +44,6 @@ class Header:
     Attributes:
         name: name of the detector, shown beside every verdict.
         architecture: name of the architecture, as ``network.build_network`` takes it.
-        weights: weights of an ensemble's logits, by architecture; empty for a single network.
         input_size: side of the network's input in pixels.
         margin: factor by which a face's box is enlarged to its crop.
         crop_shape: ``square`` around the longer side of the box, or ``box`` for the box stretched to a square.
@@ -66,7 +65,6 @@ class Header:
 
     name: str
     architecture: str = ARCHITECTURE
-    weights: dict[str, Any] = field(default_factory=dict)
     input_size: int = 160
     margin: float = 1.3
     crop_shape: str = "square"
@@ -143,8 +141,8 @@ def load_network(path: str | PathLike[str]) -> tuple[Network, Header]:
     """
     state, header = load_checkpoint(path)
     # The meta device allocates no random weights. Models of timm may have buffers that checkpoints lack.
-    with torch.device("cpu" if "timm:" in header.architecture else "meta"):
-        network = build_network(header.architecture, weights=header.weights)
+    with torch.device("cpu" if header.architecture.startswith("timm:") else "meta"):
+        network = build_network(header.architecture)
     load_weights(network, state, str(path))
     return network.eval(), header
 
@@ -228,11 +226,10 @@ def check_header(path: Path, header: Header) -> None:
         CheckpointError: a value is out of range.
     """
     try:
-        parts = parts_of(header.architecture)
+        check_architecture(header.architecture)
     except ModelError as error:
         raise CheckpointError(error.cause, path=path, advice=error.advice) from error
     in_range = {
-        "weights": _are_weights(header.weights, parts),
         "input_size": 75 <= header.input_size <= 1024,
         "margin": 0.5 <= header.margin <= 4,
         "crop_shape": header.crop_shape in CROP_SHAPES,
@@ -244,10 +241,3 @@ def check_header(path: Path, header: Header) -> None:
     for name, fine in in_range.items():
         if not fine:
             raise CheckpointError(f"its header's {name} is {getattr(header, name)!r}", path=path)
-
-
-def _are_weights(weights: Mapping[str, object], parts: list[str]) -> bool:
-    """Return True if each part of an ensemble has a positive weight, or a single network has none."""
-    numbers = [value for value in weights.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    positive = all(0 < number < math.inf for number in numbers)
-    return not weights if len(parts) == 1 else weights.keys() == set(parts) and len(numbers) == len(parts) and positive

@@ -8,8 +8,8 @@ import torch
 
 from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.detector.detector import choose_device, cpu_bf16_instructions, fast_dtype
-from torchfakes_cli.detector.download import cache_folder, recorded_checksum
-from torchfakes_cli.detector.registry import shipped_checkpoint
+from torchfakes_cli.detector.download import cache_folder
+from torchfakes_cli.detector.registry import recorded_checksum, shipped_checkpoint
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError
 from torchfakes_cli.files import sha256_of
 from torchfakes_cli.records import Fact, Severity

@@ -20,9 +20,7 @@ from torch import Tensor, nn
 
 from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.detector import choose_device
-from torchfakes_cli.detector.efficientnet_lite import EfficientNetLite0
-from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
-from torchfakes_cli.detector.network import MeanOfLogits, TimmNetwork
+from torchfakes_cli.detector.network import EfficientNetLite0, InceptionResnetV1, TimmNetwork
 from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import ModelError
@@ -35,8 +33,7 @@ class GradCam:
     """Grad-CAM of a network; call it with a crop.
 
     Args:
-        network: float32 network without folded batch norm; it is modified. For an ensemble, the network with the
-            largest weight is explained.
+        network: float32 network without folded batch norm; it is modified.
         header: header of its checkpoint.
         device: device to compute on.
 
@@ -45,8 +42,6 @@ class GradCam:
     """
 
     def __init__(self, network: nn.Module, header: Header, device: torch.device) -> None:
-        if isinstance(network, MeanOfLogits):
-            network = network[int(np.argmax(network.weights))]
         self._network = network.eval().requires_grad_(False).to(device)
         self._layer, self._first, self._step = _layer_of(network)
         self._header = header

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from torchfakes_cli.errors import ModelError, ModelNotFoundError, UsageError
+from torchfakes_cli.errors import ModelError, ModelNotFoundError, OutputError, UsageError
+from torchfakes_cli.files import sha256_of, write_atomically
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header
@@ -38,7 +39,7 @@ class Published:
     Attributes:
         source: source of the download, as ``models fetch`` takes it.
         preset: name of its preprocessing in ``import_weights.PRESETS``.
-        licence: licence of the weights.
+        licence: license of the weights.
         about: description with its authors, in a few words.
         sha256: checksum of the file; empty if unknown, in which case that of the first download is recorded.
     """
@@ -91,11 +92,16 @@ def model_card(checkpoint: Path) -> str | None:
 
 def installed() -> dict[str, Path]:
     """Return the paths of the detectors in the models folder, by name."""
-    found = models_folder().glob(f"*{SUFFIX}")
-    return {path.stem: path for path in sorted(found) if _NAME.fullmatch(path.stem) and path.is_file()}
+    found = {path.stem: path for path in sorted(models_folder().glob(f"*{SUFFIX}")) if path.is_file()}
+    # No file in this folder can pass for the detector that ships.
+    return {name: path for name, path in found.items() if _NAME.fullmatch(name) and not _is_shipped(name)}
 
 
-def place_of(name: str) -> Path:
+def _is_shipped(name: str) -> bool:
+    return name.lower() == SHIPPED_NAME  # some file systems ignore case
+
+
+def path_of(name: str) -> Path:
     """Return the path of a new detector with this name.
 
     Raises:
@@ -104,13 +110,66 @@ def place_of(name: str) -> Path:
     if not _NAME.fullmatch(name) or name.lower().endswith(SUFFIX):
         advice = "Use up to 64 letters, digits, dots, dashes and underscores."
         raise UsageError(f"{name!r} is no name for a detector", advice=advice)
-    if name == SHIPPED_NAME:
+    if _is_shipped(name):
         raise UsageError(f"{name} is the detector that ships", advice="Choose another --name.")
     return models_folder() / f"{name}{SUFFIX}"
 
 
+def remove_detector(name: str) -> Path:
+    """Delete a detector in the models folder and its recorded checksum; return its former path.
+
+    Raises:
+        UsageError: the detector ships with this package.
+        ModelNotFoundError: the models folder has no such detector.
+        OutputError: the file can't be deleted.
+    """
+    if _is_shipped(name):
+        raise UsageError(f"{name} ships with torchfakes and can't be removed")
+    path = installed().get(name)
+    if path is None:
+        advice = "`torchfakes models list` shows the known names."
+        raise ModelNotFoundError(f"there is no detector {name!r} in {models_folder()}", advice=advice)
+    try:
+        forget(path)
+    except OSError as error:
+        raise OutputError(f"can't be deleted: {error.strerror or error}", path=path) from error
+    return path
+
+
+def checksum_file(path: Path) -> Path:
+    """Return the path of the file with the recorded SHA-256 of another file."""
+    return path.with_name(path.name + ".sha256")
+
+
+def recorded_checksum(path: Path) -> str | None:
+    """Return the SHA-256 recorded beside a file; None if there is none."""
+    try:
+        words = checksum_file(path).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return words[0] if words else None
+
+
+def record_checksum(path: Path) -> None:
+    """Record the SHA-256 of a file beside it; an existing record is kept.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    if recorded_checksum(path) is None:
+        write_atomically(checksum_file(path), f"{sha256_of(path)}  {path.name}\n")
+
+
+def forget(path: Path) -> None:
+    """Delete a file and its recorded checksum, if they exist."""
+    for old in (path, checksum_file(path)):
+        old.unlink(missing_ok=True)
+
+
 def find_checkpoint(model: str | PathLike[str]) -> Path:
-    """Return the path of a checkpoint given by path or name; an existing file takes precedence over a name.
+    """Return the path of a checkpoint given by path or name.
+
+    ``torchfakes`` is always the shipped detector; otherwise an existing file takes precedence over a name.
 
     Args:
         model: path of a checkpoint, ``torchfakes`` for the shipped one, or name of one in the models folder.
@@ -119,22 +178,19 @@ def find_checkpoint(model: str | PathLike[str]) -> Path:
         ModelNotFoundError: there is no such file and no such name.
     """
     path, name = Path(model), fspath(model)
-    if path.is_file():
-        return path
     if name == SHIPPED_NAME:
         return shipped_checkpoint()
-    if _NAME.fullmatch(name) and (models_folder() / f"{name}{SUFFIX}").is_file():
-        return models_folder() / f"{name}{SUFFIX}"
+    if path.is_file():
+        return path
+    if found := installed().get(name):
+        return found
+    advice = "Check the path given with --model, --weights or --teacher"
     if path.exists():
-        raise ModelNotFoundError(
-            "is not a file", path=path, advice="Check the path given with --model, --weights or --teacher."
-        )
+        raise ModelNotFoundError("is not a file", path=path, advice=f"{advice}.")
     if name in PUBLISHED:
         cause = f"the detector {name} is not on this machine yet"
         raise ModelNotFoundError(cause, advice=f"Run `torchfakes models fetch {name}`.")
-    advice = (
-        "Check the path given with --model, --weights or --teacher; `torchfakes models list` shows the known names."
-    )
+    advice += "; `torchfakes models list` shows the known names."
     raise ModelNotFoundError("no such checkpoint, and no detector of that name", path=path, advice=advice)
 
 
@@ -167,8 +223,6 @@ def verify_detector(model: str | PathLike[str]) -> Verified:
     """
     from torchfakes_cli.detector.checkpoint import load_network
     from torchfakes_cli.detector.detector import gives_scores
-    from torchfakes_cli.detector.download import recorded_checksum
-    from torchfakes_cli.files import sha256_of
 
     name = fspath(model)
     path: Path | None = None

@@ -1,4 +1,4 @@
-"""Converts torch modules to ONNX files in float32, float16 or int8."""
+"""Conversion of torch modules to ONNX files in float32, float16 or int8."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from torchfakes_cli.errors import UsageError
 #: ONNX operator set version: supported by runtimes since 2022 and sufficient for the networks.
 OPSET = 17
 LIBRARIES = ("onnx", "onnxruntime")
-#: Operators that stay in float32: the input normalisation, and the sigmoid whose scores are compared with thresholds.
+#: Operators that stay in float32: the input normalization, and the sigmoid whose scores are compared with thresholds.
 _KEPT_FLOAT = ("Sub", "Div", "Sigmoid")
 
 
 def need_libraries() -> None:
-    """Checks that the ONNX libraries are installed.
+    """Check that the ONNX libraries are installed.
 
     Raises:
         UsageError: a library isn't installed.
@@ -39,7 +39,7 @@ def need_libraries() -> None:
 def to_onnx(
     module: nn.Module, example: Tensor, taken: str, given: Sequence[str], free: Mapping[str, Mapping[int, str]]
 ) -> bytes:
-    """Converts a module to a float32 ONNX file.
+    """Convert a module to a float32 ONNX file.
 
     Args:
         module: module in evaluation mode.
@@ -68,8 +68,13 @@ def to_onnx(
     return data
 
 
+def planes(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Convert pictures of one size to the files' input: N×3×H×W float32, RGB from 0 to 255."""
+    return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2), np.float32)
+
+
 def to_half(data: bytes) -> bytes:
-    """Converts a float32 file to float16 weights and layers; inputs and outputs stay float32.
+    """Convert a float32 file to float16 weights and layers; inputs and outputs stay float32.
 
     Uses ONNX Runtime's converter, because onnxconverter-common, its origin, is barely maintained.
     """
@@ -90,14 +95,14 @@ def to_half(data: bytes) -> bytes:
 
 
 def to_int8(data: bytes, inputs: Iterable[NDArray[np.float32]] | None) -> bytes:
-    """Converts a float32 file to int8, with weights quantised per channel and quantised activations.
+    """Convert a float32 file to int8, with weights quantized per channel and quantized activations.
 
     The last layer and the operators after it stay float32. The settings follow ONNX Runtime's advice for convolutions
     on a CPU: signed weights, unsigned activations, activation ranges from calibration.
 
     Args:
         data: content of the float32 file.
-        inputs: calibration batches; None quantises activations dynamically, which makes the file as small but not as
+        inputs: calibration batches; None quantizes activations dynamically, which makes the file as small but not as
             fast.
     """
     quantization: Any = importlib.import_module("onnxruntime.quantization")
@@ -128,7 +133,7 @@ def to_int8(data: bytes, inputs: Iterable[NDArray[np.float32]] | None) -> bytes:
 
 
 def with_property(data: bytes, name: str, text: str) -> bytes:
-    """Returns the file with a property added to its metadata."""
+    """Return the file with a property added to its metadata."""
     onnx: Any = importlib.import_module("onnx")
     model = onnx.load_model_from_string(data)
     onnx.helper.set_model_props(model, {name: text})
@@ -136,7 +141,7 @@ def with_property(data: bytes, name: str, text: str) -> bytes:
 
 
 def session(data: bytes, threads: int) -> Any:
-    """Creates an inference session on the CPU with the given number of threads."""
+    """Create an inference session on the CPU with the given number of threads."""
     runtime: Any = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -146,7 +151,7 @@ def session(data: bytes, threads: int) -> Any:
 
 
 def _tail(model: Any) -> list[str]:
-    """Returns the names of the output nodes: from each last node with weights to the outputs."""
+    """Return the names of the output nodes: from each last node with weights to the outputs."""
     nodes = list(model.graph.node)
     makers = {name: node for node in nodes for name in node.output}
     waiting = [makers[output.name] for output in model.graph.output if output.name in makers]

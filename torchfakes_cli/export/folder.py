@@ -1,10 +1,11 @@
-"""Runs an export: converts the networks, compares them with torch, and writes the files only then."""
+"""Runs an export: convert the networks, compare them with torch, and write the files only then."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
@@ -19,30 +20,45 @@ from numpy.typing import NDArray
 from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelError, OutputError, UsageError
-from torchfakes_cli.export import example
-from torchfakes_cli.export.cascade import NETWORKS, OUTPUTS, CascadeNetwork, example_input
-from torchfakes_cli.export.convert import need_libraries, session, to_half, to_int8, to_onnx, with_property
-from torchfakes_cli.export.detector import WholeDetector, load_both
-from torchfakes_cli.export.facts import cascade_facts, detector_facts, document, without_nan
+from torchfakes_cli.export.convert import (
+    need_libraries,
+    planes,
+    session,
+    to_half,
+    to_int8,
+    to_onnx,
+    with_property,
+)
+from torchfakes_cli.export.networks import NETWORKS, OUTPUTS, CascadeNetwork, WholeDetector, load_both
 from torchfakes_cli.export.parity import (
     BOUNDS,
+    SIDES,
     Boxes,
+    CascadeFile,
     Outputs,
     Scores,
     batches,
     compare_boxes,
     compare_outputs,
     compare_scores,
+    face_detector,
 )
 from torchfakes_cli.export.samples import Samples, faces_of, prepared_crops, random_crops, read_pictures
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import STAGE_OVERLAP, STAGE_THRESHOLDS, FaceDetector
+from torchfakes_cli.faces.networks import MEAN, OUTPUT_SIDE, REFINE_SIDE, SCALE
+from torchfakes_cli.faces.options import SHARPNESS_SIZE, FaceConfig
+from torchfakes_cli.faces.pyramid import GRAY, PROPOSAL_CELL, PROPOSAL_STRIDE, PYRAMID_FACTOR
 from torchfakes_cli.files import write_atomically
+from torchfakes_cli.scan.config import VerdictConfig
+from torchfakes_cli.version import __version__
 
-DETECTOR_FILE, FACTS_FILE, EXAMPLE_FILE = "detector.onnx", "torchfakes.json", "example.py"
+DETECTOR_FILE, FACTS_FILE = "detector.onnx", "torchfakes.json"
+#: Version of the JSON description's format.
+FORMAT = 1
 #: Number of timed runs per file, after one warm-up run.
 ROUNDS = 15
-#: Input (height, width) for each network's latency: one pyramid level, or one candidate.
-TIMED = {"pnet": (180, 320), "rnet": (24, 24), "onet": (48, 48)}
+#: Input (width, height) of the first network's timed runs: one pyramid level.
+TIMED_LEVEL = (320, 180)
 
 Pixels = NDArray[np.uint8]
 
@@ -93,18 +109,6 @@ class Exported:
     doubts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Converted:
-    """A converted file in memory."""
-
-    name: str
-    precision: str
-    data: bytes
-    timed: str
-    milliseconds: float
-    torch_milliseconds: float
-
-
 def export_model(
     model: str | PathLike[str],
     out: Path,
@@ -116,7 +120,7 @@ def export_model(
     force: bool = False,
     accept: bool = False,
 ) -> Exported:
-    """Exports a detector, and the face detection cascade if the output is a folder, as ONNX files compared with torch.
+    """Export a detector, and the face detection cascade if the output is a folder, as ONNX files compared with torch.
 
     The detector's input ``crops`` is N×3×S×S float32, RGB from 0 to 255, with variable N; its outputs are ``logit`` and
     ``p_fake``, N each. The file's metadata holds the detector's header.
@@ -126,7 +130,7 @@ def export_model(
         out: a path ending with ``.onnx`` for the detector alone (with a JSON file next to it), otherwise a folder.
         precision: precision of the detector: ``fp32``, ``fp16`` or ``int8``.
         cascade_precision: precision of the cascade; None for the detector's, or ``fp16`` with an ``int8`` detector: the
-            three networks are small, and slightly moved boxes change scores more than the detector's quantisation.
+            three networks are small, and slightly moved boxes change scores more than the detector's quantization.
         crops: a folder created by ``prepare``, for int8 calibration and for the comparison.
         pictures: a folder of pictures with faces, for the cascade, and for the detector if there are no crops.
         force: replace existing files.
@@ -146,112 +150,117 @@ def export_model(
         if name not in BOUNDS:
             raise UsageError(f"there is no precision {name!r}", advice=f"Choose {', '.join(BOUNDS)}.")
     whole = out.suffix != ".onnx"
-    facts_path = out / FACTS_FILE if whole else out.with_suffix(".json")
-    _check_free(out, [out / name for name in _names()] if whole else [out, facts_path], force=force)
+    names = [DETECTOR_FILE, *(f"{name}.onnx" for name in NETWORKS), FACTS_FILE]
+    targets = [out / name for name in names] if whole else [out, out.with_suffix(".json")]
+    _check_free(out, targets, whole=whole, force=force)
     seen = read_pictures(pictures) if pictures is not None else []
     module, detector = load_both(model)
     header = detector.header
     faces = FaceDetector(device="cpu", dtype=torch.float32)
-    samples = _samples(crops, seen, header, faces)
-    file, scores = _detector(module, detector, samples, precision)
+    samples = None
+    if crops is not None:
+        samples = prepared_crops(crops, header)
+    elif seen:
+        samples = faces_of(seen, header, faces)
+    data, file, scores = _export_detector(module, detector, samples, targets[0], precision)
     troubles = [score.trouble(BOUNDS[precision]) for score in scores]
-    made, boxes, cascade = [file], None, None
+    files, boxes = {file: data}, None
     outputs: dict[str, Outputs] = {}
     if whole:
-        cascade, bound = cascade_facts(cascade_precision), BOUNDS[cascade_precision]
-        networks, outputs, boxes = _cascade(cascade, faces, seen or _as_pictures(samples), cascade_precision)
-        made += networks
+        if not seen and samples is not None:  # the crops as pictures, alternately for calibration and comparison
+            seen = [crop for pair in zip(samples.calibrating, samples.compared, strict=False) for crop in pair]
+        networks, outputs, boxes = _export_cascade(faces, seen, out, cascade_precision)
+        files |= networks
+        bound = BOUNDS[cascade_precision]
         troubles += [found.trouble(name, bound) for name, found in outputs.items()]
         troubles += [boxes.trouble(bound)] if boxes is not None else []
     troubles = [trouble for trouble in troubles if trouble]
     if troubles and not accept:
-        raise ModelError(troubles[0], path=out, advice=_advice(calibrated=samples is not None))
-    about = detector_facts(header, made[0].name if whole else out.name, precision)
-    parity = {
-        "scores": [asdict(score) for score in scores],
-        "networks": {name: asdict(found) for name, found in outputs.items()},
-        "boxes": None if boxes is None else asdict(boxes),
+        ways = "" if samples is not None else "--crops or --pictures may help, and "
+        advice = f"Nothing was written; {ways}--accept writes it nevertheless."
+        raise ModelError(troubles[0], path=out, advice=advice)
+    facts = {
+        "format": FORMAT,
+        "made_by": f"torchfakes {__version__}",
+        "detector": _detector_facts(header, targets[0].name, precision),
+        **({"cascade": _cascade_facts(cascade_precision)} if whole else {}),
+        "parity": {
+            "scores": [asdict(score) for score in scores],
+            "networks": {name: asdict(found) for name, found in outputs.items()},
+            "boxes": None if boxes is None else asdict(boxes),
+        },
     }
-    text = json.dumps(without_nan(document(about, cascade, parity)), indent=2, ensure_ascii=False)
-    files = tuple(_write(each, out / each.name if whole else out) for each in made)
-    write_atomically(facts_path, text.encode())
-    if whole:
-        write_atomically(out / EXAMPLE_FILE, Path(example.__file__).read_bytes())
+    for file, content in files.items():
+        write_atomically(file.path, content)
+    write_atomically(targets[-1], json.dumps(without_nan(facts), indent=2, ensure_ascii=False))
     shape = f"N×3×{header.picture_size}×{header.picture_size}"
     threads = torch.get_num_threads()
-    return Exported(shape, threads, files, facts_path, tuple(scores), outputs, boxes, tuple(troubles))
+    return Exported(shape, threads, tuple(files), targets[-1], tuple(scores), outputs, boxes, tuple(troubles))
 
 
-def _names() -> list[str]:
-    return [DETECTOR_FILE, *(f"{name}.onnx" for name in NETWORKS), FACTS_FILE, EXAMPLE_FILE]
+def without_nan(value: Any) -> Any:
+    """Replace NaN by None in a document, because JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _check_free(out: Path, files: Sequence[Path], *, force: bool) -> None:
-    for path in files:
+def _check_free(out: Path, targets: Sequence[Path], *, whole: bool, force: bool) -> None:
+    for path in targets:
         if path.is_dir() or (path.exists() and not force):
             cause = "is a folder" if path.is_dir() else "is there already"
             raise OutputError(cause, path=path, advice="Choose another place, or use --force.")
-    if out.suffix != ".onnx" and out.exists() and not out.is_dir():
+    if whole and out.exists() and not out.is_dir():
         raise OutputError("is a file", path=out, advice="Name a folder, or a file ending with .onnx.")
 
 
-def _samples(crops: Path | None, seen: Sequence[Pixels], header: Header, faces: FaceDetector) -> Samples | None:
-    if crops is not None:
-        return prepared_crops(crops, header)
-    return faces_of(seen, header, faces) if seen else None
-
-
-def _as_pictures(samples: Samples | None) -> list[Pixels]:
-    """Returns the crops as pictures, alternating between calibration and comparison."""
-    if samples is None:
-        return []
-    return [crop for pair in zip(samples.calibrating, samples.compared, strict=False) for crop in pair]
-
-
-def _detector(
-    module: WholeDetector, detector: Detector, samples: Samples | None, precision: str
-) -> tuple[_Converted, list[Scores]]:
+def _export_detector(
+    module: WholeDetector, detector: Detector, samples: Samples | None, path: Path, precision: str
+) -> tuple[bytes, ExportedFile, list[Scores]]:
     header, names = detector.header, ("logit", "p_fake")
     side = header.picture_size
     free = {name: {0: "batch"} for name in ("crops", *names)}
-    plain = to_onnx(module, torch.zeros(2, 3, side, side), "crops", names, free)
+    data = to_onnx(module, torch.zeros(2, 3, side, side), "crops", names, free)
     # Random crops widen the ranges, which a few similar faces would leave too narrow; the comparison uses another seed.
     calibrating = [*random_crops(side, side, seed=1), *samples.calibrating] if samples else []
-    data = _converted(plain, precision, batches(calibrating) if calibrating else None)
+    data = _converted(data, precision, list(batches(calibrating)) if calibrating else None)
     data = with_property(data, HEADER_KEY, json.dumps(asdict(header), sort_keys=True))
     run = session(data, torch.get_num_threads())
     random = random_crops(side, side)
     scores = [compare_scores(run, detector, random, "random crops")]
     if samples is not None:
         scores.append(compare_scores(run, detector, samples.compared, "the crops", samples.fake))
-    one = example.planes(random[:1])
-    ours, torchs = _milliseconds(lambda: run.run(None, {"crops": one}), lambda: detector.score(random[:1]))
-    return _Converted(DETECTOR_FILE, precision, data, "face", ours, torchs), scores
+    one = planes(random[:1])
+    times = _milliseconds(lambda: run.run(None, {"crops": one}), lambda: detector.score(random[:1]))
+    return data, ExportedFile(path, precision, len(data) / 1e6, "face", *times), scores
 
 
-def _cascade(
-    facts: example.Facts, faces: FaceDetector, pictures: Sequence[Pixels], precision: str
-) -> tuple[list[_Converted], dict[str, Outputs], Boxes | None]:
+def _export_cascade(
+    faces: FaceDetector, pictures: Sequence[Pixels], folder: Path, precision: str
+) -> tuple[dict[ExportedFile, bytes], dict[str, Outputs], Boxes | None]:
     modules = {name: CascadeNetwork(name) for name in NETWORKS}
     plain = {name: _network_onnx(name, module) for name, module in modules.items()}
     threads = torch.get_num_threads()
-    recorders = [_Recorder(session(data, threads)) for data in plain.values()]
+    recorders = [CascadeFile(name, session(data, threads), record=True) for name, data in plain.items()]
     if precision == "int8":
         for picture in pictures[::2]:
-            example.find_faces(picture, recorders, facts)
-    made, outputs, runs = [], {}, []
+            face_detector(recorders).detect([picture])
+    files, outputs, converted = {}, {}, []
     for (name, module), recorder in zip(modules.items(), recorders, strict=True):
         data = _converted(plain[name], precision, recorder.inputs if pictures else None)
-        runs.append(run := session(data, threads))
-        height, width = TIMED[name]
-        random = random_crops(width, height)
+        run = session(data, threads)
+        converted.append(CascadeFile(name, run))
+        size = (SIDES[name], SIDES[name]) if SIDES[name] else TIMED_LEVEL
+        random = random_crops(*size)
         outputs[name] = compare_outputs(run, module, random)
-        timed = f"{width}×{height}" if name == "pnet" else "candidate"
-        feed = {"pictures": example.planes(random[:1])}
-        times = _milliseconds(partial(run.run, None, feed), partial(module, torch.from_numpy(feed["pictures"])))
-        made.append(_Converted(f"{name}.onnx", precision, data, timed, *times))
+        one = planes(random[:1])
+        times = _milliseconds(partial(run.run, None, {"pictures": one}), partial(module, torch.from_numpy(one)))
+        timed = "candidate" if SIDES[name] else f"{size[0]}×{size[1]}"
+        files[ExportedFile(folder / f"{name}.onnx", precision, len(data) / 1e6, timed, *times)] = data
     compared = pictures[1::2]
-    return made, outputs, compare_boxes(runs, facts, faces, compared) if compared else None
+    return files, outputs, compare_boxes(face_detector(converted), faces, compared) if compared else None
 
 
 def _network_onnx(name: str, module: CascadeNetwork) -> bytes:
@@ -260,48 +269,86 @@ def _network_onnx(name: str, module: CascadeNetwork) -> bytes:
         free["pictures"] |= {2: "height", 3: "width"}
         free["logit"] |= {1: "rows", 2: "columns"}
         free["offsets"] |= {2: "rows", 3: "columns"}
-    return to_onnx(module, example_input(name), "pictures", OUTPUTS[name], free)
+    side = SIDES[name] or 64
+    return to_onnx(module, torch.zeros(2, 3, side, side), "pictures", OUTPUTS[name], free)
 
 
-class _Recorder:
-    """Inference session that records its inputs for calibration."""
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self.inputs: list[NDArray[np.float32]] = []
-
-    def run(self, outputs: Sequence[str] | None, feed: dict[str, NDArray[np.float32]]) -> Any:
-        self.inputs.append(feed["pictures"])
-        return self._run.run(outputs, feed)
-
-
-def _converted(plain: bytes, precision: str, calibrating: Iterable[NDArray[np.float32]] | None) -> bytes:
+def _converted(plain: bytes, precision: str, calibrating: Sequence[NDArray[np.float32]] | None) -> bytes:
     if precision == "int8":
         return to_int8(plain, calibrating)
     return to_half(plain) if precision == "fp16" else plain
 
 
 @torch.inference_mode()
-def _milliseconds(*runs: Callable[[], object]) -> tuple[float, ...]:
-    """Returns the median time of each function; runs alternate so that other load affects all equally."""
-    for run in runs:
-        run()
-    taken: list[list[float]] = [[] for _ in runs]
-    for _ in range(ROUNDS):
-        for times, run in zip(taken, runs, strict=True):
+def _milliseconds(ours: Callable[[], object], torchs: Callable[[], object]) -> tuple[float, float]:
+    """Return the median time of both functions; they alternate so that other load affects both equally."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(1 + ROUNDS):
+        for times, run in zip(taken, (ours, torchs), strict=True):
             started = time.perf_counter()
             run()
             times.append(1e3 * (time.perf_counter() - started))
-    return tuple(median(times) for times in taken)
+    return median(taken[0][1:]), median(taken[1][1:])
 
 
-def _advice(*, calibrated: bool) -> str:
-    ways = "--accept writes it nevertheless"
-    return f"Nothing was written; {ways if calibrated else f'--crops or --pictures may help, and {ways}'}."
+def _detector_facts(header: Header, file: str, precision: str) -> dict[str, Any]:
+    """Describe the detector's file for apps."""
+    faces, verdict = FaceConfig(), VerdictConfig()
+    return {
+        "file": file,
+        "precision": precision,
+        "name": header.name,
+        "licence": header.licence,
+        "input": {
+            "name": "crops",
+            "shape": ["N", 3, header.picture_size, header.picture_size],
+            "type": "float32",
+            "values": "RGB from 0 to 255",
+            "size": header.picture_size,
+        },
+        "outputs": ["logit", "p_fake"],
+        "in_the_file": {
+            "normalisation": {"mean": header.mean, "scale": header.scale, "formula": "(value - mean) / scale"},
+            "enlarged_to": header.input_size,
+            "calibration": {
+                "slope": header.slope,
+                "intercept": header.intercept,
+                "formula": "p_fake = 1 / (1 + exp(-(slope * logit + intercept)))",
+            },
+        },
+        "crop": {"shape": header.crop_shape, "margin": header.margin, "beyond": 0},
+        "sharpness": {"size": SHARPNESS_SIZE, "blurry_below": faces.blur_threshold},
+        "fake_above": header.fake_above,
+        "real_below": header.real_below,
+        "video": {"faces_at_least": verdict.min_faces, "trimmed_at_each_end": verdict.trim},
+    }
 
 
-def _write(file: _Converted, path: Path) -> ExportedFile:
-    write_atomically(path, file.data)
-    return ExportedFile(
-        path, file.precision, len(file.data) / 1e6, file.timed, file.milliseconds, file.torch_milliseconds
-    )
+def _cascade_facts(precision: str) -> dict[str, Any]:
+    """Describe the cascade's three files and their use for apps."""
+    config = FaceConfig()
+    return {
+        "files": [f"{name}.onnx" for name in NETWORKS],
+        "precision": precision,
+        "input": {"name": "pictures", "shape": ["N", 3, "H", "W"], "type": "float32", "values": "RGB from 0 to 255"},
+        "in_the_file": {"normalisation": {"mean": MEAN, "scale": SCALE, "formula": "(value - mean) / scale"}},
+        "min_face": config.min_face,
+        "smallest": config.smallest,
+        "confidence": config.confidence,
+        "cell": PROPOSAL_CELL,
+        "stride": PROPOSAL_STRIDE,
+        "factor": PYRAMID_FACTOR,
+        "sides": [REFINE_SIDE, OUTPUT_SIDE],
+        "thresholds": list(STAGE_THRESHOLDS),
+        "overlap": STAGE_OVERLAP,
+        "beyond": GRAY[0],
+        "formulas": {
+            "level": "side * cell / min_face * factor ** n, rounded to an even number, while the shorter is >= cell",
+            "window": "x1 = floor((stride * column + 1) * ratio), x2 = floor((stride * column + cell) * ratio); "
+            "ratio = width / width of the level; the same for y",
+            "box": "x1 += offsets[0] * side, y1 += offsets[1] * side, x2 += offsets[2] * side, y2 += offsets[3] * "
+            "side; side = x2 - x1 or y2 - y1 for the first network, 1 more for the others",
+            "landmark": "x = x1 - 1 + landmarks[n] * side, y = y1 - 1 + landmarks[5 + n] * side; before the box moves",
+            "cut": "the square from (x1 - 1, y1 - 1) to (x2, y2)",
+        },
+    }

@@ -1,28 +1,31 @@
-"""Compares the outputs of exported files with torch's and defines the allowed differences."""
+"""Comparison of exported files with torch, and the allowed differences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from torch import nn
+from torch import Tensor, nn
 
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import Detector
-from torchfakes_cli.export import example
+from torchfakes_cli.export.convert import planes
 from torchfakes_cli.faces.boxes import iou
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import FaceDetector
+from torchfakes_cli.faces.networks import OUTPUT_SIDE, REFINE_SIDE
 
 #: Crops per inference call.
 BATCH = 16
 #: Minimum intersection over union of two boxes of the same face.
 SAME_FACE = 0.5
+#: Sides of the cascade networks' inputs in pixels; 0 for any.
+SIDES = {"pnet": 0, "rnet": REFINE_SIDE, "onet": OUTPUT_SIDE}
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -33,8 +36,8 @@ class Bound:
     """Allowed differences from torch for one precision.
 
     Attributes:
-        largest: maximum difference of the detector's logits.
-        mean: maximum mean difference of the detector's logits and of the cascade networks' outputs.
+        largest: maximum difference of the detector's calibrated log-odds.
+        mean: maximum mean difference of the calibrated log-odds and of the cascade networks' outputs.
         outputs: maximum difference of the cascade networks' outputs.
         verdicts: minimum share of crops on the same side of the detector's two thresholds.
         faces: minimum recall and precision of the cascade's faces.
@@ -65,8 +68,8 @@ class Scores:
     Attributes:
         on: description of the compared crops.
         count: number of crops.
-        largest: maximum difference of the logits.
-        mean: mean difference of the logits.
+        largest: maximum difference of the calibrated log-odds (slope × logit).
+        mean: mean difference of the calibrated log-odds.
         verdicts: share of crops on the same side of the detector's two thresholds.
         rank: Spearman's correlation of the logits; NaN for fewer than three crops.
         auc: ROC AUC of the file; NaN without labels of both classes.
@@ -83,12 +86,12 @@ class Scores:
     auc_torch: float
 
     def trouble(self, bound: Bound) -> str:
-        """Returns a description of the first exceeded bound, or an empty string."""
+        """Return a description of the first exceeded bound, or an empty string."""
         # Negated comparison, so that NaN exceeds the bound.
         if not self.largest <= bound.largest:
-            return f"logits on {self.on} differ from torch's by up to {self.largest:.2g}, more than {bound.largest:g}"
+            return f"log-odds on {self.on} differ from torch's by up to {self.largest:.2g}, more than {bound.largest:g}"
         if not self.mean <= bound.mean:
-            return f"logits on {self.on} differ from torch's by {self.mean:.2g} on average, more than {bound.mean:g}"
+            return f"log-odds on {self.on} differ from torch's by {self.mean:.2g} on average, more than {bound.mean:g}"
         # One differing crop is always allowed, because it may lie on a threshold.
         if (1 - self.verdicts) * self.count > max(1.0, (1 - bound.verdicts) * self.count) + 1e-6:
             return f"{self.verdicts:.1%} of verdicts on {self.on} are torch's, fewer than {bound.verdicts:.0%}"
@@ -108,7 +111,7 @@ class Outputs:
     mean: float
 
     def trouble(self, name: str, bound: Bound) -> str:
-        """Returns a description of the first exceeded bound, or an empty string."""
+        """Return a description of the first exceeded bound, or an empty string."""
         if not self.largest <= bound.outputs:
             return f"{name}'s outputs differ from torch's by up to {self.largest:.2g}, more than {bound.outputs:g}"
         if not self.mean <= bound.mean:
@@ -118,7 +121,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Comparison of the cascade's files, run by the example client, with the cascade in torch.
+    """Comparison of the faces that a scan finds with the cascade's files and with torch.
 
     Attributes:
         pictures: number of compared pictures.
@@ -135,7 +138,7 @@ class Boxes:
     overlap: float
 
     def trouble(self, bound: Bound) -> str:
-        """Returns a description of the first exceeded bound, or an empty string."""
+        """Return a description of the first exceeded bound, or an empty string."""
         found = f"{self.both} of torch's {self.torch} faces are found, and {self.files - self.both} others"
         for faces in (self.torch, self.files):
             if faces - self.both > max(1.0, (1 - bound.faces) * faces):
@@ -148,10 +151,11 @@ class Boxes:
 def compare_scores(
     session: Any, detector: Detector, crops: Sequence[Pixels], on: str, fake: NDArray[np.bool_] | None = None
 ) -> Scores:
-    """Compares the scores of crops (S×S×3 RGB of the detector's size) by a file and by torch."""
+    """Compare the scores of crops (S×S×3 RGB of the detector's size) by a file and by torch."""
     expected = detector.score(crops)
     found = np.concatenate([session.run(["logit"], {"crops": part})[0] for part in batches(crops)])
-    differences = np.abs(found - expected)
+    # In calibrated log-odds, because networks differ in the scale of their logits.
+    differences = np.abs(found - expected) * detector.header.slope
     zones = [_zones(logits, detector.header) for logits in (found, expected)]
     both_kinds = fake is not None and 0 < fake.sum() < len(fake)
     aucs = [float(roc_auc_score(fake, logits)) if both_kinds else np.nan for logits in (found, expected)]
@@ -168,8 +172,8 @@ def compare_scores(
 
 
 def compare_outputs(session: Any, network: nn.Module, pictures: Sequence[Pixels]) -> Outputs:
-    """Compares the outputs of a file and a torch module on pictures of one size."""
-    inputs = example.planes(pictures)
+    """Compare the outputs of a file and a torch module on pictures of one size."""
+    inputs = planes(pictures)
     with torch.inference_mode():
         expected = network(torch.from_numpy(inputs))
     found = session.run(None, {"pictures": inputs})
@@ -177,14 +181,49 @@ def compare_outputs(session: Any, network: nn.Module, pictures: Sequence[Pixels]
     return Outputs(float(differences.max()), float(differences.mean()))
 
 
-def compare_boxes(
-    sessions: Sequence[Any], facts: example.Facts, faces: FaceDetector, pictures: Sequence[Pixels]
-) -> Boxes:
-    """Compares the faces found in pictures (H×W×3 RGB) by the files and by torch."""
+class CascadeFile:
+    """One of the cascade's files in the place of ``faces.networks.ProposalNetwork`` or ``CandidateNetwork``.
+
+    Args:
+        name: name of the network.
+        session: inference session of the file.
+        record: keep the inputs.
+
+    Attributes:
+        side: side of the network's input in pixels; 0 for any.
+        inputs: all inputs so far, N×3×H×W each, if they are kept.
+    """
+
+    def __init__(self, name: str, session: Any, *, record: bool = False) -> None:
+        self.side = SIDES[name]
+        self.inputs: list[Floats] = []
+        self._session = session
+        self._record = record
+        self._outputs = {"pnet": 5, "rnet": 5, "onet": 15}[name]
+
+    def __call__(self, pictures: Tensor) -> Any:
+        """Map N×H×W×3, values 0 to 255, to the same outputs as the replaced network."""
+        if not len(pictures):
+            return torch.zeros(0, self._outputs)
+        inputs = planes(list(pictures.numpy()))
+        if self._record:
+            self.inputs.append(inputs)
+        logits, *rest = map(torch.from_numpy, self._session.run(None, {"pictures": inputs}))
+        if not self.side:
+            return logits, rest[0].permute(0, 2, 3, 1)
+        return torch.cat([logits.sigmoid()[:, None], *rest], 1)
+
+
+def face_detector(files: Sequence[CascadeFile]) -> FaceDetector:
+    """Return the face detector of a scan, run with the three files of the cascade."""
+    return FaceDetector(dtype=torch.float32, networks=cast(Any, tuple(files)))
+
+
+def compare_boxes(files: FaceDetector, faces: FaceDetector, pictures: Sequence[Pixels]) -> Boxes:
+    """Compare the faces found in pictures (H×W×3 RGB) by the files and by torch."""
     counts, overlaps = [0, 0], []
     for picture in pictures:
-        expected = [face.box for face in faces.detect([picture])[0]]
-        found = [tuple(face.box.tolist()) for face in example.find_faces(picture, sessions, facts)]
+        expected, found = ([face.box for face in by.detect([picture])[0]] for by in (faces, files))
         counts = [counts[0] + len(expected), counts[1] + len(found)]
         for box in expected:
             best = max(found, key=lambda other: iou(box, other), default=None)
@@ -196,13 +235,13 @@ def compare_boxes(
 
 
 def batches(crops: Sequence[Pixels]) -> Iterator[Floats]:
-    """Yields input batches of crops; the first holds one crop, to check that results don't depend on batch size."""
-    yield example.planes(crops[:1])
+    """Yield input batches of crops; the first holds one crop, to check that results don't depend on batch size."""
+    yield planes(crops[:1])
     for start in range(1, len(crops), BATCH):
-        yield example.planes(crops[start : start + BATCH])
+        yield planes(crops[start : start + BATCH])
 
 
 def _zones(logits: Floats, header: Header) -> NDArray[np.int64]:
-    """Returns the verdict of each logit: 0 for real, 1 for neither, 2 for fake."""
+    """Return the verdict of each logit: 0 for real, 1 for neither, 2 for fake."""
     p = 1 / (1 + np.exp(-(header.slope * logits.astype(np.float64) + header.intercept)))
     return (p >= header.real_below).astype(np.int64) + (p >= header.fake_above)

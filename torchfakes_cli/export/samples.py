@@ -1,4 +1,4 @@
-"""Crops and pictures for the calibration and comparison of an export."""
+"""Crop and pictures for the calibration and comparison of an export."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch.nn import functional
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.preprocess import box_part, resize_crop
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.faces.cascade import FaceDetector
 from torchfakes_cli.faces.crops import crop_face
+from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.training.corpora import FAKE
 from torchfakes_cli.training.crops.manifest import read_crop, read_manifest, recorded_margin, usable
 
@@ -50,7 +50,7 @@ class Samples:
 
 
 def prepared_crops(folder: Path, header: Header) -> Samples:
-    """Reads crops created by ``prepare``: the validation split for calibration, the test split for comparison.
+    """Read crops created by ``prepare``: the validation split for calibration, the test split for comparison.
 
     If one of these splits is empty, all crops are used, and every second group is for calibration.
 
@@ -75,7 +75,7 @@ def prepared_crops(folder: Path, header: Header) -> Samples:
 
 
 def faces_of(pictures: Iterable[Pixels], header: Header, faces: FaceDetector) -> Samples:
-    """Crops the faces in pictures, alternately for calibration and comparison.
+    """Crop the faces in pictures, alternately for calibration and comparison.
 
     Raises:
         DataError: fewer than two pictures contain a face.
@@ -92,7 +92,7 @@ def faces_of(pictures: Iterable[Pixels], header: Header, faces: FaceDetector) ->
 
 
 def read_pictures(folder: Path) -> list[Pixels]:
-    """Reads the pictures below a folder, H×W×3 uint8 RGB, upright; at most ``PICTURES``, evenly spread.
+    """Read the pictures below a folder, H×W×3 uint8 RGB, upright; at most ``PICTURES``, evenly spread.
 
     Raises:
         DataError: there are no pictures, or one can't be read.
@@ -111,7 +111,7 @@ def read_pictures(folder: Path) -> list[Pixels]:
 
 
 def random_crops(width: int, height: int, seed: int = 0) -> list[Pixels]:
-    """Creates smooth random pictures from dark to bright; pure noise is too unlike the networks' training data."""
+    """Create smooth random pictures from dark to bright; pure noise is too unlike the networks' training data."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0, 255, (RANDOM, 3, 6, 6)).astype(np.float32))
     smooth = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False).numpy()
@@ -132,7 +132,7 @@ def _ready(crop: Pixels, header: Header) -> Pixels:
 
 
 def _evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """Returns at most ``most`` of the items, evenly spread."""
+    """Return at most ``most`` of the items, evenly spread."""
     if len(items) <= most:
         return list(items)
     return [items[place] for place in np.linspace(0, len(items) - 1, most).round().astype(int)]

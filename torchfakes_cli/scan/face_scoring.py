@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.faces.crops import crop_face, sharpness
 from torchfakes_cli.faces.options import FaceConfig
-from torchfakes_cli.faces.tracking import Tracker
+from torchfakes_cli.faces.tracking import FaceTracker
 from torchfakes_cli.records import Face, FaceScore, Frame
 from torchfakes_cli.scan.no_face_hints import NoFaceHints
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 #: Number of crops that completes a batch of the detector.
 CROPS_AT_ONCE = 32
@@ -52,7 +52,7 @@ class Timeline:
         self._config = config
         self._small = 0
         self._hints = NoFaceHints(config)
-        self._tracker = Tracker()
+        self._tracker = FaceTracker()
         self._rows: list[FaceScore] = []
         self._fit: Counter[int] = Counter()  # neither damaged nor blurry faces, by track
 

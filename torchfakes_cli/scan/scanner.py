@@ -246,7 +246,7 @@ class Scanner:
 
     @cached_property
     def _networks(self) -> Networks:
-        from torchfakes_cli.faces.cascade import FaceDetector
+        from torchfakes_cli.faces.mtcnn import FaceDetector
 
         detector, policy = self.detector, self.policy
         return Networks(FaceDetector(self.config.faces, detector.device), detector, policy)
@@ -256,4 +256,4 @@ def _import_networks() -> None:
     """Import the slow modules in advance; errors are ignored here, because a later import raises them again."""
     with suppress(Exception):
         import_module("torchfakes_cli.detector.detector")
-        import_module("torchfakes_cli.faces.cascade")
+        import_module("torchfakes_cli.faces.mtcnn")

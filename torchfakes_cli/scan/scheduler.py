@@ -20,7 +20,7 @@ from threading import Condition
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import StoppedError, TorchfakesError
-from torchfakes_cli.faces.follow import FaceFollower
+from torchfakes_cli.faces.tracking import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.face_scoring import Timeline, is_full, score_waiting
@@ -29,7 +29,7 @@ from torchfakes_cli.scan.verdict import Policy, decide
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
-    from torchfakes_cli.faces.cascade import FaceDetector
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 logger = logging.getLogger(__name__)
 

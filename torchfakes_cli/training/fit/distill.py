@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torchfakes_cli.detector.checkpoint import Header
-from torchfakes_cli.detector.efficientnet_lite import EfficientNetLite0
-from torchfakes_cli.detector.inception_resnet import InceptionResnetV1
-from torchfakes_cli.detector.network import TimmNetwork
+from torchfakes_cli.detector.network import EfficientNetLite0, InceptionResnetV1, TimmNetwork
 from torchfakes_cli.detector.preprocess import standardise
 from torchfakes_cli.training.fit.processes import Processes
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.faces.outline import (
+from torchfakes_cli.faces.regions import (
     BROW,
     CHEEK,
     EYE,

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, load_checkpoint, load_network
 from torchfakes_cli.detector.download import load_vggface2
+from torchfakes_cli.detector.import_weights import is_safetensors, read_tensors
 from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights, portable_state
 from torchfakes_cli.detector.registry import find_checkpoint
-from torchfakes_cli.detector.unpickle import is_safetensors, read_tensors
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import recorded_margin

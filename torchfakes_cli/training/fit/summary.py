@@ -13,14 +13,9 @@ from torch import nn
 
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
-from torchfakes_cli.training.evaluate.scores import (
-    Scores,
-    calibrated,
-    judge_videos,
-    measure,
-    verdict_counts,
-    with_compression,
-)
+from torchfakes_cli.training.evaluate.calibrate import calibrated
+from torchfakes_cli.training.evaluate.metrics import verdict_counts
+from torchfakes_cli.training.evaluate.scores import Scores, judge_videos, measure, with_compression
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -91,7 +86,7 @@ def conclude(
     state, saved = load_checkpoint(out / BEST)
     # Half precision is exact enough for weights and halves the file; what is measured is what is kept.
     state = {name: tensor.half() for name, tensor in state.items()}
-    network = build_network(saved.architecture, weights=saved.weights)
+    network = build_network(saved.architecture)
     load_weights(network, state)
     network.eval()
     rows = score(network, held_out)

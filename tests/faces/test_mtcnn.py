@@ -7,14 +7,17 @@ import pytest
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.faces.parity import Parity, crowd, reference_faces
 from tests.portraits import scene
 from torchfakes_cli.faces.boxes import iou
-from torchfakes_cli.faces.cascade import FaceDetector
+from torchfakes_cli.faces.mtcnn import Candidates, FaceDetector, non_maximum_suppression
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 from torchfakes_cli.faces.options import FaceConfig
 
+corner = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(8, 30), st.integers(8, 30))
 SCENES = [
     ((640, 360), (320.0, 180.0), 60.0),
     ((640, 360), (120.0, 150.0), 100.0),
@@ -129,3 +132,27 @@ def test_landmarks_lie_where_a_face_has_them(detector: FaceDetector) -> None:
 def test_a_face_at_the_border_is_found_and_its_box_may_leave_the_frame(detector: FaceDetector) -> None:
     (face,) = detector.detect([scene((640, 360), (25.0, 180.0), 150.0)])[0]
     assert face.box[0] < 10
+
+
+@given(st.lists(st.lists(corner, max_size=12), min_size=1, max_size=3), st.sampled_from([0.3, 0.5, 0.7]))
+def test_what_overlaps_a_better_one_that_is_kept_goes(pictures: list[list[tuple[int, ...]]], threshold: float) -> None:
+    most = max(map(len, pictures))
+    boxes, scores = torch.zeros(len(pictures), most, 4), torch.zeros(len(pictures), most)
+    wanted = torch.zeros(len(pictures), most)
+    for number, corners in enumerate(pictures):
+        kept: list[tuple[float, float, float, float]] = []
+        for place, (x, y, w, h) in enumerate(corners):
+            box = (float(x), float(y), float(x + w), float(y + h))
+            boxes[number, place] = torch.tensor(box)
+            scores[number, place] = 0.9 - place / 100
+            if all(iou(box, better) <= threshold for better in kept):
+                kept.append(box)
+                wanted[number, place] = scores[number, place]
+    assert torch.equal(non_maximum_suppression(Candidates(boxes, scores), threshold), wanted)
+
+
+@pytest.mark.parametrize(("contained", "kept"), [(False, 2), (True, 1)])
+def test_a_small_box_in_a_large_one_counts_as_the_same_if_asked(contained: bool, kept: int) -> None:
+    boxes = torch.tensor([[[0.0, 0.0, 99.0, 99.0], [30.0, 30.0, 59.0, 59.0]]])
+    scores = non_maximum_suppression(Candidates(boxes, torch.tensor([[0.9, 0.8]])), 0.7, contained=contained)
+    assert int((scores > 0).sum()) == kept
