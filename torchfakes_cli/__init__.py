@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.training.crops.prepare import prepare_corpus
     from torchfakes_cli.training.crops.report import PrepareSummary
     from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
-    from torchfakes_cli.training.fit.summary import TrainSummary
-    from torchfakes_cli.training.fit.train import train_detector
+    from torchfakes_cli.training.fit.train import TrainSummary, train_detector
     from torchfakes_cli.video.options import SamplingConfig
 
 _HOME = {
@@ -93,7 +92,7 @@ _HOME = {
     "PrepareSummary": "training.crops.report",
     "EvaluateSummary": "training.evaluate.evaluate",
     "evaluate_detector": "training.evaluate.evaluate",
-    "TrainSummary": "training.fit.summary",
+    "TrainSummary": "training.fit.train",
     "train_detector": "training.fit.train",
 }
 

@@ -48,6 +48,11 @@ class Screen:
         """True if stdout is a terminal."""
         return self._out.is_terminal
 
+    @property
+    def shows_bar(self) -> bool:
+        """True if progress is shown as a bar: on a terminal, unless it is to be quiet."""
+        return self._err.is_terminal and not self._err.is_dumb_terminal and not self.quiet
+
     def result(self, content: RenderableType) -> None:
         """Print a result; text is wrapped on a terminal only."""
         wraps = self._out.is_terminal or not isinstance(content, Text)
@@ -100,14 +105,13 @@ class Screen:
         return BatchProgress(self, bar, bar.add_task("", total=files), files, self._err.width - 62)
 
     def _bar(self, *columns: ProgressColumn) -> Progress:
-        shown = self._err.is_terminal and not self._err.is_dumb_terminal and not self.quiet
         return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             *columns,
             console=self._err,
             transient=True,
-            disable=not shown,
+            disable=not self.shows_bar,
             redirect_stdout=False,
             redirect_stderr=False,
             speed_estimate_period=600,  # files may take minutes
