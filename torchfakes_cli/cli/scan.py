@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -52,6 +53,7 @@ from torchfakes_cli.cli.options import (
 from torchfakes_cli.errors import MediaError, TorchfakesError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.batch import Batch
     from torchfakes_cli.scan.discovery import Finds
     from torchfakes_cli.scan.scanner import Scanner
+
+logger = logging.getLogger(__name__)
 
 _FILES = "Which files"
 
@@ -376,6 +380,7 @@ def _scan(
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.scan.scanner import Scanner
 
+    logger.info("torchfakes %s: model %s, %s", __version__, options.model or "that ships", config)
     screen = Screen(quiet=options.quiet)
     with screen.progress("starting"):
         scanner = Scanner(config, model=options.model)
@@ -461,17 +466,15 @@ def _scan_one(path: str, scanner: Scanner, screen: Screen, options: _Options) ->
                 pages = Pages(scanner, options.model, command_line())
                 pages.write(page, replace(result, path=copy.path), name=path)
 
-        def write_unasked(timeline: Path) -> None:
+        def write_rows(timeline: Path) -> None:
             check_timeline_targets([timeline], force=options.force)
             write_timeline(timeline, result.timeline)
 
         writers: dict[str, Callable[[], None]] = {}
         if options.table:
             writers[f"results: {options.table}"] = lambda: add_row(result)
-        if timeline and asked:
-            writers[f"timeline: {timeline}"] = lambda: write_timeline(timeline, result.timeline)
-        elif timeline and not result.is_picture:  # a single moment makes no timeline
-            writers[f"timeline: {timeline}"] = lambda: write_unasked(timeline)
+        if timeline and (asked or not result.is_picture):  # a single moment makes no timeline
+            writers[f"timeline: {timeline}"] = lambda: write_rows(timeline)
         if options.annotate:
             annotated = options.annotate
             writers[f"annotated clip: {annotated}"] = lambda: _annotate(

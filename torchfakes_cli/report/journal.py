@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -134,16 +134,17 @@ class Journal:
             self._database = None
 
     def _load(self) -> None:
-        """Open the database and fill ``entries``; recover the readable rows of a damaged one."""
+        """Open the database and fill ``entries``; a damaged one is made anew, because the table has its rows."""
         try:
-            database = self._connect()
-            whole = database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+            whole = self._connect().execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF not in _DAMAGED:
                 raise
             whole = False
         if not whole:
-            database = self._rebuild()
+            self.close()
+            _remove(self._path)
+        database = self._database or self._connect()
         for row_text, stamp_text in database.execute("SELECT row, stamp FROM rows ORDER BY rowid"):
             with suppress(ValueError, TypeError):  # the file of an unreadable row is scanned again
                 row = BatchRow(*json.loads(row_text))
@@ -162,23 +163,6 @@ class Journal:
             database.execute("COMMIT")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        return database
-
-    def _rebuild(self) -> sqlite3.Connection:
-        """Copy the readable rows of a damaged database to a new one."""
-        found: list[tuple[str, ...]] = []
-        if self._database:
-            self._database.close()
-        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(self._path)) as damaged:
-            damaged.execute("PRAGMA writable_schema = ON")  # else a file that has lost its end isn't read at all
-            for fields in damaged.execute("SELECT path, row, stamp, timeline FROM rows ORDER BY rowid"):
-                with suppress(ValueError, TypeError):
-                    found.append((fields, [json.loads(field) for field in fields])[0])
-        _remove(self._path)
-        database = self._connect()
-        database.execute("BEGIN")
-        database.executemany(_PUT, found)
-        database.execute("COMMIT")
         return database
 
     @contextmanager

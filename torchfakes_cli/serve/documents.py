@@ -176,15 +176,15 @@ class ScanDocument(BaseModel):
     peak_time_s: float | None
     elapsed_s: float
     model: str | None
-    sha256: str | None = Field(description="Checksum of the file.")
-    scanned_at: str | None = Field(description="Time of the scan in UTC, in ISO 8601.")
-    headline: str | None = Field(description="The verdict in plain sentences, with what it doesn't prove.")
-    next_step: str | None
-    real_below: float | None = Field(description="A score below this is called real.")
-    fake_above: float | None = Field(description="A score from this on is called fake.")
-    people_flagged: int = Field(description="Number of people who score at least fake_above.")
+    sha256: str = Field(description="Checksum of the clip.")
+    scanned_at: datetime = Field(description="When the result was known, in UTC.")
+    headline: str = Field(description="The verdict in plain sentences, with what it doesn't prove.")
+    next_step: str = Field(description="What to do next, in a sentence.")
+    real_below: float = Field(description="A p_fake below this is called real.")
+    fake_above: float = Field(description="From this p_fake on a video is called fake.")
+    people_flagged: int = Field(description="Number of people whose score reaches fake_above.")
     error_rates: ErrorRatesDocument | None = Field(description="Of the detector in its test, with these thresholds.")
-    source: None = Field(description="Of a web page; uploads have none.")
+    source: None = Field(description="Web page of a downloaded video; an uploaded clip has none.")
     tracks: list[TrackDocument]
     timeline: list[TimelineRow]
 
