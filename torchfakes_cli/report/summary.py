@@ -203,6 +203,7 @@ def summarise(result: VideoResult) -> Summary:
     real, fake, *own = apart(*scores)
     bounds = {"real": real, "fake": fake, "score": "".join(own)}
     thing = "picture" if result.is_picture else "clip"
+    source = f"find the source of the {thing} (by a reverse image search)"
     options = ""
     if result.reason:
         why = (_WHY_OF_A_PICTURE if result.is_picture else _WHY)[result.reason]
@@ -211,20 +212,17 @@ def summarise(result: VideoResult) -> Summary:
         moment = clock(result.peak_time_s or 0)
         words = {**bounds, "frames": frames, "person": person, "moment": moment, **_part(result)}
         headline, options, short = why.sentence.format(**words), why.options.format(**words), why.short
-        step = f"{why.step.format(**words)}, find the source of the {thing} (a reverse image search of its frames), and try another tool."
+        step = f"{why.step.format(**words)}, {source}, and try another tool."
     elif verdict is Verdict.FAKE:
         headline, short = _flagged(result, bounds), f"person{_numbers([track.number for track in result.flagged])}"
         moments = [f"{clock(track.peak_time_s or 0)} (person {track.number})" for track in result.flagged[:3]]
         where = "the face" if result.is_picture else _and(moments)
-        step = (
-            f"Look closely at {where}, find the source of the {thing} (a reverse image search of its frames), and try "
-            "another tool."
-        )
+        step = f"Look closely at {where}, {source}, and try another tool."
     else:
         where = " in this one picture" if result.is_picture else ""
         headline = f"The highest score{where} is {''.join(own)} (person {ranked[0].number}; real below {real})."
         short = f"highest score: person {ranked[0].number}"
-        step = f"If doubts remain, find the source of the {thing} and try another tool."
+        step = f"If doubts remain, {source} and try another tool."
     measured = result.error_rates.sentence() if result.error_rates else ""
     return Summary(verdict, "".join(own), real, fake, short, headline, _PROOF[verdict], measured, step, options, people)
 
