@@ -238,7 +238,8 @@ class ErrorRates:
         return (
             f"In a cross-validated test on {self.footage or 'held-out videos'}, this detector called "
             f"{self.genuine['fake']} of {genuine} genuine videos fake (false alarms) and {self.fakes['real']} of "
-            f"{fakes} fakes real (misses); it found {self.fakes['fake']} of the fakes, and left {undecided} videos undecided."
+            f"{fakes} fakes real (misses); it found {self.fakes['fake']} of the fakes, "
+            f"and left {undecided} videos undecided."
         )
 
     def short(self) -> str:
