@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from torchfakes_cli import VideoResult
-from torchfakes_cli.scan import timeline
+from torchfakes_cli.scan import face_scoring
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.video.options import SamplingConfig
@@ -23,13 +23,13 @@ CLIPS = sorted(Path(os.environ["TORCHFAKES_CLIPS"]).rglob("*.mp4"))[::5] if "TOR
 
 
 @pytest.mark.skipif(not CLIPS, reason="TORCHFAKES_CLIPS is not set")
-@pytest.mark.parametrize(("fps", "first"), [(12, timeline.ALL_UP_TO), (1, 0)])
+@pytest.mark.parametrize(("fps", "first"), [(12, face_scoring.ALL_UP_TO), (1, 0)])
 def test_long_shots(fps: int, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a second few clips are long enough, so that the rule is tried from the first face on there."""
     config = ScanConfig(sampling=SamplingConfig(fps=Fraction(fps)))
 
     def scans(first: int) -> list[VideoResult]:
-        monkeypatch.setattr(timeline, "ALL_UP_TO", first)
+        monkeypatch.setattr(face_scoring, "ALL_UP_TO", first)
         with Scanner(config) as scanner:
             return [scanner.scan(path) for path in CLIPS]
 
@@ -40,5 +40,5 @@ def test_long_shots(fps: int, first: int, monkeypatch: pytest.MonkeyPatch) -> No
             changed += some.verdict is not every.verdict
     if not videos:
         pytest.skip("no clip shows a person long enough")
-    print(f"\n{len(videos)} clips, {fps} samples a second, one face in {timeline.THEN_ONE_IN} after {first}:")
+    print(f"\n{len(videos)} clips, {fps} samples a second, one face in {face_scoring.THEN_ONE_IN} after {first}:")
     print(f"videos change by {np.mean(videos):.3f} on average, {max(videos):.3f} at most, verdicts {changed} times")

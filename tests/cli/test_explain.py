@@ -12,8 +12,6 @@ from typer.testing import CliRunner, Result
 
 from tests.people import natural
 from torchfakes_cli.cli import app
-from torchfakes_cli.cli.explain import _FACES_A_TRACK, _MOST_TRACKS
-from torchfakes_cli.scan import explain as engine
 
 
 def explain(*arguments: str | Path) -> Result:
@@ -91,7 +89,3 @@ def test_what_is_wrong_is_one_line(clips: Path, model: Path, tmp_path: Path) -> 
         (line,) = ended.stderr.splitlines()
         assert words in line
     assert not list(clips.glob("*.explain"))
-
-
-def test_the_help_tells_the_true_defaults() -> None:
-    assert (_FACES_A_TRACK, _MOST_TRACKS) == (engine.FACES_A_TRACK, engine.MOST_TRACKS)

@@ -32,15 +32,20 @@ def crops(
 
 def videos(*rows: list[dict[str, object]], header: Header = HEADER) -> pd.DataFrame:
     """The videos of such rows, judged."""
-    return judge_videos(pd.DataFrame([row for part in rows for row in part]), header)
+    return judge_videos(table(*rows), header)
+
+
+def table(*rows: list[dict[str, object]]) -> pd.DataFrame:
+    """Such rows in one table."""
+    return pd.DataFrame([row for part in rows for row in part])
 
 
 def people(count: int, reals: list[float], fakes: list[float], *, split: str = "val") -> pd.DataFrame:
-    """Videos of so many people, each with a real and a fake one; logits are taken in turn."""
+    """Rows of so many people, each with a real and a fake video; logits are taken in turn."""
     rows = []
     for number in range(count):
         real, fake = reals[number % len(reals)], fakes[number % len(fakes)]
         group, real_name = f"p{number}", f"real/p{number}"
         rows.append(crops(real_name, [real] * 4, label="real", method="film", group=group, split=split))
         rows.append(crops(f"fake/p{number}", [fake] * 4, group=group, source=real_name, split=split))
-    return videos(*rows)
+    return table(*rows)

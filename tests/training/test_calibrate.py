@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.training.scored_rows import HEADER, people
+from tests.training.scored_rows import HEADER, crops, people, table
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
@@ -24,9 +24,9 @@ from torchfakes_cli.training.evaluate.calibrate import (
     fitted_groups,
     fitted_header,
     group_marks,
-    rejudged,
     trained_groups,
 )
+from torchfakes_cli.training.evaluate.scores import judge_videos
 
 LOOSE = EvaluateConfig(split="val", false_alarms=0.2, missed_fakes=0.2)
 APART = people(12, [-3.0, -2.0, -1.0, 1.5], [3.0, 2.0, 1.0, -1.5])
@@ -46,10 +46,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(st.integers(0, 100), st.sampled_from(["platt", "temperature"]), st.floats(0, 0.4), st.floats(0, 0.4))
 def test_no_more_mistakes_than_allowed(seed: int, fit: str, alarms: float, missed: float) -> None:
     rng = np.random.default_rng(seed)
-    videos = people(10, list(rng.normal(-1, 2, 10)), list(rng.normal(1, 2, 10)))
+    rows = people(10, list(rng.normal(-1, 2, 10)), list(rng.normal(1, 2, 10)))
     config = EvaluateConfig(split="val", calibration=fit, false_alarms=alarms, missed_fakes=missed)
-    header = fitted_header(HEADER, videos, config)
-    judged = rejudged(videos, header)
+    header = fitted_header(HEADER, judge_videos(rows, HEADER), config)
+    judged = judge_videos(rows, header)
     real, fake = (judged[judged["label"] == label] for label in ("real", "fake"))
     assert header.slope >= 0
     assert (real["verdict"] == "fake").sum() <= alarms * len(real)
@@ -57,28 +57,25 @@ def test_no_more_mistakes_than_allowed(seed: int, fit: str, alarms: float, misse
     assert fit == "platt" or header.intercept == 0
 
 
-def test_videos_with_too_few_faces_stay_open() -> None:
-    open_ones = APART.assign(reason="too_few_faces", verdict="inconclusive")
-    assert set(rejudged(open_ones, HEADER)["verdict"]) == {"inconclusive"}
-
-
-def test_a_part_of_a_clip_is_judged_anew_by_the_thresholds() -> None:
-    parted = APART.assign(logit=-3.0, logit_low=-3.0, logit_high=-3.0, logit_window=1.0, reason="part_of_clip")
-    assert set(rejudged(parted, replace(HEADER, fake_above=0.7, real_below=0.5))["verdict"]) == {"inconclusive"}
-    assert set(rejudged(parted, replace(HEADER, fake_above=0.8, real_below=0.5))["verdict"]) == {"real"}
+def test_unusable_videos_are_counted_but_not_fitted_on() -> None:
+    few = table(crops("few", [5.0, 5.0, None, None], label="real"), crops("blurry", [None] * 4))
+    with_few = pd.concat([APART, few])
+    found, _ = cross_validated(with_few, HEADER, LOOSE)
+    assert found is not None
+    assert sum(sum(counts.values()) for counts in found.verdicts.values()) == 26
 
 
 def test_cross_validation_is_worse_than_the_fit_and_better_than_nothing() -> None:
     rng = np.random.default_rng(0)
-    videos = people(40, list(rng.normal(-4, 6, 40)), list(rng.normal(4, 6, 40)))
-    tried = cross_validated(videos, HEADER, LOOSE)
-    assert tried is not None
+    rows = people(40, list(rng.normal(-4, 6, 40)), list(rng.normal(4, 6, 40)))
+    tried = cross_validated(rows, HEADER, LOOSE)
     worth, folds = tried
     assert folds == 5
+    assert worth is not None
     assert worth.log_loss is not None
     assert worth.log_loss < 0.693
     assert sum(sum(counts.values()) for counts in worth.verdicts.values()) == 80
-    assert cross_validated(people(1, [-1.0], [1.0]), HEADER, LOOSE) is None
+    assert cross_validated(people(1, [-1.0], [1.0]), HEADER, LOOSE) == (None, 0)
 
 
 def test_a_new_checkpoint_has_the_old_weights_and_says_what_it_was_fitted_on(checkpoint: Path, tmp_path: Path) -> None:
@@ -99,15 +96,15 @@ def test_a_new_checkpoint_has_the_old_weights_and_says_what_it_was_fitted_on(che
 
 
 @pytest.mark.parametrize(
-    ("videos", "words"),
+    ("rows", "words"),
     [
         (APART[APART["label"] == "real"], "12 real and 0 fake"),
         (people(6, [2.0, 1.0], [-2.0, -1.0]), "don't separate real"),
     ],
 )
-def test_what_cant_be_calibrated_is_refused(checkpoint: Path, tmp_path: Path, videos: pd.DataFrame, words: str) -> None:
+def test_what_cant_be_calibrated_is_refused(checkpoint: Path, tmp_path: Path, rows: pd.DataFrame, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        calibrate(checkpoint, videos, "crops", replace(LOOSE, calibrate=str(tmp_path / "new.safetensors")))
+        calibrate(checkpoint, rows, "crops", replace(LOOSE, calibrate=str(tmp_path / "new.safetensors")))
     assert not list(tmp_path.iterdir())
 
 

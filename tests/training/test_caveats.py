@@ -11,10 +11,11 @@ from tests.training.scored_rows import HEADER, crops, people, videos
 from torchfakes_cli.training.evaluate.calibrate import RECORD, group_marks
 from torchfakes_cli.training.evaluate.findings import Source
 from torchfakes_cli.training.evaluate.report import notes_on
+from torchfakes_cli.training.evaluate.scores import judge_videos
 
 SOURCE = Source("crops", "crops", "crops", "test", 10, blurry=0, unseen=0, stills=0, surplus=0, unreadable=0)
 FITTED = replace(HEADER, calibrated_on="something")
-MANY = people(60, [-1.0], [1.0])
+FEWER, MANY = (judge_videos(people(count, [-1.0], [1.0]), HEADER) for count in (40, 60))
 
 
 def test_a_large_test_split_needs_no_caveat() -> None:
@@ -28,7 +29,7 @@ def test_a_large_test_split_needs_no_caveat() -> None:
         (replace(SOURCE, split="all"), FITTED, MANY, False, "Training groups may"),
         (replace(SOURCE, split="val"), FITTED, MANY, False, "validation groups"),
         (SOURCE, HEADER, MANY, False, "never calibrated"),
-        (SOURCE, FITTED, people(40, [-1.0], [1.0]), False, "40 real and 40 fake videos of 40 groups"),
+        (SOURCE, FITTED, FEWER, False, "40 real and 40 fake videos of 40 groups"),
         (replace(SOURCE, unreadable=2, first_unreadable="a.png: gone"), FITTED, MANY, False, "such as a.png: gone"),
         (replace(SOURCE, stills=7), FITTED, MANY, False, "7 crops of stills"),
         (SOURCE, FITTED, pd.concat([MANY, videos(crops("x", [None] * 3))]), False, "without a sharp face: 1"),

@@ -33,21 +33,21 @@ def faceforensics(tmp_path: Path) -> Path:
     return _touch(tmp_path, *originals, *fakes, FAKE.format("Deepfakes", "001_002"))
 
 
-def test_a_fake_belongs_to_the_video_whose_frames_it_shows(faceforensics: Path) -> None:
+def test_faceforensics_fake_has_its_targets_group(faceforensics: Path) -> None:
     videos = _by_name(read_corpus(faceforensics))
     fake = videos["manipulated_sequences/Deepfakes/c23/videos/003_000"]
     assert (fake.label, fake.method, fake.compression) == ("fake", "Deepfakes", "c23")
     assert fake.source == "original_sequences/youtube/c23/videos/003"
 
 
-def test_originals_that_share_a_fake_are_one_group(faceforensics: Path) -> None:
+def test_faceforensics_pairs_are_one_group(faceforensics: Path) -> None:
     groups = {video.path.stem: video.group for video in read_corpus(faceforensics).videos}
     assert groups["000"] == groups["003"] == groups["000_003"] == groups["003_000"]
     assert groups["001"] == groups["002"] == groups["001_002"]
     assert len({groups["000"], groups["001"], groups["004"]}) == 3
 
 
-def test_masks_are_no_videos_and_strays_are_listed(faceforensics: Path) -> None:
+def test_faceforensics_strays_are_listed_and_masks_are_not(faceforensics: Path) -> None:
     _touch(
         faceforensics,
         "manipulated_sequences/Deepfakes/masks/videos/000_003.mp4",
@@ -61,13 +61,13 @@ def test_masks_are_no_videos_and_strays_are_listed(faceforensics: Path) -> None:
     assert sorted(Path(skipped.name).name for skipped in corpus.skipped) == ["000 (1).mp4", "Thumbs.db", "notes.mp4"]
 
 
-def test_what_one_method_lacks_is_noted(faceforensics: Path) -> None:
+def test_missing_pairs_are_noted(faceforensics: Path) -> None:
     note = next(note for note in read_corpus(faceforensics).notes if "lacks" in note)
     assert "FaceSwap c23 lacks 1 of the 3 pairs" in note
     assert "001_002" in note
 
 
-def test_compressions_stay_apart_and_pair_with_their_own(faceforensics: Path) -> None:
+def test_compressions_pair_with_their_own(faceforensics: Path) -> None:
     _touch(
         faceforensics,
         "original_sequences/youtube/c40/videos/000.mp4",
@@ -82,7 +82,7 @@ def test_compressions_stay_apart_and_pair_with_their_own(faceforensics: Path) ->
         select(corpus, compression="raw")
 
 
-def test_actors_are_groups_and_their_fakes_know_both(tmp_path: Path) -> None:
+def test_actors_are_groups_and_fakes_have_partners(tmp_path: Path) -> None:
     _touch(
         tmp_path,
         "original_sequences/actors/c23/videos/01__kitchen_still.mp4",
@@ -96,7 +96,7 @@ def test_actors_are_groups_and_their_fakes_know_both(tmp_path: Path) -> None:
     assert {video.group for video in videos.values()} == {"actor:01"}
 
 
-def test_methods_are_chosen_in_any_case_and_reals_stay(faceforensics: Path) -> None:
+def test_select_methods_in_any_case(faceforensics: Path) -> None:
     corpus = read_corpus(faceforensics)
     chosen = select(corpus, methods=["faceswap"])
     assert {video.method for video in chosen} == {"youtube", "FaceSwap"}
@@ -104,7 +104,7 @@ def test_methods_are_chosen_in_any_case_and_reals_stay(faceforensics: Path) -> N
         select(corpus, methods=["Sora"])
 
 
-def test_a_limit_counts_for_each_method(faceforensics: Path) -> None:
+def test_select_limit_per_method(faceforensics: Path) -> None:
     chosen = select(read_corpus(faceforensics), limit=1)
     assert sorted(video.method for video in chosen) == ["Deepfakes", "FaceSwap", "youtube"]
 
@@ -125,7 +125,7 @@ def celebdf(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_celebrities_are_groups_and_their_fakes_know_both(celebdf: Path) -> None:
+def test_celebrities_are_groups_and_fakes_have_partners(celebdf: Path) -> None:
     corpus = read_corpus(celebdf)
     videos = _by_name(corpus)
     fake = videos["Celeb-synthesis/id0_id1_0000"]
@@ -139,20 +139,20 @@ def test_celebrities_are_groups_and_their_fakes_know_both(celebdf: Path) -> None
     assert not any(video.split for video in corpus.videos)
 
 
-def test_the_first_line_of_the_official_list_is_a_video(celebdf: Path) -> None:
+def test_celebdf_list_has_no_header(celebdf: Path) -> None:
     corpus = read_corpus(celebdf, split="official")
     tested = {name for name, video in _by_name(corpus).items() if video.split == "test"}
     assert tested == {"YouTube-real/00170", "Celeb-synthesis/id1_id0_0007"}
     assert any("1 of 3 official test videos aren't there: Celeb-real/id9_0000.mp4" in note for note in corpus.notes)
 
 
-def test_a_list_that_takes_fakes_for_real_is_refused(celebdf: Path) -> None:
+def test_celebdf_list_with_wrong_labels_is_an_error(celebdf: Path) -> None:
     (celebdf / "List_of_testing_videos.txt").write_text("0 YouTube-real/00170.mp4\n")
     with pytest.raises(DataError, match=r"line 1 takes YouTube-real/00170.mp4 for fake\. In this list 1 means real"):
         read_corpus(celebdf, split="official")
 
 
-def test_the_plus_edition_names_its_methods_by_folder(tmp_path: Path) -> None:
+def test_celebdf_plus_methods_are_folders(tmp_path: Path) -> None:
     _touch(tmp_path, "Celeb-real/videos/id0_0000.mp4", "Celeb-synthesis/FaceSwap/SimSwap/id0_id1_0000.mp4")
     videos = _by_name(read_corpus(tmp_path))
     fake = videos["Celeb-synthesis/FaceSwap/SimSwap/id0_id1_0000"]
@@ -165,7 +165,7 @@ def _dfdc_part(root: Path, part: int, **entries: dict[str, str]) -> None:
     (folder / "metadata.json").write_text(json.dumps({f"{name}.mp4": entry for name, entry in entries.items()}))
 
 
-def test_a_part_of_dfdc_names_originals(tmp_path: Path) -> None:
+def test_dfdc_part_names_originals(tmp_path: Path) -> None:
     real, fake = {"label": "REAL", "split": "train"}, {"label": "FAKE", "split": "train", "original": "b.mp4"}
     _dfdc_part(tmp_path, 0, a=fake, b=real, c={"label": "?"})
     _touch(tmp_path, "dfdc_train_part_0/stray.mp4")
@@ -180,7 +180,7 @@ def test_a_part_of_dfdc_names_originals(tmp_path: Path) -> None:
         read_corpus(tmp_path, split="official")
 
 
-def test_with_several_parts_of_dfdc_each_is_a_group(tmp_path: Path) -> None:
+def test_dfdc_parts_are_groups(tmp_path: Path) -> None:
     for part in range(4):
         _dfdc_part(tmp_path, part, **{f"r{part}": {"label": "REAL"}, f"q{part}": {"label": "REAL"}})
     groups = {video.group for video in read_corpus(tmp_path).videos}
@@ -188,7 +188,7 @@ def test_with_several_parts_of_dfdc_each_is_a_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["test", "test_videos"])
-def test_the_test_set_of_dfdc_stays_one(tmp_path: Path, folder: str) -> None:
+def test_dfdc_test_set(tmp_path: Path, folder: str) -> None:
     """Its table lies among the videos, or beside their folder."""
     _dfdc_part(tmp_path, 0, a={"label": "REAL"})
     _touch(tmp_path / folder, "x.mp4", "y.mp4")
@@ -204,7 +204,7 @@ def test_the_test_set_of_dfdc_stays_one(tmp_path: Path, folder: str) -> None:
     assert any("1 of 3 listed videos aren't there: z.mp4" in note for note in corpus.notes)
 
 
-def test_the_preview_of_dfdc_names_people(tmp_path: Path) -> None:
+def test_dfdc_preview_people_are_groups(tmp_path: Path) -> None:
     listed = {
         "method_A/1_2/1_2_0.mp4": {"label": "fake", "set": "train", "target_id": 1, "swapped_id": 2},
         "original_videos/1/1_0.mp4": {"label": "real", "set": "test", "target_id": 1, "swapped_id": None},
@@ -219,7 +219,7 @@ def test_the_preview_of_dfdc_names_people(tmp_path: Path) -> None:
     assert any("1 of 3 listed videos aren't there" in note for note in corpus.notes)
 
 
-def test_metadata_of_another_program_is_no_dfdc(tmp_path: Path) -> None:
+def test_metadata_of_another_program_is_not_dfdc(tmp_path: Path) -> None:
     _touch(tmp_path, "real/a.mp4")
     (tmp_path / "real/metadata.json").write_text('{"camera": {"name": "x"}}')
     assert read_corpus(tmp_path).layout == "folders"
@@ -240,7 +240,7 @@ def deeperforensics(tmp_path: Path) -> Path:
     return root
 
 
-def test_deeperforensics_says_where_its_reals_are(deeperforensics: Path) -> None:
+def test_deeperforensics_advises_reals(deeperforensics: Path) -> None:
     corpus = read_corpus(deeperforensics)
     assert len(corpus.videos) == 4
     groups = {video.path.stem: video.group for video in corpus.videos}
@@ -249,7 +249,7 @@ def test_deeperforensics_says_where_its_reals_are(deeperforensics: Path) -> None
     assert [skipped.name for skipped in corpus.skipped] == ["manipulated_videos/stray.mp4"]
 
 
-def test_deeperforensics_finds_its_originals_in_faceforensics(deeperforensics: Path, faceforensics: Path) -> None:
+def test_deeperforensics_originals_from_faceforensics(deeperforensics: Path, faceforensics: Path) -> None:
     _touch(faceforensics, "original_sequences/youtube/raw/videos/000.mp4")
     corpus = read_corpus(deeperforensics, [faceforensics], "official")
     videos = _by_name(corpus)
@@ -268,7 +268,7 @@ def _pair_lists(folder: Path, **pairs: list[list[str]]) -> Path:
     return folder
 
 
-def test_an_official_pair_covers_two_originals_and_both_fakes(faceforensics: Path, tmp_path: Path) -> None:
+def test_official_pairs_place_originals_and_fakes(faceforensics: Path, tmp_path: Path) -> None:
     lists = _pair_lists(tmp_path / "lists", train=[["000", "003"]], val=[["001", "004"]], test=[["002", "999"]])
     corpus = read_corpus(faceforensics, split=f"official:{lists}")
     splits = {(video.path.stem, video.method): video.split for video in corpus.videos}
@@ -289,14 +289,14 @@ def test_an_official_pair_covers_two_originals_and_both_fakes(faceforensics: Pat
         ({"train": {"000": "003"}}, "is no list of pairs"),
     ],
 )
-def test_official_lists_that_make_no_sense_are_refused(
+def test_wrong_official_lists_are_errors(
     faceforensics: Path, tmp_path: Path, lists: dict[str, list[list[str]]], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         read_corpus(faceforensics, split=f"official:{_pair_lists(tmp_path / 'lists', **lists)}")
 
 
-def test_a_missing_official_list_is_told(faceforensics: Path, tmp_path: Path) -> None:
+def test_missing_official_list_is_noted(faceforensics: Path, tmp_path: Path) -> None:
     corpus = read_corpus(faceforensics, split=f"official:{_pair_lists(tmp_path / 'lists', test=[['002', '001']])}")
     assert corpus.rest == ("train", "val")
     assert any("val.json is missing" in note for note in corpus.notes)
@@ -308,16 +308,18 @@ def test_folders_have_no_official_split(tmp_path: Path) -> None:
         read_corpus(tmp_path, split="official")
 
 
-def test_known_footage_joins_groups(faceforensics: Path, tmp_path: Path) -> None:
+def test_groups_table_joins_groups(faceforensics: Path, tmp_path: Path) -> None:
     table = tmp_path / "footage.csv"
     table.write_text("video,group\n001,interview\n004,interview\n777,interview\n")
     corpus = read_corpus(faceforensics, groups=table)
+    assert not any("is not used" in note for note in corpus.notes)
+    assert any(note.startswith("footage.csv is not used") for note in read_corpus(faceforensics).notes)
     groups = {video.path.stem: video.group for video in corpus.videos}
     assert groups["004"] == groups["001"] == groups["002"] != groups["000"]
     assert any("footage.csv names what isn't here, in 1 lines: 777" in note for note in corpus.notes)
 
 
-def test_a_table_of_splits_names_videos_or_paths(faceforensics: Path, tmp_path: Path) -> None:
+def test_splits_table_by_video_or_path(faceforensics: Path, tmp_path: Path) -> None:
     table = tmp_path / "splits.csv"
     table.write_text(f"path,video,split,group\n{ORIGINAL.format('000')},,test,\n,004,val,x\n,001,,x\n")
     corpus = read_corpus(faceforensics, split=str(table))
@@ -335,21 +337,19 @@ def test_a_table_of_splits_names_videos_or_paths(faceforensics: Path, tmp_path: 
         ("video,split\n000,val\n000,test\n", "line 3 puts .*/000 into test, an earlier one into val"),
     ],
 )
-def test_a_table_of_splits_that_makes_no_sense_is_refused(
-    faceforensics: Path, tmp_path: Path, text: str, message: str
-) -> None:
+def test_wrong_splits_table_is_an_error(faceforensics: Path, tmp_path: Path, text: str, message: str) -> None:
     table = tmp_path / "splits.csv"
     table.write_text(text)
     with pytest.raises(DataError, match=message):
         read_corpus(faceforensics, split=str(table))
 
 
-def test_a_split_that_is_none_is_refused(faceforensics: Path) -> None:
+def test_unknown_split_is_an_error(faceforensics: Path) -> None:
     with pytest.raises(DataError, match=r"can't be read .*Expected groups, official, or a CSV file"):
         read_corpus(faceforensics, split="random")
 
 
-def test_folders_name_label_and_method(tmp_path: Path) -> None:
+def test_folders_give_label_and_method(tmp_path: Path) -> None:
     _touch(tmp_path, "real/film/a.mp4", "real/b.png", "fake/swap/a.mp4", "fake/swap/deep/c.gif", "fake/swap/notes.txt")
     videos = _by_name(read_corpus(tmp_path))
     assert {name: (v.label, v.method, v.source) for name, v in videos.items()} == {
@@ -361,17 +361,17 @@ def test_folders_name_label_and_method(tmp_path: Path) -> None:
     assert videos["fake/swap/a"].group == videos["real/film/a"].group
 
 
-def test_names_stay_unique_where_only_the_suffix_differs(tmp_path: Path) -> None:
+def test_names_are_unique(tmp_path: Path) -> None:
     _touch(tmp_path, "real/a.mp4", "real/a.mov", "fake/x/a.mp4")
     assert {video.video for video in read_corpus(tmp_path).videos} == {"real/a", "real/a.mp4", "fake/x/a"}
 
 
-def test_two_candidates_are_no_original(tmp_path: Path) -> None:
+def test_ambiguous_original_is_none(tmp_path: Path) -> None:
     _touch(tmp_path, "real/one/a.mp4", "real/two/a.mp4", "fake/x/a.mp4")
     assert _by_name(read_corpus(tmp_path))["fake/x/a"].source == ""
 
 
-def test_a_table_is_the_list_of_the_corpus(tmp_path: Path) -> None:
+def test_table_lists_the_corpus(tmp_path: Path) -> None:
     _touch(tmp_path, "real/a.mp4", "real/b.mp4", "fake/x/c.mp4", "fake/x/left_out.mp4")
     (tmp_path / "clips.csv").write_text(
         "path,label,method,group,source,split\n"
@@ -403,14 +403,14 @@ def test_a_table_is_the_list_of_the_corpus(tmp_path: Path) -> None:
         ("real/a.mp4,real,\nreal/a.mp4,fake,", r"line 3 names real/a\.mp4 again"),
     ],
 )
-def test_a_table_that_makes_no_sense_is_refused(tmp_path: Path, row: str, message: str) -> None:
+def test_wrong_table_is_an_error(tmp_path: Path, row: str, message: str) -> None:
     _touch(tmp_path, "real/a.mp4")
     (tmp_path / "clips.csv").write_text(f"path,label,split\n{row}\n", encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_corpus(tmp_path)
 
 
-def test_copies_are_taken_once_and_join_their_groups(tmp_path: Path) -> None:
+def test_copies_join_groups(tmp_path: Path) -> None:
     _touch(tmp_path, "real/a.mp4", "real/copy.mp4", "fake/x/a.mp4", "fake/x/copy.mp4")
     (tmp_path / "real/a.mp4").write_bytes(b"same")
     (tmp_path / "real/copy.mp4").write_bytes(b"same")
@@ -424,7 +424,7 @@ def test_copies_are_taken_once_and_join_their_groups(tmp_path: Path) -> None:
     assert [(s.name, s.reason) for s in corpus.skipped] == [("real/copy", "has the same content as real/a")]
 
 
-def test_further_reals_are_grouped_by_the_number_they_share(tmp_path: Path) -> None:
+def test_reals_are_grouped_by_shared_number(tmp_path: Path) -> None:
     corpus = _touch(tmp_path / "corpus", "real/a.mp4")
     reals = _touch(
         tmp_path / "stills",
@@ -441,7 +441,7 @@ def test_further_reals_are_grouped_by_the_number_they_share(tmp_path: Path) -> N
     assert {video.label for video in videos.values()} == {"real"}
 
 
-def test_a_table_beside_further_reals_names_people(tmp_path: Path) -> None:
+def test_reals_table_names_people(tmp_path: Path) -> None:
     corpus = _touch(tmp_path / "corpus", "real/a.mp4")
     reals = _touch(tmp_path / "more", "ann.jpg", "ann-old.jpg", "bob.jpg")
     (reals / "people.csv").write_text("path,group\nann.jpg,Ann\nann-old.jpg,Ann\n", encoding="utf-8")
@@ -449,19 +449,19 @@ def test_a_table_beside_further_reals_names_people(tmp_path: Path) -> None:
     assert videos["more/ann"].group == videos["more/ann-old"].group != videos["more/bob"].group
 
 
-def test_further_reals_are_not_taken_twice(tmp_path: Path) -> None:
+def test_reals_of_the_corpus_are_not_added_again(tmp_path: Path) -> None:
     corpus = _touch(tmp_path / "corpus", "real/a.mp4", "real/b.mp4")
     assert len(read_corpus(corpus, [corpus / "real", corpus / "real"]).videos) == 2
 
 
-def test_folders_of_one_name_stay_apart(tmp_path: Path) -> None:
+def test_reals_folders_of_one_name(tmp_path: Path) -> None:
     corpus = _touch(tmp_path / "corpus", "real/a.mp4")
     first, second = _touch(tmp_path / "x/more", "a.jpg"), _touch(tmp_path / "y/more", "a.jpg")
     assert len(_by_name(read_corpus(corpus, [first, second]))) == 3
 
 
 @pytest.mark.skipif(not hasattr(Path, "symlink_to"), reason="needs links")
-def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+def test_loop_of_links(tmp_path: Path) -> None:
     _touch(tmp_path, "real/a.mp4")
     try:
         (tmp_path / "real" / "again").symlink_to(tmp_path / "real", target_is_directory=True)
@@ -470,19 +470,19 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     assert len(read_corpus(tmp_path).videos) == 1
 
 
-def test_an_unknown_layout_is_described(tmp_path: Path) -> None:
+def test_unknown_layout_is_an_error(tmp_path: Path) -> None:
     _touch(tmp_path, "videos/a.mp4")
     with pytest.raises(DataError, match=r"found videos/\. Known are FaceForensics\+\+ .* real/ and fake/<method>/"):
         read_corpus(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["real", "original_sequences"])
-def test_an_empty_corpus_is_refused(tmp_path: Path, folder: str) -> None:
+def test_empty_corpus_is_an_error(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
     with pytest.raises(DataError, match="holds no video"):
         read_corpus(tmp_path)
 
 
-def test_a_missing_corpus_is_refused(tmp_path: Path) -> None:
+def test_missing_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         read_corpus(tmp_path / "nowhere")

@@ -61,7 +61,7 @@ EXPECTED = {
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "utf-32"])
-def test_a_list_is_read_in_any_spelling(tmp_path: Path, spelled: Callable[[str], str], encoding: str) -> None:
+def test_list_spellings_and_encodings(tmp_path: Path, spelled: Callable[[str], str], encoding: str) -> None:
     _files(tmp_path)
     (tmp_path / "list.csv").write_bytes(spelled(PLAIN).encode(encoding))
     corpus = read_corpus(tmp_path)
@@ -69,17 +69,18 @@ def test_a_list_is_read_in_any_spelling(tmp_path: Path, spelled: Callable[[str],
     assert not corpus.skipped
 
 
-@pytest.mark.parametrize("name", ["List.CSV", "list.tsv"])
-def test_a_list_is_found_by_its_suffix_in_any_case(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["List.CSV", "list.tsv", "list.txt"])
+def test_list_suffixes(tmp_path: Path, name: str) -> None:
     (_files(tmp_path) / name).write_text(PLAIN)
     (tmp_path / "._list.csv").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "readme.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "folder.csv").mkdir()
     assert _known(read_corpus(tmp_path)) == EXPECTED
 
 
 @pytest.mark.parametrize("given", ["relative", "absolute", "linked"])
 @pytest.mark.parametrize("spelled", ["absolute", "from the current folder"])
-def test_paths_may_be_absolute_or_start_at_the_current_folder(
+def test_absolute_paths_and_paths_from_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, spelled: str
 ) -> None:
     root = _files(tmp_path / "c")
@@ -95,14 +96,14 @@ def test_paths_may_be_absolute_or_start_at_the_current_folder(
 
 
 @pytest.mark.parametrize("source", ["real/2", "real\\2.mp4", "{root}/real/2.mp4", "{root}/real/2"])
-def test_a_source_is_named_as_any_path(tmp_path: Path, source: str) -> None:
+def test_source_spellings(tmp_path: Path, source: str) -> None:
     _files(tmp_path)
     named = source.format(root=tmp_path)
     (tmp_path / "list.csv").write_text(f"path,label,source\nreal/2.mp4,real,\nfake/x/1.mp4,fake,{named}\n")
     assert {video.video: video.source for video in read_corpus(tmp_path).videos}["fake/x/1"] == "real/2"
 
 
-def test_files_outside_the_corpus_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_files_outside_the_corpus_are_skipped(tmp_path: Path) -> None:
     root = _files(tmp_path / "c")
     _files(tmp_path / "elsewhere", "1.mp4", "2.mp4")
     outside = [str(tmp_path / "elsewhere" / "1.mp4"), "../elsewhere/2.mp4"]
@@ -113,7 +114,7 @@ def test_files_outside_the_corpus_are_refused_in_one_line(tmp_path: Path) -> Non
     assert [(skipped.name, skipped.reason) for skipped in corpus.skipped] == [(path, reason) for path in outside]
 
 
-def test_the_error_about_an_empty_corpus_says_what_was_left_out(tmp_path: Path) -> None:
+def test_error_of_an_empty_corpus_gives_the_reasons(tmp_path: Path) -> None:
     _files(tmp_path, "real/1.mp4")
     (tmp_path / "list.csv").write_text("path,label\nreal\\one.mp4,real\nfake\\x\\two.mp4,fake\n")
     with pytest.raises(DataError) as caught:
@@ -135,23 +136,25 @@ def test_the_error_about_an_empty_corpus_says_what_was_left_out(tmp_path: Path) 
         ("path label\nreal/1.mp4 real\n", "separates its columns by something other"),
         ("path,label,group,Group\nreal/1.mp4,real,Anna,Bert\n", "names the column group twice"),
         ("path,label\nreal/1.mp4," + "x" * 200_000 + "\n", "can't be read"),
+        ("path,label\nreal/1.mp4,real,Anna\n", "line 2 has 3 cells, but the first line names 2 columns"),
+        ("path,label\nreal/\0.mp4,real\n", "line 2 holds a NUL byte"),
     ],
 )
-def test_a_list_that_is_not_understood_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_list_not_understood_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     (_files(tmp_path) / "list.csv").write_text(text)
     with pytest.raises(DataError, match=rf"list\.csv: .*{message}") as caught:
         read_corpus(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_list_that_is_no_text_is_an_error(tmp_path: Path) -> None:
     (_files(tmp_path) / "list.csv").write_bytes("path,label\n".encode("utf-16") + b"\x00\xd8\x00")
     with pytest.raises(DataError, match=r"list\.csv: can't be read"):
         read_corpus(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads every file")
-def test_a_list_without_permission_is_refused(tmp_path: Path) -> None:
+def test_list_without_permission_is_an_error(tmp_path: Path) -> None:
     (_files(tmp_path) / "list.csv").write_text(PLAIN)
     (tmp_path / "list.csv").chmod(0)
     with pytest.raises(DataError, match=r"list\.csv: can't be read \(Permission denied\)"):
@@ -159,7 +162,7 @@ def test_a_list_without_permission_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["path,group\nreal/1.mp4,Anna\n", "Path;Class\nreal/1.mp4;real\n"])
-def test_a_list_that_is_not_used_is_noted(tmp_path: Path, text: str) -> None:
+def test_unused_list_is_noted(tmp_path: Path, text: str) -> None:
     (_files(tmp_path) / "people.csv").write_text(text)
     (tmp_path / "points.csv").write_text("x,y,label\n1,2,3\n")
     first, *others = read_corpus(tmp_path).notes
@@ -167,7 +170,25 @@ def test_a_list_that_is_not_used_is_noted(tmp_path: Path, text: str) -> None:
     assert not any("points.csv" in note for note in others)
 
 
-def test_a_list_that_is_given_as_an_option_counts_as_used(tmp_path: Path) -> None:
+def test_unused_cells_are_noted(tmp_path: Path) -> None:
+    (_files(tmp_path) / "list.csv").write_text(
+        "path,label,person,source\nreal/1.mp4,real,Anna,\nreal/2.mp4,real,Bert,\n"
+        f"fake/x/1.mp4,fake,Anna,real\\7.mp4\nreal/{'y' * 300}.mp4,real,Carl,\n"
+    )
+    people = tmp_path / "people.tsv"
+    people.write_text("path\tgroup\nreal\\1.mp4\tx\nreal\\2.mp4\tx\nreal\\8.mp4\tx\n")
+    corpus = read_corpus(tmp_path, groups=people)
+    assert corpus.notes == (
+        "list.csv names what isn't here, in 1 lines: real\\7.mp4 (source)",
+        "list.csv: not used are the columns person; known are path, label, method, group, split, source",
+        "people.tsv names what isn't here, in 1 lines: real\\8.mp4",
+    )
+    assert "is listed in list.csv but not there" in {skipped.reason for skipped in corpus.skipped}
+    # A row that names nothing joins nobody.
+    assert {video.video: video.group for video in corpus.videos} == {"real/1": "1", "real/2": "1", "fake/x/1": "1"}
+
+
+def test_lists_given_as_options_are_used(tmp_path: Path) -> None:
     people, splits = _files(tmp_path) / "people.csv", tmp_path / "splits.csv"
     people.write_text("Path;Group\nreal\\1.mp4;Anna\n" + f"{tmp_path / 'real/2.mp4'};Anna\n", encoding="utf-16")
     splits.write_text("video;split\nreal\\1;test\n1.mp4;test\n2;test\n", encoding="utf-8-sig")
@@ -178,18 +199,22 @@ def test_a_list_that_is_given_as_an_option_counts_as_used(tmp_path: Path) -> Non
     assert {video.split for video in corpus.videos} == {"test"}
 
 
-def test_the_list_of_people_beside_further_reals_is_read_alike(tmp_path: Path) -> None:
+def test_reals_table_spellings(tmp_path: Path) -> None:
     corpus, reals = _files(tmp_path / "c"), _files(tmp_path / "more", "a.jpg", "sub/b.jpg")
     table = reals / "people.csv"
     table.write_text(f"Path;Group\n{reals / 'a.jpg'};Carl\nsub\\b.jpg;Carl\n", encoding="utf-16")
     groups = {video.video: video.group for video in read_corpus(corpus, [reals]).videos}
     assert groups["more/a"] == groups["more/sub/b"]
+    table.write_text("path,group\na.jpg,Carl\nc.jpg,Carl\n")
+    assert "people.csv names what isn't here, in 1 lines: c.jpg" in read_corpus(corpus, [reals]).notes
+    (tmp_path / "nothing").mkdir()
+    assert "nothing holds no genuine stills or videos" in read_corpus(corpus, [tmp_path / "nothing"]).notes
     table.write_text("file,group\na.jpg,Carl\n")
     with pytest.raises(DataError, match=r"people\.csv: lacks the column path"):
         read_corpus(corpus, [reals])
 
 
-def test_lists_of_published_corpora_are_read_alike(tmp_path: Path) -> None:
+def test_published_list_spellings(tmp_path: Path) -> None:
     celeb = _files(tmp_path / "celeb", "Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4")
     lines = "1\tCeleb-real\\id0_0000.mp4\r\n0 Celeb-synthesis/id0_id1_0000.mp4\r\n"
     (celeb / "List_of_testing_videos.txt").write_bytes(lines.encode("utf-16"))

@@ -36,8 +36,7 @@ def save_boxed(path: Path) -> Path:
 def test_an_evaluation_gives_a_detector_the_shape_it_was_trained_on(crops: Path, tmp_path: Path) -> None:
     detector = load_detector(save_boxed(tmp_path / "c.safetensors"), "cpu")
     table = read_manifest(crops).iloc[:4]
-    nothing = np.zeros(len(table), bool)
-    found = score_conditions([detector], table, crops, [], nothing, 0, lambda done, wanted: None).undamaged[0]
+    found = score_conditions([detector], table, crops)[0][None][0]
     pictures = [read_crop(crops / name) for name in table["crop"]]
     # All of their boxes are 70 pixels wide and 80 high.
     assert np.allclose(found, detector.score([box_part(picture, 70, 80) for picture in pictures]), atol=1e-5)

@@ -24,10 +24,9 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.crops.manifest import read_crop
-from torchfakes_cli.training.evaluate import findings
 from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
-from torchfakes_cli.training.evaluate.findings import Estimate, Evaluation
-from torchfakes_cli.training.evaluate.report import check_out, estimate_text, make_out
+from torchfakes_cli.training.evaluate.findings import Estimate
+from torchfakes_cli.training.evaluate.report import estimate_text, make_out
 
 PEOPLE = 5
 
@@ -114,23 +113,19 @@ def test_the_report_is_for_people_and_for_programs(measured: EvaluateSummary) ->
     assert set(result["plots"]) == {"roc.png", "reliability.png", "scores.png", "robustness.png"}
 
 
-def test_every_field_is_written_and_documented(measured: EvaluateSummary) -> None:
+def test_every_field_is_written(measured: EvaluateSummary) -> None:
     def check(value: object, written: object) -> None:
         if dataclasses.is_dataclass(value):
-            names = [field.name for field in dataclasses.fields(value)]
             assert isinstance(written, dict)
-            assert list(written) == names
-            for name in names:
-                assert f"{name}: " in (type(value).__doc__ or ""), f"{type(value).__name__}.{name}"
-                check(getattr(value, name), written[name])
+            assert list(written) == [field.name for field in dataclasses.fields(value)]
+            for name, inner in written.items():
+                check(getattr(value, name), inner)
         elif isinstance(value, tuple):
             assert isinstance(written, list)
-            for inner, of_it in zip(value, written, strict=True):
-                check(inner, of_it)
+            for each, of_it in zip(value, written, strict=True):
+                check(each, of_it)
 
     check(measured.evaluation, document(measured))
-    assert Evaluation.__doc__ is not None
-    assert findings.SCHEMA == 1
 
 
 def test_damage_is_measured_on_the_same_crops(measured: EvaluateSummary) -> None:
@@ -271,11 +266,11 @@ def test_an_evaluation_replaces_an_earlier_one_and_nothing_else(
 def test_files_of_others_are_not_replaced_unasked(tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("mine")
     with pytest.raises(OutputError, match=r"report\.md.*--force"):
-        check_out(tmp_path, force=False)
-    check_out(tmp_path, force=True)
-    check_out(tmp_path / "new", force=False)
+        make_out(tmp_path, force=False)
+    make_out(tmp_path, force=True)
+    make_out(tmp_path / "new", force=False)
     with pytest.raises(OutputError, match="can't be made"):
-        make_out(tmp_path / "report.md" / "below")
+        make_out(tmp_path / "report.md" / "below", force=False)
 
 
 def test_what_cant_be_measured_says_why(crops: Path, config: EvaluateConfig, tmp_path: Path) -> None:

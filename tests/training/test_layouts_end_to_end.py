@@ -23,7 +23,7 @@ def command(*arguments: object) -> Result:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_from_each_layout_to_figures(layout: str, tmp_path: Path) -> None:
+def test_each_layout_from_prepare_to_evaluate(layout: str, tmp_path: Path) -> None:
     written = LAYOUTS[layout](tmp_path / "corpus")
     crops, run, report = tmp_path / "crops", tmp_path / "run", tmp_path / "evaluation"
     reals = [part for folder in written.reals for part in ("--reals", folder)]

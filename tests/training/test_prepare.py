@@ -22,6 +22,7 @@ from torchfakes_cli.errors import DataError, OutputError, TorchfakesError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
+from torchfakes_cli.training.crops.extract import novelties
 from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
 from torchfakes_cli.training.crops.parts import locked_folder
 from torchfakes_cli.training.crops.prepare import prepare_corpus
@@ -126,9 +127,7 @@ def _pictures(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.png")}
 
 
-def test_damaged_stills_are_told_in_one_line_each_and_not_by_opencv(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_stills_give_one_line_each(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     corpus = tmp_path / "corpus"
     for name in ("whole.png", "torn.png", "bits.jpg"):
         _save(corpus / "real" / name, _portrait())
@@ -152,7 +151,7 @@ def test_manifest_and_crops_agree(prepared: Prepared) -> None:
     assert prepared.summary.crops == len(prepared.table) > 0
 
 
-def test_crops_are_square_reduced_and_show_the_landmarks(prepared: Prepared) -> None:
+def test_crops_are_square_and_hold_the_landmarks(prepared: Prepared) -> None:
     for row in prepared.table.itertuples():
         picture = cv2.imread(str(prepared.out / str(row.crop)))
         assert picture is not None
@@ -164,18 +163,18 @@ def test_crops_are_square_reduced_and_show_the_landmarks(prepared: Prepared) -> 
         assert 0.1 * side < row.lx0 < row.lx1 < 0.95 * side
 
 
-def test_no_group_is_on_two_sides(prepared: Prepared) -> None:
+def test_groups_are_not_split(prepared: Prepared) -> None:
     assert (prepared.table.groupby("group")["split"].nunique() == 1).all()
 
 
-def test_samples_spread_over_the_video(prepared: Prepared) -> None:
+def test_samples_are_spread(prepared: Prepared) -> None:
     times = prepared.rows("real/film/clip0")["time_s"]
     assert len(times) == FRAMES
     assert times.min() < 0.1
     assert times.max() > 0.27
 
 
-def test_a_fake_is_cut_where_its_original_was(prepared: Prepared) -> None:
+def test_fake_has_its_originals_boxes(prepared: Prepared) -> None:
     keys = ["time_s", "frame", "face", "x1", "y1", "x2", "y2", "lx0", "ly0"]
     original, fake = prepared.rows("real/film/clip1"), prepared.rows("fake/swap/clip1")
     pd.testing.assert_frame_equal(original[keys], fake[keys])
@@ -186,7 +185,7 @@ def test_a_fake_is_cut_where_its_original_was(prepared: Prepared) -> None:
     assert original["changed"].isna().all()
 
 
-def test_a_face_that_was_not_swapped_is_left_out(prepared: Prepared) -> None:
+def test_unchanged_face_is_left_out(prepared: Prepared) -> None:
     original, fake = prepared.rows("real/film/two"), prepared.rows("fake/swap/two")
     assert len(original) == 2 * FRAMES
     assert len(fake) == FRAMES
@@ -194,17 +193,17 @@ def test_a_face_that_was_not_swapped_is_left_out(prepared: Prepared) -> None:
     assert prepared.summary.unchanged == FRAMES
 
 
-def test_a_fake_of_another_length_is_searched_for_itself(prepared: Prepared) -> None:
+def test_fake_of_another_length_has_own_boxes(prepared: Prepared) -> None:
     fake = prepared.rows("fake/swap/longer")
     assert set(fake["boxes_from"]) == {"own"}
     assert fake["changed"].isna().all()
 
 
-def test_a_still_gives_its_largest_face(prepared: Prepared) -> None:
+def test_still_gives_one_face(prepared: Prepared) -> None:
     assert len(prepared.rows("real/stills/someone")) == 1
 
 
-def test_useless_files_are_listed_and_the_rest_is_done(prepared: Prepared) -> None:
+def test_unusable_files_are_listed(prepared: Prepared) -> None:
     reasons = {skipped.name: skipped.reason for skipped in prepared.summary.skipped}
     assert set(reasons) == {"real/film/nobody", "real/film/empty", "fake/swap/text", "real/stills/torn"}
     assert reasons["real/film/nobody"] == "no face that lasts"
@@ -213,14 +212,14 @@ def test_useless_files_are_listed_and_the_rest_is_done(prepared: Prepared) -> No
     assert all(name in report for name in reasons)
 
 
-def test_a_contact_sheet_shows_a_row_for_every_kind(prepared: Prepared) -> None:
+def test_contact_sheet(prepared: Prepared) -> None:
     sheet = cv2.imread(str(prepared.summary.contact_sheet))
     assert sheet is not None
     kinds = len(prepared.table[prepared.table["balanced"]].groupby(["split", "label", "method"]))
     assert sheet.shape[0] == pytest.approx(kinds * 98, abs=1)
 
 
-def test_counts_add_up(prepared: Prepared) -> None:
+def test_counts(prepared: Prepared) -> None:
     for count in prepared.summary.counts:
         rows = prepared.table.query("split == @count.split and label == @count.label and method == @count.method")
         assert (count.videos, count.crops) == (rows["video"].nunique(), len(rows))
@@ -228,7 +227,7 @@ def test_counts_add_up(prepared: Prepared) -> None:
     assert sum(count["crops"] for count in stored["counts"]) == len(prepared.table)
 
 
-def test_a_finished_corpus_leaves_nothing_to_do(corpus: Path, prepared: Prepared, copied: Path) -> None:
+def test_finished_corpus_is_not_extracted_again(corpus: Path, prepared: Prepared, copied: Path) -> None:
     calls: list[tuple[int, int | None]] = []
     before = {path: path.stat().st_mtime_ns for path in copied.rglob("*.png")}
     summary = prepare_corpus(corpus, _config(copied), lambda done, wanted: calls.append((done, wanted)))
@@ -238,7 +237,7 @@ def test_a_finished_corpus_leaves_nothing_to_do(corpus: Path, prepared: Prepared
     assert (copied / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
 
 
-def test_another_blur_threshold_changes_columns_only(corpus: Path, prepared: Prepared, copied: Path) -> None:
+def test_blur_threshold_changes_columns_only(corpus: Path, prepared: Prepared, copied: Path) -> None:
     threshold = float(prepared.table["sharpness"].median())
     summary = prepare_corpus(corpus, _config(copied, faces=replace(FACES, blur_threshold=threshold)))
     table = read_manifest(copied)
@@ -248,9 +247,7 @@ def test_another_blur_threshold_changes_columns_only(corpus: Path, prepared: Pre
     pd.testing.assert_series_equal(table["crop"], prepared.table["crop"])
 
 
-def test_a_higher_threshold_for_size_or_confidence_changes_columns_only(
-    corpus: Path, prepared: Prepared, copied: Path
-) -> None:
+def test_higher_min_face_or_confidence_changes_columns_only(corpus: Path, prepared: Prepared, copied: Path) -> None:
     size, confidence = prepared.table["face_size"].median(), min(float(prepared.table["confidence"].median()), 0.9999)
     stricter = replace(FACES, min_face=int(size / 0.8) + 1, confidence=confidence)
     assert prepare_corpus(corpus, _config(copied, faces=stricter)).videos_prepared == 0
@@ -266,13 +263,13 @@ def test_a_higher_threshold_for_size_or_confidence_changes_columns_only(
         prepare_corpus(corpus, _config(copied, faces=replace(FACES, min_face=30)))
 
 
-def test_without_balance_every_usable_crop_is_chosen(corpus: Path, copied: Path) -> None:
+def test_no_balance_chooses_all_usable_crops(corpus: Path, copied: Path) -> None:
     prepare_corpus(corpus, _config(copied, balance=False))
     table = read_manifest(copied)
     assert (table["balanced"] == usable(table)).all()
 
 
-def test_frames_that_show_the_same_are_marked_alike_in_a_fake_and_its_original(tmp_path: Path) -> None:
+def test_pairs_have_the_same_duplicates(tmp_path: Path) -> None:
     for folder, picture in (("real", _portrait()), ("fake/swap", _swapped(_portrait()))):
         (tmp_path / "corpus" / folder).mkdir(parents=True)
         still = [picture] * 8 + [np.roll(picture, 5, axis=1)] * 4
@@ -287,7 +284,7 @@ def test_frames_that_show_the_same_are_marked_alike_in_a_fake_and_its_original(t
     assert not read_manifest(tmp_path / "crops")["duplicate"].any()
 
 
-def test_other_settings_never_mix(corpus: Path, copied: Path) -> None:
+def test_other_settings_are_an_error(corpus: Path, copied: Path) -> None:
     before = _pictures(copied)
     with pytest.raises(
         DataError, match=r"frames_per_video 4 → 5\. Choose another --output, or start over with --force"
@@ -303,14 +300,14 @@ def test_force_starts_over(corpus: Path, copied: Path) -> None:
     assert table.groupby(["video", "face"]).size().max() == 2
 
 
-def test_a_folder_of_other_things_is_left_alone(corpus: Path, tmp_path: Path) -> None:
+def test_folder_of_other_files_is_an_error(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
     with pytest.raises(DataError, match="is not empty and was not made by prepare"):
         prepare_corpus(corpus, _config(tmp_path, force=True))
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_interrupted_run_continues(corpus: Path, prepared: Prepared, tmp_path: Path) -> None:
     out = tmp_path / "crops"
 
     def interrupt(done: int, wanted: int | None) -> None:
@@ -321,8 +318,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prep
         prepare_corpus(corpus, _config(out), interrupt)
     finished = {path.name for path in (out / "parts").glob("*.json")}
     assert 0 < len(finished) < 17
-    # What a killed process can leave: half a folder of crops, and a whole one that nothing speaks of.
-    (out / "parts" / "clip3-0000000000.partial").mkdir()
+    # What a killed process can leave: half a part, and crops without a part.
+    (out / "parts" / "clip3-0000000000.json.tmp").write_text("{")
     stray = out / "train" / "real" / "film" / "clip9-0000000000"
     stray.mkdir(parents=True)
     (stray / "000000_1.png").write_bytes(b"half")
@@ -330,10 +327,10 @@ def test_an_interrupted_run_goes_on_to_the_same_end(corpus: Path, prepared: Prep
     assert summary.videos_ready == len(finished)
     assert (out / "manifest.csv").read_bytes() == (prepared.out / "manifest.csv").read_bytes()
     assert _pictures(out) == _pictures(prepared.out)
-    assert not list(out.rglob("*.partial"))
+    assert not list(out.rglob("*.tmp"))
 
 
-def test_a_run_that_died_at_once_is_in_nobodys_way(corpus: Path, tmp_path: Path) -> None:
+def test_run_killed_at_its_start(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "crops/parts").mkdir(parents=True)
     (tmp_path / "crops/parts/prepare.json.tmp").write_text("{")
     prepare_corpus(corpus, _config(tmp_path / "crops", limit=1))
@@ -341,7 +338,7 @@ def test_a_run_that_died_at_once_is_in_nobodys_way(corpus: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "foreign"])
-def test_crops_that_changed_since_are_cut_again(corpus: Path, prepared: Prepared, copied: Path, damage: str) -> None:
+def test_changed_crops_are_extracted_again(corpus: Path, prepared: Prepared, copied: Path, damage: str) -> None:
     crop = copied / prepared.table["crop"][0]
     if damage == "missing":
         crop.unlink()
@@ -351,12 +348,12 @@ def test_crops_that_changed_since_are_cut_again(corpus: Path, prepared: Prepared
     assert _pictures(copied) == _pictures(prepared.out)
 
 
-def test_two_runs_never_write_one_folder(corpus: Path, copied: Path) -> None:
+def test_two_runs_in_one_folder_are_an_error(corpus: Path, copied: Path) -> None:
     with locked_folder(copied), pytest.raises(OutputError, match="another run is writing there"):
         prepare_corpus(corpus, _config(copied))
 
 
-def test_a_fake_that_joins_two_splits_moves_its_people(corpus: Path, tmp_path: Path) -> None:
+def test_new_fake_joins_groups_of_two_splits(corpus: Path, tmp_path: Path) -> None:
     """What earlier runs cut must not stay where it would cross a split now."""
     growing, out = tmp_path / "corpus", tmp_path / "crops"
     for number in range(4):
@@ -377,7 +374,7 @@ def test_a_fake_that_joins_two_splits_moves_its_people(corpus: Path, tmp_path: P
     assert sorted(table["crop"]) == sorted(_pictures(out))
 
 
-def test_a_changed_original_is_cut_again_with_its_fakes(corpus: Path, tmp_path: Path) -> None:
+def test_changed_original_is_extracted_again_with_its_fakes(corpus: Path, tmp_path: Path) -> None:
     changing, out = tmp_path / "corpus", tmp_path / "crops"
     for name in ("real/film/clip0.mp4", "fake/swap/clip0.mp4", "real/film/clip1.mp4"):
         (changing / name).parent.mkdir(parents=True, exist_ok=True)
@@ -388,7 +385,7 @@ def test_a_changed_original_is_cut_again_with_its_fakes(corpus: Path, tmp_path: 
     assert (summary.videos_prepared, summary.videos_ready) == (2, 1)
 
 
-def test_files_that_come_later_move_nobody(corpus: Path, tmp_path: Path) -> None:
+def test_new_files_keep_earlier_splits(corpus: Path, tmp_path: Path) -> None:
     growing, out = tmp_path / "corpus", tmp_path / "crops"
     (growing / "real/stills").mkdir(parents=True)
     for number in range(3):
@@ -404,7 +401,7 @@ def test_files_that_come_later_move_nobody(corpus: Path, tmp_path: Path) -> None
     assert set(after) == {"train", "val", "test"}
 
 
-def test_boxes_follow_another_frame_size(corpus: Path, tmp_path: Path) -> None:
+def test_boxes_are_scaled_to_the_fakes_size(corpus: Path, tmp_path: Path) -> None:
     mixed = tmp_path / "corpus"
     (mixed / "real").mkdir(parents=True)
     (mixed / "fake/swap").mkdir(parents=True)
@@ -419,7 +416,7 @@ def test_boxes_follow_another_frame_size(corpus: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(twice[["x1", "y1", "x2", "y2"]], 2 * small[["x1", "y1", "x2", "y2"]], atol=0.1)
 
 
-def test_a_torn_video_gives_what_it_has_and_is_noted(corpus: Path, tmp_path: Path) -> None:
+def test_truncated_video_is_used_and_noted(corpus: Path, tmp_path: Path) -> None:
     torn = tmp_path / "corpus/real/torn.mp4"
     torn.parent.mkdir(parents=True)
     write_clip(tmp_path / "whole.mp4", _moving(_portrait(), 40), container_options={"movflags": "faststart"})
@@ -430,7 +427,7 @@ def test_a_torn_video_gives_what_it_has_and_is_noted(corpus: Path, tmp_path: Pat
     assert any(note.startswith("real/torn: partial") for note in summary.notes)
 
 
-def test_a_corpus_without_faces_is_refused_with_its_report(tmp_path: Path) -> None:
+def test_corpus_without_faces_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "corpus/real").mkdir(parents=True)
     write_clip(tmp_path / "corpus/real/nobody.mp4", barcode_frames(4))
     with pytest.raises(DataError, match=r"no file gave a face\. Each file's reason is in .*report\.md; for small"):
@@ -439,7 +436,7 @@ def test_a_corpus_without_faces_is_refused_with_its_report(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_several_processes_cut_the_same_crops(corpus: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_several_processes_give_the_same_crops(corpus: Path, prepared: Prepared, tmp_path: Path) -> None:
     few, out = tmp_path / "corpus", tmp_path / "crops"
     for name in ("real/film/clip0.mp4", "real/film/clip1.mp4", "fake/swap/clip1.mp4", "fake/swap/text.mp4"):
         (few / name).parent.mkdir(parents=True, exist_ok=True)
@@ -461,7 +458,7 @@ class _Deadly:
 
 
 @pytest.mark.slow
-def test_a_file_that_kills_its_process_stops_no_other(corpus: Path, tmp_path: Path) -> None:
+def test_file_that_kills_its_process(corpus: Path, tmp_path: Path) -> None:
     paths = [corpus / f"real/film/clip{number}.mp4" for number in range(4)]
     videos = [SourceVideo(path, path.stem, "real", "film", path.stem) for path in paths]
     deadly = SourceVideo(_Deadly(), "deadly", "real", "film", "deadly")  # type: ignore[arg-type]
@@ -492,7 +489,7 @@ def _table(people: list[tuple[str, int, bool]]) -> pd.DataFrame:
     st.lists(st.tuples(st.sampled_from(["real", "fake"]), st.integers(1, 40), st.booleans()), max_size=20),
 )
 @pytest.mark.slow
-def test_balance_drops_nobody_and_evens_the_labels(people: list[tuple[str, int, bool]]) -> None:
+def test_balance_keeps_everyone_and_evens_the_labels(people: list[tuple[str, int, bool]]) -> None:
     table = _table(people)
     chosen = table[balance(table)]
     sharp = table[~table["blurry"].astype(bool)]
@@ -508,14 +505,14 @@ def test_balance_drops_nobody_and_evens_the_labels(people: list[tuple[str, int, 
         assert counts == available
 
 
-def test_balance_takes_from_the_longest_and_spreads() -> None:
+def test_balance_takes_from_the_longest() -> None:
     table = _table([("real", 40, False), ("real", 4, False), ("fake", 14, False)])
     chosen = table[balance(table)]
     assert chosen.groupby("video").size().to_dict() == {"0": 10, "1": 4, "2": 14}
     assert np.diff(chosen[chosen["video"] == "0"].index).tolist() == [4] * 9
 
 
-def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_wrong_manifest_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no manifest"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.csv").write_text("path,label\na,real\n", encoding="utf-8")
@@ -526,7 +523,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_frames_that_a_decoder_made_up_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_damaged_frames_are_left_out(tmp_path: Path) -> None:
     """Of two groups of ten pictures, the first's last eight lack what they build upon."""
     params = "log-level=none:keyint=10:min-keyint=10:scenecut=0:bframes=0"
     (tmp_path / "corpus/real").mkdir(parents=True)
@@ -541,7 +538,7 @@ def test_frames_that_a_decoder_made_up_are_left_out_and_counted(tmp_path: Path) 
     assert "8 frames since they are damaged" in " ".join(summary.report.read_text(encoding="utf-8").split())
 
 
-def test_tight_stills_are_cut_inside_the_picture(tmp_path: Path) -> None:
+def test_tight_stills_are_cropped_inside(tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     tight = np.maximum(_portrait()[30:140, 30:140], 1)
     for label, picture in (("real/small", tight), ("fake/swap", np.maximum(_swapped(_portrait())[30:140, 30:140], 1))):
@@ -562,7 +559,7 @@ def test_tight_stills_are_cut_inside_the_picture(tmp_path: Path) -> None:
         assert 0 < float(row.ly0) < float(row.ly3) < crop.shape[0]  # type: ignore[arg-type]
 
 
-def test_a_pair_is_drawn_by_its_source_and_by_the_mix(tmp_path: Path) -> None:
+def test_pool_draws_by_source_and_mix(tmp_path: Path) -> None:
     rows = [("real", "a", f"r{n}", "") for n in range(4)] + [("real", "b", "r9", "")]
     rows += [("fake", "a", f"f{n}", "r0") for n in range(97)] + [("fake", "a", f"g{n}", f"r{n}") for n in (1, 2, 3)]
     rows += [("fake", "b", "h", "r9")]
@@ -574,3 +571,12 @@ def test_a_pair_is_drawn_by_its_source_and_by_the_mix(tmp_path: Path) -> None:
     assert np.mean([row["method"] == "b" for row in drawn]) == pytest.approx(0.7, abs=0.05)
     of_first = np.mean([row["source"] == "r0" for row in drawn if row["method"] == "a"])
     assert of_first == pytest.approx(0.25, abs=0.08)
+
+
+@given(st.lists(st.integers(0, 255), max_size=30), st.floats(0.5, 60))
+def test_novelties_hold_for_any_threshold(levels: list[int], threshold: float) -> None:
+    found = novelties([np.full((48, 48, 3), level, np.uint8) for level in levels])
+    kept = [level for level, novelty in zip(levels, found, strict=True) if novelty >= threshold]
+    assert kept[:1] == levels[:1]
+    assert all(abs(a - b) >= threshold for i, a in enumerate(kept) for b in kept[:i])
+    assert all(min(abs(level - other) for other in kept) < threshold for level in levels if level not in kept)

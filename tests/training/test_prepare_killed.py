@@ -28,18 +28,18 @@ def _files(folder: Path, pattern: str = "*") -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def test_killed_at_random_instants_it_ends_with_the_same_crops(tmp_path: Path) -> None:
+def test_run_killed_at_random_instants(tmp_path: Path) -> None:
     corpus = write_faceforensics(tmp_path / "corpus", 12, ("Deepfakes", "FaceSwap"))
     started = time.monotonic()
     subprocess.run(_command(corpus, tmp_path / "whole"), check=True, capture_output=True)
     whole_s = time.monotonic() - started
     rng = random.Random(0)
     out, finished, killed = tmp_path / "crops", 0, 0
-    for number in range(ROUNDS):
-        # Half of the instants lie in the first steps, the others anywhere.
+    for _ in range(ROUNDS):
         run = subprocess.Popen(_command(corpus, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            run.wait(rng.uniform(0.1, 1.2) * whole_s * (0.5 if number % 2 else 1))
+            # Short of the whole, or the first round may finish and leave nothing to kill.
+            run.wait(rng.uniform(0.05, 0.6) * whole_s)
         except subprocess.TimeoutExpired:
             run.kill()
             run.wait()

@@ -37,14 +37,14 @@ _SHARES = st.tuples(st.floats(0, 0.45), st.floats(0, 0.45))
 
 
 @given(videos=_VIDEOS, shares=_SHARES, seed=st.integers(0, 9))
-def test_every_group_has_exactly_one_split(videos: list[SourceVideo], shares: tuple[float, float], seed: int) -> None:
+def test_every_group_has_one_split(videos: list[SourceVideo], shares: tuple[float, float], seed: int) -> None:
     splits = assign_splits(_corpus(videos), *shares, seed)
     assert set(splits) == {video.group for video in videos}
     assert set(splits.values()) <= {"train", "val", "test"}
     assert splits == assign_splits(_corpus(reversed(videos)), *shares, seed)
 
 
-def test_each_method_gets_its_share_of_every_split() -> None:
+def test_methods_have_their_share_of_every_split() -> None:
     videos = [_video(f"{method}{n}", f"{method}{n}", "fake", method) for method in "ab" for n in range(40)]
     videos += [_video(f"r{n}", f"r{n}", "real", "film") for n in range(20)]
     splits = assign_splits(_corpus(videos), 0.15, 0.25, 0)
@@ -54,18 +54,18 @@ def test_each_method_gets_its_share_of_every_split() -> None:
         assert counts[method, "test"] == pytest.approx(0.25 * size, abs=1)
 
 
-def test_methods_with_few_groups_are_cut_together() -> None:
+def test_small_strata_are_cut_together() -> None:
     videos = [_video(method, method, "fake", method) for method in "abcdefghij"]
     assert Counter(assign_splits(_corpus(videos), 0.2, 0.2, 0).values()) == {"train": 6, "val": 2, "test": 2}
 
 
-def test_new_files_hardly_move_anyone() -> None:
+def test_new_groups_move_few_others() -> None:
     before = assign_splits(_corpus(_video(str(n), str(n)) for n in range(200)), 0.15, 0.15, 0)
     after = assign_splits(_corpus(_video(str(n), str(n)) for n in range(210)), 0.15, 0.15, 0)
     assert sum(before[group] != after[group] for group in before) <= 10
 
 
-def test_groups_that_have_a_split_keep_it() -> None:
+def test_kept_splits() -> None:
     videos = [_video(str(n), str(n)) for n in range(20)]
     kept = {str(n): "val" for n in range(10)}
     splits = assign_splits(_corpus(videos), 0.15, 0.15, 0, kept | {"gone": "test"})
@@ -73,19 +73,19 @@ def test_groups_that_have_a_split_keep_it() -> None:
     assert "gone" not in splits
 
 
-def test_another_seed_is_another_split() -> None:
+def test_seed() -> None:
     videos = [_video(str(n), str(n)) for n in range(40)]
     assert assign_splits(_corpus(videos), 0.2, 0.2, 0) != assign_splits(_corpus(videos), 0.2, 0.2, 1)
 
 
-def test_the_corpus_has_the_last_word() -> None:
+def test_given_splits_come_first() -> None:
     videos = [_video("a", "g", split="test"), _video("b", "g"), _video("c", "h", split="train")]
     assert assign_splits(_corpus(videos), 0.15, 0.15, 0) == {"g": "test", "h": "train"}
     with pytest.raises(DataError, match="group g is in two splits, test and val"):
         assign_splits(_corpus([*videos, _video("d", "g", split="val")]), 0.15, 0.15, 0)
 
 
-def test_fakes_that_join_two_sides_are_found() -> None:
+def test_fakes_of_two_splits_are_left_out() -> None:
     videos = [_video(str(n), f"actor:{n}") for n in range(20)]
     fakes = [_video(f"{a}_{b}", f"actor:{a}", "fake", "dfd", partner=f"actor:{b}") for a in range(20) for b in (3, 99)]
     corpus = _corpus(videos + fakes)
@@ -97,7 +97,7 @@ def test_fakes_that_join_two_sides_are_found() -> None:
     assert all(splits[fake.group] == splits[fake.partner] for fake in kept)
 
 
-def test_small_circles_of_swapped_people_lose_no_fake() -> None:
+def test_small_circles_lose_no_fake() -> None:
     videos = [_video(str(n), f"actor:{n}") for n in range(40)]
     fakes = [_video(f"{n}_{n ^ 1}", f"actor:{n}", "fake", "dfd", partner=f"actor:{n ^ 1}") for n in range(40)]
     corpus = _corpus(videos + fakes)
@@ -106,13 +106,13 @@ def test_small_circles_of_swapped_people_lose_no_fake() -> None:
     assert Counter(splits.values()) == {"train": 24, "val": 8, "test": 8}
 
 
-def test_a_circle_that_was_divided_before_stays_so() -> None:
+def test_divided_circle_stays_divided() -> None:
     videos = [_video("a", "a"), _video("b", "b"), _video("a_b", "a", "fake", "dfd", partner="b")]
     splits = assign_splits(_corpus(videos), 0.2, 0.2, 0, {"a": "train", "b": "test"})
     assert splits == {"a": "train", "b": "test"}
 
 
-def test_official_tests_stay_and_what_shows_the_same_people_goes() -> None:
+def test_official_test_videos_stay() -> None:
     videos = [
         _video("listed", "id0", split="test"),
         _video("unlisted", "id0"),
@@ -133,7 +133,7 @@ def test_official_tests_stay_and_what_shows_the_same_people_goes() -> None:
     }
 
 
-def test_official_lists_that_divide_footage_keep_the_test() -> None:
+def test_official_lists_that_divide_footage() -> None:
     corpus = _corpus([_video("a", "g", split="test"), _video("b", "g", split="train")], official=True)
     splits = assign_splits(corpus, 0.15, 0.15, 0)
     ((lost, reason),) = left_out(corpus, splits)
@@ -144,6 +144,6 @@ def test_official_lists_that_divide_footage_keep_the_test() -> None:
     )
 
 
-def test_an_earlier_split_that_is_closed_now_is_forgotten() -> None:
+def test_kept_split_that_is_closed() -> None:
     corpus = _corpus([_video("a", "g"), _video("t", "h", split="test")], rest=("train", "val"), official=True)
     assert assign_splits(corpus, 0.15, 0.15, 0, {"g": "test"})["g"] in ("train", "val")

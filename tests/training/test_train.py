@@ -20,7 +20,8 @@ from torchfakes_cli.errors import DataError, ModelError, ModelNotFoundError, Out
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_crop, read_manifest
 from torchfakes_cli.training.evaluate.calibrate import trained_groups
-from torchfakes_cli.training.evaluate.scores import verdict_counts, video_scores
+from torchfakes_cli.training.evaluate.metrics import verdict_counts
+from torchfakes_cli.training.evaluate.scores import video_scores
 from torchfakes_cli.training.fit.datasets import PairDataset
 from torchfakes_cli.training.fit.optimizer import rate_factor
 from torchfakes_cli.training.fit.summary import TrainProgress, TrainSummary

@@ -11,12 +11,13 @@ from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.scan.verdict import decide
 from torchfakes_cli.training.evaluate.scores import (
-    compression_of,
+    count_altered,
     judge_crops,
     moving_pictures,
     policy_of,
     thinned,
     video_scores,
+    with_altered,
     with_compression,
 )
 
@@ -120,9 +121,44 @@ def test_crops_are_judged_by_the_same_thresholds() -> None:
     ],
 )
 def test_a_name_tells_the_compression(video: str, compression: str) -> None:
-    assert compression_of(video) == compression
+    assert list(with_compression(pd.DataFrame({"video": [video]}))["compression"]) == [compression]
 
 
 def test_a_manifests_own_column_is_believed() -> None:
     table = pd.DataFrame({"video": ["x/c23/videos/1"], "compression": ["c40"]})
     assert list(with_compression(table)["compression"]) == ["c40"]
+
+
+def pair(*, altered: float, other: float) -> list[list[dict[str, object]]]:
+    """A real video of two people and a fake that changed the first one; logits of the fake's faces."""
+    real = {"label": "real", "method": "film", "group": "g"}
+    rows = [
+        crops("real/v", [-3.0] * 4, **real),
+        crops("real/v", [other] * 4, face=2, **real),
+        crops("fake/v", [altered] * 4, source="real/v", group="g"),
+        crops("fake/v", [other], source="real/v", group="g", face=2),  # what an encoder changed is no alteration
+    ]
+    return [[{**row, "boxes_from": "original" if row["label"] == "fake" else "own"} for row in part] for part in rows]
+
+
+@pytest.mark.parametrize(
+    ("altered", "other", "counts"),
+    [
+        (3.0, -3.0, (1, 1, 1, 1)),
+        (3.0, 4.0, (1, 1, 1, 1)),
+        (-3.0, 3.0, (1, 1, 1, 0)),  # somebody else decides the verdict
+        (-3.0, -3.0, (1, 1, 0, 0)),
+    ],
+)
+def test_a_hit_on_somebody_else_is_not_a_hit(altered: float, other: float, counts: tuple[int, ...]) -> None:
+    rows = pd.DataFrame([row for part in pair(altered=altered, other=other) for row in part])
+    found = count_altered(with_altered(rows), HEADER)
+    assert found is not None
+    assert (found.videos, found.with_others, found.called_fake, found.person_flagged) == counts
+
+
+def test_without_the_original_nobody_knows_who_was_altered() -> None:
+    rows = pd.DataFrame([row for part in pair(altered=3.0, other=3.0) for row in part])
+    assert count_altered(with_altered(rows[rows["label"] == "fake"]), HEADER) is None
+    assert count_altered(with_altered(rows.assign(boxes_from="own")), HEADER) is None
+    assert count_altered(with_altered(rows.drop(columns="boxes_from")), HEADER) is None

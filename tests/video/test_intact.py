@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image, features
 
 from tests.clips import barcode_frames, cut_file, read_barcode, write_clip
 from tests.portraits import portrait
@@ -52,11 +54,8 @@ def with_sound(clip: Path, path: Path, *, sound_s: float, late_s: float = 0.0) -
     return path
 
 
-def set_edits(path: Path, edits: list[tuple[float, float]]) -> Path:
-    """Writes an edit list into an MP4 file whose index comes last: length and start (-1: empty) of parts in seconds.
-
-    The boxes on the way grow by as much.
-    """
+def set_edits(path: Path, edits: list[tuple[float, float] | tuple[float, float, float]]) -> Path:
+    """Writes an edit list into an MP4 file whose index comes last: length, start (-1: empty) and rate of parts."""
     data = path.read_bytes()
 
     def box(kind: bytes, start: int = 0) -> int:
@@ -66,8 +65,13 @@ def set_edits(path: Path, edits: list[tuple[float, float]]) -> Path:
     (movie_scale,) = struct.unpack_from(">I", data, box(b"mvhd") + 8 + 12)
     (media_scale,) = struct.unpack_from(">I", data, box(b"mdhd") + 8 + 12)
     rows = [
-        struct.pack(">IiI", round(length * movie_scale), -1 if start < 0 else round(start * media_scale), 1 << 16)
-        for length, start in edits
+        struct.pack(
+            ">IiI",
+            round(length * movie_scale),
+            -1 if start < 0 else round(start * media_scale),
+            round((rate[0] if rate else 1) * 65536),
+        )
+        for length, start, *rate in edits
     ]
     body = struct.pack(">II", 0, len(rows)) + b"".join(rows)
     elst = struct.pack(">I4s", 8 + len(body), b"elst") + body
@@ -139,6 +143,30 @@ def test_an_edit_list_may_play_parts_in_any_order_and_again(tmp_path: Path, gop:
         assert [read_barcode(frame.pixels) for frame in video.frames_at([0.5, 1.5, 2.9])] == [75, 0, 27]
 
 
+def test_an_edit_list_may_change_the_speed_and_hold_a_picture(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "rates.mp4", barcode_frames(60, SMALL), options={"g": "15", "bf": "0"})
+    frames = shown(set_edits(path, [(1.0, 0.0, 2.0)]))
+    assert frames == [(pytest.approx(number / 60, abs=0.001), number) for number in range(60)]
+    assert probe(path).fps == 60
+    frames = shown(set_edits(path, [(0.5, 1.0, 0.5), (2.0, 0.1, 0.0), (0.1, 0.0)]))
+    slow = [(number / 15, 30 + number) for number in range(8)]
+    wanted = [*slow, (0.5, 3), *(((2.5 + number / 30), number) for number in range(3))]
+    assert frames == [(pytest.approx(time_s, abs=0.001), number) for time_s, number in wanted]
+
+
+def test_time_zero_is_that_of_the_edited_sound(clip: Path, tmp_path: Path) -> None:
+    path = set_edits(with_sound(clip, tmp_path / "sound.mp4", sound_s=3), [(1.0, -1), (0.5, 2.0), (0.5, 0.0)])
+    assert [time_s for time_s, _ in shown(path)][::15] == pytest.approx([1.0, 1.5], abs=0.04)
+
+
+def test_an_animated_avif_is_read_as_a_video(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("Pillow knows AVIF from 11.3 on")
+    first, *rest = [Image.fromarray(pixels) for pixels in barcode_frames(6, SMALL)]
+    first.save(tmp_path / "moving.avif", save_all=True, append_images=rest, duration=100)
+    assert shown(tmp_path / "moving.avif") == [(number / 10, number) for number in range(6)]
+
+
 def test_intra_refresh_is_no_damage(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "refresh.mp4",
@@ -167,13 +195,13 @@ def test_a_decoder_that_starts_late_knows_the_encoder_as_one_that_starts_early_d
             assert any("damaged pictures" in warning for warning in video.report.warnings)
 
 
-def test_pictures_that_change_their_size_get_borders_and_a_warning(tmp_path: Path) -> None:
-    """A call's recording starts small, grows, and is turned; VP8 says so in its key frames."""
-    path = tmp_path / "call.webm"
+def joined_vp8(path: Path, parts: list[tuple[int, int]]) -> None:
     with av.open(str(path), "w") as output:
         stream, place = None, 0
-        for size in ((320, 180), (640, 360), (180, 320)):
-            part = write_clip(tmp_path / "part.webm", barcode_frames(10, size), codec="libvpx", options={"g": "99"})
+        for size in parts:
+            part = write_clip(
+                path.with_name("part.webm"), barcode_frames(10, size), codec="libvpx", options={"g": "99"}
+            )
             with av.open(str(part)) as source:
                 stream = stream or output.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(video=0):
@@ -181,6 +209,24 @@ def test_pictures_that_change_their_size_get_borders_and_a_warning(tmp_path: Pat
                         packet.stream, packet.pts, packet.time_base = stream, place * 33, Fraction(1, 1000)
                         packet.dts, place = packet.pts, place + 1
                         output.mux(packet)
+
+
+def joined_h264(path: Path, parts: list[tuple[int, int]]) -> None:
+    written = []
+    for number, size in enumerate(parts):
+        times = [(10 * number + place) / 30 for place in range(10)]
+        part = write_clip(path.with_name(f"{number}.ts"), barcode_frames(10, size), times_s=times)
+        written.append(part.read_bytes())
+    path.write_bytes(b"".join(written))
+
+
+@pytest.mark.parametrize(("name", "join"), [("call.webm", joined_vp8), ("call.ts", joined_h264)])
+def test_pictures_that_change_their_size_get_borders_and_a_warning(
+    tmp_path: Path, name: str, join: Callable[[Path, list[tuple[int, int]]], None]
+) -> None:
+    """A call's recording starts small, grows, and is turned; its key frames say so."""
+    path = tmp_path / name
+    join(path, [(320, 180), (640, 360), (180, 320)])
     with VideoReader(path) as video:
         frames = list(video.frames(EVERY_FRAME))
         assert (video.info.width, video.info.height) == (640, 360)

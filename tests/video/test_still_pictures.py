@@ -131,11 +131,14 @@ def test_exif_in_the_frames_of_a_video_turns_them_too(tmp_path: Path, orientatio
         assert Orientation.of(frame) == Orientation.turned(clockwise) == Orientation.of_picture(path)
 
 
-@pytest.mark.parametrize(("suffix", "orientation"), [(".avif", 1), (".avif", 6), (".heic", 1), (".heic", 6)])
-def test_pictures_in_boxes_are_read_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "orientation"),
+    [(".avif", 1), (".avif", 6), (".heic", 1), (".heic", 6), (".tiff", 1), (".tiff", 6), (".bmp", 1)],
+)
+def test_pictures_that_pillow_reads_are_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
     if suffix == ".heic":
         pytest.importorskip("pillow_heif").register_heif_opener()
-    elif not features.check("avif"):
+    elif suffix == ".avif" and not features.check("avif"):
         pytest.skip("Pillow knows AVIF from 11.3 on")
     exif = Image.Exif()
     exif[0x0112] = orientation

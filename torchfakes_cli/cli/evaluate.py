@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchfakes_cli.cli.completion import DAMAGES, damages, detector_names, devices
+from torchfakes_cli.cli.completion import DAMAGES, damages, detector_names
 from torchfakes_cli.cli.exit_codes import guarded
-from torchfakes_cli.cli.options import parse_levels, refuse_urls
+from torchfakes_cli.cli.options import (
+    JUDGING_PANEL,
+    OUTPUT_PANEL,
+    DebugOption,
+    DeviceOption,
+    command_line,
+    parse_levels,
+    refuse_urls,
+)
 from torchfakes_cli.training.config import CalibrationFit, EvaluateConfig, PrepareConfig, SplitName
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
 
-_DATA = "What is measured"
 _ROBUSTNESS = "Robustness"
 _CALIBRATION = "Calibration"
-_RUN = "Run and output"
-
 _DEFAULT = EvaluateConfig()
 
 
@@ -31,8 +34,7 @@ def evaluate_command(
         list[str] | None,
         typer.Argument(
             metavar="CROPS_OR_CORPUS",
-            help="Read folders written by 'torchfakes prepare', or corpora, whose faces are extracted first. "
-            "Several give a table across corpora.",
+            help="Read folders written by 'torchfakes prepare', or corpora, whose faces are extracted first.",
             show_default=PrepareConfig().out,
         ),
     ] = None,
@@ -40,7 +42,7 @@ def evaluate_command(
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            rich_help_panel=_DATA,
+            rich_help_panel=JUDGING_PANEL,
             help="Evaluate this detector; repeat the option to compare several.",
             show_default="the one that ships",
             autocompletion=detector_names,
@@ -48,17 +50,17 @@ def evaluate_command(
     ] = None,
     split: Annotated[
         SplitName,
-        typer.Option(rich_help_panel=_DATA, help="Evaluate this split. Use all for a corpus never trained on."),
+        typer.Option(rich_help_panel=JUDGING_PANEL, help="Evaluate this split; all for a corpus never trained on."),
     ] = "test",
     frames_per_video: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_DATA, help="Use at most N crops per person and video.")
+        int, typer.Option(metavar="N", rich_help_panel=JUDGING_PANEL, help="Use at most N crops per person and video.")
     ] = _DEFAULT.frames_per_video,
     robustness: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND",
             rich_help_panel=_ROBUSTNESS,
-            help=f"Also measure on damaged crops: {', '.join(DAMAGES)}, or all; repeatable.",
+            help=f"Measure damaged crops, too: {', '.join(DAMAGES)}, or all; repeatable.",
             show_default="none",
             autocompletion=damages,
         ),
@@ -66,14 +68,11 @@ def evaluate_command(
     levels: Annotated[
         str,
         typer.Option(
-            metavar="LIST",
-            rich_help_panel=_ROBUSTNESS,
-            help="Use these levels of damage, from 1 (mild) to 5 (severe), such as 1,3,5.",
+            metavar="LIST", rich_help_panel=_ROBUSTNESS, help="Use these levels of damage, from 1 (mild) to 5 (severe)."
         ),
     ] = ",".join(map(str, _DEFAULT.levels)),
     robustness_frames: Annotated[
-        int,
-        typer.Option(metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage N crops per person and video."),
+        int, typer.Option(metavar="N", rich_help_panel=_ROBUSTNESS, help="Damage N crops per person and video.")
     ] = _DEFAULT.robustness_frames,
     calibrate: Annotated[
         str | None,
@@ -90,43 +89,40 @@ def evaluate_command(
             rich_help_panel=_CALIBRATION, help="Fit slope and intercept (platt), or slope alone (temperature)."
         ),
     ] = "platt",
-    false_alarms: Annotated[
+    target_fpr: Annotated[
         float,
         typer.Option(
-            "--target-fpr",
-            metavar="SHARE",
-            rich_help_panel=_CALIBRATION,
-            help="Of real videos, call at most this share fake.",
+            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of real videos fake."
         ),
     ] = _DEFAULT.false_alarms,
-    missed_fakes: Annotated[
+    target_fnr: Annotated[
         float,
         typer.Option(
-            "--target-fnr",
-            metavar="SHARE",
-            rich_help_panel=_CALIBRATION,
-            help="Of fake videos, call at most this share real.",
+            metavar="SHARE", rich_help_panel=_CALIBRATION, help="Call at most this share of fake videos real."
         ),
     ] = _DEFAULT.missed_fakes,
     bootstrap: Annotated[
-        int,
-        typer.Option(metavar="N", rich_help_panel=_RUN, help="Set the number of bootstrap rounds for the intervals."),
+        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Draw N bootstrap rounds for the intervals.")
     ] = _DEFAULT.rounds,
     bins: Annotated[
-        int,
-        typer.Option(metavar="N", rich_help_panel=_RUN, help="Set the number of bins of the reliability plot and ECE."),
+        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Use N bins for reliability plot and ECE.")
     ] = _DEFAULT.bins,
-    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_RUN, help="Set the random seed.")] = (
-        _DEFAULT.seed
-    ),
-    out: Annotated[
+    seed: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Set the random seed.")
+    ] = _DEFAULT.seed,
+    output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="Write the report, plots and scores here."
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Write report, plots and scores here.",
         ),
     ] = _DEFAULT.out,
     json: Annotated[
-        bool, typer.Option("--json", rich_help_panel=_RUN, help="Print report.json on stdout instead of tables.")
+        bool,
+        typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print report.json on stdout instead of tables."),
     ] = False,
     jobs: Annotated[
         int | None,
@@ -134,33 +130,32 @@ def evaluate_command(
             "--jobs",
             "-j",
             metavar="N",
-            rich_help_panel=_RUN,
-            help="Set the number of processes that extract crops.",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Extract crops in N processes.",
             show_default="one a core",
         ),
     ] = _DEFAULT.jobs,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", rich_help_panel=_RUN, help="Run on auto, cpu, cuda or cuda:N.", autocompletion=devices
-        ),
-    ] = _DEFAULT.device,
+    device: DeviceOption = _DEFAULT.device,
     force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=_RUN, help="Replace files that are not an evaluation's.")
+        bool, typer.Option("--force", rich_help_panel=OUTPUT_PANEL, help="Replace files that are not an evaluation's.")
     ] = _DEFAULT.force,
-    debug: Annotated[
-        bool, typer.Option("--debug", rich_help_panel=_RUN, help="Show the log, and tracebacks of errors.")
-    ] = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Measure detectors on labelled faces.
+    """Measure detectors on labeled faces.
 
     By frame and by video, with intervals: AUC, equal error rate, verdicts and how often they are firm and right,
     calibration; by method, compression and face size; under damage if asked for. The report, plots and all scores are
     written to a folder.
+
+    Examples:
+        torchfakes evaluate crops
+        torchfakes evaluate crops --robustness all --robustness-frames 3
+        torchfakes evaluate crops celeb-df --model a.safetensors --model b.safetensors --split all -o both
+        torchfakes evaluate crops --split val --calibrate calibrated.safetensors -o calibration
     """
     with guarded(debug=debug):
         config = EvaluateConfig(
-            out=out,
+            out=output,
             models=tuple(model or ()),
             split=split,
             frames_per_video=frames_per_video,
@@ -171,8 +166,8 @@ def evaluate_command(
             bins=bins,
             calibrate=calibrate,
             calibration=fit,
-            false_alarms=false_alarms,
-            missed_fakes=missed_fakes,
+            false_alarms=target_fpr,
+            missed_fakes=target_fnr,
             seed=seed,
             jobs=jobs,
             device=device,
@@ -185,26 +180,18 @@ def evaluate_command(
 
 def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.cli.console.evaluate_view import (
-        calibration_text,
-        comparison_table,
-        evaluation_table,
-        methods_table,
-    )
+    from torchfakes_cli.cli.console.evaluate_view import evaluation_views
     from torchfakes_cli.training.evaluate.evaluate import evaluate_detector
 
     screen = Screen()
     with _stages(screen) as progress:
-        summary = evaluate_detector(paths, config, progress, command=shlex.join(["torchfakes", *sys.argv[1:]]))
+        summary = evaluate_detector(paths, config, progress, command=command_line())
     found = summary.evaluation
     if json:
         screen.line(summary.document.read_text(encoding="utf-8").rstrip("\n"))
     else:
-        screen.result(evaluation_table(found) if len(found.models) == 1 else comparison_table(found))
-        if len(found.results) == 1 and any(part.by == "method" for part in found.results[0].slices):
-            screen.result(methods_table(found.results[0]))
-        if found.calibration:
-            screen.result(calibration_text(found.calibration))
+        for view in evaluation_views(found):
+            screen.result(view)
     notes = [note for result in found.results for note in result.notes]
     if found.calibration and found.calibration.note:
         notes.append(found.calibration.note)
@@ -215,16 +202,14 @@ def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
 
 @contextmanager
 def _stages(screen: Screen) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar for each stage of the work, one after the other."""
+    """Show a progress bar for each stage, one after the other."""
     with ExitStack() as bar:
-        shown = ""
-        advance: Callable[[int, int | None], None] = lambda *_: None  # noqa: E731
+        advances: dict[str, Callable[[int, int | None], None]] = {}
 
         def progress(stage: str, done: int, wanted: int | None) -> None:
-            nonlocal shown, advance
-            if stage != shown:
+            if stage not in advances:
                 bar.close()
-                shown, advance = stage, bar.enter_context(screen.progress(stage))
-            advance(done, wanted)
+                advances[stage] = bar.enter_context(screen.progress(stage))
+            advances[stage](done, wanted)
 
         yield progress

@@ -33,11 +33,8 @@ from torchfakes_cli.cli.options import (
     scan_config,
 )
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.config import FACES_A_TRACK, MOST_TRACKS, ScanConfig
 
-#: As in ``scan.explain``; repeated here so that the help imports nothing heavy.
-_FACES_A_TRACK = 3
-_MOST_TRACKS = 4
 #: The page in the folder of an explanation.
 PAGE = "report.html"
 
@@ -59,10 +56,10 @@ def explain_command(
     ] = None,
     faces: Annotated[
         int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show at most this many faces of a person.")
-    ] = _FACES_A_TRACK,
+    ] = FACES_A_TRACK,
     people: Annotated[
         int, typer.Option(metavar="N", rich_help_panel=OUTPUT_PANEL, help="Show at most this many people.")
-    ] = _MOST_TRACKS,
+    ] = MOST_TRACKS,
     force: Annotated[
         bool, typer.Option("--force", rich_help_panel=OUTPUT_PANEL, help="Write into a folder that holds other files.")
     ] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.training.crops.report import PrepareSummary
 
-_CORPUS = "Which files"
-_CROPS = "Crops"
-_SPLITS = "Splits"
-_RUN = "Run"
+_corpus = partial(typer.Option, rich_help_panel="Which files")
+_crops = partial(typer.Option, rich_help_panel="Crops")
+_splits = partial(typer.Option, rich_help_panel="Splits")
+_run = partial(typer.Option, rich_help_panel="Run")
 
 _DEFAULT = PrepareConfig()
-#: More notes would scroll the table off the screen.
+#: Number of notes on the screen; more would scroll the table away.
 _MOST_NOTES = 8
 
 
@@ -32,15 +33,14 @@ def prepare_command(
         str,
         typer.Argument(
             metavar="CORPUS",
-            help="FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or a folder with real/ and "
-            "fake/<method>/.",
+            help="Read FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or a folder with real/ and "
+            "fake/<method>/. A CSV in that may list path, label, method, group, split, source.",
         ),
     ],
     reals: Annotated[
         list[str] | None,
-        typer.Option(
+        _corpus(
             metavar="FOLDER",
-            rich_help_panel=_CORPUS,
             help="Add genuine stills or videos; repeatable. A CSV in it may name path and group (person). "
             "From FaceForensics++ the originals are used, which DeeperForensics needs.",
             show_default=False,
@@ -48,91 +48,62 @@ def prepare_command(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=_CORPUS,
-            help="Use only fakes made by this method; repeatable.",
-            show_default="all",
-        ),
+        _corpus(metavar="NAME", help="Use only fakes made by this method; repeatable.", show_default="all"),
     ] = None,
     compression: Annotated[
         str | None,
-        typer.Option(
+        _corpus(
             metavar="NAME",
-            rich_help_panel=_CORPUS,
             help="Use only this compression of FaceForensics++: raw, c23 or c40.",
             show_default="all found",
             autocompletion=compressions,
         ),
     ] = _DEFAULT.compression,
     limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            rich_help_panel=_CORPUS,
-            help="Use at most N files per method, for a trial.",
-            show_default="all",
-        ),
+        int | None, _corpus(metavar="N", help="Use at most N files per method, for a trial.", show_default="all")
     ] = _DEFAULT.limit,
     frames_per_video: Annotated[
-        int,
-        typer.Option(metavar="N", rich_help_panel=_CROPS, help="Sample N frames per video, spread evenly."),
+        int, _crops(metavar="N", help="Sample N frames per video, spread evenly.")
     ] = _DEFAULT.frames_per_video,
     blur_threshold: Annotated[
         float,
-        typer.Option(
+        _crops(
             metavar="X",
-            rich_help_panel=_CROPS,
             help="Mark crops less sharp than this (variance of the Laplacian) as blurry. All are written: this can be "
             "changed later without extracting them again.",
         ),
     ] = _DEFAULT.faces.blur_threshold,
     duplicate_threshold: Annotated[
         float,
-        typer.Option(
+        _crops(
             metavar="X",
-            rich_help_panel=_CROPS,
-            help="Mark crops of a person that differ by less than this from others (in grey levels) as duplicates; "
+            help="Mark crops of a person that differ by less than this from others (in gray levels) as duplicates; "
             "can be changed later.",
         ),
     ] = _DEFAULT.duplicate_threshold,
     min_face: Annotated[
-        int,
-        typer.Option(
-            metavar="PIXELS", rich_help_panel=_CROPS, help="Ignore faces smaller than this; can be raised later."
-        ),
+        int, _crops(metavar="PIXELS", help="Ignore faces smaller than this; can be raised later.")
     ] = _DEFAULT.faces.min_face,
     confidence: Annotated[
-        float,
-        typer.Option(
-            metavar="P",
-            rich_help_panel=_CROPS,
-            help="Ignore faces below this detector confidence; can be raised later.",
-        ),
+        float, _crops(metavar="P", help="Ignore faces below this detector confidence; can be raised later.")
     ] = _DEFAULT.faces.confidence,
     margin: Annotated[
-        float,
-        typer.Option(metavar="FACTOR", rich_help_panel=_CROPS, help="Set the size of a crop relative to the face."),
+        float, _crops(metavar="FACTOR", help="Set the size of a crop relative to the face.")
     ] = _DEFAULT.faces.margin,
-    size: Annotated[
-        int, typer.Option(metavar="PIXELS", rich_help_panel=_CROPS, help="Reduce larger crops to this side.")
-    ] = _DEFAULT.size,
+    size: Annotated[int, _crops(metavar="PIXELS", help="Reduce larger crops to this side.")] = _DEFAULT.size,
     image_format: Annotated[
-        ImageFormat,
-        typer.Option("--format", rich_help_panel=_CROPS, help="Set the image format: png is lossless, jpg is smaller."),
-    ] = "png",
+        ImageFormat, _crops("--format", help="Set the image format: png is lossless, jpg is smaller.")
+    ] = _DEFAULT.image_format,
     balance: Annotated[
         bool,
-        typer.Option(
-            rich_help_panel=_CROPS,
-            help="Select frames (never people) so that reals and fakes are about equal in number; nothing is deleted.",
+        _crops(
+            help="Select frames (never people) so that reals and fakes are about equal in number; nothing is deleted."
         ),
     ] = _DEFAULT.balance,
     split: Annotated[
         str,
-        typer.Option(
+        _splits(
             metavar="HOW",
-            rich_help_panel=_SPLITS,
             help="Split by people and footage (groups), by the lists published with the corpus (official, or "
             "official:DIR), or by a CSV with the columns video (or path), split and optionally group.",
             autocompletion=splits,
@@ -140,50 +111,34 @@ def prepare_command(
     ] = _DEFAULT.split,
     groups: Annotated[
         str | None,
-        typer.Option(
+        _splits(
             metavar="CSV",
-            rich_help_panel=_SPLITS,
             help="Read a CSV of videos of the same person or footage: video (or path), group.",
             show_default=False,
         ),
     ] = _DEFAULT.groups,
-    val: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Set the share of people for validation.")
-    ] = _DEFAULT.val,
-    test: Annotated[
-        float, typer.Option(metavar="SHARE", rich_help_panel=_SPLITS, help="Set the share of people for testing.")
-    ] = _DEFAULT.test,
-    seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=_SPLITS, help="Set the seed of the split.")] = (
-        _DEFAULT.seed
-    ),
+    val: Annotated[float, _splits(metavar="SHARE", help="Set the share of people for validation.")] = _DEFAULT.val,
+    test: Annotated[float, _splits(metavar="SHARE", help="Set the share of people for testing.")] = _DEFAULT.test,
+    seed: Annotated[int, _splits(metavar="N", help="Set the seed of the split.")] = _DEFAULT.seed,
     out: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", metavar="FOLDER", rich_help_panel=_RUN, help="Write the crops and manifest.csv here."
-        ),
+        str, _run("--output", "-o", metavar="FOLDER", help="Write the crops and manifest.csv here.")
     ] = _DEFAULT.out,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            rich_help_panel=_RUN,
-            help="Set the number of processes.",
-            show_default="one per core",
-        ),
+        _run("--jobs", "-j", metavar="N", help="Set the number of processes.", show_default="one per core"),
     ] = _DEFAULT.jobs,
-    force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=_RUN, help="Delete the crops of an earlier run and start over.")
-    ] = _DEFAULT.force,
-    debug: Annotated[
-        bool, typer.Option("--debug", rich_help_panel=_RUN, help="Show the log, and tracebacks of errors.")
-    ] = False,
+    force: Annotated[bool, _run("--force", help="Delete the crops of an earlier run and start over.")] = _DEFAULT.force,
+    debug: Annotated[bool, _run("--debug", help="Show the log, and tracebacks of errors.")] = False,
 ) -> None:
     """Extract the face crops of a corpus for training.
 
     All videos of a person, and a video with its fakes, stay in one split. A fake is cropped at the same times and with
     the same boxes as its original. Run the command again to continue after an interruption.
+
+    Examples:
+        torchfakes prepare ff++/ --blur-threshold 30
+        torchfakes prepare ff++/ --compression c23 --split official:lists/ --groups footage.csv
+        torchfakes prepare deeperforensics/ --reals ff++/ --split official -o crops-deeper
     """
     with guarded(debug=debug):
         refuse_urls([corpus])
@@ -219,11 +174,10 @@ def _prepare(corpus: str, config: PrepareConfig) -> None:
     with screen.progress(Path(corpus).name or corpus) as advance:
         summary = prepare_corpus(corpus, config, advance)
     screen.result(crops_table(summary))
-    _tell(summary, screen)
+    _show_notes(summary, screen)
 
 
-def _tell(summary: PrepareSummary, screen: Screen) -> None:
-    """Show what a careful user should know besides the counts."""
+def _show_notes(summary: PrepareSummary, screen: Screen) -> None:
     from torchfakes_cli.training.corpora import summarised
 
     for note in summary.notes[:_MOST_NOTES]:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Scores = Sequence[float] | NDArray[np.float64]
+Labels = Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]
+
 
 def probability(logit: float, slope: float = 1.0, intercept: float = 0.0) -> float:
     """Return the calibrated probability of "fake" for a logit; NaN stays NaN."""
@@ -20,14 +23,8 @@ def probability(logit: float, slope: float = 1.0, intercept: float = 0.0) -> flo
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
-def fit_platt(
-    logits: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
-) -> tuple[float, float]:
+def fit_platt(logits: Scores, labels: Labels) -> tuple[float, float]:
     """Fit slope and intercept by maximum likelihood (Platt scaling).
-
-    Real and fake videos have equal total weight, so that the probability assumes an even prior. As Platt proposed, the
-    targets lie inside 0 and 1 by an amount that depends on the number of examples, so that few examples don't give
-    extreme probabilities.
 
     Args:
         logits: one logit per video.
@@ -36,26 +33,15 @@ def fit_platt(
     Returns:
         (slope, intercept); the slope is never negative. (1, 0) if one class is missing.
     """
-    x = np.asarray(logits, np.float64)
-    # Centred scores of unit spread, so that one step fits both numbers.
-    centre, spread = (float(x.mean()), float(x.std()) or 1.0) if x.size else (0.0, 1.0)
-    theta = _maximum_likelihood(np.stack([(x - centre) / spread, np.ones_like(x)], 1), labels)
-    if theta is None:
-        return 1.0, 0.0
-    if theta[0] < 0:
-        # Scores with the wrong sign have no information to calibrate.
-        return 0.0, 0.0
-    slope = float(theta[0]) / spread
-    return slope, float(theta[1]) - slope * centre
+    slope, intercept = _fit(logits, labels, with_intercept=True)
+    # Scores with the wrong sign have no information to calibrate.
+    return (slope, intercept) if slope >= 0 else (0.0, 0.0)
 
 
-def fit_temperature(
-    logits: Sequence[float] | NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
-) -> tuple[float, float]:
+def fit_temperature(logits: Scores, labels: Labels) -> tuple[float, float]:
     """Fit the slope alone (temperature scaling); a logit of 0 keeps the probability 0.5.
 
-    Guo et al., "On calibration of modern neural networks" (2017), with the weights and targets of ``fit_platt``. The
-    slope is the reciprocal of the temperature.
+    Guo et al., "On calibration of modern neural networks" (2017). The slope is the reciprocal of the temperature.
 
     Args:
         logits: one logit per video.
@@ -64,53 +50,38 @@ def fit_temperature(
     Returns:
         (slope, 0); the slope is never negative. (1, 0) if one class is missing.
     """
-    x = np.asarray(logits, np.float64)
-    spread = (float(np.sqrt(np.mean(x**2))) or 1.0) if x.size else 1.0
-    theta = _maximum_likelihood((x / spread)[:, None], labels)
-    return (1.0, 0.0) if theta is None else (max(0.0, float(theta[0]) / spread), 0.0)
+    return max(0.0, _fit(logits, labels, with_intercept=False)[0]), 0.0
 
 
-def _maximum_likelihood(
-    design: NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.float64] | None:
-    """Fit a logistic regression with Platt's targets and balanced classes; return None if a class is missing.
+def _fit(logits: Scores, labels: Labels, *, with_intercept: bool) -> tuple[float, float]:
+    """Fit a logistic regression in which real and fake have equal total weight: the probability assumes an even prior.
 
-    Args:
-        design: matrix with one row per example and one column per coefficient, each of about unit spread.
-        labels: 0 real, 1 fake.
+    As Platt proposed, the targets lie inside 0 and 1 by an amount that depends on the number of examples, so that few
+    examples don't give extreme probabilities. scikit-learn takes such a target as two examples with weights.
     """
-    y = np.asarray(labels, np.float64)
-    fakes, reals = float(y.sum()), float((1 - y).sum())
+    from sklearn.linear_model import LogisticRegression  # slow to import, and scans don't need it
+
+    x, fake = np.asarray(logits, np.float64), np.asarray(labels, bool)
+    fakes, reals = int(fake.sum()), int((~fake).sum())
     if not fakes or not reals:
-        return None
-    target = np.where(y == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
-    weight = np.where(y == 1, 0.5 / fakes, 0.5 / reals)
-
-    def loss(theta: NDArray[np.float64]) -> float:
-        z = design @ theta
-        return float((weight * (np.logaddexp(0, z) - target * z)).sum())
-
-    # Newton's method with step halving, so that it can't diverge.
-    theta = np.zeros(design.shape[1])
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-(design @ theta)))
-        gradient = design.T @ (weight * (p - target))
-        # The small ridge term keeps the matrix invertible if all logits are equal.
-        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(design.shape[1])
-        step = np.linalg.solve(curvature, gradient)
-        while np.abs(step).max() > 1e-9 and loss(theta - step) > loss(theta):
-            step /= 2
-        theta -= step
-        if np.abs(step).max() < 1e-9:
-            break
-    return theta
+        return 1.0, 0.0
+    target = np.where(fake, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
+    weight = np.where(fake, 0.5 / fakes, 0.5 / reals)
+    center = float(x.mean()) if with_intercept else 0.0
+    spread = float(np.sqrt(np.mean((x - center) ** 2))) or 1.0
+    # Practically no penalty: just enough for a solution if all logits are equal.
+    model = LogisticRegression(C=1e9, fit_intercept=with_intercept, solver="newton-cholesky", tol=1e-9)
+    model.fit(
+        np.tile((x - center) / spread, 2)[:, None],
+        np.repeat([1, 0], len(x)),
+        sample_weight=np.concatenate([weight * target, weight * (1 - target)]),
+    )
+    slope = float(model.coef_[0, 0]) / spread
+    return slope, float(np.ravel(model.intercept_)[0]) - slope * center
 
 
 def real_fake_thresholds(
-    probabilities: Sequence[float] | NDArray[np.float64],
-    labels: Sequence[int] | NDArray[np.int64],
-    false_alarms: float = 0.05,
-    missed_fakes: float = 0.25,
+    probabilities: Scores, labels: Labels, false_alarms: float = 0.05, missed_fakes: float = 0.25
 ) -> tuple[float, float]:
     """Compute the two thresholds between which a verdict is inconclusive.
 

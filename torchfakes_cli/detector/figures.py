@@ -21,7 +21,7 @@ VERDICTS = ("real", "inconclusive", "fake")
 
 @dataclass(frozen=True, slots=True)
 class ErrorRates:
-    """Error rates: verdicts on labelled videos of people that the calibration wasn't fitted on.
+    """Error rates: verdicts on labeled videos of people that the calibration wasn't fitted on.
 
     Attributes:
         genuine: number of genuine videos by verdict (``real``, ``inconclusive``, ``fake``).

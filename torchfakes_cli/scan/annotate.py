@@ -8,7 +8,6 @@ frames are in memory at any time, for clips of any length.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from os import PathLike
 from pathlib import Path
@@ -24,7 +23,7 @@ from torchfakes_cli.errors import (
 )
 from torchfakes_cli.faces.tracking import Scene
 from torchfakes_cli.files import check_folder, first_line, is_special, temporary_beside, unwritable
-from torchfakes_cli.records import Frame, Status, VideoInfo, VideoResult
+from torchfakes_cli.records import Status, VideoInfo, VideoResult
 from torchfakes_cli.report.overlay import Headline, Overlay, Person
 from torchfakes_cli.report.summary import Word, summarise
 from torchfakes_cli.scan.config import ScanConfig
@@ -93,11 +92,20 @@ def annotate_video(
     try:
         with new_decoder(config) as decoder, decoder.open(path) as reader:
             notes, whole = _draw(reader, _overlay(result, reader.info, policy), silent, container_of(out), progress)
-            added = False
+            complete = silent
             if whole:
-                added, more = _add_sound(reader, silent, voiced, container_of(out))
+                try:
+                    added, more = reader.add_sound(silent, voiced, container_of(out))
+                except TorchfakesError as error:
+                    added, more = False, (f"sound left out: {error.cause}",)
                 notes += more
-        _put_in_place(voiced if added else silent, target)
+                complete = voiced if added else silent
+        try:
+            with complete.open("rb") as file:
+                os.fsync(file.fileno())
+            complete.replace(target)
+        except OSError as error:
+            raise unwritable(target, error) from error
     except OutputError as error:  # it names the temporary file
         raise OutputError(error.cause, path=out, advice=error.advice) from error
     finally:
@@ -147,66 +155,28 @@ def _draw(
     info = reader.info
     end_s = info.duration_s or 0.0
     last_scene: Scene | None = None
-    frames = _Frames(reader)
+    last_s = 0.0
+    problem = ""
     with ExitStack() as stack:
         writer: ClipWriter | None = None
-        for done, frame in enumerate(frames, 1):
-            if writer is None:  # no file is written for a video without a decodable frame
-                writer = stack.enter_context(
-                    ClipWriter(silent, overlay.size, fps=info.fps, container=container, comment=COMMENT)
-                )
-            scene = Scene.of(frame.pixels)
-            cut = last_scene is not None and scene.is_cut_from(last_scene)
-            last_scene = scene
-            picture = overlay.draw(frame.pixels, frame.time_s, cut=cut, damaged=frame.damaged)
-            writer.write(picture, frame.time_s, end_s - frame.time_s)
-            if progress:
-                progress(done, info.frame_count)
-    notes = list(reader.report.warnings)
-    if frames.error is not None:
-        notes.append(f"annotated up to {frames.last_s:.1f} s only, and without sound: {frames.error.cause}")
-    return notes, frames.error is None
-
-
-class _Frames:
-    """Iterator over the frames of a video; it ends early where decoding fails.
-
-    Attributes:
-        error: error that ended decoding early; None otherwise.
-        last_s: time of the last frame in seconds; -1 before the first.
-    """
-
-    def __init__(self, reader: IsolatedReader) -> None:
-        self._reader = reader
-        self.error: DecodeError | None = None
-        self.last_s = -1.0
-
-    def __iter__(self) -> Iterator[Frame]:
         try:
-            for frame in self._reader.every_frame():
-                self.last_s = frame.time_s
-                yield frame
+            for done, frame in enumerate(reader.every_frame(), 1):
+                if writer is None:  # no file is written for a video without a decodable frame
+                    writer = stack.enter_context(
+                        ClipWriter(silent, overlay.size, fps=info.fps, container=container, comment=COMMENT)
+                    )
+                scene = Scene.of(frame.pixels)
+                cut = last_scene is not None and scene.is_cut_from(last_scene)
+                last_scene, last_s = scene, frame.time_s
+                picture = overlay.draw(frame.pixels, frame.time_s, cut=cut, damaged=frame.damaged)
+                writer.write(picture, frame.time_s, end_s - frame.time_s)
+                if progress:
+                    progress(done, info.frame_count)
         except DecodeError as error:
-            if self.last_s < 0:
+            if writer is None:
                 raise
-            self.error = error
-
-
-def _add_sound(reader: IsolatedReader, silent: Path, voiced: Path, container: str) -> tuple[bool, list[str]]:
-    try:
-        added, notes = reader.add_sound(silent, voiced, container)
-    except TorchfakesError as error:
-        return False, [f"sound left out: {error.cause}"]
-    return added, list(notes)
-
-
-def _put_in_place(made: Path, target: Path) -> None:
-    try:
-        with made.open("rb") as file:
-            os.fsync(file.fileno())
-        made.replace(target)
-    except OSError as error:
-        raise unwritable(target, error) from error
+            problem = f"annotated up to {last_s:.1f} s only, and without sound: {error.cause}"
+    return [*reader.report.warnings, *([problem] if problem else [])], not problem
 
 
 def container_of(path: str | PathLike[str]) -> str:

@@ -15,6 +15,9 @@ AGREEMENT = 2 / 3
 #: Smallest face size in the calibration clips. Downscaled to faces of 48 and 40 pixels and encoded, the clips got firm
 #: verdicts of which 31 % were wrong, against 21 % at full size (docs/experiments.md).
 TINY_BELOW = 56.0
+#: Default numbers of faces per person, and of people, that an explanation shows.
+FACES_A_TRACK = 3
+MOST_TRACKS = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,12 @@ from torchfakes_cli.faces.crops import crop_corner, crop_face
 from torchfakes_cli.faces.regions import REGIONS, face_regions
 from torchfakes_cli.records import Explanation, FaceScore, Frame, RegionShare, TellingFace, VideoResult
 from torchfakes_cli.report.summary import by_suspicion
-from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.config import FACES_A_TRACK, MOST_TRACKS, ScanConfig
 from torchfakes_cli.scan.scanner import Progress, Scanner
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.video.isolation.client import IsolatedDecoder
-
-#: Default numbers of faces per person, and of people.
-FACES_A_TRACK = 3
-MOST_TRACKS = 4
 
 #: Longest side in pixels of a face's picture.
 PICTURE_SIDE = 512

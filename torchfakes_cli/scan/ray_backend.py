@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.workers import WorkerPool, WorkerScanner, first_sentence, hang_s, room_for
+from torchfakes_cli.scan.workers import Backend, WorkerPool, WorkerScanner, first_sentence
 from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class RayWorker:
         return self._scanner.exchange(list(map(os.fsdecode, paths)))
 
 
-class RayBackend:
+class RayBackend(Backend):
     """Ray backend of a worker pool, connected to the cluster until it is closed; arguments as for ``on_ray``.
 
     Ray restarts an actor that dies, but doesn't repeat its calls: one of the videos may have killed the actor, and
@@ -120,14 +120,12 @@ class RayBackend:
         self._ray, self._ours = _connected(address)
         try:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self.size, cores, gpus = divide(nodes, config.device, workers)
+            size, cores, gpus = divide(nodes, config.device, workers)
             self._checkpoint = self._ray.put(checkpoint)
         except BaseException:
             self._disconnect()
             raise
-        self.place = f"{self.size} Ray workers"
-        self.hang_s = hang_s(config)
-        self.room = room_for(config, cores)
+        super().__init__(size, "Ray workers", config, cores)
         self._arguments = __version__, replace(config, device="cuda" if gpus else "cpu"), cores
         self._actor = self._ray.remote(RayWorker).options(
             num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_task_retries=0

@@ -2,9 +2,9 @@
 
 The rules, in the order in which they apply:
 
-1. Faces of one person in one shot form a *track*. In a long track only some faces are scored (``scan.timeline``), and
-   only scored faces count. A track's logit is the trimmed mean of its scored faces, so that a few bad frames don't
-   decide; its ``p_fake`` is the calibrated probability of that logit.
+1. Faces of one person in one shot form a *track*. In a long track only some faces are scored
+   (``scan.face_scoring``), and only these count. A track's logit is the trimmed mean of its scored faces, so that
+   a few bad frames don't decide; its ``p_fake`` is the calibrated probability of that logit.
 2. A track is *lasting* with at least ``min_faces`` scored faces. If fewer frames than that were sampled (a very short
    clip, ``--frames 2``), a face in every sampled frame is enough. A single face of a video is never enough, unless
    ``min_faces`` is 1. In a *still picture* a single face is enough, because there are no other frames, and the result

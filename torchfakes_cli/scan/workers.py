@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnContext, SpawnProcess
 from os import PathLike, fspath
-from typing import Any, Protocol
+from typing import Any
 
 from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
 from torchfakes_cli.records import VideoResult
@@ -101,21 +102,30 @@ def named_devices(device: str) -> tuple[str, ...]:
     return names
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """Workers of a pool, numbered from 0. Calls return futures, which raise if the worker is lost.
+
+    Args:
+        size: number of workers.
+        kind: what the workers are, in a word or two.
+        config: configuration of the scans.
+        cores: number of cores of each worker.
 
     Attributes:
         size: number of workers.
-        room: largest number of videos that a worker holds at once.
+        room: largest number of videos that a worker holds: twice as many as it decodes at once, so that it never runs
+            out.
         place: short description of where the workers run.
         hang_s: seconds without an answer after which a worker counts as hung.
     """
 
-    size: int
-    room: int
-    place: str
-    hang_s: float
+    def __init__(self, size: int, kind: str, config: ScanConfig, cores: int) -> None:
+        self.size = size
+        self.room = 2 * jobs_for(config, cores)
+        self.place = f"{size} {kind}"
+        self.hang_s = max(_LEAST_HANG_S, 2 * config.timeout_s)
 
+    @abstractmethod
     def start(self, worker: int) -> Future[str | TorchfakesError]:
         """Start a worker, after killing an earlier one with its number.
 
@@ -126,6 +136,7 @@ class Backend(Protocol):
             TorchfakesError: the worker can't be started.
         """
 
+    @abstractmethod
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
         """Hand videos to an idle worker.
 
@@ -133,6 +144,7 @@ class Backend(Protocol):
             Future of the results of any of its videos; empty if there is none after a few seconds.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Kill all workers."""
 
@@ -294,7 +306,7 @@ class WorkerPool:
             yield failed(given, error)
 
 
-class ProcessBackend:
+class ProcessBackend(Backend):
     """Backend of processes on this machine, each a ``ProcessPoolExecutor`` with one process.
 
     Args:
@@ -304,11 +316,8 @@ class ProcessBackend:
     """
 
     def __init__(self, devices: Sequence[str], config: ScanConfig, model: str | PathLike[str] | None = None) -> None:
-        self.size = len(devices)
-        self.place = f"{self.size} processes"
-        self.hang_s = hang_s(config)
-        self._cores = max(1, usable_cores() // self.size)
-        self.room = room_for(config, self._cores)
+        self._cores = max(1, usable_cores() // len(devices))
+        super().__init__(len(devices), "processes", config, self._cores)
         self._configs = [replace(config, device=device) for device in devices]
         self._model = None if model is None else fspath(model)
         self._executors: dict[int, tuple[ProcessPoolExecutor, _ProcessContext]] = {}
@@ -379,16 +388,6 @@ def first_sentence(error: BaseException) -> str:
     """Return the first sentence of an error's message in one line, because those of libraries may be long."""
     text = " ".join(str(error).split())
     return (text.partition(". ")[0].rstrip(".") or type(error).__name__)[:300]
-
-
-def hang_s(config: ScanConfig) -> float:
-    """Return the seconds without an answer after which a worker counts as hung."""
-    return max(_LEAST_HANG_S, 2 * config.timeout_s)
-
-
-def room_for(config: ScanConfig, cores: int) -> int:
-    """Return how many videos a worker holds: twice as many as it decodes at once, so that it never runs out."""
-    return 2 * jobs_for(config, cores)
 
 
 class WorkerScanner:

@@ -31,28 +31,28 @@ PREPARE_MARGIN = 1.05
 
 @dataclass(frozen=True, slots=True)
 class PrepareConfig:
-    """How a corpus becomes crops.
+    """Settings of ``prepare``.
 
     Attributes:
         out: folder of the crops and their manifest.
-        frames_per_video: samples of each video, spread evenly.
-        faces: how faces are found and cut out; ``faces.blur_threshold`` only marks crops, it drops none.
-        duplicate_threshold: marks all but one of the crops of a person that differ by less than so many grey levels.
-        balance: choose frames so that reals and fakes are about as many; else all that nothing speaks against.
+        frames_per_video: number of samples per video, spread evenly.
+        faces: face detection and crops; ``faces.blur_threshold`` only marks crops, it drops none.
+        duplicate_threshold: crops of a person that differ by less than this, in gray levels, are marked except for one.
+        balance: choose frames so that reals and fakes are about equal in number; otherwise all crops without a flaw.
         reals: folders of further genuine stills or videos.
-        split: ``groups`` divides by a hash of people and footage, ``official`` follows the lists that lie in the
-            corpus, ``official:DIR`` those in a folder; anything else is the path of a CSV.
-        groups: CSV that names videos of the same person or footage; None if nothing is known beyond the corpus.
-        val: share of the groups kept for validation.
-        test: share of the groups kept for testing.
-        seed: decides who lands in which split.
-        methods: only fakes made by these; all if empty.
-        compression: only this compression of FaceForensics++; all if None.
-        limit: at most this many files of each collection and method, for a trial; all if None.
-        jobs: processes at work; None for one a core.
+        split: ``groups`` splits by a hash of people and footage, ``official`` follows the lists in the corpus,
+            ``official:DIR`` those in a folder; anything else is the path of a CSV.
+        groups: CSV of videos of the same person or footage; None if nothing is known beyond the corpus.
+        val: share of the groups for validation.
+        test: share of the groups for testing.
+        seed: seed of the split.
+        methods: use only fakes made by these; empty for all.
+        compression: use only this compression of FaceForensics++; None for all.
+        limit: maximum number of files of each collection and method, for a trial; None for all.
+        jobs: number of processes; None for one per core.
         image_format: ``png`` or ``jpg``.
-        size: crops with a longer side are reduced to it, in pixels; none is enlarged.
-        force: drop what an earlier run with other settings left in ``out``.
+        size: maximum side of a crop in pixels; larger crops are reduced.
+        force: delete the crops of an earlier run in ``out``.
     """
 
     out: str = "crops"
@@ -70,7 +70,7 @@ class PrepareConfig:
     compression: str | None = None
     limit: int | None = None
     jobs: int | None = None
-    image_format: str = "png"
+    image_format: ImageFormat = "png"
     size: int = 256
     force: bool = False
 

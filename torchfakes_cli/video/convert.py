@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
+import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from torchfakes_cli.video.limits import MAX_PIXELS
+from torchfakes_cli.video.open import AV_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from av.packet import Packet
     from av.sidedata.sidedata import SideData
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 _LONGEST_PIXEL = 4
 
 _EXIF_ORIENTATION = 0x0112
+
+#: Maximum number of picture sizes in one stream.
+_MOST_SIZES = 64
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -122,52 +129,58 @@ class Orientation:
         return np.ascontiguousarray(pixels)
 
 
-class Sizes:
-    """Finds the largest picture size declared by the key frames of a VP8 or VP9 stream.
+#: Parts of a key frame that hold its size: of VP8 (RFC 6386, 9.1) and VP9 the header, of H.264 and H.265 the sequence
+#: parameter set. Other matches do no harm.
+_SIZE_PARTS = {
+    "vp8": re.compile(rb"(?s).{6}(.{4})"),
+    "vp9": re.compile(rb"(?s)(.{9})"),
+    "h264": re.compile(rb"(?s)\0\0.[\x27\x47\x67](.{20})"),
+    "hevc": re.compile(rb"(?s)\0\0.\x42\x01(.{40})"),
+}
 
-    Recordings of video calls in these codecs start small and change their size repeatedly. Other codecs are ignored.
+
+class Sizes:
+    """Finds the largest picture size among the key frames of a stream.
+
+    Recordings of video calls start small and change their size repeatedly, mostly in VP8, VP9 or H.264.
 
     Args:
-        codec: FFmpeg's name of the decoder.
+        stream: the stream.
     """
 
-    def __init__(self, codec: str) -> None:
-        self._read = {"vp8": _vp8_size, "vp9": _vp9_size}.get(codec.removeprefix("lib").replace("vpx-", ""))
+    def __init__(self, stream: VideoStream) -> None:
+        self._extradata = stream.codec_context.extradata
+        self._codec = stream.codec_context.codec.canonical_name
+        self._known: set[bytes] = set()
         self._sizes: set[tuple[int, int]] = set()
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """Records the size of a packet's picture if it is a key frame."""
-        if self._read is not None and packet.is_keyframe and (size := self._read(bytes(memoryview(packet)[:16]))):
-            self._sizes.add(size)
+        """Decodes a packet if it is a key frame that may have a new size."""
+        if not packet.is_keyframe or self._codec not in _SIZE_PARTS or len(self._known) >= _MOST_SIZES:
+            return
+        part = _SIZE_PARTS[self._codec].search(bytes(memoryview(packet)[:512]))
+        if part is None or part[1] in self._known:
+            return
+        self._known.add(part[1])
+        if len(self._known) == 1:
+            return  # the first frame is decoded anyway
+        decoder = cast("VideoCodecContext", av.CodecContext.create(self._codec, "r"))
+        decoder.extradata = self._extradata
+        decoder.options = {"max_pixels": str(MAX_PIXELS)}
+        try:
+            self._sizes.update(
+                (frame.width, frame.height) for frame in [*decoder.decode(packet), *decoder.decode(None)]
+            )
+        except MemoryError:
+            raise
+        except AV_ERRORS:
+            pass  # the scan reports damage
 
     def largest(self, width: int, height: int) -> tuple[int, int]:
         """Returns the (width, height) that holds every picture, given the size of the first decoded one."""
         sides = zip(*self._sizes, (width, height), strict=True)
         largest = max(next(sides)), max(next(sides))
         return largest if largest[0] * largest[1] <= MAX_PIXELS else (width, height)
-
-
-def _vp8_size(head: bytes) -> tuple[int, int] | None:
-    """Reads the picture size from a VP8 key frame's header (RFC 6386, 9.1)."""
-    if len(head) < 10 or head[0] & 1 or head[3:6] != b"\x9d\x01\x2a":
-        return None
-    return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
-
-
-def _vp9_size(head: bytes) -> tuple[int, int] | None:
-    """Reads the picture size from a VP9 key frame's header (VP9 Bitstream Specification, 6.2)."""
-    bits = "".join(f"{byte:08b}" for byte in head)
-    profile = int(bits[3] + bits[2], 2)
-    place = 5 if profile == 3 else 4
-    if bits[:2] != "10" or bits[place : place + 2] != "00":
-        return None  # a repeated frame, or not a key frame
-    place += 4
-    if int(bits[place : place + 24], 2) != 0x498342:
-        return None
-    place += 24 + (profile >= 2)
-    srgb = bits[place : place + 3] == "111"
-    place += 3 + (0 if srgb else 1) + (3 if profile in (1, 3) and not srgb else 1 if profile in (1, 3) else 0)
-    return int(bits[place : place + 16], 2) + 1, int(bits[place + 16 : place + 32], 2) + 1
 
 
 class PictureMaker:

@@ -11,14 +11,12 @@ import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Event
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-from av.video.frame import PictureType
 
 from torchfakes_cli.errors import MediaError
 from torchfakes_cli.video.convert import PictureMaker
@@ -28,7 +26,7 @@ from torchfakes_cli.video.limits import usable_cores
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from av.packet import Packet
     from av.video.frame import VideoFrame
@@ -36,38 +34,55 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from torchfakes_cli.video.index import FrameIndex
-    from torchfakes_cli.video.open import OpenVideo
+    from torchfakes_cli.video.probing import Probe
 
     #: Numbers of the first and the last packet of a range.
     GopRange = tuple[int, int]
 
     # (frame index, frame), an error, or None at the end of a range.
     Found = Queue[tuple[int, VideoFrame] | BaseException | None]
-    from collections.abc import Iterator
-
-    from av.video.frame import VideoFrame
-
-    from torchfakes_cli.video.probing import Probe
 
 #: Pictures above this many pixels (4K) are decoded one at a time, because each frame in progress holds several of them.
 THREADS_PIXELS = 4096 * 2304
-
+#: Up to this picture size, detecting faces once a second keeps one core as busy as decoding keeps another.
+_SMALL_PIXELS = 960 * 540
 #: FFmpeg warns about more threads in one decoder.
 _MOST_THREADS = 16
 
 #: Decoders that evaluate ``skip_frame`` for every packet; others read it once when they open.
 _SKIPPING_DECODERS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
-
 #: Decoders that work around encoder bugs once the first packet has named the encoder's version: x264 before core 151 in
 #: 4:4:4 H.264 (as in FaceForensics++), and Xvid, DivX and old FFmpeg in MPEG-4.
 _ADAPTING_DECODERS = frozenset({"h264", "mpeg4"})
+#: Codecs whose pictures depend on the previous one even at packets marked as key frames; they need a single decoder.
+_IN_ORDER = frozenset({"apng"})
 
 #: Careful decoding starts this many key frames earlier: pictures refreshed in stripes are complete after that many.
 _KEYS_BACK = 2
 
+#: Maximum number of parallel decoders. Each reads all packets, which takes a second of processor time for two hours.
+_MOST_DECODERS = 4
+#: Maximum total pixels over all decoders, counting one picture each; a decoder holds up to 16 more.
+_DECODERS_PIXELS = 4 * THREADS_PIXELS
+#: Maximum total pixels, and number, of the decoded pictures queued per decoder.
+_WAITING_PIXELS = 8 * 1920 * 1080
+_WAITING = 32
+# Interval in seconds at which a blocked thread checks whether it should stop.
+_LOOK_UP_S = 0.1
+
 
 class LostError(Exception):
     """Fast decoding found damage; decode again in careful mode from the first missing frame."""
+
+
+def threads_for(pixels: int, cores: int) -> int:
+    """Returns the default number of decoding threads: one per core, or one fewer for small pictures.
+
+    Args:
+        pixels: number of pixels in a picture.
+        cores: number of usable cores, which decoding shares with face detection and scoring.
+    """
+    return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
 
 
 def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> list[GopRange]:
@@ -135,7 +150,9 @@ class RangeDecoder:
             context.options = {**context.options, "flags": "+output_corrupt"}
         self._skipping = context.name in _SKIPPING_DECODERS and not careful
         self._needed = {int(index.packets[place]) for place in places}
-        self._finder = _PlaceFinder(index.stamps)
+        stamps = index.stamps
+        self._places = None if stamps is None else dict(zip(stamps.tolist(), range(len(stamps)), strict=True))
+        self._counted = 0
         self._packets = enumerate(PacketReader(lambda: video.container.demux(video.stream), on_packet))
 
     def frames(self, span: GopRange) -> Generator[tuple[int, VideoFrame], None, None]:
@@ -148,8 +165,9 @@ class RangeDecoder:
         entering = not self._careful
         for number, packet in self._packets:
             if number < start:
-                if number == 0 and self._context.name in _ADAPTING_DECODERS:
-                    self._show_encoder(packet)
+                # Parameters in the middle of a stream hold for all later packets.
+                if (number == 0 and self._context.name in _ADAPTING_DECODERS) or packet.has_sidedata("new_extradata"):
+                    self._prepare(packet)
                 continue
             entering &= number == start or not packet.is_keyframe
             if entering and self._index.leading[number]:
@@ -162,11 +180,11 @@ class RangeDecoder:
         yield from self._identified(None)
         self._context.flush_buffers()
 
-    def _show_encoder(self, first: Packet[VideoStream]) -> None:
-        """Decodes the first packet so that the decoder learns the encoder's version, which survives a flush."""
-        for packet in (first, None):
+    def _prepare(self, packet: Packet[VideoStream]) -> None:
+        """Decodes a packet for what the decoder learns from it and keeps: the encoder's version, parameter sets."""
+        for each in (packet, None):
             try:
-                self._context.decode(packet)
+                self._context.decode(each)
             except MemoryError:
                 raise
             except AV_ERRORS:
@@ -174,7 +192,7 @@ class RangeDecoder:
         self._context.flush_buffers()
 
     def _identified(self, packet: Packet[VideoStream] | None) -> Generator[tuple[int, VideoFrame], None, None]:
-        """Yields the frames that a packet completes; None drains the decoder."""
+        """Yields the frames that a packet completes, by timestamp or counted; None drains the decoder."""
         try:
             frames = self._context.decode(packet)
         except av.EOFError:
@@ -185,191 +203,17 @@ class RangeDecoder:
             if isinstance(error, MemoryError):  # careful mode already uses the least memory
                 raise
             self.refused += 1
-            self._finder.skip()
+            self._counted += 1
             return
         for frame in frames:
             if frame.is_corrupt and not self._careful:
                 raise LostError
-            place = self._finder.find(frame)
+            place: int | None = self._counted
+            self._counted += 1
+            if self._places is not None:
+                place = None if frame.pts is None else self._places.get(frame.pts)
             if place is not None:
                 yield place, frame
-
-
-class _PlaceFinder:
-    """Finds the index of a decoded frame in presentation order, by its timestamp or by counting frames."""
-
-    def __init__(self, stamps: NDArray[np.int64] | None) -> None:
-        self._places = None if stamps is None else dict(zip(stamps.tolist(), range(len(stamps)), strict=True))
-        self._counted = 0
-
-    def find(self, frame: VideoFrame) -> int | None:
-        """Returns the index of the next decoded frame; None for a frame that isn't in the frame index."""
-        if self._places is not None:
-            return None if frame.pts is None else self._places.get(frame.pts)
-        self._counted += 1
-        return self._counted - 1
-
-    def skip(self) -> None:
-        """Counts the frame of a packet that was lost."""
-        self._counted += 1
-
-
-#: Maximum total pixels of the decoded pictures queued per decoder.
-_WAITING_PIXELS = 8 * 1920 * 1080
-#: Maximum number of decoded pictures queued per decoder.
-_WAITING = 32
-#: Maximum number of decoders. Each reads all packets, which takes a second of processor time for two hours of video.
-_MOST_DECODERS = 4
-#: Up to this picture size, detecting faces once a second keeps one core as busy as decoding keeps another.
-_SMALL_PIXELS = 960 * 540
-#: Maximum total pixels over all decoders, counting one picture each; a decoder holds up to 16 more.
-_DECODERS_PIXELS = 4 * THREADS_PIXELS
-# Interval in seconds at which a blocked thread checks whether it should stop.
-_LOOK_UP_S = 0.1
-
-
-def threads_for(pixels: int, cores: int) -> int:
-    """Returns the default number of decoding threads: one per core, or one fewer for small pictures.
-
-    Args:
-        pixels: number of pixels in a picture.
-        cores: number of usable cores, which decoding shares with face detection and scoring.
-    """
-    return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
-
-
-def parallel_decoders(pixels: int, spans: int, wanted: int, threads: int) -> int:
-    """Returns the number of parallel decoders to use for one file.
-
-    Args:
-        pixels: number of pixels in a picture.
-        spans: number of ranges to decode.
-        wanted: total number of wanted frames; if they exceed the queues, the threads of one decoder are faster.
-        threads: number of threads that may run.
-    """
-    if pixels > THREADS_PIXELS or wanted > spans * _waiting(pixels):
-        return 1
-    return max(1, min(threads, spans, _MOST_DECODERS, _DECODERS_PIXELS // max(1, pixels)))
-
-
-def decode_parallel(
-    path: str,
-    index: FrameIndex,
-    spans: Sequence[GopRange],
-    places: Sequence[int],
-    *,
-    pixels: int,
-    decoders: int,
-    threads: int,
-    on_packet: Callable[[], None] | None,
-    edit_lists: bool,
-) -> Generator[tuple[int, VideoFrame], None, None]:
-    """Decodes the frames at ``places`` in fast mode with several decoders; yields (frame index, frame) in order.
-
-    Args:
-        path: path of the file.
-        index: frame index of the file.
-        spans: packet ranges that contain the frames, in order.
-        places: indices of the wanted frames, increasing.
-        pixels: number of pixels in a picture.
-        decoders: number of parallel decoders, each with its own handle of the file.
-        threads: number of threads per decoder.
-        on_packet: callback for every packet that is read; called from several threads.
-        edit_lists: whether FFmpeg applies the file's edit lists.
-
-    Raises:
-        LostError: a packet was rejected or a picture is damaged; raised after the preceding frames were yielded.
-    """
-    wanted = frozenset(places)
-    stop = Event()
-    queues: list[Found] = [Queue(_waiting(pixels)) for _ in range(decoders)]
-
-    def work(found: Found, own: Sequence[GopRange]) -> None:
-        try:
-            with open_video(path, edit_lists=edit_lists) as video:
-                decoder = RangeDecoder(video, index, places, careful=False, threads=threads, on_packet=on_packet)
-                for span in own:
-                    for place, frame in decoder.frames(span):
-                        if stop.is_set():
-                            return
-                        if place in wanted:
-                            _put((place, frame), found, stop)
-                    _put(None, found, stop)
-        except BaseException as error:  # noqa: BLE001 - re-raised in the consumer
-            _put(error, found, stop)
-
-    with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
-        try:
-            for number, found in enumerate(queues):
-                pool.submit(work, found, spans[number::decoders])
-            for number in range(len(spans)):
-                yield from _taken(queues[number % decoders])
-        finally:
-            stop.set()
-
-
-def _waiting(pixels: int) -> int:
-    """Returns the queue length of each decoder in pictures."""
-    return min(_WAITING, max(1, _WAITING_PIXELS // max(1, pixels)))
-
-
-def _taken(found: Found) -> Generator[tuple[int, VideoFrame], None, None]:
-    """Yields the frames of one range from a decoder's queue."""
-    while True:
-        try:
-            item = found.get(timeout=_LOOK_UP_S)
-        except Empty:
-            continue
-        if item is None:
-            return
-        if isinstance(item, BaseException):
-            raise item
-        yield item
-
-
-def _put(item: tuple[int, VideoFrame] | BaseException | None, found: Found, stop: Event) -> None:
-    while not stop.is_set():
-        try:
-            found.put(item, timeout=_LOOK_UP_S)
-        except Full:
-            continue
-        return
-
-
-#: Codecs whose pictures depend on the previous one even at packets marked as key frames; they need a single decoder.
-_IN_ORDER = frozenset({"apng"})
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeSettings:
-    """Settings that affect decoding speed but neither the selection nor the content of frames.
-
-    Attributes:
-        threads: maximum number of threads; None for the default of ``threads_for``.
-        hwaccel: FFmpeg's name of a device to decode on if possible; None for software.
-        on_packet: callback for every packet that is read, as a sign of progress; called from several threads.
-    """
-
-    threads: int | None = None
-    hwaccel: str | None = None
-    on_packet: Callable[[], None] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """A decoded frame.
-
-    Attributes:
-        wanted: index of the frame that was requested.
-        place: index of the frame that was decoded, a neighbour if the requested one was lost.
-        pixels: H×W×3 uint8 RGB.
-        damaged: whether the decoder concealed errors in the picture.
-    """
-
-    wanted: int
-    place: int
-    pixels: NDArray[np.uint8]
-    damaged: bool
 
 
 class DecodePass:
@@ -385,13 +229,15 @@ class DecodePass:
         index: index of the file's frames, or of the frames of one edit list part.
         first: index of the first frame that may be delivered.
         neighbours: whether a lost frame may be replaced by the nearest intact frame before the next wanted one.
-        settings: decode settings.
+        threads: maximum number of threads; None for the default of ``threads_for``.
+        hwaccel: FFmpeg's name of a device to decode on if possible; None for software.
+        on_packet: callback for every packet that is read, as a sign of progress; called from several threads.
 
     Attributes:
         packets_bad: number of packets that the decoder rejected.
         pictures_damaged: number of delivered pictures with concealed errors.
+        pictures_replaced: number of lost or damaged pictures that were replaced by neighbours.
         pictures_fitted: number of pictures padded because their size differed from the video's.
-        damage_met: whether fast decoding found damage, even if only between the wanted frames.
         software_reason: sentence on why the requested device wasn't used; empty if it was used or none was requested.
     """
 
@@ -403,28 +249,32 @@ class DecodePass:
         *,
         first: int,
         neighbours: bool,
-        settings: DecodeSettings,
+        threads: int | None,
+        hwaccel: str | None,
+        on_packet: Callable[[], None] | None,
     ) -> None:
         self._path = path
-        self._settings = settings
+        self._probe = probe
         self._index = index
-        self._edit_lists = probe.edit_lists
-        self._codec = probe.info.codec
-        self._size = probe.info.width, probe.info.height
         self._pixels = probe.info.width * probe.info.height
-        self._aspect = probe.aspect
-        self._orientation = probe.orientation
-        self._still = probe.info.picture
         self._neighbours = neighbours
+        self._threads = threads or threads_for(self._pixels, usable_cores())
+        self._hwaccel = hwaccel
+        self._on_packet = on_packet
         self._last_place = first - 1
         self.packets_bad = 0
         self.pictures_damaged = 0
+        self.pictures_replaced = 0
         self.pictures_fitted = 0
-        self.damage_met = False
         self.software_reason = ""
 
-    def samples(self, places: Sequence[int]) -> Generator[Sample, None, None]:
-        """Yields the frames at increasing indices ``places``; frames that can't be decoded are left out."""
+    def samples(self, places: Sequence[int]) -> Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]:
+        """Decodes the frames at increasing indices ``places``; frames that can't be decoded are left out.
+
+        Yields:
+            The index of the wanted frame, the index of the decoded one (a neighbour if the wanted one was lost), its
+            H×W×3 uint8 RGB pixels, and whether the decoder concealed errors in it.
+        """
         missing = deque(places)
         # Without timestamps frames are identified by counting, which fails if a frame is lost.
         careful = self._index.stamps is None
@@ -434,54 +284,33 @@ class DecodePass:
                 yield from self._pass(missing, careful=careful, device=device)
             except LostError:
                 if device is None:
-                    careful, self.damage_met = True, not self._refreshes_gradually()
+                    careful = True
                 else:
-                    self.software_reason, device = f"{self._settings.hwaccel} failed at it: decoded in software", None
+                    self.software_reason, device = f"{self._hwaccel} failed at it: decoded in software", None
             else:
                 return
 
-    def _refreshes_gradually(self) -> bool:
-        """Returns whether the stream uses intra refresh: pictures become complete only some time after a key frame.
-
-        Low-latency encoders do so. A decoder that starts at such a key frame reports damage though there is none.
-        """
-        keys = set(np.unique(self._index.entries)[:2].tolist())
-        with open_video(self._path, edit_lists=self._edit_lists) as video:
-            context = video.stream.codec_context
-            context.options = {**context.options, "flags": "+output_corrupt"}
-            for number, packet in enumerate(PacketReader(lambda: video.container.demux(video.stream))):
-                if number in keys:
-                    try:
-                        frames = [*context.decode(packet), *context.decode(None)]
-                    except MemoryError:
-                        raise
-                    except AV_ERRORS:
-                        frames = []
-                    context.flush_buffers()
-                    if any(frame.pict_type != PictureType.I for frame in frames):
-                        return True
-                if number >= max(keys):
-                    break
-        return False
-
     def _usable_device(self, *, careful: bool) -> str | None:
-        name = self._settings.hwaccel
+        name = self._hwaccel
         if name is None:
             return None
-        with open_video(self._path, edit_lists=self._edit_lists) as video:
+        with open_video(self._path, edit_lists=self._probe.edit_lists) as video:
             reason = "its frames have no times" if careful else why_not(name, video.stream.codec_context.codec)
         if reason:
             self.software_reason = f"{name} can't be used ({reason}): decoded in software"
             return None
         return name
 
-    def _pass(self, missing: deque[int], *, careful: bool, device: str | None) -> Generator[Sample, None, None]:
+    def _pass(
+        self, missing: deque[int], *, careful: bool, device: str | None
+    ) -> Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]:
         """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well.
 
         Raises:
             LostError: a packet was rejected or a frame is missing, unless ``careful``.
         """
-        maker = PictureMaker(self._aspect, self._orientation, self._size)
+        info = self._probe.info
+        maker = PictureMaker(self._probe.aspect, self._probe.orientation, (info.width, info.height))
         with closing(self._decoded(list(missing), careful=careful, device=device)) as frames:
             for wanted, place, frame in self._matched(frames, missing, careful=careful):
                 try:
@@ -492,11 +321,12 @@ class DecodePass:
                     self.packets_bad += 1
                     continue
                 self._last_place = place
+                self.pictures_replaced += place != wanted
                 # Decoders of still pictures conceal errors silently unless damage raises an error.
-                damaged = frame.is_corrupt or (careful and self._still)
+                damaged = frame.is_corrupt or (careful and info.picture)
                 self.pictures_damaged += damaged
                 self.pictures_fitted = self.pictures_fitted or maker.fitted
-                yield Sample(wanted, place, pixels, damaged)
+                yield wanted, place, pixels, damaged
         if missing and not careful:
             raise LostError
 
@@ -509,25 +339,15 @@ class DecodePass:
             LostError: a packet was rejected, unless ``careful``.
         """
         spans = gop_ranges(self._index, places, careful=careful)
-        threads = self._settings.threads or threads_for(self._pixels, usable_cores())
-        on_packet = self._settings.on_packet
-        decoders = 1 if self._codec in _IN_ORDER else parallel_decoders(self._pixels, len(spans), len(places), threads)
-        if decoders > 1 and not careful and device is None:
-            yield from decode_parallel(
-                self._path,
-                self._index,
-                spans,
-                places,
-                pixels=self._pixels,
-                decoders=decoders,
-                threads=threads // decoders,
-                on_packet=on_packet,
-                edit_lists=self._edit_lists,
-            )
+        decoders = 1 if careful or device is not None else self._parallel_decoders(len(spans), len(places))
+        if decoders > 1:
+            yield from self._parallel(spans, places, decoders)
             return
         with self._opened(device) as video:
-            threads = threads if device is None else 1
-            decoder = RangeDecoder(video, self._index, places, careful=careful, threads=threads, on_packet=on_packet)
+            threads = self._threads if device is None else 1
+            decoder = RangeDecoder(
+                video, self._index, places, careful=careful, threads=threads, on_packet=self._on_packet
+            )
             try:
                 for span in spans:
                     yield from decoder.frames(span)
@@ -538,11 +358,72 @@ class DecodePass:
 
     def _opened(self, device: str | None) -> OpenVideo:
         if device is None:
-            return open_video(self._path, edit_lists=self._edit_lists)
+            return open_video(self._path, edit_lists=self._probe.edit_lists)
         try:
-            return open_video(self._path, device_of(device), edit_lists=self._edit_lists)
+            return open_video(self._path, device_of(device), edit_lists=self._probe.edit_lists)
         except MediaError as error:  # the device's memory may have filled up since it was checked
             raise LostError from error
+
+    def _parallel_decoders(self, spans: int, wanted: int) -> int:
+        """Returns the number of decoders to use; if the frames exceed the queues, the threads of one are faster."""
+        if self._probe.info.codec in _IN_ORDER or self._pixels > THREADS_PIXELS or wanted > spans * self._waiting:
+            return 1
+        return max(1, min(self._threads, spans, _MOST_DECODERS, _DECODERS_PIXELS // max(1, self._pixels)))
+
+    @property
+    def _waiting(self) -> int:
+        """Queue length of each decoder in pictures."""
+        return min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
+
+    def _parallel(
+        self, spans: Sequence[GopRange], places: Sequence[int], decoders: int
+    ) -> Generator[tuple[int, VideoFrame], None, None]:
+        """Decodes the frames at ``places`` in fast mode with several decoders; yields (frame index, frame) in order.
+
+        Raises:
+            LostError: a packet was rejected or a picture is damaged; raised after the preceding frames were yielded.
+        """
+        wanted = frozenset(places)
+        stop = Event()
+        queues: list[Found] = [Queue(self._waiting) for _ in range(decoders)]
+
+        def work(found: Found, own: Sequence[GopRange]) -> None:
+            try:
+                with self._opened(None) as video:
+                    decoder = RangeDecoder(
+                        video,
+                        self._index,
+                        places,
+                        careful=False,
+                        threads=self._threads // decoders,
+                        on_packet=self._on_packet,
+                    )
+                    for span in own:
+                        for place, frame in decoder.frames(span):
+                            if stop.is_set():
+                                return
+                            if place in wanted:
+                                put((place, frame), found)
+                        put(None, found)
+            except BaseException as error:  # noqa: BLE001 - re-raised in the consumer
+                put(error, found)
+
+        def put(item: tuple[int, VideoFrame] | BaseException | None, found: Found) -> None:
+            while not stop.is_set():
+                try:
+                    found.put(item, timeout=_LOOK_UP_S)
+                except Full:
+                    continue
+                return
+
+        with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
+            try:
+                for number, found in enumerate(queues):
+                    pool.submit(work, found, spans[number::decoders])
+                for number in range(len(spans)):
+                    yield from _taken(queues[number % decoders])
+            finally:
+                stop.set()
 
     def _matched(
         self, frames: Iterator[tuple[int, VideoFrame]], missing: deque[int], *, careful: bool
@@ -592,3 +473,17 @@ class DecodePass:
         last = spare or damaged
         if last is not None and missing:
             yield missing.popleft(), *last
+
+
+def _taken(found: Found) -> Generator[tuple[int, VideoFrame], None, None]:
+    """Yields the frames of one range from a decoder's queue."""
+    while True:
+        try:
+            item = found.get(timeout=_LOOK_UP_S)
+        except Empty:
+            continue
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from fractions import Fraction
 from heapq import merge
 from io import FileIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -25,7 +24,7 @@ from torchfakes_cli.video.limits import usable_cores
 from torchfakes_cli.video.open import AV_ERRORS, open_video
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from av.audio.frame import AudioFrame
@@ -182,7 +181,6 @@ COPIED = {
     "mov": frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"}),
 }
 
-_CODEC: Final = "aac"
 _BIT_RATE = 160_000
 _RATES = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 _USUAL_RATE = 48_000
@@ -227,24 +225,37 @@ def add_sound(
         if zero_s is None:
             return False, ["sound left out: its time can't be told from the file"]
         name = sound.codec_context.name
-        start_s = _start_s(sound)
+        start_s = zero_s
+        if sound.start_time is not None and sound.time_base is not None:
+            start_s = float(sound.start_time * sound.time_base)
     notes = [f"{len(streams)} sound tracks: only the main one is kept"] if len(streams) > 1 else []
-    origin_s = zero_s if start_s is None else min(zero_s, start_s)
-    ways = [_copied, _encoded] if _canonical(name) in COPIED[container] else [_encoded]
+    origin_s = min(zero_s, start_s)
+    usual = av.Codec(name, "r").canonical_name in COPIED[container]
     reason = ""
-    for way in ways:
+    for copy in (True, False) if usual else (False,):
         try:
-            packets = _join(silent, source, target, way, zero_s - origin_s, origin_s, container, on_packet)
+            with (
+                av.open(silent) as pictures,
+                open_video(source) as opened,
+                _writable(*target) as file,
+                av.open(file, "w", format=container, container_options={"movflags": "+faststart"}) as output,
+            ):
+                output.metadata.update({key: value for key, value in pictures.metadata.items() if key == "comment"})
+                video = _pictures(pictures, output, zero_s - origin_s)
+                audio = (_copied if copy else _encoded)(opened.container, output, origin_s)
+                found = False
+                for packet in merge(video, audio, key=lambda packet: (packet.dts or 0) * packet.time_base):
+                    on_packet()
+                    found = found or packet.stream.type == "audio"
+                    output.mux(packet)
         except MemoryError:
             raise
         except AV_ERRORS as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         else:
-            if not packets:
+            if not found:
                 return False, ["sound left out: there is none in its track"]
-            if way is _encoded:
-                notes.append(f"sound re-encoded: {name} isn't usual in {container.upper()}")
-            return True, notes
+            return True, notes + ([] if copy else [f"sound re-encoded: {name} isn't usual in {container.upper()}"])
     return False, [f"sound left out: {reason}"]
 
 
@@ -253,46 +264,6 @@ def _main(streams: Sequence[AudioStream]) -> AudioStream | None:
     decodable = [stream for stream in streams if stream.codec_context is not None]
     marked = (stream for stream in decodable if stream.disposition & Disposition.default)
     return next(marked, decodable[0] if decodable else None)
-
-
-def _canonical(decoder: str) -> str:
-    """Returns the codec name of a decoder."""
-    return av.Codec(decoder, "r").canonical_name
-
-
-def _start_s(sound: AudioStream) -> float | None:
-    """Returns the time at which the sound starts, without the encoder's priming samples."""
-    if sound.start_time is None or sound.time_base is None:
-        return None
-    return float(sound.start_time * sound.time_base)
-
-
-def _join(
-    silent: str,
-    source: str,
-    target: Sequence[Any],
-    way: Callable[[InputContainer, AudioStream, OutputContainer, float, Callable[[], None]], Iterator[_Packet]],
-    video_s: float,
-    origin_s: float,
-    container: str,
-    on_packet: Callable[[], None],
-) -> int:
-    """Writes pictures from ``video_s`` and sound from ``origin_s``; returns the number of sound packets."""
-    count = 0
-    with ExitStack() as stack:
-        pictures = stack.enter_context(av.open(silent))
-        opened = stack.enter_context(open_video(source))
-        options = {"movflags": "+faststart"}
-        file = stack.enter_context(_writable(*target))
-        output = stack.enter_context(av.open(file, "w", format=container, container_options=options))
-        output.metadata.update({key: value for key, value in pictures.metadata.items() if key == "comment"})
-        video = _pictures(pictures, output, video_s, on_packet)
-        found = _main(opened.container.streams.audio)
-        assert found is not None, "the same file has the same streams"
-        for packet in merge(video, way(opened.container, found, output, origin_s, on_packet), key=_time):
-            count += packet.stream.type == "audio"
-            output.mux(packet)
-    return count
 
 
 def _writable(path: str, descriptor: int | None = None) -> FileIO:
@@ -304,51 +275,33 @@ def _writable(path: str, descriptor: int | None = None) -> FileIO:
     return file
 
 
-def _time(packet: _Packet) -> Fraction:
-    return (packet.dts or 0) * packet.time_base
-
-
-def _pictures(
-    pictures: InputContainer, output: OutputContainer, start_s: float, on_packet: Callable[[], None]
-) -> Iterator[_Packet]:
+def _pictures(pictures: InputContainer, output: OutputContainer, start_s: float) -> Iterator[_Packet]:
+    """Adds a stream for the pictures to the output at once; yields their packets, delayed by ``start_s``."""
     stream = pictures.streams.video[0]
     written = output.add_stream_from_template(stream)
-    assert stream.time_base is not None
-    shift = round(start_s / stream.time_base)
-
-    def packets() -> Iterator[_Packet]:
-        for packet in pictures.demux(stream):
-            on_packet()
-            if packet.pts is None or packet.dts is None:
-                continue
-            packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, written
-            yield packet
-
-    return packets()
+    return _moved(pictures.demux(stream), written, start_s)
 
 
-def _copied(
-    container: InputContainer,
-    sound: AudioStream,
-    output: OutputContainer,
-    origin_s: float,
-    on_packet: Callable[[], None],
-) -> Iterator[_Packet]:
-    written = output.add_stream_from_template(sound)
-    assert sound.time_base is not None
-    shift = round(origin_s / sound.time_base)
-
-    def packets() -> Iterator[_Packet]:
-        for packet in _in_order(PacketReader(lambda: container.demux(sound), on_packet)):
-            packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.dts, packet.stream = (packet.dts or 0) - shift, written
-            yield packet
-
-    return packets()
+def _copied(container: InputContainer, output: OutputContainer, origin_s: float) -> Iterator[_Packet]:
+    """Adds a stream for the sound to the output at once; yields its packets, moved to start at ``origin_s``."""
+    sound = _main(container.streams.audio)
+    assert sound is not None, "the same file has the same streams"
+    return _moved(_in_order(container, sound), output.add_stream_from_template(sound), -origin_s)
 
 
-def _in_order(packets: PacketReader[AudioStream]) -> Iterator[Packet[AudioStream]]:
-    """Drops packets that containers reject: those without a timestamp or with a non-increasing one."""
+def _moved(packets: Iterable[_Packet], written: AudioStream | VideoStream, by_s: float) -> Iterator[_Packet]:
+    for packet in packets:
+        if packet.dts is None:
+            continue
+        shift = round(by_s / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        packet.dts, packet.stream = packet.dts + shift, written
+        yield packet
+
+
+def _in_order(container: InputContainer, sound: AudioStream) -> Iterator[Packet[AudioStream]]:
+    """Yields packets without those that containers reject: without a timestamp or with a non-increasing one."""
+    packets: PacketReader[AudioStream] = PacketReader(lambda: container.demux(sound))
     last: int | None = None
     for packet in packets:
         if packet.dts is None:
@@ -358,25 +311,22 @@ def _in_order(packets: PacketReader[AudioStream]) -> Iterator[Packet[AudioStream
             yield packet
 
 
-def _encoded(
-    container: InputContainer,
-    sound: AudioStream,
-    output: OutputContainer,
-    origin_s: float,
-    on_packet: Callable[[], None],
-) -> Iterator[_Packet]:
+def _encoded(container: InputContainer, output: OutputContainer, origin_s: float) -> Iterator[_Packet]:
+    """Adds an AAC stream to the output at once; yields the sound re-encoded, moved to start at ``origin_s``."""
+    sound = _main(container.streams.audio)
+    assert sound is not None, "the same file has the same streams"
     context = sound.codec_context
     rate = context.sample_rate if context.sample_rate in _RATES else _USUAL_RATE
     layout = "mono" if context.layout.nb_channels == 1 else "stereo"
-    written = output.add_stream(_CODEC, rate=rate, options={"b": str(_BIT_RATE)})
+    written = output.add_stream("aac", rate=rate, options={"b": str(_BIT_RATE)})
     written.codec_context.layout = layout
-    shift = round(origin_s * rate)
+    resampler = AudioResampler("fltp", layout, rate, _PACKET_SAMPLES)
 
     def packets() -> Iterator[_Packet]:
         expected: int | None = None
-        for frame in _resampled(container, sound, AudioResampler("fltp", layout, rate, _PACKET_SAMPLES), on_packet):
+        for frame in _resampled(container, sound, resampler):
             # Timestamps of a coarse clock are off by some samples; only longer gaps are real.
-            time = (frame.pts or 0) - shift
+            time = (frame.pts or 0) - round(origin_s * rate)
             if expected is not None and time < expected + _GAP_S * rate:
                 time = expected
             frame.pts, frame.time_base = time, Fraction(1, rate)
@@ -387,11 +337,9 @@ def _encoded(
     return packets()
 
 
-def _resampled(
-    container: InputContainer, sound: AudioStream, resampler: AudioResampler, on_packet: Callable[[], None]
-) -> Iterator[AudioFrame]:
+def _resampled(container: InputContainer, sound: AudioStream, resampler: AudioResampler) -> Iterator[AudioFrame]:
     """Yields the decodable sound of a stream in the resampler's format; damaged packets are skipped."""
-    for packet in chain(_in_order(PacketReader(lambda: container.demux(sound), on_packet)), (None,)):
+    for packet in chain(_in_order(container, sound), (None,)):
         try:
             frames = sound.codec_context.decode(packet)
         except MemoryError:

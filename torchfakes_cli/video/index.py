@@ -99,13 +99,16 @@ class FrameIndex:
             parts=(0,),
         )
 
-    def edited(self, edits: Sequence[tuple[float, int]], tick: float, sound_start_s: float | None) -> FrameIndex:
+    def edited(
+        self, edits: Sequence[tuple[float, int, float]], tick: float, others_start_s: float | None
+    ) -> FrameIndex:
         """Returns the index of the frames that an edit list plays, with their playback times.
 
         Args:
-            edits: length in seconds and media start in ticks of each edit; a negative start means an empty edit.
+            edits: length in seconds, media start in ticks and rate of each edit; a negative start means an empty edit,
+                the rate 0 a frame that stays.
             tick: length of a media tick in seconds.
-            sound_start_s: start of the sound on the clock of the edit list; None without sound.
+            others_start_s: earliest start of the file's other streams on the clock of the edit list.
         """
         assert self.stamps is not None
         media_s = self.stamps * tick
@@ -113,25 +116,28 @@ class FrameIndex:
         chosen: list[NDArray[np.int64]] = []
         parts: list[int] = []
         now_s = 0.0
-        for length_s, start in edits:
+        for length_s, start, rate in edits:
             if start >= 0:
                 # The frame on screen when a part starts may begin before the part.
                 first = max(0, int(np.searchsorted(self.stamps, start, side="right")) - 1)
-                end = int(np.searchsorted(media_s, start * tick + length_s - tick / 2))
+                end = int(np.searchsorted(media_s, start * tick + length_s * rate - tick / 2)) if rate else first + 1
                 parts.append(sum(map(len, chosen)))
                 chosen.append(np.arange(first, max(first, end)))
-                times.append(now_s + np.maximum(media_s[chosen[-1]] - start * tick, 0.0))
+                times.append(now_s + np.maximum(media_s[chosen[-1]] - start * tick, 0.0) / (rate or 1.0))
             now_s += length_s
         if not sum(map(len, chosen)):
             return self
         places, times_s = np.concatenate(chosen), np.concatenate(times)
-        zero_s = float(min(times_s[:1].tolist() + ([] if sound_start_s is None else [max(0.0, sound_start_s)])))
-        edited = replace(self.part(0, 0), times_s=times_s - zero_s, duration_s=now_s - zero_s, zero_s=zero_s)
+        zero_s = float(min(times_s[:1].tolist() + ([] if others_start_s is None else [max(0.0, others_start_s)])))
         return replace(
-            edited,
+            self,
+            times_s=times_s - zero_s,
+            duration_s=now_s - zero_s,
+            zero_s=zero_s,
             stamps=self.stamps[places],
             packets=self.packets[places],
             entries=self.entries[places],
+            measured_fps=_rate(times_s) if any(edit[2] != 1 for edit in edits) else self.measured_fps,
             parts=tuple(parts),
         )
 
@@ -205,7 +211,7 @@ class IndexBuilder:
             self._end_position = max(self._end_position, packet.pos + packet.size)
 
     def build(
-        self, stream: VideoStream, container_format: str, read_errors: int, sound_start_s: float | None = None
+        self, stream: VideoStream, container_format: str, read_errors: int, others_start_s: float | None = None
     ) -> FrameIndex:
         """Builds the index of the added packets.
 
@@ -213,7 +219,7 @@ class IndexBuilder:
             stream: stream of the packets.
             container_format: FFmpeg's name of the container format.
             read_errors: number of failed reads.
-            sound_start_s: start of the sound on the clock of the file's streams; None without sound.
+            others_start_s: earliest start of the file's other streams on their clock; None without others.
         """
         tick = float(stream.time_base or Fraction(1, 1000))
         rate = stream.guessed_rate or stream.average_rate or _FALLBACK_RATE
@@ -240,9 +246,9 @@ class IndexBuilder:
             times = np.arange(len(numbers)) * frame_s
         entries, leading = _entries(line, key)
         zero_s = first_s
-        if first_s is not None and sound_start_s is not None:
+        if first_s is not None and others_start_s is not None:
             # Players start with the earliest stream; they cut off samples before a stream's own time zero.
-            zero_s = min(first_s, max(0.0, sound_start_s))
+            zero_s = min(first_s, max(0.0, others_start_s))
             if container_format in _CLOCK_FORMATS and first_s - zero_s > _JUMP_AHEAD_S:
                 zero_s = first_s
             times = times + (first_s - zero_s)

@@ -26,21 +26,20 @@ if TYPE_CHECKING:
 #: Number of packets at the start of the video stream that are searched for encoder notes, and bytes of each.
 _PACKETS = 4
 _PACKET_BYTES = 1 << 16
-#: Maximum length of a shown value and maximum number of tags per section, because metadata can be arbitrarily long.
+#: Maximum length of a shown value and maximum numbers of shown items, because metadata can be arbitrarily long.
 _MOST_CHARACTERS = 400
 _MOST_TAGS = 40
 _MOST_SHOWN_EDITS = 16
+_MOST_ACTIONS = 20
+_MOST_PROBLEMS = 10
 _CHUNK_BYTES = 1 << 20
 
 #: Notes that encoders write into their streams: settings of x264 and x265 (user data SEI), version of Lavc.
 _NOTES = (
-    (
-        re.compile(rb"x264 - core \d+[ -~]*"),
-        "x264 is a software encoder: the picture was encoded on a computer or server",
-    ),
+    (re.compile(rb"x264 - core \d+[ -~]*"), "x264 is a software encoder: a computer or server encoded the picture"),
     (
         re.compile(rb"x265 \(build \d+\)[ -~]*"),
-        "x265 is a software encoder: the picture was encoded on a computer or server",
+        "x265 is a software encoder: a computer or server encoded the picture",
     ),
     (re.compile(rb"Lavc\d[0-9.]+"), "FFmpeg's encoders made the stream"),
 )
@@ -123,7 +122,7 @@ def _layout_facts(layout: Mp4Layout) -> Iterator[Fact]:
         yield Fact("brands", ", ".join(layout.brands))
     yield Fact("order of its parts", " ".join(layout.boxes[:24]), _order(layout.boxes))
     for edits in layout.edits.values():
-        shown = [_edit(length, start, layout.movie_scale) for length, start in edits[:_MOST_SHOWN_EDITS]]
+        shown = [_edit(*edit, layout.movie_scale) for edit in edits[:_MOST_SHOWN_EDITS]]
         yield Fact("edit list", "; ".join(shown) + ("; …" if len(edits) > len(shown) else ""))
 
 
@@ -137,9 +136,10 @@ def _order(boxes: tuple[str, ...]) -> str:
     return "index (moov) after the pictures: as cameras and plain conversions write it"
 
 
-def _edit(length: int, start: int, scale: int | None) -> str:
+def _edit(length: int, start: int, rate: float, scale: int | None) -> str:
     shown = f"{length / scale:.3f} s" if scale else f"{length} units"
-    return f"{shown} of nothing" if start < 0 else f"{shown} from {start} (units of the stream)"
+    speed = "" if rate == 1 else f" at rate {rate:g}"
+    return f"{shown} of nothing" if start < 0 else f"{shown} from {start} (units of the stream){speed}"
 
 
 def _stream(stream: Stream) -> str:
@@ -221,9 +221,6 @@ _STATES = {
 }
 #: An untrusted signer is reported by the state, not as a problem.
 _UNTRUSTED = "signingCredential.untrusted"
-_MOST_ACTIONS = 20
-_MOST_PROBLEMS = 10
-_MOST_MANIFEST_CHARACTERS = 300
 
 
 def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] | None = None) -> Credentials:
@@ -249,7 +246,7 @@ def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] 
         reason = "they are kept elsewhere, and nothing is fetched"
         return Credentials(CredentialsState.UNREADABLE, problems=(reason,))
     except (c2pa.C2paError, ValueError) as error:
-        return Credentials(CredentialsState.UNREADABLE, problems=(_short(str(error)),))
+        return Credentials(CredentialsState.UNREADABLE, problems=(_shortened(str(error)),))
 
 
 class _Watched(FileIO):
@@ -270,7 +267,7 @@ def _told(store: Mapping[str, Any]) -> Credentials:
     active = store.get("manifests", {}).get(store.get("active_manifest"), {})
     failures = store.get("validation_results", {}).get("activeManifest", {}).get("failure", [])
     problems = [
-        _short(f"{failure.get('code')}: {failure.get('explanation') or 'no explanation'}")
+        _shortened(f"{failure.get('code')}: {failure.get('explanation') or 'no explanation'}")
         for failure in failures
         if failure.get("code") != _UNTRUSTED
     ]
@@ -291,10 +288,10 @@ def _manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
     }
     for name, value in values.items():
         if value:
-            yield Fact(name, _short(str(value)))
+            yield Fact(name, _shortened(str(value)))
     actions = list(_actions(manifest))
     for what, why in actions[:_MOST_ACTIONS]:
-        yield Fact("action", _short(what), _short(why))
+        yield Fact("action", _shortened(what), _shortened(why))
 
 
 def _actions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -305,7 +302,3 @@ def _actions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for action in (assertion.get("data") or {}).get("actions") or []:
             source = str(action.get("digitalSourceType") or "").rsplit("/", 1)[-1]
             yield str(action.get("action")), f"source: {source}" if source else str(action.get("description") or "")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_MANIFEST_CHARACTERS else text[: _MOST_MANIFEST_CHARACTERS - 1] + "…"

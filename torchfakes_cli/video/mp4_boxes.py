@@ -19,6 +19,9 @@ _FOLDERS = {b"moov", b"trak", b"edts"}
 _FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
 
 
+Edit = tuple[int, int, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Mp4Layout:
     """Box structure of an MP4 or QuickTime file.
@@ -26,14 +29,14 @@ class Mp4Layout:
     Attributes:
         boxes: types of the top-level boxes, in file order; consecutive boxes of one type are listed once.
         brands: brands of the file, the major brand first.
-        edits: edit lists by track number; an edit is (length in movie time units, start in media time units), with
-            a start of -1 for an empty edit.
+        edits: edit lists by track number; an edit is (length in movie time units, start in media time units, playback
+            rate), with a start of -1 for an empty edit.
         movie_scale: movie time units per second; None if unknown.
     """
 
     boxes: tuple[str, ...]
     brands: tuple[str, ...]
-    edits: dict[int, tuple[tuple[int, int], ...]]
+    edits: dict[int, tuple[Edit, ...]]
     movie_scale: int | None
 
 
@@ -46,7 +49,7 @@ def read_layout(file: BinaryIO, size: int) -> Mp4Layout | None:
     """
     boxes: list[str] = []
     brands: tuple[str, ...] = ()
-    edits: dict[int, tuple[tuple[int, int], ...]] = {}
+    edits: dict[int, tuple[Edit, ...]] = {}
     track = 0
     scale: int | None = None
     for depth, kind, start, end in _walk(file, 0, size, 0, [_MOST_BOXES]):
@@ -109,11 +112,10 @@ def _number(content: bytes, short: int, long: int) -> int:
     return int.from_bytes(content[place : place + 4], "big")
 
 
-def _edits(content: bytes) -> tuple[tuple[int, int], ...]:
-    """Returns the length and start of each edit; the media rate is ignored."""
+def _edits(content: bytes) -> tuple[Edit, ...]:
     if len(content) < 8:
         return ()
     layout = struct.Struct(">Qqi" if content[0] == 1 else ">Iii")
     count = min(int.from_bytes(content[4:8], "big"), _MOST_EDITS, (len(content) - 8) // layout.size)
     entries = [layout.unpack_from(content, 8 + number * layout.size) for number in range(count)]
-    return tuple((length, start) for length, start, _ in entries)
+    return tuple((length, start, rate / 65536) for length, start, rate in entries)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 #: Self-contained formats; playlists and other formats that reference files are excluded on purpose.
@@ -48,17 +49,11 @@ _OPTIONS = {
     "max_streams": "64",
 }
 
-#: Signatures of still pictures and FFmpeg's single-picture formats for them. FFmpeg's other picture reader (image2)
-#: treats a name with ``%d`` as a sequence of files.
-_PICTURE_FORMATS = {b"\xff\xd8\xff": "jpeg_pipe", b"\x89PNG": "png_pipe", b"RIFF": "webp_pipe"}
-
-#: Signatures of further still pictures, which Pillow reads.
-_PILLOW_FORMATS = {b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-
 #: Exceptions that PyAV raises on damaged files.
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, OverflowError, RuntimeError)
 
-_PICTURE_NAMES = {b"\xff\xd8\xff": ("JPEG", ".jpg"), b"\x89PNG": ("PNG", ".png")}
+#: FFmpeg's single-picture formats. Its other picture reader (image2) treats a name with ``%d`` as a sequence of files.
+_PICTURE_FORMATS = {"JPEG": "jpeg_pipe", "PNG": "png_pipe", "WebP": "webp_pipe"}
 
 #: Brands of still pictures in MP4 boxes (ISO/IEC 23008-12, AV1 Image File Format); picture sequences have other brands.
 _HEIF_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
@@ -73,8 +68,6 @@ _READABLE = "Give it a video file such as MP4, MOV, MKV, WebM, AVI or MPEG, or a
 
 #: Signatures of other files that are often mistaken for, or renamed to, videos.
 _SIGNATURES = {
-    b"\xff\xd8\xff": "a picture",
-    b"\x89PNG": "a picture",
     b"ID3": "sound",
     b"fLaC": "sound",
     b"PK\x03\x04": "an archive",
@@ -138,15 +131,17 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
         DecodeError: the structure of the file is damaged.
     """
     head, size = _read_head(path)
-    picture = _picture_format(path, head)
-    heif = heif_kind(head)
-    is_video = Path(path).suffix.lower() in VIDEO_SUFFIXES
-    if heif and is_video:
-        raise _misnamed(path, heif, f".{heif.lower()}")
-    kind = heif or ("" if is_video else next((k for start, k in _PILLOW_FORMATS.items() if head.startswith(start)), ""))
-    if kind:
+    kind = picture_kind(head)
+    if kind and Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        raise UnsupportedMediaError(
+            f"{'an' if kind == 'AVIF' else 'a'} {kind} picture with a video's name",
+            path=path,
+            advice=f"Rename it to .{kind.lower().replace('jpeg', 'jpg')}.",
+        )
+    if kind and kind not in _PICTURE_FORMATS:
         return _open_with_pillow(path, kind)
-    options = {**_OPTIONS, **({} if picture is None else {"format_whitelist": picture})}
+    picture = _PICTURE_FORMATS.get(kind)
+    options = _OPTIONS | ({} if picture is None else {"format_whitelist": picture})
     if not edit_lists:
         options["ignore_editlist"] = "1"
     try:
@@ -171,11 +166,19 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
     return OpenVideo(container, stream, video_streams, _stated_size(head) > size, picture is not None)
 
 
-def heif_kind(head: bytes) -> str:
-    """Returns ``HEIC`` or ``AVIF`` for the first bytes of such a picture; empty for other files."""
-    if head[4:8] != b"ftyp":
-        return ""
-    kind = _HEIF_BRANDS.get(head[8:12], "")
+def picture_kind(head: bytes) -> str:
+    """Returns the format of a still picture by the start of its file, such as ``JPEG`` or ``HEIC``; else nothing."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG") and b"acTL" not in head:
+        return "PNG"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and b"ANIM" not in head[:64]:
+        return "WebP"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if head.startswith(b"BM") and head[15:18] == bytes(3):
+        return "BMP"
+    kind = _HEIF_BRANDS.get(head[8:12], "") if head[4:8] == b"ftyp" else ""
     return "AVIF" if kind and b"avif" in head[16 : int.from_bytes(head[:4], "big")] else kind
 
 
@@ -210,15 +213,6 @@ def _open_with_pillow(path: str | PathLike[str], kind: str) -> OpenVideo:
     stored.seek(0)
     container = av.open(stored, "r", format="ppm_pipe")
     return OpenVideo(container, container.streams.video[0], 1, cut_short=False, picture=True, converted=kind.lower())
-
-
-def _picture_format(path: str | PathLike[str], head: bytes) -> str | None:
-    """Returns FFmpeg's format of a still picture; None for other files and for files named as a video."""
-    if Path(path).suffix.lower() in VIDEO_SUFFIXES or b"acTL" in head or b"ANIM" in head[:64]:
-        return None
-    if head.startswith(b"RIFF") and head[8:12] != b"WEBP":
-        return None
-    return next((name for start, name in _PICTURE_FORMATS.items() if head.startswith(start)), None)
 
 
 def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
@@ -257,9 +251,6 @@ def _translated(error: BaseException, path: str | PathLike[str], head: bytes) ->
     """Translates PyAV's error on opening a file that starts with ``head``."""
     if isinstance(error, PermissionError):
         return UnreadableFileError("may not be read", path=path, advice="Check its permissions.")
-    for start, (kind, suffix) in _PICTURE_NAMES.items():
-        if head.startswith(start) and Path(path).suffix.lower() in VIDEO_SUFFIXES:
-            return _misnamed(path, kind, suffix)
     what, advice = _something_else(head)
     if what:
         return UnsupportedMediaError(what, path=path, advice=advice)
@@ -269,13 +260,6 @@ def _translated(error: BaseException, path: str | PathLike[str], head: bytes) ->
         cause = "truncated or damaged: its table of contents (moov) is missing"
         return DecodeError(cause, path=path, advice="Copy or download it again, or repair it.")
     return DecodeError("not a video, or damaged beyond reading", path=path, advice=_READABLE)
-
-
-def _misnamed(path: str | PathLike[str], kind: str, suffix: str) -> MediaError:
-    article = "an" if kind == "AVIF" else "a"
-    return UnsupportedMediaError(
-        f"{article} {kind} picture with a video's name", path=path, advice=f"Rename it to {suffix}."
-    )
 
 
 def _something_else(head: bytes) -> tuple[str, str]:
@@ -293,16 +277,21 @@ def _something_else(head: bytes) -> tuple[str, str]:
             return f"{what}, not a video", _READABLE
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP" and b"ANIM" in head[:64]:
         return "an animated WebP, which can't be decoded here", "Convert it to MP4 or GIF first."
-    if head.startswith(b"RIFF") and head[8:12] in {b"WAVE", b"WEBP"}:
-        return ("sound" if head[8:12] == b"WAVE" else "a picture") + ", not a video", _READABLE
+    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
+        return "sound, not a video", _READABLE
     if not head.translate(None, _TEXT_BYTES):
         return "text, not a video", _READABLE
     return "", ""
 
 
+def is_shown(stream: Stream) -> bool:
+    """Returns whether a player could show a video stream; cover art doesn't count."""
+    return not stream.disposition & _NOT_SHOWN
+
+
 def _shown_stream(container: InputContainer, path: str | PathLike[str]) -> tuple[VideoStream, int]:
-    """Returns the stream that a player shows and the number of candidates; cover art doesn't count."""
-    shown = [stream for stream in container.streams.video if not stream.disposition & _NOT_SHOWN]
+    """Returns the stream that a player shows and the number of candidates."""
+    shown = [stream for stream in container.streams.video if is_shown(stream)]
     if not shown:
         raise NoVideoStreamError("no video stream", path=path, advice="It may hold sound or cover art only.")
     decodable = [stream for stream in shown if stream.codec_context is not None]
@@ -310,8 +299,10 @@ def _shown_stream(container: InputContainer, path: str | PathLike[str]) -> tuple
         raise UnsupportedMediaError(
             "its video codec is unknown or encrypted", path=path, advice="Convert it to H.264 in MP4 first."
         )
-    best = next((stream for stream in decodable if stream.disposition & Disposition.default), decodable[0])
-    return best, len(shown)
+    # An animated AVIF has its first picture as a stream of its own.
+    moving = [stream for stream in decodable if stream.frames != 1] or decodable
+    best = next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
+    return best, len(shown) if len(moving) == len(decodable) else len(moving)
 
 
 def _stated_size(head: bytes) -> int:

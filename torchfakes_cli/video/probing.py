@@ -19,7 +19,7 @@ from torchfakes_cli.video.convert import Orientation, Sizes, square_size
 from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
 from torchfakes_cli.video.limits import MAX_PIXELS
 from torchfakes_cli.video.mp4_boxes import read_layout
-from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
+from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, is_shown, open_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,12 +83,13 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = No
     """
     with ExitStack() as stack:
         video = stack.enter_context(open_video(path))
-        edits = _several_edits(path) if video.container.format.name.startswith("mov") else {}
+        others_start_s = _others_start_s(video)
+        edits = _own_edits(path) if video.container.format.name.startswith("mov") else {}
         if edits:
             video = stack.enter_context(open_video(path, edit_lists=False))
         packets = PacketReader(lambda: video.container.demux(video.stream), on_packet)
         builder = IndexBuilder()
-        sizes = Sizes(video.stream.codec_context.name)
+        sizes = Sizes(video.stream)
         first: VideoFrame | None = None
         for packet in packets:
             if packet.has_sidedata("encryption_info"):
@@ -100,10 +101,9 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = No
             if video.picture:
                 break  # further pictures in the file, such as previews, aren't shown
         first = first or _first_frame(video, None)
-        sound_start_s = _sound_start_s(video)
-        index = builder.build(video.stream, video.container.format.name, packets.errors, sound_start_s)
+        index = builder.build(video.stream, video.container.format.name, packets.errors, others_start_s)
         if edits and index.stamps is not None and (own := edits.get(video.stream.id)):
-            index = index.edited(own, float(video.stream.time_base or 0), sound_start_s)
+            index = index.edited(own, float(video.stream.time_base or 0), others_start_s)
         if first is None or not len(index):
             raise _undecodable(path, video, index)
         orientation = Orientation.of_picture(path) if video.picture else Orientation.of(first)
@@ -112,27 +112,39 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = No
         return Probe(info, index, video.stream.sample_aspect_ratio, orientation, edit_lists=not edits)
 
 
-def _several_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int]]]:
-    """Returns the edit lists of a file by track, in seconds and ticks; empty unless one plays several parts.
+def _own_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int, float]]]:
+    """Returns the edit lists of a file by track, in seconds, ticks and rates; empty if FFmpeg applies them correctly.
 
-    FFmpeg handles edit lists of one part correctly. With several parts its times are off by up to a key frame interval.
+    With several parts FFmpeg's times are off by up to a key frame interval, and it ignores rates.
     """
     with Path(path).open("rb") as file:
         layout = read_layout(file, os.fstat(file.fileno()).st_size)
     if layout is None or layout.movie_scale is None or "moof" in layout.boxes:
         return {}
-    lists = [[edit for edit in edits if edit[0]] for edits in layout.edits.values()]
-    if not any(len(edits) > 1 + (edits[0][1] < 0) for edits in lists if edits):
-        return {}
     scale = layout.movie_scale
-    return {track: [(length / scale, start) for length, start in edits] for track, edits in layout.edits.items()}
+    lists = {}
+    for track, edits in layout.edits.items():
+        several = sum(start >= 0 and length > 0 for length, start, _ in edits) > 1
+        # A rate of 0 in the only part is a mistake of a writer.
+        lists[track] = [
+            (length / scale, start, rate if rate > 0 or (several and not rate) else 1.0)
+            for length, start, rate in edits
+            if length
+        ]
+    wrong = any(
+        len(edits) > 1 + (edits[0][1] < 0) or any(rate != 1 for _, _, rate in edits)
+        for edits in lists.values()
+        if edits
+    )
+    return lists if wrong else {}
 
 
-def _sound_start_s(video: OpenVideo) -> float | None:
-    """Returns the start of the earliest sound on the clock of the file's streams; None without sound."""
+def _others_start_s(video: OpenVideo) -> float | None:
+    """Returns the start of the earliest sound or other video on the clock of the streams; None without any."""
     starts = [
         float(stream.start_time * stream.time_base)
-        for stream in video.container.streams.audio
+        for stream in video.container.streams
+        if stream.type == "audio" or (stream.type == "video" and stream is not video.stream and is_shown(stream))
         if stream.start_time is not None and stream.time_base is not None
     ]
     return min(starts, default=None)

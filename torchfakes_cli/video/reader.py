@@ -10,7 +10,7 @@ import numpy as np
 
 from torchfakes_cli.errors import DecodeError, UsageError
 from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
-from torchfakes_cli.video.decode import DecodePass, DecodeSettings
+from torchfakes_cli.video.decode import DecodePass
 from torchfakes_cli.video.probing import examine
 from torchfakes_cli.video.sampling import choose_frames, nearest_frames, span_of
 
@@ -49,7 +49,9 @@ class VideoReader:
         hwaccel: str | None = None,
     ) -> None:
         self._path = os.fspath(path)
-        self._settings = DecodeSettings(threads, hwaccel, on_packet)
+        self._threads = threads
+        self._hwaccel = hwaccel
+        self._on_packet = on_packet
         self._probe = examine(path, on_packet)
         self._report = DecodeReport(0, 0)
         self._running: list[Generator[Frame, None, None]] = []
@@ -158,13 +160,14 @@ class VideoReader:
                     index.part(start, end),
                     first=max(0, first - start),
                     neighbours=neighbours,
-                    settings=self._settings,
+                    threads=self._threads,
+                    hwaccel=self._hwaccel,
+                    on_packet=self._on_packet,
                 )
                 runs.append(run)
-                for sample in run.samples(chosen):
-                    place = start + sample.place
-                    frame = Frame(float(index.times_s[place]), place, sample.pixels, sample.damaged)
-                    for _ in range(again[start + sample.wanted]):
+                for asked, place, pixels, damaged in run.samples(chosen):
+                    frame = Frame(float(index.times_s[start + place]), start + place, pixels, damaged)
+                    for _ in range(again[start + asked]):
                         delivered += 1
                         yield frame
         finally:
@@ -187,8 +190,8 @@ def _report(wanted: int, delivered: int, runs: Sequence[DecodePass]) -> DecodeRe
         warnings.append(f"damaged packets skipped: {packets_bad}")
     if damaged:
         warnings.append(f"damaged pictures among the frames: {damaged} of {delivered}")
-    if any(run.damage_met for run in runs) and not warnings:
-        warnings.append("damaged in places; the decoded frames are intact")
+    if not warnings and (replaced := sum(run.pictures_replaced for run in runs)):
+        warnings.append(f"damaged pictures replaced by their neighbours: {replaced}")
     warnings += dict.fromkeys(run.software_reason for run in runs if run.software_reason)
     if any(run.pictures_fitted for run in runs):
         warnings.append("the picture changes its size: pictures of other sizes than the video's have black borders")

@@ -1,7 +1,8 @@
-"""How an evaluation is shown."""
+"""Tables and texts of an evaluation for the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -13,65 +14,66 @@ if TYPE_CHECKING:
     from torchfakes_cli.training.evaluate.findings import Calibration, Estimate, Evaluation, Result
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """How one detector does on each set of crops."""
+def evaluation_views(evaluation: Evaluation) -> Iterator[Table | Text]:
+    """Yield what to show of an evaluation, in order."""
+    several = len(evaluation.models) > 1
+    yield _comparison_table(evaluation) if several else _evaluation_table(evaluation)
+    for result in evaluation.results:
+        if altered := result.altered:
+            name = f"{result.model} on {result.source}" if several else result.source
+            text = (
+                f"{name}: of {altered.videos} fake videos with a known altered person, {altered.called_fake} were "
+                f"called fake, {altered.person_flagged} of these with the altered person flagged."
+            )
+            yield Text(safe(text))
+    if len(evaluation.results) == 1 and any(part.by == "method" for part in evaluation.results[0].slices):
+        yield _methods_table(evaluation.results[0])
+    if evaluation.calibration:
+        yield _calibration_text(evaluation.calibration)
+
+
+def _evaluation_table(evaluation: Evaluation) -> Table:
     caption = "By video; 95 % intervals draw whole groups. Firm: share of the verdicts; right: share of the firm ones."
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("corpus")
-    for name in ("reals", "fakes", "AUC", "interval", "EER", "firm", "right", "ECE"):
-        table.add_column(name, justify="right")
+    table = _table("corpus", "reals", "fakes", "AUC", "interval", "EER", "firm", "right", "ECE", caption=caption)
     for result in evaluation.results:
         video = result.video
+        shares = (video.eer, video.coverage, video.selective_accuracy, video.ece)
         table.add_row(
             Text(safe(result.source)),
-            str(video.real),
-            str(video.fake),
-            share(video.auc, 3),
-            interval(video.auc),
-            share(video.eer),
-            share(video.coverage),
-            share(video.selective_accuracy),
-            share(video.ece),
+            *(str(video.real), str(video.fake), _share(video.auc, 3), _interval(video.auc), *map(_share, shares)),
         )
     return table
 
 
-def comparison_table(evaluation: Evaluation) -> Table:
-    """A row a set of crops, a column a detector."""
-    table = Table(caption="AUC by video; 95 % intervals draw whole groups", caption_justify="left")
-    table.add_column("corpus")
-    for model in evaluation.models:
-        table.add_column(Text(safe(model.name)), justify="right")
+def _comparison_table(evaluation: Evaluation) -> Table:
+    names = [Text(safe(model.name)) for model in evaluation.models]
+    table = _table("corpus", *names, caption="AUC by video; 95 % intervals draw whole groups")
     for source in evaluation.sources:
         found = [result.video.auc for result in evaluation.results if result.source == source.name]
-        cells = [f"{share(auc, 3)}  {interval(auc)}".rstrip() for auc in found]
-        table.add_row(Text(safe(source.name)), *cells)
+        table.add_row(Text(safe(source.name)), *(f"{_share(auc, 3)}  {_interval(auc)}".rstrip() for auc in found))
     return table
 
 
-def methods_table(result: Result) -> Table:
-    """How the detector does on each kind of fakes, and what it calls them."""
-    caption = "By video, against the originals of these fakes where they are there; the last columns say what fakes"
-    table = Table(caption=f"{caption} are called.", caption_justify="left")
-    table.add_column("method")
-    for name in ("fakes", "reals", "AUC", "interval", "real", "open", "fake"):
-        table.add_column(name, justify="right")
+def _methods_table(result: Result) -> Table:
+    caption = "By video, against the originals of these fakes if there are any; the last columns count their verdicts."
+    table = _table("method", "fakes", "reals", "AUC", "interval", "real", "open", "fake", caption=caption)
     for part in result.slices:
         if part.by == "method":
-            fakes = part.verdicts["fake"]
-            table.add_row(
-                Text(safe(part.name)),
-                str(part.fake),
-                str(part.real),
-                share(part.auc, 3),
-                interval(part.auc),
-                *(str(fakes[verdict]) for verdict in ("real", "inconclusive", "fake")),
-            )
+            verdicts = [str(part.verdicts["fake"][verdict]) for verdict in ("real", "inconclusive", "fake")]
+            numbers = (str(part.fake), str(part.real), _share(part.auc, 3), _interval(part.auc))
+            table.add_row(Text(safe(part.name)), *numbers, *verdicts)
     return table
 
 
-def calibration_text(calibration: Calibration) -> Text:
-    """What was fitted, and what it is worth on others."""
+def _table(first: str, *others: str | Text, caption: str) -> Table:
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _calibration_text(calibration: Calibration) -> Text:
     lines = [
         f"{calibration.path}: {calibration.method} fitted on {calibration.fitted_on}; real below "
         f"{calibration.real_below:.3f}, fake from {calibration.fake_above:.3f}"
@@ -82,11 +84,9 @@ def calibration_text(calibration: Calibration) -> Text:
     return Text("\n".join(safe(line) for line in lines))
 
 
-def interval(estimate: Estimate) -> str:
-    """Format the interval of a figure; empty where it is undefined."""
+def _interval(estimate: Estimate) -> str:
     return "" if estimate.low is None else f"{estimate.low:.2f}–{estimate.high:.2f}"
 
 
-def share(estimate: Estimate, digits: int = 2) -> str:
-    """Format a figure alone, or say that it is undefined."""
+def _share(estimate: Estimate, digits: int = 2) -> str:
     return "unknown" if estimate.value is None else f"{estimate.value:.{digits}f}"

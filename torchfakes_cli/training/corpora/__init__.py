@@ -36,6 +36,7 @@ from torchfakes_cli.training.corpora.selection import (
     with_table,
     without_duplicates,
 )
+from torchfakes_cli.training.corpora.tables import unused_tables
 
 __all__ = [
     "FAKE",
@@ -91,6 +92,8 @@ def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = BY_GROUPS, 
         corpus = with_table(corpus, root, groups, "group")
     if layout is folders.LAYOUT:
         corpus = replace(corpus, notes=(*folders.unused_lists(root, corpus), *corpus.notes))
+    elif layout is not dfdc.LAYOUT:
+        corpus = replace(corpus, notes=(*corpus.notes, *unused_tables(root, corpus.lists)))
     return joined(without_duplicates(corpus))
 
 

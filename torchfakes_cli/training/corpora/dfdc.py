@@ -157,11 +157,13 @@ def _read(root: Path) -> Corpus:
         videos += reader.metadata(path, group)
     for table in tables:
         videos += reader.tests(table)
-    if 0 < len(parts) < _PARTS_AS_GROUPS and not any(video.group.startswith("person:") for video in videos):
+    preview = any(path.name == _DATASET for path in parts)
+    if 0 < len(parts) < _PARTS_AS_GROUPS and not preview:
         reader.notes.append("DFDC doesn't name its people: with so few parts the same actor may be in two splits")
     videos.sort(key=lambda video: video.label == FAKE)
     rest = (TRAIN, VAL) if any(video.split == TEST for video in videos) else SPLITS
-    return Corpus(LAYOUT.name, tuple(videos), tuple(reader.skipped), tuple(reader.notes), rest=rest, official=True)
+    name = "DFDC preview" if preview else LAYOUT.name
+    return Corpus(name, tuple(videos), tuple(reader.skipped), tuple(reader.notes), rest=rest, official=True)
 
 
 def _official(corpus: Corpus, folder: Path) -> Corpus:

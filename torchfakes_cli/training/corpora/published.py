@@ -76,7 +76,7 @@ class _Pattern:
             defaults to the name of the top folder.
         label: ``real`` or ``fake``.
         group: template of the group.
-        footage: template of the name that an original shares with its fakes.
+        footage: template of the name that an original shares with its fakes; empty for the group.
         partner: template of the second group, or empty.
         link: template of a group that is one with the file's group, or empty.
     """
@@ -144,7 +144,7 @@ class _Files:
                         group=group,
                         partner=pattern.partner.format_map(parts),
                         compression=parts.get("compression", ""),
-                        footage=pattern.footage.format_map(parts),
+                        footage=pattern.footage.format_map(parts) or group,
                     )
                 )
         videos.sort(key=lambda video: video.label == FAKE)
@@ -192,7 +192,7 @@ _FACEFORENSICS = _Files(
         _Pattern(
             _FF_ORIGINAL + r"(?P<actor>\d+)__(?P<scene>.+)", REAL, "actor:{actor}", footage="actor:{actor}__{scene}"
         ),
-        _Pattern(_FF_ORIGINAL + r"(?P<number>\d+)", REAL, "youtube:{number}", footage="youtube:{number}"),
+        _Pattern(_FF_ORIGINAL + r"(?P<number>\d+)", REAL, "youtube:{number}"),
         _Pattern(
             _FF_FAKE + r"(?P<target>\d+)_(?P<source>\d+)__(?P<scene>.+)__\w{8}",
             FAKE,
@@ -204,7 +204,6 @@ _FACEFORENSICS = _Files(
             _FF_FAKE + r"(?P<target>\d+)_(?P<source>\d+)",
             FAKE,
             "youtube:{target}",
-            footage="youtube:{target}",
             link="youtube:{source}",
         ),
     ),
@@ -241,7 +240,6 @@ _DEEPERFORENSICS = _Files(
             r"manipulated_videos/(?P<method>[^/]+)/(?:.*/)?(?P<target>\d+)_(?P<actor>[MW]\d+)",
             FAKE,
             "youtube:{target}",
-            footage="youtube:{target}",
             link="actor:{actor}",
         ),
     ),

@@ -145,7 +145,7 @@ def with_table(corpus: Corpus, root: Path, table: Path, column: Literal["split",
     find = _finder(corpus, root, table, column)
     by_bare_name: dict[str, list[str]] = defaultdict(list)
     known = {group for video in corpus.videos for group in (video.group, video.partner)}
-    for group in sorted(known.union(*corpus.links)):
+    for group in sorted(known.union(*corpus.links) - {""}):
         by_bare_name[group.rpartition(":")[2]].append(group)
     split_of: dict[str, str] = {}
     by_name: dict[str, list[str]] = defaultdict(list)

@@ -10,7 +10,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -19,7 +19,6 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora.base import is_footage, listed
 
 _SEPARATORS = ",;\t|"
-_SUFFIXES = frozenset({".csv", ".tsv"})
 #: Maximum length of a line before the rows: files of other programs may be one line of gigabytes.
 _MAX_HEADER = 1 << 16
 #: Columns of lists that name files, and that place them.
@@ -34,6 +33,7 @@ def find_table(folder: Path, columns: tuple[str, ...]) -> Path | None:
     """
     candidates = _tables(folder)
     found = [path for path in candidates if set(columns) <= set(table_columns(path))]
+    found += [path for path in _tables(folder, {".txt"}) if set(columns) <= set(_columns_if_text(path))]
     if len(found) > 1:
         raise DataError(
             f"several CSV files have the columns {' and '.join(columns)}: {listed([path.name for path in found])}",
@@ -68,22 +68,25 @@ def _fault(table: Path, columns: tuple[str, ...]) -> str:
 
 def _names_files(table: Path) -> bool:
     """Return True for a list of files, by its columns or its first row."""
-    row = next((row for _, row in table_rows(table)), {})
+    try:
+        row = next((row for _, row in table_rows(table)), {})
+    except DataError:  # a table of another program, or one that is reported when it is used
+        return False
     return bool(_NAMING & set(row)) or any(is_footage(Path(cell)) for cell in row.values())
 
 
-def unused_tables(folder: Path, used: Iterable[Path], columns: tuple[str, ...]) -> tuple[str, ...]:
+def unused_tables(folder: Path, used: Iterable[Path], columns: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return notes on lists of files at the top of a folder that were not used.
 
     Args:
         folder: folder of a corpus.
         used: tables that were used.
-        columns: columns that a list of this folder needs.
+        columns: columns that a list of this folder needs; empty if its layout has no lists.
     """
     read = {path.resolve() for path in used}
+    needed = f"a list of the corpus needs the columns {' and '.join(columns)}, and " if columns else ""
     return tuple(
-        f"{path.name} is not used: a list of the corpus needs the columns {' and '.join(columns)}, "
-        "and lists of splits or groups are given with --split or --groups"
+        f"{path.name} is not used: {needed}lists of splits or groups are given with --split or --groups"
         for path in _tables(folder)
         if path.resolve() not in read and _names_files(path)
     )
@@ -94,11 +97,11 @@ def unknown_names(names: Sequence[str], table: Path) -> tuple[str, ...]:
     return (f"{table.name} names what isn't here, in {len(names)} lines: {listed(names)}",) if names else ()
 
 
-def _tables(folder: Path) -> list[Path]:
+def _tables(folder: Path, suffixes: Collection[str] = (".csv", ".tsv")) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     ]
 
 
@@ -112,11 +115,19 @@ def table_columns(table: Path) -> list[str]:
         return _header(file)[0]
 
 
+def _columns_if_text(path: Path) -> list[str]:
+    """Return the columns of a file that may be a table, such as Excel's Unicode text, or anything else."""
+    try:
+        return table_columns(path)
+    except DataError:
+        return []
+
+
 def table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line number and cells of each row, by the lower-case name of the column; absent cells are empty.
 
     Raises:
-        DataError: it can't be read, two columns have one name, or a row has cells beyond the last column.
+        DataError: it can't be read, two columns have one name, or a row has NUL bytes or too many cells.
     """
     with _opened(table) as file:
         columns, separator, skipped = _header(file)
@@ -126,6 +137,8 @@ def table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         for cells in reader:
             cells = [cell.strip() for cell in cells]
             line = skipped + reader.line_num
+            if any("\0" in cell for cell in cells):
+                raise DataError(f"line {line} holds a NUL byte", path=table, advice="Save it as CSV in UTF-8.")
             if any(cells[len(columns) :]):
                 raise DataError(
                     f"line {line} has {len(cells)} cells, but the first line names {len(columns)} columns",

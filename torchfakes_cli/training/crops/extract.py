@@ -217,7 +217,7 @@ def _difference(fake: FaceCrop, original: FaceCrop) -> float:
 
 
 def write_crops(crops: VideoCrops, out: Path, folder: str, image_format: str) -> tuple[dict[str, Any], ...]:
-    """Write a file's crops into a new folder that appears at once, or not at all.
+    """Write a file's crops, in place of those that an interrupted run has left.
 
     Args:
         crops: crops of the file; faces that don't differ from the original's are left out.
@@ -228,9 +228,7 @@ def write_crops(crops: VideoCrops, out: Path, folder: str, image_format: str) ->
     Returns:
         For each crop its cells of the manifest by column, rounded to what can be measured.
     """
-    final, partial = out / folder, out / "parts" / f"{Path(folder).name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    shutil.rmtree(out / folder, ignore_errors=True)
     rows = []
     for crop in crops.crops:
         difference = None if crops.changed is None else crops.changed[crop.sample, crop.track]
@@ -241,7 +239,8 @@ def write_crops(crops: VideoCrops, out: Path, folder: str, image_format: str) ->
         _, data = cv2.imencode(
             f".{image_format}", cv2.cvtColor(crop.crop, cv2.COLOR_RGB2BGR), _ENCODER_OPTIONS[image_format]
         )
-        (partial / name).write_bytes(data.tobytes())
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        (out / folder / name).write_bytes(data.tobytes())
         x1, y1, x2, y2 = (round(value, 2) for value in crop.face.box)
         landmarks = [round(value, 2) for point in crop.in_crop(crop.face.landmarks) for value in point]
         rows.append(
@@ -260,13 +259,6 @@ def write_crops(crops: VideoCrops, out: Path, folder: str, image_format: str) ->
                 **dict(zip(LANDMARK_COLUMNS, landmarks, strict=True)),
             }
         )
-    if final.exists():
-        shutil.rmtree(final)
-    if rows:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        partial.replace(final)
-    else:
-        partial.rmdir()
     return tuple(rows)
 
 

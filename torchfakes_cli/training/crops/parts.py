@@ -128,11 +128,8 @@ def claim(out: Path, corpus: Path, config: PrepareConfig, lists: Sequence[Path])
                 advice="Choose another --output, or start over with --force.",
             )
         faces = replace(faces, **{name: before[name] for name in _FLOORS})
-    for left in list(parts.iterdir()):
-        if left.is_dir():
-            shutil.rmtree(left)
-        elif left.name != _LOCK_NAME and (config.force or left.suffix != ".json"):
-            left.unlink()
+    for left in (*parts.glob("*.tmp"), *(parts.glob("*.json") if config.force else ())):
+        left.unlink()
     if config.force or not path.is_file():
         write(out, SETTINGS_NAME, json.dumps({"settings": wanted}, indent=2).encode())
     return faces

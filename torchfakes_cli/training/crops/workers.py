@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.errors import OutputError, TorchfakesError
+from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import SourceVideo
@@ -66,7 +66,7 @@ def run_tasks(
         Files that ended their process and therefore have no part.
 
     Raises:
-        OutputError: crops can't be written.
+        OSError: crops can't be written.
     """
     cores = usable_cores()
     processes = min(config.jobs or cores, len(tasks))
@@ -122,22 +122,15 @@ def extract(task: Task, out: Path, config: PrepareConfig) -> int:
         Number of these files.
 
     Raises:
-        OutputError: they can't be written.
+        OSError: they can't be written.
     """
     original = None if task.original is None else _crops_of(task.original, None, config)
     for video, split in zip(task.pending, task.splits, strict=True):
         crops = original if original is not None and video == task.original else _crops_of(video, original, config)
         state = identity(video, None if video == task.original else task.original, split)
         part = Part(video.video, split, video.group, state)
-        try:
-            part = replace(part, reason=crops) if isinstance(crops, str) else _written(part, video, crops, out, config)
-            write_part(out, part)
-        except OSError as error:
-            raise OutputError(
-                f"can't be written ({error.strerror or error})",
-                path=error.filename or out,
-                advice="Free some space, or choose another --output.",
-            ) from error
+        part = replace(part, reason=crops) if isinstance(crops, str) else _written(part, video, crops, out, config)
+        write_part(out, part)
     return len(task.pending)
 
 

@@ -1,4 +1,4 @@
-"""A calibration and thresholds from the scores of held-out videos, and what they are worth on others."""
+"""Calibration and thresholds fitted on held-out videos, and their quality on others."""
 
 from __future__ import annotations
 
@@ -18,35 +18,38 @@ from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_che
 from torchfakes_cli.detector.figures import CALIBRATION as RECORD
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
-from torchfakes_cli.scan.verdict import judge
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
-from torchfakes_cli.training.evaluate import metrics
-from torchfakes_cli.training.evaluate.figures import Judged, auc_estimate, verdict_table
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
-from torchfakes_cli.training.evaluate.scores import counterparts, policy_of
+from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, missing_class, point_figures, verdict_counts
+from torchfakes_cli.training.evaluate.scores import judge_videos, video_scores
 from torchfakes_cli.version import __version__
+
+#: Key of the marks of the groups, in ``Header.training`` and in the record of the calibration.
+TRAINED_ON = "groups"
+#: Reasons that depend on the thresholds; the others hold for every calibration.
+_SCORE_REASONS = ("", Reason.BETWEEN_THRESHOLDS, Reason.FRAMES_DISAGREE, Reason.PART_OF_CLIP)
 
 
 def check_target(path: Path, *, force: bool) -> None:
-    """Make sure, before the work begins, that a new checkpoint may go to this path.
+    """Check before the work begins that a new checkpoint may be written to this path.
 
     Raises:
-        OutputError: something is there, and ``force`` isn't set.
+        OutputError: it is a folder, or a file is there and ``force`` isn't set.
     """
     if path.is_dir() or (path.exists() and not force):
         cause = "is a folder" if path.is_dir() else "is there already"
         raise OutputError(cause, path=path, advice="Name another file for the calibrated checkpoint, or use --force.")
 
 
-def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: EvaluateConfig) -> Calibration:
-    """Fit calibration and thresholds and write a checkpoint with the same weights.
+def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: EvaluateConfig) -> Calibration:
+    """Fit calibration and thresholds, and write a checkpoint with the same weights to ``config.calibrate``.
 
     Args:
-        checkpoint: of the detector that scored the videos.
-        videos: as ``judge_videos`` gives them, of people the detector wasn't trained on.
+        checkpoint: checkpoint of the detector that scored the rows.
+        rows: as for ``judge_videos``, of people that the detector wasn't trained on.
         source: name of the crops, for the checkpoint's record.
-        config: where to, and how.
+        config: configuration.
 
     Raises:
         DataError: the detector was trained on some of the people, a class is missing, or the scores don't separate real
@@ -54,28 +57,30 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         OutputError: the checkpoint can't be written.
     """
     state, header = load_checkpoint(checkpoint)
+    videos = judge_videos(rows, header)
     if known := trained_groups(header, videos["group"]):
         cause = f"{header.name} was trained on groups of the same names as {known} of {videos['group'].nunique()}"
-        advice = "It is surer of these people than it will be of others: calibrate on people that it never saw."
+        advice = "Its scores are better on these people than on others: calibrate on people that it never saw."
         raise DataError(cause, path=source, advice=advice)
-    deciding = videos[_lasting(videos)]
-    fake = Judged.of(deciding).fake
-    if not metrics.both_classes(fake):
-        cause = f"{int((~fake).sum())} real and {int(fake.sum())} fake videos of the split {config.split} can be scored"
+    deciding = videos[_by_score(videos)]
+    if missing_class(deciding):
+        reals, fakes = (int((deciding["label"] == label).sum()) for label in (REAL, FAKE))
+        cause = f"{reals} real and {fakes} fake videos of the split {config.split} can be scored"
         raise DataError(cause, path=source, advice="A calibration needs both.")
     new = fitted_header(header, deciding, config)
     if not new.slope:
         cause = f"the scores of {header.name} don't separate real from fake on {len(deciding)} videos"
         raise DataError(cause, path=source, advice="There is nothing to calibrate: train the detector further.")
-    fitted_on = f"{len(deciding)} {config.split} videos of {deciding['group'].nunique()} groups of {source}"
-    tried = cross_validated(videos, header, config)
+    groups = deciding["group"].nunique()
+    fitted_on = f"{len(deciding)} {config.split} videos of {groups} groups of {source}"
+    tried, folds = cross_validated(rows, header, config)
     record = {
         "method": config.calibration,
         "false_alarms": config.false_alarms,
         "missed_fakes": config.missed_fakes,
-        "groups": sorted(group_marks(deciding["group"])),
-        "cross_validated": asdict(tried[0]) if tried else None,
-        "footage": f"{len(deciding)} videos of {deciding['group'].nunique()} people or pieces of footage",
+        TRAINED_ON: sorted(group_marks(deciding["group"])),
+        "cross_validated": asdict(tried) if tried else None,
+        "footage": f"{len(deciding)} videos of {groups} people or pieces of footage",
         "auc": _aucs(videos, config),
     }
     # Counts of verdicts at the old thresholds would no longer be true.
@@ -89,7 +94,15 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
     )
     target = Path(config.calibrate or "")
     save_checkpoint(target, state, new, next(iter(state.values())).dtype)
-    before = worth(videos, config.bins)
+    before = quality(videos, config.bins)
+    note = ""
+    if tried is None:
+        note = "There are too few groups of each label to try the new calibration on others than it was fitted on."
+    elif tried.log_loss is not None and before.log_loss is not None and tried.log_loss >= before.log_loss:
+        note = (
+            "On groups they weren't fitted on, calibrations like the new one have no lower log loss than the old one: "
+            "there may be too few videos to fit it (or the old one was fitted on these)."
+        )
     return Calibration(
         path=str(target),
         method=config.calibration,
@@ -101,119 +114,94 @@ def calibrate(checkpoint: Path, videos: pd.DataFrame, source: str, config: Evalu
         real_below=new.real_below,
         fake_above=new.fake_above,
         before=before,
-        fitted=worth(rejudged(videos, new), config.bins),
-        cross_validated=tried[0] if tried else None,
-        folds=tried[1] if tried else 0,
-        note=_doubt(before, tried[0] if tried else None),
+        fitted=quality(judge_videos(rows, new), config.bins),
+        cross_validated=tried,
+        folds=folds,
+        note=note,
     )
 
 
-def _doubt(before: Probabilities, tried: Probabilities | None) -> str:
-    """What speaks against a new calibration."""
-    if tried is None:
-        return "There are too few groups of each label to try the new calibration on others than it was fitted on."
-    if tried.log_loss is not None and before.log_loss is not None and tried.log_loss >= before.log_loss:
-        return (
-            "On groups they weren't fitted on, calibrations like the new one have no lower log loss than the old one: "
-            "there may be too few videos to fit it (or the old one was fitted on these)."
-        )
-    return ""
+def calibrated(header: Header, rows: pd.DataFrame, splits: str = "validation") -> Header:
+    """Calibrate the detector of a training.
+
+    Args:
+        header: header to change.
+        rows: rows of a manifest with a column ``logit``, of people that the network wasn't trained on.
+        splits: description of their splits.
+    """
+    videos = video_scores(rows)
+    note = f"{len(videos)} {splits} videos of {videos['group'].nunique()} groups"
+    return replace(fitted_header(header, videos, EvaluateConfig()), calibrated_on=note)
 
 
 def fitted_header(header: Header, videos: pd.DataFrame, config: EvaluateConfig) -> Header:
-    """The header with slope, intercept and thresholds from videos that can decide."""
-    fake = (Judged.of(videos).fake).astype(np.int64)
+    """Return the header with slope, intercept and thresholds fitted on videos with a score."""
+    fake = (videos["label"] == FAKE).to_numpy(np.int64)
     fit = fit_platt if config.calibration == "platt" else fit_temperature
     slope, intercept = fit(videos["logit"].to_numpy(np.float64), fake)
-    chances = [probability(logit, slope, intercept) for logit in videos["logit"]]
-    real_below, fake_above = real_fake_thresholds(chances, fake, config.false_alarms, config.missed_fakes)
+    p = [probability(logit, slope, intercept) for logit in videos["logit"]]
+    real_below, fake_above = real_fake_thresholds(p, fake, config.false_alarms, config.missed_fakes)
     return replace(header, slope=slope, intercept=intercept, real_below=real_below, fake_above=fake_above)
 
 
-def cross_validated(videos: pd.DataFrame, header: Header, config: EvaluateConfig) -> tuple[Probabilities, int] | None:
-    """What calibrations fitted like this are worth on groups they weren't fitted on.
+def cross_validated(rows: pd.DataFrame, header: Header, config: EvaluateConfig) -> tuple[Probabilities | None, int]:
+    """Measure calibrations on groups that they weren't fitted on.
 
     Returns:
-        That, and the number of folds; None where too few groups have each class.
+        Their quality and the number of folds; None and 0 if too few groups have each class.
     """
+    videos = judge_videos(rows, header)
     scored = videos[videos["p_fake"].notna()]
-    deciding = _lasting(scored)
-    people = scored[deciding].groupby("label")["group"].nunique()
-    folds = min(config.folds, int(people.min()) if len(people) == 2 else 0)
+    deciding = _by_score(scored)
+    groups = scored[deciding].groupby("label")["group"].nunique()
+    folds = min(config.folds, int(groups.min())) if len(groups) == 2 else 0
     if folds < 2:
-        return None
+        return None, 0
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed)
     parts = [videos[videos["p_fake"].isna()]]
     for fit_on, measure_on in splitter.split(scored, scored["label"], scored["group"]):
         known = scored.iloc[fit_on][deciding.iloc[fit_on]]
         if known["label"].nunique() < 2:
-            return None
-        # Doubted ones aren't fitted on, but have probabilities too.
-        parts.append(rejudged(scored.iloc[measure_on], fitted_header(header, known, config)))
-    return worth(pd.concat([part for part in parts if len(part)]), config.bins), folds
+            return None, 0
+        # Videos that can't decide are not fitted on, but have probabilities as well.
+        others = rows[rows["group"].isin(scored["group"].iloc[measure_on])]
+        judged = judge_videos(others, fitted_header(header, known, config))
+        parts.append(judged[judged["p_fake"].notna()])
+    return quality(pd.concat([part for part in parts if len(part)]), config.bins), folds
 
 
-def rejudged(videos: pd.DataFrame, header: Header) -> pd.DataFrame:
-    """The videos with the probabilities and verdicts of another calibration."""
-    policy = policy_of(header)
-    p, low, high, window = (
-        [probability(logit, header.slope, header.intercept) for logit in videos[name]]
-        for name in ("logit", "logit_low", "logit_high", "logit_window")
-    )
-    verdicts = [
-        judge(chance, policy, low=least, high=most, window=part)[0].value if lasting else verdict
-        for chance, least, most, part, lasting, verdict in zip(
-            p, low, high, window, _lasting(videos), videos["verdict"], strict=True
-        )
-    ]
-    return videos.assign(p_fake=p, verdict=verdicts)
-
-
-def worth(videos: pd.DataFrame, bins: int) -> Probabilities:
-    """How good probabilities and verdicts are."""
-    judged = Judged.of(videos)
-    fake, p = judged.fake[judged.scored], judged.p_fake[judged.scored]
-    return Probabilities(
-        log_loss=metrics.log_loss(fake, p),
-        brier=metrics.brier_score(fake, p),
-        ece=metrics.calibration_error(fake, p, bins),
-        verdicts=verdict_table(judged),
-    )
+def quality(videos: pd.DataFrame, bins: int) -> Probabilities:
+    """Measure probabilities and verdicts."""
+    found = point_figures(videos, bins)
+    return Probabilities(found["log_loss"], found["brier"], found["ece"], verdict_counts(videos))
 
 
 def _aucs(videos: pd.DataFrame, config: EvaluateConfig) -> dict[str, dict[str, Any]]:
-    """Video AUC of all fakes, and of each method against its own originals where these are there."""
+    """Return the video AUC of all fakes and of each method, for the header."""
     scored = videos[videos["logit"].notna()]
-    fakes = scored[scored["label"] == FAKE]
     found: dict[str, dict[str, Any]] = {}
-    for name, part in [("all", fakes), *((str(method), part) for method, part in fakes.groupby("method"))]:
-        reals, against = (scored[scored["label"] == REAL], "all reals") if name == "all" else counterparts(scored, part)
-        both = pd.concat([reals, part])
-        area = auc_estimate(Judged.of(both), rounds=config.rounds, seed=config.seed)
-        interval = None if area.low is None or area.high is None else [area.low, area.high]
-        found[name] = {"videos": len(part), "against": against, "auc": area.value, "interval": interval}
+    for name, against, part in (("all", "all reals", scored), *methods(scored)):
+        auc = auc_estimate(part, config)
+        interval = None if auc.low is None else [auc.low, auc.high]
+        fakes = int((part["label"] == FAKE).sum())
+        found[name] = {"videos": fakes, "against": against, "auc": auc.value, "interval": interval}
     return found
 
 
-def _lasting(videos: pd.DataFrame) -> pd.Series[bool]:
-    """Videos whose verdict depends on the thresholds."""
-    by_score = [Reason.BETWEEN_THRESHOLDS, Reason.FRAMES_DISAGREE, Reason.PART_OF_CLIP]
-    return videos["reason"].isin(["", *(reason.value for reason in by_score)])
-
-
-#: In a checkpoint's ``training``, and in that of the checkpoint it went on from: the marks of its groups.
-TRAINED_ON = "groups"
+def _by_score(videos: pd.DataFrame) -> pd.Series[bool]:
+    """Return which videos have a verdict that depends on the thresholds."""
+    return videos["reason"].isin(_SCORE_REASONS)
 
 
 def fitted_groups(header: Header, groups: Iterable[str]) -> int:
-    """On how many of these groups, going by their names, a checkpoint's calibration was fitted."""
+    """Return on how many of these groups, by their names, a checkpoint's calibration was fitted."""
     return len(group_marks(groups) & _marks_in(header.metrics.get(RECORD)))
 
 
 def trained_groups(header: Header, groups: Iterable[str]) -> int:
-    """On how many of these groups, going by their names, a checkpoint, its start or its teacher was trained.
+    """Return on how many of these groups, by their names, a checkpoint, its start or its teacher was trained.
 
-    Empty for a checkpoint that doesn't record it: those of other programs, and older ones.
+    0 if the checkpoint has no record of them.
     """
     return len(group_marks(groups) & _trained_on(header.training))
 
@@ -221,17 +209,13 @@ def trained_groups(header: Header, groups: Iterable[str]) -> int:
 def _trained_on(training: object) -> set[str]:
     if not isinstance(training, dict):
         return set()
-    known = _marks_in(training)
-    for before in ("start", "teacher"):
-        if isinstance(earlier := training.get(before), dict):
-            known |= _trained_on(earlier.get("training"))
-    return known
+    earlier = (training.get(name) for name in ("start", "teacher"))
+    return _marks_in(training).union(*(_trained_on(each.get("training")) for each in earlier if isinstance(each, dict)))
 
 
 def group_marks(groups: Iterable[str]) -> set[str]:
-    """Short marks of groups' names: a checkpoint shouldn't list people."""
-    names = set(groups)
-    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in names}
+    """Return short hashes of the names of groups, because a checkpoint shouldn't list people."""
+    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in set(groups)}
 
 
 def _marks_in(record: object) -> set[str]:

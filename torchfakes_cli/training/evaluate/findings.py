@@ -1,6 +1,6 @@
-"""What an evaluation finds. ``report.json`` is these records written out field by field, so this is its schema.
+"""Results of an evaluation. ``report.json`` is these records written out field by field, so this is its schema.
 
-Shares, probabilities and AUCs lie between 0 and 1. Undefined figures are null, with the reason in words beside them.
+Shares, probabilities and AUCs lie between 0 and 1. An undefined figure is null, with the reason in words beside it.
 Fields may be added; ``schema`` goes up when one changes its meaning or goes away.
 """
 
@@ -9,22 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torchfakes_cli.training.evaluate.metrics import Bin
-
 FORMAT = "torchfakes evaluation"
 SCHEMA = 1
+
+#: Number of real and fake videos by verdict: ``{"real": {"real": 7, "fake": 1, "inconclusive": 4}, "fake": …}``.
+Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and how far chance may have moved it.
-
-    Attributes:
-        value: None where it is undefined.
-        low: lower end of the 95 % bootstrap interval over groups; None with the value, or where fewer than ten groups
-            have a label: what they show by chance would pass for certainty.
-        high: its upper end.
-    """
+    """A figure with its 95 % bootstrap interval over groups; no interval if fewer than ten groups have a label."""
 
     value: float | None = None
     low: float | None = None
@@ -32,81 +26,73 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """How right a detector is on a set of crops, or of videos.
+class Bin:
+    """One bar of a reliability plot; means and shares weigh real and fake equally and are None if the bin is empty."""
 
-    Attributes:
-        real: how many have a score.
-        fake: how many have a score.
-        unscored: how many have none, as all their faces are blurry: inconclusive verdicts without a score.
-        groups: people or pieces of footage.
-        auc: area under the ROC curve of the logits.
-        eer: equal error rate.
-        average_precision: of fake; depends on how many fakes there are.
-        accuracy: at ``p_fake`` 0.5, independent of the thresholds.
-        balanced_accuracy: the mean of that on real and on fake.
-        log_loss: of ``p_fake``, real and fake weighing the same in sum, as the calibration has it; 0.693 for 0.5.
-        brier: mean squared error of ``p_fake``, with the same weights; 0.25 for always 0.5.
-        ece: expected calibration error over the equally wide bins of ``reliability``, with the same weights.
-        coverage: share of the verdicts that are firm, those of the unscored included.
-        selective_accuracy: share of the firm verdicts that are right.
-        verdicts: how many of each label get which verdict at the detector's thresholds.
-        reliability: the bins; empty where a class is missing.
-        missing: why figures are null; empty where none is.
+    low: float
+    high: float
+    count: int
+    mean_p: float | None
+    share_fake: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Quality of a detector on a set of crops or of videos.
+
+    Log loss, Brier score and ECE weigh real and fake equally, as the calibration does.
     """
 
-    real: int
-    fake: int
-    unscored: int
-    groups: int
-    auc: Estimate
-    eer: Estimate
-    average_precision: Estimate
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    log_loss: Estimate
-    brier: Estimate
-    ece: Estimate
-    coverage: Estimate
-    selective_accuracy: Estimate
-    verdicts: dict[str, dict[str, int]]
-    reliability: tuple[Bin, ...]
-    missing: str = ""
+    real: int  # reals with a score
+    fake: int  # fakes with a score
+    unscored: int  # without a score, since all their faces are blurry; the verdict is inconclusive
+    groups: int  # people or pieces of footage
+    auc: Estimate  # area under the ROC curve of the logits
+    eer: Estimate  # equal error rate
+    average_precision: Estimate  # of fake; depends on the share of fakes
+    accuracy: Estimate  # at p_fake 0.5, independent of the thresholds
+    balanced_accuracy: Estimate  # mean of the accuracies on real and on fake
+    log_loss: Estimate  # of p_fake; 0.693 for always 0.5
+    brier: Estimate  # mean squared error of p_fake; 0.25 for always 0.5
+    ece: Estimate  # expected calibration error over the bins of the reliability plot
+    coverage: Estimate  # share of firm verdicts, among all with and without a score
+    selective_accuracy: Estimate  # share of the firm verdicts that are right
+    verdicts: Counts  # at the detector's thresholds
+    reliability: tuple[Bin, ...]  # equally wide bins; empty if a class is missing
+    missing: str  # why figures are null; empty if none is
+
+
+@dataclass(frozen=True, slots=True)
+class Altered:
+    """Fake videos whose altered person is known from the original of the same footage.
+
+    The other people of such a video count as well. Their scores are those of the original, because ``prepare`` leaves
+    faces that a fake didn't change out of its crops.
+    """
+
+    videos: int
+    with_others: int  # videos that show other people, too
+    called_fake: int
+    person_flagged: int  # of those called fake, the altered person is above the threshold; else it is somebody else
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """How a detector does on some of the videos.
+    """Some of the videos."""
 
-    Attributes:
-        by: ``method``, ``compression``, ``face size`` or ``sharpness``.
-        name: which of them.
-        real: how many real videos they are compared with.
-        fake: how many fake videos.
-        against: which reals these are.
-        auc: over videos.
-        verdicts: how many of each label get which verdict.
-        missing: why the AUC is null; empty where it isn't.
-    """
-
-    by: str
+    by: str  # method, compression, face size or sharpness
     name: str
     real: int
     fake: int
-    against: str
+    against: str  # which real videos the fakes are compared with
     auc: Estimate
-    verdicts: dict[str, dict[str, int]]
-    missing: str = ""
+    verdicts: Counts
+    missing: str  # why the AUC is null; empty if it isn't
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a detector does with one way from the scores of a person's faces to the person's.
-
-    Attributes:
-        name: of the way.
-        auc: over videos.
-    """
+    """Video AUC with one rule that turns the scores of a person's faces into one score."""
 
     name: str
     auc: Estimate
@@ -114,48 +100,24 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """How a detector does on damaged crops.
+    """Videos from damaged crops."""
 
-    Attributes:
-        kind: of the damage; empty for the same crops undamaged.
-        level: 0 (none) to 5.
-        value: of the level, such as a CRF; None for undamaged crops.
-        auc: over videos.
-        verdicts: how many of each label get which verdict.
-        correct: how many videos get the right verdict.
-        flipped: of the verdicts that were right on the undamaged crops, the share that became the opposite.
-        withdrawn: the share of them that became inconclusive.
-    """
-
-    kind: str
-    level: int
-    value: float | None
+    kind: str  # empty for the same crops undamaged
+    level: int  # 0 (none) to 5
+    value: float | None  # of the level, such as a CRF
     auc: Estimate
-    verdicts: dict[str, dict[str, int]]
-    correct: int
-    flipped: float | None
-    withdrawn: float | None
+    verdicts: Counts
+    correct: int  # right verdicts
+    flipped: float | None  # share of the right verdicts on the undamaged crops that became the opposite
+    withdrawn: float | None  # share of them that became inconclusive
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A detector, as its checkpoint describes itself.
+    """A detector, with the values of its checkpoint's header."""
 
-    Attributes:
-        name: shown in tables; unique in the report.
-        path: as given; empty for the one that ships.
-        sha256: of the file.
-        input_size: side of the network's input in pixels.
-        margin: size of a crop as a multiple of the face's box.
-        slope: of the calibration.
-        intercept: of the calibration.
-        real_below: below this probability a video is called real.
-        fake_above: from this probability on it is called fake.
-        calibrated_on: what calibration and thresholds were fitted on.
-    """
-
-    name: str
-    path: str
+    name: str  # unique in the report
+    path: str  # as given; empty for the one that ships
     sha256: str
     input_size: int
     margin: float
@@ -168,140 +130,77 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A set of crops that was measured on.
+    """A set of crops, and why others of it were left out."""
 
-    Attributes:
-        name: shown in tables; unique in the report.
-        path: as given.
-        crops_folder: where the crops lie.
-        split: which part of it.
-        crops: scored.
-        blurry: crops left out as too blurry, as in a scan.
-        unseen: crops left out as their face is too small, or too doubtful, for a scan to see it.
-        stills: crops left out as they come from stills: they would separate kinds of pictures, not fakes.
-        surplus: crops left out by the limit on crops a video.
-        unreadable: crops that couldn't be read.
-        first_unreadable: the first of them, and why; empty without any.
-    """
-
-    name: str
-    path: str
+    name: str  # unique in the report
+    path: str  # as given
     crops_folder: str
     split: str
-    crops: int
-    blurry: int
-    unseen: int
-    stills: int
-    surplus: int
+    crops: int  # scored
+    blurry: int  # a scan doesn't score these either
+    unseen: int  # too small or doubtful for a scan to find them
+    stills: int  # they would separate kinds of pictures, not fakes
+    surplus: int  # beyond the limit per video
     unreadable: int
-    first_unreadable: str = ""
+    first_unreadable: str = ""  # with the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Probabilities:
-    """What a calibration is worth on videos.
-
-    Attributes:
-        log_loss: see ``Figures``.
-        brier: see ``Figures``.
-        ece: see ``Figures``.
-        verdicts: see ``Figures``.
-    """
+    """Quality of a calibration on videos; the fields are those of ``Figures``."""
 
     log_loss: float | None
     brier: float | None
     ece: float | None
-    verdicts: dict[str, dict[str, int]]
+    verdicts: Counts
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A calibration fitted in this evaluation; no other figure of the report uses it.
+    """A calibration fitted in this evaluation; no other figure of the report uses it."""
 
-    Attributes:
-        path: of the checkpoint that holds it.
-        method: ``platt`` or ``temperature``.
-        fitted_on: the videos, in words.
-        false_alarms: the share of reals that may be called fake.
-        missed_fakes: the share of fakes that may be called real.
-        slope: fitted.
-        intercept: fitted.
-        real_below: chosen.
-        fake_above: chosen.
-        before: of the detector's own calibration, on these videos.
-        fitted: of the new one on the videos it was fitted on: too good to be true.
-        cross_validated: of calibrations fitted in the same way without the groups that they are measured on.
-        folds: of that cross-validation; 0 where there are too few groups, and ``cross_validated`` is then None.
-        note: what speaks against using it, in a sentence; empty where nothing does.
-    """
-
-    path: str
-    method: str
+    path: str  # of the new checkpoint
+    method: str  # platt or temperature
     fitted_on: str
-    false_alarms: float
-    missed_fakes: float
+    false_alarms: float  # largest share of reals that may be called fake
+    missed_fakes: float  # largest share of fakes that may be called real
     slope: float
     intercept: float
     real_below: float
     fake_above: float
-    before: Probabilities
-    fitted: Probabilities
-    cross_validated: Probabilities | None
-    folds: int
-    note: str
+    before: Probabilities  # the detector's own calibration on these videos
+    fitted: Probabilities  # the new one on the videos it was fitted on: too good to be true
+    cross_validated: Probabilities | None  # such calibrations on groups that they weren't fitted on
+    folds: int  # 0 with too few groups for a cross-validation
+    note: str  # what speaks against the new calibration; empty if nothing does
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One detector on one set of crops.
-
-    Attributes:
-        model: name of the detector.
-        source: name of the crops.
-        frame: each crop for itself, judged by the thresholds for videos.
-        video: by the verdict's rule, as a scan of the same faces would have it.
-        rules: the verdict's rule and others, for comparison.
-        slices: by method, compression, face size and sharpness, over videos.
-        robustness: the undamaged crops first; empty where not asked for.
-        notes: what a careful reader should know, in plain sentences.
-        plots: files beside the report.
-    """
+    """One detector on one set of crops."""
 
     model: str
     source: str
-    frame: Figures
-    video: Figures
-    rules: tuple[Rule, ...]
+    frame: Figures  # each crop by itself, with the thresholds for videos
+    video: Figures  # by the verdict rule, as a scan of the same faces
+    altered: Altered | None  # None if the altered person is not known of any fake video
+    rules: tuple[Rule, ...]  # the verdict rule and others for comparison
     slices: tuple[Slice, ...]
-    robustness: tuple[Damage, ...]
-    notes: tuple[str, ...]
-    plots: tuple[str, ...]
+    robustness: tuple[Damage, ...]  # undamaged crops first; empty if not asked for
+    notes: tuple[str, ...]  # caveats in plain sentences
+    plots: tuple[str, ...]  # files beside the report
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything that an evaluation found.
-
-    Attributes:
-        format: always ``torchfakes evaluation``.
-        schema: version of these records.
-        created: UTC, ISO 8601.
-        command: that made it; empty when it was called from Python.
-        versions: of the program, of Python and of the libraries that decide the figures.
-        settings: every setting, by its name in ``EvaluateConfig``.
-        models: the detectors.
-        sources: the sets of crops.
-        results: each detector on each set, the sets of one detector in turn.
-        calibration: where one was asked for.
-        elapsed_s: seconds it took.
-    """
+    """All results of an evaluation: each detector on each set of crops, all detectors on one set after the other."""
 
     format: str
     schema: int
-    created: str
-    command: str
-    versions: dict[str, str]
-    settings: dict[str, Any]
+    created: str  # UTC, ISO 8601
+    command: str  # empty if called from Python
+    versions: dict[str, str]  # of the program, Python and the libraries that decide the figures
+    settings: dict[str, Any]  # by their names in EvaluateConfig
     models: tuple[Model, ...]
     sources: tuple[Source, ...]
     results: tuple[Result, ...]

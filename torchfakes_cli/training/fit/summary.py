@@ -13,14 +13,9 @@ from torch import nn
 
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.network import build_network, load_weights
-from torchfakes_cli.training.evaluate.scores import (
-    Scores,
-    calibrated,
-    judge_videos,
-    measure,
-    verdict_counts,
-    with_compression,
-)
+from torchfakes_cli.training.evaluate.calibrate import calibrated
+from torchfakes_cli.training.evaluate.metrics import verdict_counts
+from torchfakes_cli.training.evaluate.scores import Scores, judge_videos, measure, with_compression
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 

@@ -22,9 +22,9 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest, usable
+from torchfakes_cli.training.evaluate.calibrate import calibrated
 from torchfakes_cli.training.evaluate.scores import (
     Scores,
-    calibrated,
     measure,
     moving_pictures,
     score_crops,
@@ -323,10 +323,7 @@ class _Training:
         return f"The last good checkpoint is {self.out / LAST}." if self.run_state.records else ""
 
     def _scored(self, network: nn.Module, table: pd.DataFrame) -> pd.DataFrame:
-        def unreadable(error: DataError) -> None:
-            self.unreadable.add(str(error))
-
-        return score_crops(network, table, self.folder, self.header, self.device, unreadable)
+        return score_crops(network, table, self.folder, self.header, self.device, self.unreadable)
 
     def _save(self, name: str, rows: pd.DataFrame) -> None:
         """Write the averaged weights, calibrated on the validation rows: an interrupted run's are usable too."""
