@@ -14,7 +14,7 @@ from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.cli.options import DEFAULT_SCAN, OUTPUT_PANEL, DebugOption, DeviceOption, ModelOption
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.serve.config import ServeConfig
+from torchfakes_cli.serve.config import ServeConfig, read_token
 
 _LIMITS = "Limits"
 _ACCESS = "Access"
@@ -143,7 +143,6 @@ def _set_up_log(*, as_json: bool) -> None:
 
 def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file: str | None, *, no_auth: bool) -> None:
     try:
-        from torchfakes_cli.serve.access import read_token
         from torchfakes_cli.serve.server import run_service
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _LIBRARIES:
