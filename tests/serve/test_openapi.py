@@ -71,8 +71,8 @@ def test_results_and_jobs_are_as_described(document: dict[str, Any], tmp_path: P
 def test_operations_have_readable_names_and_tags_and_codes_are_enumerated(document: dict[str, Any]) -> None:
     operations = [each for path in document["paths"].values() for each in path.values()]
     assert {each["operationId"]: each["tags"] for each in operations} == {
-        **dict.fromkeys(("create_scan", "get_scan", "delete_scan"), ["scans"]),
-        **dict.fromkeys(("get_metrics", "get_health", "get_readiness"), ["monitoring"]),
+        **{name: ["scans"] for name in ("create_scan", "get_scan", "delete_scan")},
+        **{name: ["monitoring"] for name in ("get_metrics", "get_health", "get_readiness")},
     }
     defined = document["components"]["schemas"]
     assert defined["Verdict"]["enum"] == ["real", "fake", "inconclusive"]

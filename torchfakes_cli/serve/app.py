@@ -268,7 +268,7 @@ async def _on_gone(request: Request, error: Exception) -> Response:
 
 async def _receive(request: Request, name: str | None, job: Job, service: Service) -> None:
     """Receive the clip of a request and add it to the queue; on failure, remove the job and its file."""
-    receiving = asyncio.create_task(receive_clip(request, job, name, service.config))
+    receiving: asyncio.Future[None] = asyncio.create_task(receive_clip(request, job, name, service.config))
     try:
         await asyncio.wait({receiving, job.result}, return_when=asyncio.FIRST_COMPLETED)
         if job.result.done():
