@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import logging
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Security
@@ -268,9 +268,10 @@ async def _on_gone(request: Request, error: Exception) -> Response:
 
 async def _receive(request: Request, name: str | None, job: Job, service: Service) -> None:
     """Receive the clip of a request and add it to the queue; on failure, remove the job and its file."""
-    receiving: asyncio.Future[None] = asyncio.create_task(receive_clip(request, job, name, service.config))
+    receiving = asyncio.create_task(receive_clip(request, job, name, service.config))
+    first: set[asyncio.Future[Any]] = {receiving, job.result}
     try:
-        await asyncio.wait({receiving, job.result}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if job.result.done():
             job.result.result()  # raises: the service is stopping
         receiving.result()
@@ -295,8 +296,9 @@ async def _finished(job: Job, request: Request, wait_s: float) -> bool:
             pass
 
     gone = asyncio.create_task(hung_up())
+    first: set[asyncio.Future[Any]] = {gone, job.result}
     try:
-        await asyncio.wait({job.result, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(first, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         if gone.done() and not job.result.done():
             raise ClientDisconnect
     finally:
