@@ -10,6 +10,7 @@ from .records import (
     FaceScore,
     Reason,
     RegionShare,
+    Source,
     Status,
     TellingFace,
     Track,
@@ -28,8 +29,7 @@ from .training.config import EvaluateConfig, PrepareConfig, TrainConfig, train_r
 from .training.crops.prepare import prepare_corpus
 from .training.crops.report import PrepareSummary
 from .training.evaluate.evaluate import EvaluateSummary, evaluate_detector
-from .training.fit.summary import TrainSummary
-from .training.fit.train import train_detector
+from .training.fit.train import TrainSummary, train_detector
 from .version import __version__
 from .video.options import SamplingConfig
 
@@ -53,6 +53,7 @@ __all__ = [
     "SamplingConfig",
     "ScanConfig",
     "Scanner",
+    "Source",
     "Status",
     "TellingFace",
     "TorchfakesError",

@@ -21,7 +21,7 @@ from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.network import build_network
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.fit.loading import TrainingCrops
+from torchfakes_cli.training.fit.datasets import TrainingCrops
 from torchfakes_cli.training.fit.processes import Processes
 from torchfakes_cli.training.fit.update import Updater
 

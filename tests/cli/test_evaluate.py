@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -16,7 +17,12 @@ from torchfakes_cli.cli import app
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_crops(tmp_path_factory.mktemp("crops"), {"val": 1, "test": 1}, frames=2)
+    folder = write_crops(tmp_path_factory.mktemp("crops"), {"val": 1, "test": 1}, frames=2)
+    # The fakes were cut with the boxes of their originals: it is known who was altered.
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table.loc[table["label"] == "fake", "boxes_from"] = "original"
+    table.to_csv(folder / "manifest.csv", index=False)
+    return folder
 
 
 def test_tables_go_to_the_terminal_and_the_rest_to_a_folder(crops: Path, model: Path, tmp_path: Path) -> None:
@@ -26,6 +32,9 @@ def test_tables_go_to_the_terminal_and_the_rest_to_a_folder(crops: Path, model: 
     assert ended.exit_code == 0, ended.output
     assert crops.name in ended.stdout
     assert "swap" in ended.stdout
+    assert "of 1 fake videos with a known altered person" in " ".join(ended.stdout.split())
+    assert "of these with the altered person flagged" in (out / "report.md").read_text()
+    assert json.loads((out / "report.json").read_text())["results"][0]["altered"]["videos"] == 1
     assert "warning: The set is small" in ended.stderr
     assert str(out / "report.md") in ended.stderr
     written = {path.name for path in out.iterdir()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.clips import write_clip
 from tests.portraits import Pixels, scene
@@ -53,6 +54,15 @@ def test_faces_taken_for_upright_in_a_few_frames_of_a_turned_video_give_no_verdi
     (warning,) = result.warnings
     assert "upside down" in warning
     assert "don't count" in warning
+
+
+def test_an_upside_down_still_gives_no_verdict(tmp_path: Path, detector: Detector) -> None:
+    Image.fromarray(np.ascontiguousarray(scene((320, 320), (160.0, 160.0), 110.0)[::-1, ::-1])).save(
+        tmp_path / "turned.png"
+    )
+    result = scan_video(tmp_path / "turned.png", detector=detector)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.NO_FACE)
+    assert "upside down" in result.warnings[0]
 
 
 def test_faces_in_a_few_frames_of_an_upright_video_count(tmp_path: Path, detector: Detector) -> None:

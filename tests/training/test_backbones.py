@@ -85,6 +85,11 @@ def test_trunks_are_loaded_by_either_names(crops: Path, lite: Path, tmp_path: Pa
         assert header.training["start"] == name
 
 
+def test_the_backbone_is_that_of_the_checkpoint_unless_it_is_given(crops: Path, lite: Path) -> None:
+    header = starting_point(replace(LITE, backbone=None, start=str(lite)), crops, [])[1]
+    assert header.architecture == "EfficientNetLite0"
+
+
 def test_the_imagenet_weights_come_from_their_package(crops: Path) -> None:
     pytest.importorskip(LITE0_PACKAGE.replace("-", "_"))
     network, _ = starting_point(replace(LITE, start=None), crops, [])

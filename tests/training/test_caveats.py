@@ -22,6 +22,13 @@ def test_a_large_test_split_needs_no_caveat() -> None:
     assert notes_on(SOURCE, FITTED, MANY, damaged=False) == ()
 
 
+def test_known_pictures_are_a_caveat_and_names_of_groups_alone_are_not() -> None:
+    header = replace(FITTED, training={"groups": sorted(group_marks(["p1", "px"])), "pictures": []})
+    assert notes_on(SOURCE, header, MANY, damaged=False, known=0) == ()
+    (note,) = notes_on(SOURCE, header, MANY, damaged=False, known=3)
+    assert "trained on at least 3 of these 10 crops" in note
+
+
 @pytest.mark.parametrize(
     ("source", "header", "table", "damaged", "words"),
     [

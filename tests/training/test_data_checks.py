@@ -10,24 +10,27 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.evaluate.metrics import roc_auc
+from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
 from torchfakes_cli.training.evaluate.scores import Scores
-from torchfakes_cli.training.fit.data_checks import auc_error, check_duplicates, check_validation, collapse_warning
+from torchfakes_cli.training.fit.data_checks import check_duplicates, check_overlap, check_validation, collapse_warning
 from torchfakes_cli.training.fit.train import train_detector
 
 QUICK = replace(TINY, epochs=1, samples_per_epoch=4, batch=4, optimizer="sgd")
 
 
+def find_duplicates(folder: Path) -> None:
+    table = read_manifest(folder)
+    check_duplicates(table, picture_marks(folder, table["crop"]), folder)
+
+
 def test_the_same_footage_under_two_names_is_refused(tmp_path: Path) -> None:
     folder = write_crops(tmp_path / "crops", {"train": 2, "val": 1, "test": 1}, frames=2)
-    check_duplicates(read_manifest(folder), folder)
+    find_duplicates(folder)
     shutil.copy(folder / "train/real/film/p1/1_1.png", folder / "test/real/film/p4/0_1.png")
     with pytest.raises(DataError, match="1 crops lie in more than one split, such as") as caught:
         train_detector(folder, replace(QUICK, out=str(tmp_path / "run")))
@@ -42,7 +45,20 @@ def test_the_same_crop_twice_in_one_split_is_no_leak(tmp_path: Path) -> None:
     for name in ("train/real/film/p1/1_1.png", "val/real/film/p3/1_1.png"):
         (folder / name).write_bytes(b"")  # empty ones are broken, not alike
     (folder / "val/real/film/p3/0_1.png").unlink()
-    check_duplicates(read_manifest(folder), folder)
+    find_duplicates(folder)
+
+
+def test_pictures_that_the_start_was_trained_on_are_found_under_any_name(tmp_path: Path) -> None:
+    earlier = write_crops(tmp_path / "earlier", {"train": 1}, frames=2)
+    marks = picture_marks(earlier, read_manifest(earlier)["crop"])
+    training = {"start": {"name": "earlier", "training": {PICTURES: kept_marks(marks.values())}}}
+    folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1, "test": 1}, frames=2)
+    table = read_manifest(folder)
+    # The names of the earlier groups and crops are here too.
+    assert check_overlap(table, picture_marks(folder, table["crop"]), training) == ""
+    shutil.copy(earlier / "train/real/film/p1/0_1.png", folder / "test/real/film/p3/1_1.png")
+    warning = check_overlap(table, picture_marks(folder, table["crop"]), training)
+    assert "trained on at least 1 of the 8 validation and test crops" in warning
 
 
 def test_few_validation_people_are_told_of_with_counts(tmp_path: Path) -> None:
@@ -51,21 +67,6 @@ def test_few_validation_people_are_told_of_with_counts(tmp_path: Path) -> None:
     assert "3 real videos of 3 groups and 3 fake ones of 3" in words
     many = pd.concat([table.assign(group=table["group"] + str(i), video=table["video"] + str(i)) for i in range(20)])
     assert check_validation(many, tmp_path) == ""
-
-
-@given(st.floats(0.5, 0.99), st.integers(1, 500), st.integers(1, 500))
-def test_more_people_give_a_smaller_error(auc: float, reals: int, fakes: int) -> None:
-    error = auc_error(auc, reals, fakes)
-    assert 0 < error <= 0.5 + 1e-9
-    assert auc_error(auc, reals + 1, fakes + 1) < error
-
-
-def test_the_error_is_what_repeated_measurements_show() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 25)
-    # Two normal distributions 1.19 apart give an AUC of 0.8.
-    found = [roc_auc(labels, rng.normal(1.19 * labels, 1)) for _ in range(400)]
-    assert np.std([auc for auc in found if auc is not None]) == pytest.approx(auc_error(0.8, 25, 25), rel=0.15)
 
 
 @pytest.mark.parametrize(("share", "word"), [(1.0, "fake"), (0.0, "real"), (0.99, "fake"), (0.5, ""), (0.9, "")])

@@ -302,9 +302,12 @@ def test_what_cant_be_measured_says_why(crops: Path, config: EvaluateConfig, tmp
 @pytest.mark.slow
 def test_chance_is_the_same_every_time(crops: Path, config: EvaluateConfig, measured: EvaluateSummary) -> None:
     again = evaluate_detector(crops, replace(config, robustness=("noise",), levels=(5,), robustness_frames=3))
-    (first,), (second,) = measured.evaluation.results, again.evaluation.results
-    assert first.video == second.video
-    assert [part for part in first.robustness if (part.kind, part.level) == ("noise", 5)] == [second.robustness[-1]]
+    # Batches are composed otherwise, which moves scores by rounding errors: they don't reach the document.
+    (first,), (second,) = document(measured)["results"], document(again)["results"]
+    assert first["video"] == second["video"]
+    assert [part for part in first["robustness"] if (part["kind"], part["level"]) == ("noise", 5)] == [
+        second["robustness"][-1]
+    ]
 
 
 def test_intervals_are_shown_only_where_there_are_people_enough() -> None:

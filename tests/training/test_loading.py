@@ -16,8 +16,8 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_crop, read_manifest
 from torchfakes_cli.training.fit import decoded_cache
+from torchfakes_cli.training.fit.datasets import TrainingCrops
 from torchfakes_cli.training.fit.decoded_cache import DecodedCache
-from torchfakes_cli.training.fit.loading import TrainingCrops
 from torchfakes_cli.training.fit.processes import Processes
 
 remembers = pytest.mark.skipif(not hasattr(os, "preadv"), reason="crops are remembered where there is preadv")

@@ -20,7 +20,7 @@ from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.fit.loading import TrainingCrops, usual_workers
+from torchfakes_cli.training.fit.datasets import TrainingCrops, usual_workers
 from torchfakes_cli.training.fit.processes import Processes
 from torchfakes_cli.training.fit.state import STATE, load_state
 
@@ -148,4 +148,4 @@ def test_what_is_left_of_a_training_that_lost_a_process_can_go_on(tmp_path: Path
     _, told = first.communicate()
     assert first.returncode == 1
     assert "another process of this training has ended or doesn't answer" in told.splitlines()[-1]
-    assert load_state(out).standing.step >= 1
+    assert load_state(out).run_state.step >= 1

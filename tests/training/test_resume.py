@@ -22,8 +22,7 @@ from torchfakes_cli.detector.checkpoint import load_checkpoint
 from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.fit.state import STATE, load_state, saved_config
-from torchfakes_cli.training.fit.summary import TrainProgress
-from torchfakes_cli.training.fit.train import train_detector
+from torchfakes_cli.training.fit.train import TrainProgress, train_detector
 
 #: Everything that could carry something from step to step: dropout, momentum, an average, blending, augmentation.
 EAGER = TrainConfig(
@@ -94,7 +93,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "sgd", "learning_rate": 0.01, "sizes": (75, 80)},
+        {"optimizer": "sgd", "learning_rate": 0.01, "sizes": (75, 80), "input_size": None},
         {"optimizer": "adam", "micro_batch": 2, "schedule": "linear", "precision": "fp32"},
         {"ema": 0.0, "sampling": "plain", "ranking": 0.0, "self_blend": 0.0},
         {"backbone": "EfficientNetLite0", "workers": 1},
@@ -180,7 +179,7 @@ def test_killed_at_any_instant_it_goes_on(crops: Path, tmp_path: Path) -> None:
         process.kill()
     while rounds < 8:
         run_state = load_state(out).run_state
-        assert [record.epoch for record in run_state.records] == list(range(1, run_state.epoch))
+        assert [record["epoch"] for record in run_state.records] == list(range(1, run_state.epoch))
         for name in ("best.safetensors", "last.safetensors"):
             if (out / name).exists():
                 load_checkpoint(out / name)

@@ -13,21 +13,29 @@ import pytest
 from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.training.fit.epoch_log import EpochRecord, write_curves, write_log
-from torchfakes_cli.training.fit.tracking import StepRecord, open_trackers
+from torchfakes_cli.training.fit.log import Record, open_trackers, track, write_curves, write_log
 from torchfakes_cli.training.fit.train import train_detector
 
 BLOCKS = ("stem", "repeat_1", "mixed_6a", "embedding", "logits")
-STEP = StepRecord(10, 0.6, 0.7, 1e-3, 20.0, 900.0, 2.0, dict.fromkeys(BLOCKS, 0.1))
 
 
-def record(epoch: int, **changes: float | None) -> EpochRecord:
+def record(epoch: int, **changes: float | None) -> Record:
     fall = 0.9**epoch
-    made = EpochRecord(
-        epoch, 10 * epoch, 5.0, 0.9 * fall, 1 - 0.5 * fall, 0.8 * fall + 0.1, 1 - 0.5 * fall, 1 - 0.5 * fall,
-        1 - 0.4 * fall, 0.5, 1e-3 * fall, 20.0, 900.0, 2.0, {name: 10.0**-place for place, name in enumerate(BLOCKS)},
-    )  # fmt: skip
-    return replace(made, **changes)  # type: ignore[arg-type]
+    figures = {
+        "epoch": epoch,
+        "step": 10 * epoch,
+        "loss": 0.9 * fall,
+        "accuracy": 1 - 0.5 * fall,
+        "val_loss": 0.8 * fall + 0.1,
+        "val_accuracy": 1 - 0.5 * fall,
+        "val_frame_auc": 1 - 0.5 * fall,
+        "val_video_auc": 1 - 0.4 * fall,
+        "learning_rate": 1e-3 * fall,
+        "memory_mb": 900.0,
+        "gradient_norm": 2.0,
+        **{f"gradient_{name}": 10.0**-place for place, name in enumerate(BLOCKS)},
+    }
+    return {**figures, **changes}
 
 
 def test_the_log_has_a_row_an_epoch_and_a_column_a_block(tmp_path: Path) -> None:
@@ -65,14 +73,13 @@ def test_tensorboard_gets_losses_and_gradients(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tracker,) = open_trackers(replace(TINY, out=str(tmp_path), track=("tensorboard",)), "run", 0)
-    tracker.step(STEP)
-    tracker.epoch(record(1))
+    track([tracker], 10, record(1))
     tracker.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     names = set(events.Tags()["scalars"])
-    assert {"train/loss", "train/crops_per_second", "gradients/stem", "validation/frame_auc"} <= names
-    assert events.Scalars("train/loss")[0].value == pytest.approx(0.6)
+    assert {"train/loss", "train/gradient_norm", "gradients/stem", "validation/frame_auc"} <= names
+    assert events.Scalars("train/loss")[0].value == pytest.approx(0.81)
 
 
 @pytest.mark.slow

@@ -18,9 +18,15 @@ from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.network import build_network
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.training.config import TrainConfig, train_recipe
-from torchfakes_cli.training.fit.optimizer import block_parameters, build_optimizer, gradient_norms, rate_factor
 from torchfakes_cli.training.fit.processes import Processes
-from torchfakes_cli.training.fit.update import Updater, pair_loss
+from torchfakes_cli.training.fit.update import (
+    Updater,
+    block_parameters,
+    build_optimizer,
+    gradient_norms,
+    pair_loss,
+    rate_factor,
+)
 
 PLAIN = TrainConfig(start="scratch", batch=4, dropout=0.0, input_size=75, precision="fp32", optimizer="sgd", ema=0.0)
 

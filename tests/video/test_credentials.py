@@ -45,7 +45,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def certificate(subject: str, key: ec.EllipticCurvePrivateKey, issuer: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """For the authority itself where it is its own issuer, else for somebody who signs content."""
+    """Makes a certificate of the authority if it issues its own, otherwise of a signer."""
     is_authority = key is issuer
     names = [
         x509.Name(
@@ -84,7 +84,7 @@ def certificate(subject: str, key: ec.EllipticCurvePrivateKey, issuer: ec.Ellipt
 
 
 def sign(clip: Path, signed: Path, *, kept_at: str = "") -> Path:
-    """Signs a clip; with an address the manifest isn't put into it."""
+    """Signs a clip; with an address the manifest isn't embedded."""
     authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     chain = [certificate("Test signer", key, authority), certificate("Authority", authority, authority)]
     private = key.private_bytes(
@@ -101,7 +101,7 @@ def sign(clip: Path, signed: Path, *, kept_at: str = "") -> Path:
     return signed
 
 
-def test_an_untouched_file_says_who_made_it_with_what(clip: Path, tmp_path: Path) -> None:
+def test_credentials_of_an_unchanged_file(clip: Path, tmp_path: Path) -> None:
     with IsolatedDecoder() as decoder:
         credentials = decoder.describe(sign(clip, tmp_path / "signed.mp4")).credentials
     assert credentials.state is CredentialsState.VALID
@@ -112,7 +112,7 @@ def test_an_untouched_file_says_who_made_it_with_what(clip: Path, tmp_path: Path
     assert ("c2pa.created", "source: digitalCapture") in [(fact.value, fact.why) for fact in credentials.facts]
 
 
-def test_a_file_changed_after_signing_is_found_out(clip: Path, tmp_path: Path) -> None:
+def test_credentials_of_a_changed_file_are_invalid(clip: Path, tmp_path: Path) -> None:
     signed = sign(clip, tmp_path / "signed.mp4")
     content = bytearray(signed.read_bytes())
     content[-200] ^= 0xFF
@@ -137,7 +137,7 @@ def test_most_files_have_none(clip: Path) -> None:
     assert read_credentials(clip).state is CredentialsState.NONE
 
 
-def test_a_manifest_that_is_kept_elsewhere_is_not_fetched(clip: Path, tmp_path: Path) -> None:
+def test_remote_manifest_is_not_fetched(clip: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/manifest.c2pa"

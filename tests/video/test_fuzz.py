@@ -1,4 +1,4 @@
-"""Files of every container with random damage: there is an answer in time, and the next file is read as ever."""
+"""Randomly damaged files of every container: frames or an error in time, and the next file is read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIMEOUT_S = 20.0
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """The bytes after one to a few of the things that happen to files, and that attackers do to them."""
+    """Applies one to three random kinds of damage."""
     changed = bytearray(data)
     for _ in range(int(rng.integers(1, 4))):
         place = int(rng.integers(max(1, len(changed))))

@@ -1,4 +1,4 @@
-"""Decoding on a device: with none here, software takes over and says so."""
+"""Hardware decoding and its fallback to software."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def without_cuda() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"), [("cuda", "no such device can be opened"), ("cuda:1", "no such device"), ("toast", "knows")]
 )
-def test_software_takes_over_where_a_device_is_missing(barcode_clip: Path, name: str, reason: str) -> None:
+def test_missing_device_falls_back_to_software(barcode_clip: Path, name: str, reason: str) -> None:
     with VideoReader(barcode_clip) as here, VideoReader(barcode_clip, hwaccel=name) as there:
         for ours, theirs in zip(here.frames(SAMPLING), there.frames(SAMPLING), strict=True):
             assert ours.index == theirs.index
@@ -40,14 +40,14 @@ def test_software_takes_over_where_a_device_is_missing(barcode_clip: Path, name:
     assert warning.endswith("decoded in software")
 
 
-def test_software_takes_over_where_a_device_has_no_part_in_a_codec(tmp_path: Path) -> None:
+def test_codec_without_device_decoder_falls_back_to_software(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.avi", barcode_frames(10, (64, 48)), codec="ffv1")
     with VideoReader(path, hwaccel="cuda") as video:
         assert len(list(video.frames(SAMPLING))) == 10
         assert video.report.warnings == ("cuda can't be used (no decoder for ffv1): decoded in software",)
 
 
-def test_frames_that_are_counted_are_decoded_in_software(tmp_path: Path) -> None:
+def test_counted_frames_are_decoded_in_software(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.h264", barcode_frames(10, (64, 48)))
     with VideoReader(path, hwaccel="cuda") as video:
         assert len(list(video.frames(SAMPLING))) == 10
@@ -56,7 +56,7 @@ def test_frames_that_are_counted_are_decoded_in_software(tmp_path: Path) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")
 @pytest.mark.parametrize("name", [None, "cuda"])
-def test_addresses_are_limited_only_without_a_device(barcode_clip: Path, name: str | None) -> None:
+def test_memory_limit_holds_only_without_a_device(barcode_clip: Path, name: str | None) -> None:
     before = set(children())
     with IsolatedDecoder(hwaccel=name) as decoder, decoder.open(barcode_clip) as video:
         (worker,) = set(children()) - before
@@ -68,7 +68,7 @@ def test_addresses_are_limited_only_without_a_device(barcode_clip: Path, name: s
 
 
 @pytest.mark.gpu
-def test_pictures_from_a_device_are_those_of_software(tmp_path: Path) -> None:
+def test_device_and_software_pictures_match(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", barcode_frames(120, (640, 360)), options={"g": "30", "bf": "3"})
     with VideoReader(path) as here, IsolatedDecoder(hwaccel="cuda") as decoder, decoder.open(path) as there:
         for ours, theirs in zip(here.frames(SAMPLING), there.frames(SAMPLING), strict=True):

@@ -1,4 +1,4 @@
-"""The time line that is made of a file's packets, whatever stamps they carry."""
+"""Frame index from arbitrary packet timestamps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_time_starts_at_zero_and_never_goes_back(
 
 
 @given(stamps=PACKETS, container=st.sampled_from(FORMATS))
-def test_every_frame_can_be_decoded_from_a_packet_at_or_before_it(
+def test_entry_packets_come_before_their_frames(
     stream: object, stamps: list[tuple[int | None, int | None, bool]], container: str
 ) -> None:
     index = index_of(stamps, stream, container)
@@ -62,10 +62,8 @@ def test_every_frame_can_be_decoded_from_a_packet_at_or_before_it(
 
 
 @given(gaps=st.lists(st.integers(1, 400), min_size=1, max_size=30), start=st.integers(-(2**33), 2**33), data=st.data())
-def test_good_stamps_are_kept_in_whatever_order_they_come(
-    stream: object, gaps: list[int], start: int, data: st.DataObject
-) -> None:
-    """Frames that depend on later ones come after these in the file: only what is shown first begins the time line."""
+def test_distinct_timestamps_are_kept(stream: object, gaps: list[int], start: int, data: st.DataObject) -> None:
+    """Frames are reordered in the file, and the earliest one starts the time line."""
     stamps = (start + np.cumsum([0, *gaps])).tolist()
     order = data.draw(st.permutations(stamps[1:]))
     packets = [(stamp, None, place == 0) for place, stamp in enumerate([stamps[0], *order])]

@@ -1,4 +1,4 @@
-"""Intact files that are laid out in ways which look like damage, or whose pictures aren't where they seem to be."""
+"""Intact files that look damaged or have unusual timing: edit lists, delays, intra refresh, changing sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERY_FRAME = SamplingConfig(fps=Fraction(1000))
 
 
 def shown(path: Path, sampling: SamplingConfig = EVERY_FRAME) -> list[tuple[float, int]]:
-    """Times and burnt numbers of the frames; the file must be read without a warning."""
+    """Returns times and burnt numbers of the frames; the file must be read without a warning."""
     with VideoReader(path) as video:
         frames = [(round(frame.time_s, 3), read_barcode(frame.pixels)) for frame in video.frames(sampling)]
         assert (*video.info.warnings, *video.report.warnings) == ()
@@ -115,7 +115,7 @@ def test_sound_may_outlast_the_picture(clip: Path, tmp_path: Path, suffix: str) 
         assert any("partial" in warning for warning in probe(cut_file(path, 0.1)).warnings)
 
 
-def test_what_an_edit_list_cuts_off_is_not_missing(tmp_path: Path) -> None:
+def test_frames_cut_by_an_edit_list_are_not_missing(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "trim.mp4", barcode_frames(90, SMALL), options={"g": "15", "bf": "0"})
     frames = shown(set_edits(path, [(1.0, 1.0)]))
     assert frames == [(pytest.approx(number / 30 - 1, abs=0.001), number) for number in range(30, 60)]
@@ -123,7 +123,7 @@ def test_what_an_edit_list_cuts_off_is_not_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gop", ["15", "250"])
 @pytest.mark.parametrize("b_frames", ["0", "2"])
-def test_an_edit_list_may_play_parts_in_any_order_and_again(tmp_path: Path, gop: str, b_frames: str) -> None:
+def test_edit_list_with_reordered_and_repeated_parts(tmp_path: Path, gop: str, b_frames: str) -> None:
     path = write_clip(tmp_path / "parts.mp4", barcode_frames(90, SMALL), options={"g": gop, "bf": b_frames})
     with av.open(str(path), options={"ignore_editlist": "1"}) as container:
         stream = container.streams.video[0]
@@ -143,7 +143,7 @@ def test_an_edit_list_may_play_parts_in_any_order_and_again(tmp_path: Path, gop:
         assert [read_barcode(frame.pixels) for frame in video.frames_at([0.5, 1.5, 2.9])] == [75, 0, 27]
 
 
-def test_an_edit_list_may_change_the_speed_and_hold_a_picture(tmp_path: Path) -> None:
+def test_edit_list_with_rates(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "rates.mp4", barcode_frames(60, SMALL), options={"g": "15", "bf": "0"})
     frames = shown(set_edits(path, [(1.0, 0.0, 2.0)]))
     assert frames == [(pytest.approx(number / 60, abs=0.001), number) for number in range(60)]
@@ -177,7 +177,7 @@ def test_intra_refresh_is_no_damage(tmp_path: Path) -> None:
     assert frames == [(pytest.approx(number / 30, abs=0.001), number) for _, number in frames]
 
 
-def test_a_decoder_that_starts_late_knows_the_encoder_as_one_that_starts_early_does(tmp_path: Path) -> None:
+def test_late_decoder_knows_the_encoder_version(tmp_path: Path) -> None:
     """FFmpeg works around a flaw that x264 had before core 151 in 4:4:4. A new stream that claims to be old comes out
     wrong, wherever decoding starts."""
     noise = np.random.default_rng(0)
@@ -221,7 +221,7 @@ def joined_h264(path: Path, parts: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize(("name", "join"), [("call.webm", joined_vp8), ("call.ts", joined_h264)])
-def test_pictures_that_change_their_size_get_borders_and_a_warning(
+def test_changing_picture_size_gives_borders_and_a_warning(
     tmp_path: Path, name: str, join: Callable[[Path, list[tuple[int, int]]], None]
 ) -> None:
     """A call's recording starts small, grows, and is turned; its key frames say so."""

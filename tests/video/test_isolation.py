@@ -34,7 +34,7 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells 
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[IsolatedDecoder]:
-    """One process for many tests: what one of them does to it must not reach the next."""
+    """One process for many tests, which must not affect each other."""
     with IsolatedDecoder() as decoder:
         yield decoder
 
@@ -49,13 +49,13 @@ def large_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(decoder: IsolatedDecoder, path: Path) -> int:
-    """How many frames come."""
+    """Counts the frames."""
     with decoder.open(path) as video:
         return sum(1 for _ in video.frames(EVERY_FRAME))
 
 
 def worker_of(parent: int) -> int:
-    """The only child of a process."""
+    """Returns the only child of a process."""
     (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return int(child)
 
@@ -69,7 +69,7 @@ def started_worker() -> tuple[IsolatedDecoder, int]:
 
 
 def children() -> list[int]:
-    """Processes that this one has started and that still run."""
+    """Returns the running child processes."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -94,7 +94,7 @@ def gone(process: int, within_s: float = 10.0) -> bool:
 
 
 @pytest.mark.parametrize("sampling", [EVERY_FRAME, SamplingConfig(frames=7, frames_fixed=True, start_s=0.5)])
-def test_frames_are_those_of_a_reader_in_this_process(
+def test_frames_match_an_in_process_reader(
     decoder: IsolatedDecoder, barcode_clip: Path, sampling: SamplingConfig
 ) -> None:
     with VideoReader(barcode_clip) as here, decoder.open(barcode_clip) as there:
@@ -105,7 +105,7 @@ def test_frames_are_those_of_a_reader_in_this_process(
         assert there.report == here.report
 
 
-def test_frames_at_times_are_those_of_a_reader_in_this_process(decoder: IsolatedDecoder, barcode_clip: Path) -> None:
+def test_frames_at_match_an_in_process_reader(decoder: IsolatedDecoder, barcode_clip: Path) -> None:
     times = [0.1, 0.9, 0.91, 0.91, 9.0]
     with VideoReader(barcode_clip) as here, decoder.open(barcode_clip) as there:
         assert len(list(there.frames(EVERY_FRAME))) == 60
@@ -143,7 +143,7 @@ def test_errors_come_back_as_they_are(decoder: IsolatedDecoder, barcode_clip: Pa
         video.frames(SamplingConfig(start_s=99))
 
 
-def test_a_relative_path_follows_the_current_folder(
+def test_relative_path_uses_the_current_folder(
     decoder: IsolatedDecoder, barcode_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder.start()
@@ -186,7 +186,7 @@ def test_abandoning_from_another_thread_ends_a_wait(large_clip: Path) -> None:
             decoder.open(large_clip)
 
 
-def test_without_progress_a_file_is_given_up_and_the_next_one_read(barcode_clip: Path, large_clip: Path) -> None:
+def test_timeout_affects_one_file(barcode_clip: Path, large_clip: Path) -> None:
     # So little patience that already decoding the first 4K picture exceeds it.
     with IsolatedDecoder(timeout_s=0.001) as decoder:
         with pytest.raises(DecodeTimeoutError, match=r"timeout: its decoder made no progress for 0\.001 s"):
@@ -195,7 +195,7 @@ def test_without_progress_a_file_is_given_up_and_the_next_one_read(barcode_clip:
         assert read(decoder, barcode_clip) == 60
 
 
-def test_progress_restarts_the_deadline_but_not_for_ever() -> None:
+def test_progress_extends_the_deadline_up_to_the_total() -> None:
     deadline = Deadline(60.0, 100.0)
     deadline.spend(59.0, progress=True)
     deadline.spend(40.0, progress=False)
@@ -260,7 +260,7 @@ def test_memory_is_limited(barcode_clip: Path, large_clip: Path) -> None:
 @ON_LINUX
 @pytest.mark.parametrize("threads", [1, 3])
 def test_no_more_threads_than_allowed(tmp_path: Path, threads: int) -> None:
-    """Beside those that decode there are two: one takes requests in, one answers them."""
+    """Two threads receive and answer calls, the others decode."""
     path = write_clip(tmp_path / "clip.mp4", barcode_frames(60, (64, 48)), options={"g": "5"})
     before = set(children())
     with IsolatedDecoder() as decoder, decoder.open(path, threads=threads) as video:
@@ -283,7 +283,7 @@ def test_closing_ends_the_process() -> None:
 
 @ON_LINUX
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_process_ends_with_the_one_that_started_it(large_clip: Path, kind: signal.Signals) -> None:
+def test_process_ends_with_its_parent(large_clip: Path, kind: signal.Signals) -> None:
     # No guard around the program: nothing of it may run twice.
     program = f"""
 print("once", flush=True)
@@ -343,14 +343,14 @@ send({"call": 0, "result": []})
         "give(time_s=None)",
     ],
 )
-def test_a_captured_decoder_can_make_no_more_than_an_error(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_message_is_an_error(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = f"{HOSTILE}\n{line}\ntime.sleep(60)"
     monkeypatch.setattr("torchfakes_cli.video.isolation.client._PROGRAM", program)
     with IsolatedDecoder(timeout_s=20) as decoder, pytest.raises(DecoderCrashError, match="sent an invalid message"):
         read(decoder, Path("clip.mp4"))
 
 
-def test_half_a_message_is_waited_for_no_longer_than_any(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_message_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     program = f"{HOSTILE}\nsend(b'{{\"call\": 1')\ntime.sleep(60)"
     monkeypatch.setattr("torchfakes_cli.video.isolation.client._PROGRAM", program)
     with IsolatedDecoder(timeout_s=0.5) as decoder, pytest.raises(DecodeTimeoutError):
@@ -395,7 +395,7 @@ os.abort()
 """
 
 
-def test_what_is_said_to_be_taken_from_the_decoder_is_taken(tmp_path: Path) -> None:
+def test_sandbox_refuses_what_it_reports(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("whole")
     command = [sys.executable, "-c", SANDBOXED, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
@@ -409,7 +409,7 @@ def test_what_is_said_to_be_taken_from_the_decoder_is_taken(tmp_path: Path) -> N
 
 
 @ON_LINUX
-def test_the_decoding_process_says_what_it_may_not_do(barcode_clip: Path) -> None:
+def test_process_reports_its_restrictions(barcode_clip: Path) -> None:
     decoder, worker = started_worker()
     with decoder:
         enforced = decoder.enforced()

@@ -1,4 +1,4 @@
-"""What a file tells of how it was made, read where it can do no harm."""
+"""Provenance facts of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def named(facts: FileFacts) -> dict[str, str]:
     return {fact.name: f"{fact.value} {fact.why}" for fact in facts.facts}
 
 
-def test_a_clip_tells_its_encoder_its_layout_and_its_checksum(barcode_clip: Path) -> None:
+def test_facts_of_a_clip(barcode_clip: Path) -> None:
     facts = describe_file(barcode_clip)
     content = barcode_clip.read_bytes()
     assert facts.size == len(content)
@@ -38,7 +38,7 @@ def test_a_clip_tells_its_encoder_its_layout_and_its_checksum(barcode_clip: Path
     assert "h264" in told["stream 0"]
 
 
-def test_a_file_arranged_for_streaming_is_told_apart(tmp_path: Path) -> None:
+def test_faststart_layout_is_recognized(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "a.mp4", barcode_frames(4), container_options={"movflags": "faststart"}, title="Mein Ä"
     )
@@ -54,7 +54,7 @@ def test_other_containers_tell_what_they_have(tmp_path: Path) -> None:
     assert "x264" in told["in the stream"]
 
 
-def test_a_picture_tells_which_camera_and_program_made_it(tmp_path: Path) -> None:
+def test_exif_facts_of_a_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif.update({271: "Makers <b>", 305: "An Editor 3"})
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
@@ -64,7 +64,7 @@ def test_a_picture_tells_which_camera_and_program_made_it(tmp_path: Path) -> Non
     assert "camera" not in told
 
 
-def test_a_file_is_described_in_the_process_that_may_die_of_it(barcode_clip: Path, tmp_path: Path) -> None:
+def test_facts_from_the_decoding_process(barcode_clip: Path, tmp_path: Path) -> None:
     with IsolatedDecoder() as decoder:
         assert decoder.describe(barcode_clip) == describe_file(barcode_clip)
         (tmp_path / "text.mp4").write_text("no video")
@@ -98,8 +98,6 @@ def test_boxes_without_end_are_given_up() -> None:
     assert len(layout.boxes) <= 4096
 
 
-def test_without_the_library_credentials_were_not_looked_at(
-    barcode_clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_credentials_without_the_library(barcode_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchfakes_cli.video.metadata.find_spec", lambda name: None)
     assert describe_file(barcode_clip).credentials.state is CredentialsState.NOT_LOOKED

@@ -30,7 +30,7 @@ PLAYLISTS = {
 
 
 def refusal(path: Path) -> MediaError:
-    """The error that opening a file gives, after checking that it is one line that names the file."""
+    """Returns the error of opening a file, which must be one line with the file's name."""
     with pytest.raises(MediaError) as caught:
         probe(path)
     message = str(caught.value)
@@ -89,7 +89,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes, cause: str) -
     assert cause in refusal(path).cause
 
 
-def test_a_missing_file_and_a_folder_are_unreadable(tmp_path: Path) -> None:
+def test_missing_file_and_folder_are_unreadable(tmp_path: Path) -> None:
     assert isinstance(refusal(tmp_path / "nothing.mp4"), UnreadableFileError)
     assert "a folder" in refusal(tmp_path).cause
 
@@ -108,7 +108,7 @@ def test_a_file_without_permission_is_unreadable(tmp_path: Path, barcode_clip: P
     assert "may not be read" in refusal(path).cause
 
 
-def test_a_gigantic_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_gigantic_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.gif"
     size = (16000).to_bytes(2, "little")
     image = b"\x2c" + bytes(4) + size + size + b"\x00" + b"\x02\x02\x4c\x01\x00"
@@ -118,7 +118,7 @@ def test_a_gigantic_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> N
     assert "megapixels" in error.cause
 
 
-def test_a_file_without_its_table_of_contents_is_called_truncated(tmp_path: Path, barcode_clip: Path) -> None:
+def test_file_without_moov_is_truncated(tmp_path: Path, barcode_clip: Path) -> None:
     path = tmp_path / "cut.mp4"
     data = barcode_clip.read_bytes()
     path.write_bytes(data[: data.index(b"moov") - 200])
@@ -181,7 +181,7 @@ def test_a_link_to_a_video_opens(tmp_path: Path, barcode_clip: Path) -> None:
 
 
 def test_every_refusal_is_one_of_ours(tmp_path: Path, barcode_clip: Path) -> None:
-    """Whatever byte is wrong in a header, the outcome is a clip or a refusal."""
+    """With any wrong byte in the header, the file opens or a package error is raised."""
     data = barcode_clip.read_bytes()
     moov = data.index(b"moov")
     path = tmp_path / "odd.mp4"

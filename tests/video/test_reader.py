@@ -26,7 +26,7 @@ def read(path: Path, sampling: SamplingConfig = EVERY_FRAME, threads: int | None
 
 
 def open_files() -> list[str]:
-    """Paths that this process holds open, where the system tells."""
+    """Returns the paths that this process holds open, on Linux."""
     folder = Path("/proc/self/fd")
     paths = []
     for entry in folder.iterdir() if folder.exists() else ():
@@ -57,9 +57,7 @@ def open_files() -> list[str]:
         ("one_key.mp4", "libx264", {"bf": "3", "g": "1000", "preset": "veryfast"}),
     ],
 )
-def test_each_frame_is_the_one_its_time_says_in_every_format(
-    tmp_path: Path, name: str, codec: str, options: dict[str, str]
-) -> None:
+def test_frames_and_times_match_in_every_format(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
     if codec == "libsvtav1":
         # It writes to the process's standard error unless told before it starts.
         os.environ.setdefault("SVT_LOG", "1")
@@ -77,7 +75,7 @@ def test_each_frame_is_the_one_its_time_says_in_every_format(
             np.testing.assert_array_equal(frame.pixels, everything[frame.index].pixels)
 
 
-def test_key_frames_near_the_wanted_times_are_taken_on_every_path(tmp_path: Path) -> None:
+def test_nearby_key_frames_are_preferred(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", barcode_frames(150, (64, 48)), options={"g": "8", "bf": "2"})
     for threads in (1, 3):
         keys = read(path, SamplingConfig(fps=Fraction(1)), threads)
@@ -96,7 +94,7 @@ def test_times_follow_a_variable_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["late.ts", "late.mkv"])
-def test_time_starts_at_zero_whenever_the_clock_starts(tmp_path: Path, name: str) -> None:
+def test_time_starts_at_zero(tmp_path: Path, name: str) -> None:
     late = [3600 + number / 25 for number in range(30)]
     path = write_clip(tmp_path / name, barcode_frames(30, SMALL), 25, times_s=late)
     with VideoReader(path) as video:
@@ -105,7 +103,7 @@ def test_time_starts_at_zero_whenever_the_clock_starts(tmp_path: Path, name: str
     assert times == pytest.approx([number / 25 for number in range(30)], abs=0.002)
 
 
-def test_two_recordings_joined_in_one_file_follow_each_other(tmp_path: Path) -> None:
+def test_joined_recordings_follow_each_other(tmp_path: Path) -> None:
     first = write_clip(tmp_path / "a.ts", barcode_frames(20, SMALL), 25, times_s=[90 + n / 25 for n in range(20)])
     second = write_clip(tmp_path / "b.ts", barcode_frames(20, SMALL, first=20), 25)
     joined = tmp_path / "joined.ts"
@@ -148,7 +146,7 @@ def test_an_absurd_pixel_shape_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "yuv444p", "yuvj420p"])
-def test_colours_are_right_whatever_the_bit_depth_and_range(tmp_path: Path, pixel_format: str) -> None:
+def test_colors_by_bit_depth_and_range(tmp_path: Path, pixel_format: str) -> None:
     colours = [(220, 30, 40), (30, 200, 60), (40, 50, 230), (250, 250, 250), (5, 5, 5), (128, 128, 128)]
     picture = np.repeat(np.array(colours, dtype=np.uint8)[None], 64, axis=0).repeat(32, axis=1)
     path = write_clip(tmp_path / "colours.mp4", [picture] * 2, pixel_format=pixel_format, options={"crf": "8"})
@@ -157,7 +155,7 @@ def test_colours_are_right_whatever_the_bit_depth_and_range(tmp_path: Path, pixe
         assert pixels[32, 32 * place + 16].tolist() == pytest.approx(colour, abs=6)
 
 
-def test_reading_is_lazy_and_closes_the_file_when_the_consumer_stops(tmp_path: Path, barcode_clip: Path) -> None:
+def test_reading_is_lazy_and_closes_the_file(tmp_path: Path, barcode_clip: Path) -> None:
     path = tmp_path / "clip.mp4"
     shutil.copyfile(barcode_clip, path)
     with VideoReader(path) as video:
@@ -176,25 +174,25 @@ def test_a_reader_can_be_read_twice(barcode_clip: Path) -> None:
         assert video.report.frames_delivered == len(first) == 32
 
 
-def test_frames_at_gives_the_nearest_frame_to_each_time(barcode_clip: Path) -> None:
+def test_frames_at_gives_the_nearest_frames(barcode_clip: Path) -> None:
     with VideoReader(barcode_clip) as video:
         found = [read_barcode(frame.pixels) for frame in video.frames_at([0.0, 0.34, 0.35, 0.352, 1.01, 99.0])]
     assert found == [0, 10, 10, 11, 30, 59]
 
 
-def test_a_span_without_a_frame_is_refused_with_the_length(barcode_clip: Path) -> None:
+def test_span_without_a_frame_is_refused(barcode_clip: Path) -> None:
     with VideoReader(barcode_clip) as video, pytest.raises(UsageError, match=r"2\.00 s"):
         video.frames(SamplingConfig(start_s=10))
 
 
-def test_a_clip_that_is_whole_has_nothing_to_report(barcode_clip: Path) -> None:
+def test_intact_clip_has_no_warnings(barcode_clip: Path) -> None:
     with VideoReader(barcode_clip) as video:
         list(video.frames(SamplingConfig()))
         assert video.info.warnings == ()
         assert (video.report.frames_wanted, video.report.packets_bad, video.report.warnings) == (32, 0, ())
 
 
-def test_damaged_packets_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_damaged_packets_are_counted(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "hurt.mp4", barcode_frames(60, SMALL), options={"g": "1"})
     damage_packets(path, [14, 37])
     with VideoReader(path) as video:
@@ -208,7 +206,7 @@ def test_damaged_packets_are_counted_and_the_rest_is_read(tmp_path: Path) -> Non
         assert frame.time_s == pytest.approx(read_barcode(frame.pixels) / 30, abs=0.002)
 
 
-def test_a_neighbour_stands_in_for_a_sample_that_is_lost(tmp_path: Path) -> None:
+def test_neighbor_replaces_a_lost_sample(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "hurt.mp4", barcode_frames(60, SMALL), options={"g": "10", "bf": "0"})
     with VideoReader(path) as video:
         wanted = [frame.index for frame in video.frames(SamplingConfig(frames=6, frames_fixed=True))]
@@ -240,7 +238,7 @@ def test_pictures_that_build_on_damage_are_marked(tmp_path: Path) -> None:
     assert "damaged pictures among the frames: 6 of 59" in warnings
 
 
-def test_a_whole_neighbour_stands_in_for_a_damaged_picture(tmp_path: Path) -> None:
+def test_neighbor_replaces_a_damaged_sample(tmp_path: Path) -> None:
     with VideoReader(hurt_hevc(tmp_path / "hurt.mp4")) as video:
         damaged = SamplingConfig(start_s=17 / 30, end_s=35 / 30, frames=1, frames_fixed=True, key_frames=False)
         (middle,) = video.frames(damaged)
@@ -268,7 +266,7 @@ def test_damage_is_reported_alike_each_time(tmp_path: Path) -> None:
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
-def test_several_decoders_report_damage_as_one_does(tmp_path: Path) -> None:
+def test_parallel_decoders_report_damage_alike(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "hurt.mp4", barcode_frames(96, SMALL), options={"g": "8", "bf": "2"})
     damage_packets(path, [41, 42, 70])
     sampling = SamplingConfig(frames=24, frames_fixed=True)
@@ -294,7 +292,7 @@ def test_decoders_end_with_their_iterator(tmp_path: Path, taken: int) -> None:
     assert str(path) not in open_files()
 
 
-def test_mostly_damaged_footage_raises_after_what_could_be_had(tmp_path: Path) -> None:
+def test_mostly_damaged_footage_raises_at_the_end(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "ruin.mp4", barcode_frames(40, SMALL), options={"g": "1"})
     damage_packets(path, range(8, 40))
     delivered = []
@@ -313,9 +311,7 @@ def test_mostly_damaged_footage_raises_after_what_could_be_had(tmp_path: Path) -
         ("cut.avi", {}, "the file breaks off after"),
     ],
 )
-def test_a_file_that_is_cut_off_gives_its_first_part(
-    tmp_path: Path, name: str, muxer: dict[str, str], warning: str
-) -> None:
+def test_truncated_file_gives_its_first_part(tmp_path: Path, name: str, muxer: dict[str, str], warning: str) -> None:
     codec = "mpeg4" if name.endswith("avi") else "libx264"
     path = write_clip(tmp_path / name, barcode_frames(60, SMALL), codec=codec, container_options=muxer)
     cut_file(path, 0.6)
@@ -349,5 +345,5 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "cores", "threads"), [((854, 480), 2, 1), ((854, 480), 8, 7), ((854, 480), 1, 1), ((1920, 1080), 2, 2)]
 )
-def test_small_pictures_leave_a_core_to_who_looks_at_them(size: tuple[int, int], cores: int, threads: int) -> None:
+def test_small_pictures_leave_a_core_free(size: tuple[int, int], cores: int, threads: int) -> None:
     assert threads_for(size[0] * size[1], cores) == threads

@@ -18,7 +18,7 @@ def constant_rate(frames: int, fps: float) -> tuple[np.ndarray, float]:
 
 @st.composite
 def timelines(draw: st.DrawFn) -> tuple[np.ndarray, float]:
-    """Increasing frame times from 0 with gaps from a millisecond to days, and when the last frame ends."""
+    """Draws increasing frame times with gaps from a millisecond to days, and the end of the last frame."""
     gap = st.one_of(st.floats(0.001, 0.1), st.floats(0.001, 5.0), st.floats(10.0, 1e6))
     gaps = draw(st.lists(gap, min_size=0, max_size=200))
     times = np.concatenate(([0.0], np.cumsum(gaps)))
@@ -37,17 +37,17 @@ def samplings(draw: st.DrawFn) -> SamplingConfig:
 
 
 def after_key(frames: int, gop: int, first: int = 0) -> np.ndarray:
-    """How far each frame is behind its key frame where one comes each ``gop`` frames."""
+    """Returns the distance of each frame from its key frame, with one every ``gop`` frames."""
     return (np.arange(frames) + first) % gop
 
 
 def decoded(chosen: np.ndarray, behind: np.ndarray) -> int:
-    """How many frames a decoder takes for those chosen, counted one by one."""
+    """Counts the frames to decode for the chosen ones, one by one."""
     return len({frame for place in chosen for frame in range(place - behind[place], place + 1)})
 
 
 @given(timelines(), samplings(), st.none() | st.integers(1, 60), st.integers(0, 59))
-def test_chosen_frames_are_distinct_ordered_and_lie_in_the_span(
+def test_chosen_frames_are_ordered_and_in_the_span(
     timeline: tuple[np.ndarray, float], sampling: SamplingConfig, gop: int | None, first: int
 ) -> None:
     times, duration = timeline
@@ -110,12 +110,12 @@ def test_nearest_frames_are_nearest(timeline: tuple[np.ndarray, float], wanted: 
     ("seconds", "samples"),
     [(1, 30), (2, 32), (10, 32), (32, 32), (33, 33), (60, 60), (7200, 7200)],
 )
-def test_default_is_32_frames_of_a_short_clip_and_one_a_second_of_a_long_one(seconds: int, samples: int) -> None:
+def test_default_sampling(seconds: int, samples: int) -> None:
     times, duration = constant_rate(30 * seconds, 30)
     assert len(choose_frames(times, duration, SamplingConfig())) == samples
 
 
-def test_one_frame_a_second_is_taken_from_the_middle_of_each_second() -> None:
+def test_one_frame_a_second_is_centered() -> None:
     times, duration = constant_rate(300, 30)
     chosen = choose_frames(times, duration, SamplingConfig(fps=Fraction(1)))
     assert times[chosen] == pytest.approx(np.arange(10) + 0.5)
@@ -133,7 +133,7 @@ def test_what_key_frames_save_at_one_frame_a_second(gop: int, share: float) -> N
     assert decoded(chosen, behind) <= share * decoded(plain, behind)
 
 
-def test_a_key_frame_near_a_wanted_time_is_taken_and_a_farther_one_is_not() -> None:
+def test_key_frame_reach() -> None:
     times, duration = constant_rate(300, 30)
     behind = np.arange(300) - np.repeat([0, 37, 83], [37, 46, 217])
     chosen = choose_frames(times, duration, SamplingConfig(fps=Fraction(1)), behind)
@@ -156,7 +156,7 @@ def test_few_samples_stay_at_their_centres_between_key_frames() -> None:
 
 
 @pytest.mark.parametrize("rate", [30, 60, 1000])
-def test_sampling_at_or_above_the_frame_rate_takes_every_frame(rate: int) -> None:
+def test_high_sampling_rate_takes_every_frame(rate: int) -> None:
     times, duration = constant_rate(301, 30)
     assert list(choose_frames(times, duration, SamplingConfig(fps=Fraction(rate)))) == list(range(301))
 
@@ -169,7 +169,7 @@ def test_start_and_end_bound_the_samples() -> None:
     assert times[chosen].max() < 5.0
 
 
-def test_a_rate_that_changes_is_sampled_evenly_in_time_not_in_frames() -> None:
+def test_variable_rate_is_sampled_evenly_in_time() -> None:
     # 4 s at 10 frames a second, then 4 s at 100.
     times = np.concatenate((np.arange(40) / 10, 4 + np.arange(400) / 100))
     chosen = times[choose_frames(times, 8.0, SamplingConfig(frames=16, frames_fixed=True))]
@@ -177,7 +177,7 @@ def test_a_rate_that_changes_is_sampled_evenly_in_time_not_in_frames() -> None:
 
 
 @pytest.mark.parametrize("gap_s", [60.0, 11 * 86400.0])
-def test_a_gap_in_the_timestamps_does_not_eat_the_samples(gap_s: float) -> None:
+def test_timestamp_gap_takes_few_samples(gap_s: float) -> None:
     times = np.concatenate((np.arange(100) / 25, gap_s + np.arange(100) / 25))
     chosen = choose_frames(times, float(times[-1]) + 0.04, SamplingConfig())
     assert len(chosen) >= 24

@@ -1,4 +1,4 @@
-"""Still pictures are read as videos of one frame are: upright, within limits, and with what is damaged told."""
+"""Still pictures as videos of one frame: orientation, limits, damage."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def only_frame(path: Path) -> Frame:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_is_upright_whichever_way_the_camera_was_held(
-    tmp_path: Path, suffix: str, orientation: int
-) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"photo{suffix}"
@@ -70,7 +68,7 @@ def test_a_picture_has_one_frame_and_says_so(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame.pixels, again.pixels)
 
 
-def test_a_picture_that_breaks_off_is_damaged_or_refused(tmp_path: Path) -> None:
+def test_truncated_picture_is_damaged_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     wide().save(path)
     data = path.read_bytes()
@@ -94,7 +92,7 @@ def test_a_tiny_file_of_many_pixels_is_refused(tmp_path: Path) -> None:
         VideoReader(path)
 
 
-def test_a_name_with_a_pattern_opens_no_other_file(tmp_path: Path) -> None:
+def test_name_with_a_pattern_opens_no_other_file(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (64, 64), (255, 0, 0)).save(tmp_path / f"seq_{number:03}.png")
     path = tmp_path / "seq_%03d.png"
@@ -121,7 +119,7 @@ def test_odd_metadata_leaves_a_picture_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("orientation", "clockwise"), [(1, 0), (3, 180), (6, 90), (8, 270)])
-def test_exif_in_the_frames_of_a_video_turns_them_too(tmp_path: Path, orientation: int, clockwise: int) -> None:
+def test_exif_orientation_of_video_frames(tmp_path: Path, orientation: int, clockwise: int) -> None:
     path = tmp_path / "frame.jpg"
     exif = Image.Exif()
     exif[0x0112] = orientation

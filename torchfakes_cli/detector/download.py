@@ -363,7 +363,7 @@ def load_vggface2(network: nn.Module) -> None:
     from torchfakes_cli.detector.network import portable_state
 
     file = RemoteFile(os.environ.get(VGGFACE2_VARIABLE, VGGFACE2_URL))
-    otherwise = "train with --weights scratch"
+    otherwise = "train with --weights torchfakes (the detector that ships) or --weights scratch"
     state, _ = read_tensors(fetch(file, cache_folder(), sha256=VGGFACE2_SHA256, otherwise=otherwise))
     own = [name for name in portable_state(network) if not name.startswith("logits.")]
     network.load_state_dict({name: state[name] for name in own}, strict=False)

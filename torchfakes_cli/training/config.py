@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Literal, get_args
 
 from torchfakes_cli.errors import UsageError
@@ -29,30 +29,69 @@ CalibrationFit = Literal["platt", "temperature"]
 PREPARE_MARGIN = 1.05
 
 
+#: Upper bound of a number that has none; infinity itself is refused.
+_ANY = 1e18
+#: Options that are not called as the field.
+_OPTIONS = {
+    "batch": "--batch-size",
+    "calibration": "--fit",
+    "false_alarms": "--target-fpr",
+    "learning_rate": "--lr",
+    "missed_fakes": "--target-fnr",
+    "out": "--output",
+    "rounds": "--bootstrap",
+    "start": "--weights",
+    "track": "--logger",
+    "warm_up": "--warmup",
+}
+
+
+def option_of(name: str) -> str:
+    """The command-line option of a field."""
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _check(config: object, choices: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Check fields with choices (one or a tuple), and numbers, whose bounds are included.
+
+    Raises:
+        UsageError: a field has another value.
+    """
+    for name, choice in choices.items():
+        given, known = getattr(config, name), get_args(choice)
+        if unknown := [one for one in ((given,) if isinstance(given, str) else given) if one not in known]:
+            raise UsageError(f"{option_of(name)} is {', '.join(known[:-1])} or {known[-1]}, not {unknown[0]!r}")
+    for name, (low, high) in ranges.items():
+        number = getattr(config, name)
+        if number is not None and not low <= number <= high:
+            allowed = f"at least {low:g}" if high == _ANY else f"between {low:g} and {high:g}"
+            raise UsageError(f"{option_of(name)} must be {allowed}, not {number:g}")
+
+
 @dataclass(frozen=True, slots=True)
 class PrepareConfig:
-    """Settings of ``prepare``.
+    """How a corpus becomes crops.
 
     Attributes:
         out: folder of the crops and their manifest.
-        frames_per_video: number of samples per video, spread evenly.
-        faces: face detection and crops; ``faces.blur_threshold`` only marks crops, it drops none.
-        duplicate_threshold: crops of a person that differ by less than this, in gray levels, are marked except for one.
-        balance: choose frames so that reals and fakes are about equal in number; otherwise all crops without a flaw.
-        reals: folders of further genuine stills or videos.
-        split: ``groups`` splits by a hash of people and footage, ``official`` follows the lists in the corpus,
+        frames_per_video: samples of each video, spread evenly.
+        faces: detection and cropping of faces; ``faces.blur_threshold`` only marks crops.
+        duplicate_threshold: difference in gray levels below which crops of a person are marked as duplicates of one.
+        balance: choose about as many real as fake frames; else all flawless ones.
+        reals: folders of further real stills or videos.
+        split: ``groups`` divides by a hash of people and footage, ``official`` follows the lists in the corpus,
             ``official:DIR`` those in a folder; anything else is the path of a CSV.
-        groups: CSV of videos of the same person or footage; None if nothing is known beyond the corpus.
-        val: share of the groups for validation.
-        test: share of the groups for testing.
+        groups: CSV that names videos of the same person or footage; None if nothing is known beyond the corpus.
+        val: share of the groups in validation.
+        test: share of the groups in the test set.
         seed: seed of the split.
-        methods: use only fakes made by these; empty for all.
-        compression: use only this compression of FaceForensics++; None for all.
-        limit: maximum number of files of each collection and method, for a trial; None for all.
+        methods: methods of the fakes to take; all if empty.
+        compression: compression of FaceForensics++ to take; all if None.
+        limit: largest number of files of each collection and method, for a trial; all if None.
         jobs: number of processes; None for one per core.
         image_format: ``png`` or ``jpg``.
-        size: maximum side of a crop in pixels; larger crops are reduced.
-        force: delete the crops of an earlier run in ``out``.
+        size: largest side of a crop in pixels; larger ones are reduced.
+        force: delete what an earlier run with other settings left in ``out``.
     """
 
     out: str = "crops"
@@ -75,22 +114,23 @@ class PrepareConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.frames_per_video < 1:
-            raise UsageError("at least one frame of each video must be sampled")
-        if not 0 <= self.duplicate_threshold < inf:
-            raise UsageError("the threshold for near duplicates must be a number from 0 up")
+        _check(
+            self,
+            {"image_format": ImageFormat},
+            {
+                "frames_per_video": (1, _ANY),
+                "duplicate_threshold": (0, _ANY),
+                "val": (0, 1),
+                "test": (0, 1),
+                "limit": (1, _ANY),
+                "jobs": (1, _ANY),
+                "size": (64, _ANY),
+            },
+        )
         if not self.split:
             raise UsageError("the split is groups, official, official:DIR or a CSV")
-        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
-            raise UsageError("the shares for validation and test must not be negative and must leave some for training")
-        if self.limit is not None and self.limit < 1:
-            raise UsageError("a limit must be at least 1")
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError("at least one process must work")
-        if self.image_format not in get_args(ImageFormat):
-            raise UsageError("crops are written as png or jpg")
-        if self.size < 64:
-            raise UsageError("crops under 64 pixels show too little: choose a size of 64 or more")
+        if self.val + self.test >= 1:
+            raise UsageError("the shares for validation and test must leave some for training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,54 +139,53 @@ class TrainConfig:
 
     Attributes:
         out: folder of the checkpoints and the log.
-        name: of the detector, shown beside every verdict.
-        backbone: ``InceptionResnetV1``, ``EfficientNetLite0`` or ``timm:NAME``.
-        start: weights to start from: ``vggface2`` (facenet-pytorch's face recognition weights, fetched once),
-            ``imagenet`` (of the backbone's package), ``scratch``, the path or name of a checkpoint of the same
-            backbone, or a file with the tensors of its trunk. None for ``vggface2`` with InceptionResnetV1, else
-            ``imagenet``.
+        name: name of the detector, shown beside every verdict.
+        backbone: ``InceptionResnetV1``, ``EfficientNetLite0`` or ``timm:NAME``; None for that of the checkpoint in
+            ``start``, else ``InceptionResnetV1``.
+        start: initial weights: ``vggface2`` (facenet-pytorch's face recognition weights, fetched once), ``imagenet``
+            (of the backbone's package), ``scratch``, the path or name of a checkpoint, or a file with the tensors of
+            the backbone's trunk. None for ``vggface2`` with InceptionResnetV1, else ``imagenet``.
         teacher: path or name of a checkpoint whose features and logits the network learns to match; None for none.
-        feature_epochs: with a teacher, share of the training whose loss is mostly that of the features.
-        epochs: how many times ``samples_per_epoch`` are seen.
-        samples_per_epoch: crops an epoch; None for as many as the balanced training crops.
-        batch: crops an update, over all processes.
-        micro_batch: crops that go through the network at once in a process, whose gradients add up to those of the
+        feature_epochs: with a teacher, share of the training in which the loss of the features weighs most.
+        epochs: number of epochs, each of ``samples_per_epoch`` crops.
+        samples_per_epoch: crops per epoch; None for as many as the balanced training crops.
+        batch: crops per update, over all processes.
+        micro_batch: crops that a process puts through the network at once, whose gradients add up to those of the
             batch; None for all. Halved when memory runs out.
         sampling: ``balanced`` draws pairs of a real face and a fake one, person by person; ``plain`` goes through
-            the balanced crops in random order.
+            the balanced crops in random order, as the recipe ``origin`` does.
         mix: shares of the pairs by method or collection; the others share the rest by the square root of their sizes.
         optimizer: ``adamw``, ``adam`` or ``sgd`` (with momentum).
-        learning_rate: at its highest; None for the optimizer's usual one, see ``training.fit.optimizer``.
-        schedule: of the learning rate after its rise: ``cosine``, ``linear`` (both fall to a hundredth) or
-            ``constant``.
-        warm_up: share of the steps over which the learning rate rises.
-        weight_decay: of the optimizer.
+        learning_rate: peak learning rate; None for the optimizer's usual one.
+        schedule: learning rate after the warm-up: ``cosine``, ``linear`` (both fall to a hundredth) or ``constant``.
+        warm_up: share of the updates in which the learning rate rises.
+        weight_decay: weight decay of the optimizer.
         dropout: share of the pooled features left out; None for the backbone's usual one.
         input_size: side of the network's input in pixels; None for the start's own, or 160.
-        sizes: sides of the input in pixels, each for an equal share of the training; the last one is the detector's.
-            Empty for ``input_size`` throughout.
-        unit_range: give the network values from 0 to 1, as the origin did, in place of the standardised ones that
-            facenet-pytorch's weights were trained with. A checkpoint to go on from keeps its own.
-        self_blend: share of the fakes that are made from genuine faces while training.
+        sizes: growing sides of the input in pixels, each for an equal share of the training; the last one is the
+            detector's. Empty for ``input_size`` throughout.
+        unit_range: give the network values from 0 to 1, as the origin did, instead of the standardised ones of
+            facenet-pytorch's weights. A checkpoint to start from keeps its own.
+        self_blend: share of the fakes that are blended from real faces.
         augment: ``none``, ``light`` or ``strong``.
-        ranking: weight of the loss that wants a fake to score above the real face it came with.
-        ema: decay of the running average of the weights that is validated and kept; 0 for the weights themselves.
+        ranking: weight of the loss that wants a fake to score above the real face of its pair.
+        ema: decay of the moving average of the weights that is validated and kept; 0 for the weights themselves.
         precision: ``auto`` (bfloat16 where the machine computes in it), ``bf16``, ``fp16`` (on CUDA) or ``fp32``.
-        compile: let torch.compile make the network faster, on CUDA.
-        frames_per_video: validation scores at most this many frames of a video.
-        stop_on_collapse: give up when so many epochs in a row ended with one answer for all; 0 for never.
+        compile: speed the network up with torch.compile, on CUDA.
+        frames_per_video: largest number of frames of a video in validation.
+        stop_on_collapse: epochs in a row with one answer for all faces after which training stops; 0 for never.
         workers: processes that read and augment crops; None chooses by the number of cores.
-        seed: decides the order, the augmentation, the dropout and random weights.
+        seed: seed of the order, the augmentation, the dropout and random weights.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        track: further places for the figures: ``tensorboard``, ``wandb``.
-        save_minutes: besides after each epoch, what resuming needs is saved this often; 0 for after epochs alone.
-        resume: go on with the training that was interrupted in ``out``.
-        force: replace what an earlier training left in ``out``.
+        track: further loggers: ``tensorboard``, ``wandb``.
+        save_minutes: interval at which the state is saved besides after each epoch; 0 for after epochs alone.
+        resume: continue the interrupted training in ``out``.
+        force: replace an earlier training in ``out``.
     """
 
     out: str = "runs/detector"
     name: str = "detector"
-    backbone: str = "InceptionResnetV1"
+    backbone: str | None = None
     start: str | None = None
     teacher: str | None = None
     feature_epochs: float = 0.5
@@ -154,11 +193,11 @@ class TrainConfig:
     samples_per_epoch: int | None = None
     batch: int = 16
     micro_batch: int | None = None
-    sampling: str = "balanced"
+    sampling: Sampling = "balanced"
     mix: dict[str, float] = field(default_factory=dict)
-    optimizer: str = "adamw"
+    optimizer: OptimizerName = "adamw"
     learning_rate: float | None = None
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     warm_up: float = 0.05
     weight_decay: float = 0.01
     dropout: float | None = None
@@ -166,96 +205,70 @@ class TrainConfig:
     sizes: tuple[int, ...] = ()
     unit_range: bool = False
     self_blend: float = 0.25
-    augment: str = "strong"
+    augment: Augment = "strong"
     ranking: float = 0.5
     ema: float = 0.998
-    precision: str = "auto"
+    precision: Precision = "auto"
     compile: bool = False
     frames_per_video: int = 8
     stop_on_collapse: int = 0
     workers: int | None = None
     seed: int = 0
     device: str = "auto"
-    track: tuple[str, ...] = ()
+    track: tuple[TrackerName, ...] = ()
     save_minutes: float = 10.0
     resume: bool = False
     force: bool = False
 
     @property
     def weights(self) -> str:
-        """The weights to start from, the backbone's usual ones where none are given."""
-        return self.start or ("vggface2" if self.backbone == "InceptionResnetV1" else "imagenet")
+        """The weights to start from, the backbone's usual ones if none are given."""
+        return self.start or ("vggface2" if self.backbone in (None, "InceptionResnetV1") else "imagenet")
 
     def __post_init__(self) -> None:
-        choices: dict[str, Any] = {
-            "sampling": Sampling,
-            "optimizer": OptimizerName,
-            "schedule": Schedule,
-            "augment": Augment,
-            "precision": Precision,
-        }
-        for name, choice in choices.items():
-            known = get_args(choice)
-            if getattr(self, name) not in known:
-                raise UsageError(f"the {name} is {', '.join(known[:-1])} or {known[-1]}, not {getattr(self, name)!r}")
-        trackers = get_args(TrackerName)
-        if unknown := sorted(set(self.track) - set(trackers)):
-            raise UsageError(f"there is no tracker called {unknown[0]!r}", advice=f"Choose {' or '.join(trackers)}.")
-        shares = {
-            "self-blended share": self.self_blend,
-            "warm-up": self.warm_up,
-            "share of the feature epochs": self.feature_epochs,
-            **{f"share of {name} in the mix": share for name, share in self.mix.items()},
-            "sum of the mix": round(sum(self.mix.values()), 9),
-        }
-        for words, share in shares.items():
-            if not 0 <= share <= 1:
-                raise UsageError(f"the {words} must lie between 0 and 1")
-        below_one = {
-            "dropout": self.dropout or 0.0,
-            "weight decay": self.weight_decay,
-            "decay of the running average": self.ema,
-        }
-        for words, share in below_one.items():
-            if not 0 <= share < 1:
-                raise UsageError(f"the {words} must lie in [0, 1)")
-        from_zero = {
-            "weight of the ranking loss": self.ranking,
-            "minutes between two saves": self.save_minutes,
-            "seed": self.seed,
-            "number of workers": self.workers or 0,
-            "number of collapsed epochs": self.stop_on_collapse,
-        }
-        for words, number in from_zero.items():
-            if not 0 <= number < inf:
-                raise UsageError(f"the {words} must be a number from 0 up")
-        if self.epochs < 1:
-            raise UsageError("training takes at least one epoch")
-        if self.batch < 4 or self.batch % 2:
-            raise UsageError("a batch holds an even number of crops, 4 or more: half real, half fake")
-        if self.micro_batch is not None and (self.micro_batch < 2 or self.micro_batch % 2):
-            raise UsageError("a micro-batch holds an even number of crops, 2 or more")
+        _check(
+            self,
+            {
+                "sampling": Sampling,
+                "optimizer": OptimizerName,
+                "schedule": Schedule,
+                "augment": Augment,
+                "precision": Precision,
+                "track": TrackerName,
+            },
+            {
+                "feature_epochs": (0, 1),
+                "epochs": (1, _ANY),
+                "batch": (4, _ANY),
+                "micro_batch": (2, _ANY),
+                "learning_rate": (1e-12, 1),
+                "warm_up": (0, 1),
+                "weight_decay": (0, 1),
+                "dropout": (0, 0.99),
+                "input_size": (75, 1024),
+                "self_blend": (0, 1),
+                "ranking": (0, _ANY),
+                "ema": (0, 0.999999),
+                "frames_per_video": (1, _ANY),
+                "stop_on_collapse": (0, _ANY),
+                "workers": (0, _ANY),
+                "seed": (0, _ANY),
+                "save_minutes": (0, _ANY),
+            },
+        )
+        if min(self.mix.values(), default=0) < 0 or round(sum(self.mix.values()), 9) > 1:
+            raise UsageError("the shares of --mix must not be negative, and must sum up to at most 1")
+        if self.batch % 2 or (self.micro_batch or 0) % 2:
+            raise UsageError("--batch-size and --micro-batch must be even: half of the crops are fake")
         if self.samples_per_epoch is not None and self.samples_per_epoch < self.batch:
             raise UsageError("an epoch must hold at least one batch")
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise UsageError("the learning rate must lie between 0 and 1")
-        if not all(75 <= size <= 1024 for size in (*self.sizes, self.input_size or 75)):
-            raise UsageError("the network takes pictures of 75 to 1024 pixels a side")
-        if self.frames_per_video < 1:
-            raise UsageError("validation needs at least one frame a video")
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
-        if list(self.sizes) != sorted(set(self.sizes)):
-            raise UsageError("the sizes of the input must grow", advice="Give them as in --sizes 96,128,160.")
+        if list(self.sizes) != sorted(set(self.sizes)) or not all(75 <= size <= 1024 for size in self.sizes):
+            raise UsageError("--sizes must grow, from 75 to 1024 at most", advice="Give them as in 96,128,160.")
         if self.sizes and self.input_size not in (None, self.sizes[-1]):
             raise UsageError("the last of --sizes is the input size", advice="Leave --input-size out.")
-        if self.sampling == "plain" and self.ranking:
-            raise UsageError("plain sampling has no pairs to rank", advice="Give --ranking 0 with it.")
-        if self.sampling == "plain" and self.self_blend:
-            raise UsageError("plain sampling blends no faces", advice="Give --self-blend 0 with it.")
-        if self.sampling == "plain" and self.mix:
-            raise UsageError("plain sampling takes all crops alike", advice="Leave --mix out.")
+        if self.sampling == "plain" and (self.ranking or self.self_blend or self.mix):
+            cause = "plain sampling, that of --recipe origin, has no pairs to rank, blend or mix"
+            raise UsageError(cause, advice="Leave --ranking, --self-blend and --mix out.")
         if self.resume and self.force:
             raise UsageError("a training is either resumed or replaced, not both")
 
@@ -266,8 +279,7 @@ def train_recipe(name: str) -> TrainConfig:
     Args:
         name: ``default``, or ``origin`` for the transfer learning of the bootcamp project this one grew from: VGGFace2
             weights, one logit, plain cross-entropy, batches of 16 from the balanced crops in random order, 80 epochs,
-            256 px with values from 0 to 1, and none of what came later. What it left unsaid is as in
-            facenet-pytorch's example: Adam at a constant rate.
+            256 px with values from 0 to 1, and as in facenet-pytorch's example Adam at a constant rate.
 
     Raises:
         UsageError: there is no such recipe.
@@ -300,29 +312,28 @@ class EvaluateConfig:
 
     Attributes:
         out: folder of the report, the plots and the tables of scores.
-        models: paths of the detectors; the one that ships if empty.
+        models: paths or names of the detectors; the one that ships if empty.
         split: ``train``, ``val``, ``test`` or ``all``.
-        frames_per_video: at most so many crops of each person in each video, spread evenly.
-        robustness: kinds of damage to try, or ``all``, see :mod:`torchfakes_cli.training.evaluate.perturb`; none if
-            empty.
-        levels: of each kind, from 1 (mild) to 5 (severe).
+        frames_per_video: largest number of crops of each person in each video, spread evenly.
+        robustness: kinds of damage of :mod:`torchfakes_cli.training.evaluate.perturb`, or ``all``; none if empty.
+        levels: levels of each kind, from 1 (mild) to 5 (severe).
         robustness_frames: as ``frames_per_video``, for the damaged crops.
-        rounds: of the bootstrap that gives the intervals.
-        bins: of the reliability plot and of the calibration error, equally wide.
-        calibrate: write the one detector, calibrated on this split, to this path; None for no new calibration.
+        rounds: rounds of the bootstrap that gives the intervals.
+        bins: bins of the reliability plot and of the calibration error.
+        calibrate: path of a new checkpoint with a calibration fitted on this split; None for none.
         calibration: ``platt`` (slope and intercept) or ``temperature`` (slope only).
-        false_alarms: the new thresholds call at most this share of further reals fake.
-        missed_fakes: they call at most this share of the fakes real.
-        folds: of the cross-validation that says what a new calibration is worth.
-        seed: decides the draws of the bootstrap, the folds and the noise.
-        jobs: processes that cut faces out of a corpus; None for one a core.
+        false_alarms: largest share of further reals that the new thresholds call fake.
+        missed_fakes: largest share of the fakes that they call real.
+        folds: folds of the cross-validation of the new calibration.
+        seed: seed of the bootstrap, the folds and the noise.
+        jobs: processes that extract the crops of a corpus; None for one per core.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        force: write into a folder that holds other files, and replace a checkpoint that is there.
+        force: write into a folder with other files, and replace an existing checkpoint.
     """
 
     out: str = "evaluation"
     models: tuple[str, ...] = ()
-    split: str = "test"
+    split: SplitName = "test"
     frames_per_video: int = 32
     robustness: tuple[str, ...] = ()
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -330,7 +341,7 @@ class EvaluateConfig:
     rounds: int = 1000
     bins: int = 10
     calibrate: str | None = None
-    calibration: str = "platt"
+    calibration: CalibrationFit = "platt"
     false_alarms: float = 0.05
     missed_fakes: float = 0.25
     folds: int = 5
@@ -340,26 +351,23 @@ class EvaluateConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.split not in get_args(SplitName):
-            raise UsageError("the split is train, val, test or all")
-        if min(self.frames_per_video, self.robustness_frames) < 1:
-            raise UsageError("at least one crop of each video must be scored")
+        _check(
+            self,
+            {"split": SplitName, "calibration": CalibrationFit},
+            {
+                "frames_per_video": (1, _ANY),
+                "robustness_frames": (1, _ANY),
+                "rounds": (100, 100_000),
+                "bins": (2, 100),
+                "false_alarms": (0, 0.999),
+                "missed_fakes": (0, 0.999),
+                "folds": (2, _ANY),
+                "seed": (0, _ANY),
+                "jobs": (1, _ANY),
+            },
+        )
         if not self.levels or not set(self.levels) <= {1, 2, 3, 4, 5}:
             raise UsageError("the levels of damage go from 1 to 5")
-        if not 100 <= self.rounds <= 100_000:
-            raise UsageError("the bootstrap takes 100 to 100000 rounds")
-        if not 2 <= self.bins <= 100:
-            raise UsageError("the reliability plot has 2 to 100 bins")
-        if self.calibration not in get_args(CalibrationFit):
-            raise UsageError("the calibration is platt or temperature")
-        if not (0 <= self.false_alarms < 1 and 0 <= self.missed_fakes < 1):
-            raise UsageError("the shares of false alarms and of missed fakes must lie in [0, 1)")
-        if self.folds < 2:
-            raise UsageError("cross-validation takes at least two folds")
-        if self.seed < 0:
-            raise UsageError("the seed must not be negative")
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError("at least one process must work")
         if self.calibrate is not None and self.split in ("train", "all"):
             raise UsageError(
                 "a calibration must not be fitted on what the detector was trained on",

@@ -118,7 +118,7 @@ class VideoReader:
             decoded is left out (compare ``time_s``). At its end the iterator raises ``DecodeError`` if fewer than half
             of the frames could be decoded.
         """
-        return self._start(nearest_frames(self._probe.index.times_s, times_s), first=0, neighbours=False)
+        return self._start(nearest_frames(self._probe.index.times_s, times_s))
 
     def every_frame(self) -> Iterator[Frame]:
         """Decodes all frames lazily, in presentation order.
@@ -126,7 +126,7 @@ class VideoReader:
         Returns:
             An iterator over each frame once. Frames that can't be decoded are left out and counted in the report.
         """
-        return self._start(np.arange(len(self._probe.index)), first=0, neighbours=False, needed_share=0.0)
+        return self._start(np.arange(len(self._probe.index)), needed_share=0.0)
 
     @property
     def sound_start_s(self) -> float | None:
@@ -134,7 +134,7 @@ class VideoReader:
         return self._probe.index.zero_s
 
     def _start(
-        self, wanted: NDArray[np.int64], *, first: int, neighbours: bool, needed_share: float = 0.5
+        self, wanted: NDArray[np.int64], *, first: int = 0, neighbours: bool = False, needed_share: float = 0.5
     ) -> Iterator[Frame]:
         generator = self._deliver(wanted, first, neighbours, needed_share)
         self._running.append(generator)

@@ -88,6 +88,8 @@ def threshold_words(header: Header) -> str:
     bounds = f"fake from {header.fake_above:.3g} on, real below {header.real_below:.3g}"
     if header.calibrated_on:
         return f"{bounds}; p_fake calibrated on {header.calibrated_on}"
+    if doubt := header.training.get("calibration"):
+        return f"{bounds}; not calibrated: {doubt}"
     if (header.slope, header.intercept) == (1.0, 0.0):
         return f"{bounds}; not calibrated: p_fake is the plain sigmoid of the logit"
     return f"{bounds}; the data of the calibration is unknown"
@@ -144,6 +146,8 @@ def _flat(value: object, *, inside: bool = False) -> str:
         text = ", ".join(f"{name} {_flat(part, inside=True)}" for name, part in parts)
         return f"({text})" if inside else text
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) > 20:  # such as the marks of training data
+            return f"{len(value)} entries"
         return "; ".join(_flat(part) for part in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

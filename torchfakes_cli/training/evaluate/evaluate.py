@@ -28,6 +28,7 @@ from torchfakes_cli.files import sha256_of
 from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.manifest import SETTINGS_NAME, read_manifest, recorded_margin
+from torchfakes_cli.training.crops.marks import PICTURES, known_pictures, picture_marks
 from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
@@ -268,7 +269,10 @@ def _result(
         for damage, found in logits.items():
             after = before if damage is None else judge_videos(crops.scored(found), header)
             robustness.append(measure_damage(damage, before, after, config))
-    notes = notes_on(source, header, videos, damaged=bool(robustness))
+    known = None
+    if PICTURES in header.training:
+        known = known_pictures(header.training, picture_marks(Path(source.crops_folder), crops.chosen["crop"]).values())
+    notes = notes_on(source, header, videos, damaged=bool(robustness), known=known)
     result = Result(
         model=model,
         source=source.name,

@@ -361,10 +361,22 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: bool) -> tuple[str, ...]:
-    """Return the caveats about a detector on a set of crops; ``damaged`` is True if robustness was measured."""
+def notes_on(
+    source: Source, header: Header, videos: pd.DataFrame, *, damaged: bool, known: int | None = None
+) -> tuple[str, ...]:
+    """Return the caveats about a detector on a set of crops.
+
+    Args:
+        source: set of crops.
+        header: header of the detector.
+        videos: from ``judge_videos``.
+        damaged: True if robustness was measured.
+        known: number of the crops that the detector was trained on, compared by pictures; None if its checkpoint
+            records none, so that the names of the groups are compared.
+    """
     groups = videos["group"].nunique()
-    trained = 0 if source.split == "train" else trained_groups(header, videos["group"])
+    is_new = source.split != "train"
+    trained = trained_groups(header, videos["group"]) if is_new and known is None else 0
     fitted = fitted_groups(header, videos["group"])
     fakes = int((videos["label"] == FAKE).sum())
     reals = len(videos) - fakes
@@ -373,6 +385,9 @@ def notes_on(source: Source, header: Header, videos: pd.DataFrame, *, damaged: b
         _OF_SPLITS.get(source.split, ""): True,
         f"{header.name} was trained on groups of the same names as {trained} of these {groups}: every figure is too "
         "good.": trained,
+        f"{header.name} was trained on at least {known} of these {source.crops} crops: every figure is too good.": (
+            is_new and known
+        ),
         f"Calibration and thresholds of {header.name} were fitted on groups of the same names as {fitted} of these "
         f"{groups}: log loss, Brier score, ECE and verdicts are too good.": fitted,
         f"{header.name} was never calibrated: probabilities, thresholds and coverage mean little.": (

@@ -1,25 +1,24 @@
-"""Changes a picture may go through on its way to a viewer, applied alike to a real face and its fake.
+"""Changes that a picture may go through on its way to a viewer, applied alike to a real face and its fake.
 
-What differs between the two must be the manipulation alone: ``Augmentation`` is drawn once and applied to both.
+Only the manipulation may distinguish the two: ``Augmentation`` is drawn once and applied to both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from torchfakes_cli.detector.preprocess import resize_crop
+from torchfakes_cli.training.config import Augment
 from torchfakes_cli.video.encode import h264_round_trip
 
-Level = Literal["none", "light", "strong"]
 Picture = NDArray[np.uint8]
 
-#: Odds of what destroys detail: the best detector so far was trained with it.
-STRENGTH = 0.7
+#: Odds of what destroys detail, at the levels strong and light; the best detector was trained with the first.
+ODDS = {"strong": 0.7, "light": 0.42}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +28,18 @@ class Augmentation:
     Attributes:
         flip: mirror left and right.
         window: (left, top, side) of the part kept, as shares of the crop's side.
-        tone: contrast, brightness in grey levels, and gain of each colour.
+        tone: contrast, brightness in gray levels, and gain of each color; None for no change.
         shrink: factor to reduce and enlarge again by; 1 for none.
         blur: Gaussian sigma in pixels of the result; 0 for none.
-        noise: standard deviation in grey levels; 0 for none.
+        noise: standard deviation in gray levels; 0 for none.
         jpeg: quality, 1 to 100; 0 for none.
         h264: constant rate factor of a video encoder, 1 to 51; 0 for none.
-        noise_seed: of the noise.
+        noise_seed: seed of the noise.
     """
 
     flip: bool = False
     window: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    tone: tuple[float, float, float, float, float] = (1.0, 0.0, 1.0, 1.0, 1.0)
+    tone: tuple[float, ...] | None = None
     shrink: float = 1.0
     blur: float = 0.0
     noise: float = 0.0
@@ -49,22 +48,20 @@ class Augmentation:
     noise_seed: int = 0
 
     @classmethod
-    def draw(cls, level: Level, rng: np.random.Generator, strength: float = STRENGTH) -> Augmentation:
+    def draw(cls, level: Augment, rng: np.random.Generator) -> Augmentation:
         """Draw changes.
 
         Args:
             level: ``none``; ``light`` is flips, small shifts, tone and mild JPEG; ``strong`` adds heavy JPEG, H.264,
                 reduction, blur and noise.
             rng: decides everything.
-            strength: 0 to 1, scales the odds of what destroys detail.
         """
         if level == "none":
             return cls()
         side = rng.uniform(0.86, 1.0)
         left, top = rng.uniform(0, 1 - side, 2)
         tone = (rng.uniform(0.85, 1.15), rng.uniform(-20, 20), *rng.uniform(0.94, 1.06, 3))
-        strong = level == "strong"
-        odds = strength * (1.0 if strong else 0.6)
+        strong, odds = level == "strong", ODDS[level]
 
         def sometimes(share: float) -> bool:
             return bool(rng.random() < share * odds)
@@ -72,8 +69,8 @@ class Augmentation:
         return cls(
             flip=bool(rng.random() < 0.5),
             window=(left, top, side),
-            tone=tone if rng.random() < 0.6 else cls.tone_of_nothing(),
-            # Without these two, softness itself is learned as a mark of fakes, and every soft film calls an alarm.
+            tone=tone if rng.random() < 0.6 else None,
+            # Without these two, softness itself is learned as a mark of fakes, and every soft film is called fake.
             shrink=rng.uniform(1.2, 2.5) if strong and sometimes(0.4) else 1.0,
             blur=rng.uniform(0.3, 1.2) if strong and sometimes(0.35) else 0.0,
             noise=rng.uniform(1, 6) if strong and sometimes(0.2) else 0.0,
@@ -83,30 +80,17 @@ class Augmentation:
             noise_seed=int(rng.integers(1 << 31)),
         )
 
-    def _kept(self, crop: Picture) -> Picture:
-        left, top, kept = (round(share * crop.shape[0]) for share in self.window)
-        return crop[top : top + kept, left : left + kept]
-
-    @staticmethod
-    def tone_of_nothing() -> tuple[float, float, float, float, float]:
-        """The tone that changes nothing."""
-        return 1.0, 0.0, 1.0, 1.0, 1.0
-
     def apply(self, crop: Picture, size: int) -> Picture:
-        """Change a crop and bring it to the network's size.
-
-        Args:
-            crop: S×S×3 uint8 RGB.
-            size: side of the result in pixels.
-
-        Returns:
-            size×size×3 uint8.
-        """
-        picture = resize_crop(np.ascontiguousarray(self._kept(crop)), size)
+        """Change a crop, S×S×3 uint8 RGB, and bring it to size×size×3."""
+        left, top, kept = (round(share * crop.shape[0]) for share in self.window)
+        picture = resize_crop(np.ascontiguousarray(crop[top : top + kept, left : left + kept]), size)
         if self.flip:
             picture = np.asarray(cv2.flip(picture, 1), np.uint8)
-        if self.tone != self.tone_of_nothing():
-            picture = _toned(picture, *self.tone)
+        if self.tone is not None:
+            contrast, brightness, *gains = self.tone
+            values = np.arange(256, dtype=np.float32)[:, None] * np.array(gains, np.float32) * contrast
+            table = np.clip(values + (brightness + 128 * (1 - contrast)), 0, 255).astype(np.uint8)
+            picture = np.asarray(cv2.LUT(picture, table[None]), np.uint8)
         if self.shrink > 1:
             small = max(16, round(size / self.shrink))
             reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
@@ -123,19 +107,8 @@ class Augmentation:
         return h264_round_trip([picture], self.h264)[0] if self.h264 else picture
 
 
-def _toned(picture: Picture, contrast: float, brightness: float, *gains: float) -> Picture:
-    """Change contrast about the middle grey, brightness, and the gain of each colour, through a table of 256 values."""
-    values = np.arange(256, dtype=np.float32)[:, None] * np.array(gains, np.float32) * contrast
-    table = np.clip(values + (brightness + 128 * (1 - contrast)), 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(picture, table[None]), np.uint8)
-
-
 def jpeg_round_trip(picture: Picture, quality: int) -> Picture:
     """Compress and decompress an RGB picture as JPEG at a quality from 1 to 100."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ValueError("the picture could not be encoded as JPEG")
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    if decoded is None:
-        raise ValueError("the picture could not be decoded from JPEG")
+    data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,16 +1,19 @@
-"""Crops drawn for training: pairs of a real face and a fake one that went through the same changes, or single crops.
+"""Training crops: pairs of a real face and a fake one that went through the same augmentation, and their loader.
 
-A pair is a fake with the same frame of its original where there is one, a genuine face with its self-blended twin, or
-else two unrelated faces. Batches are so always half real and half fake, and as far as possible nothing but the
-manipulation distinguishes the halves.
+A pair is a fake with the same frame of its original if there is one, a real face with its self-blended twin, or else
+two unrelated faces. Batches are half real and half fake, and as far as possible only the manipulation distinguishes the
+halves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import os
+import signal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,51 +21,53 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.training.config import DEFAULT_INPUT_SIZE, TrainConfig
 from torchfakes_cli.training.corpora import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
-from torchfakes_cli.training.fit.augment import Augmentation, Level
+from torchfakes_cli.training.fit.augment import Augmentation
 from torchfakes_cli.training.fit.decoded_cache import DecodedCache
+from torchfakes_cli.training.fit.processes import Processes, processes_here
 from torchfakes_cli.training.fit.self_blend import Portrait, blend, blending_mask, self_blend
 
-#: A draw is repeated this often when a crop can't be read, before training fails.
+#: Number of draws in a row that may be unreadable before training fails.
 MAX_REDRAWS = 20
 #: Share of the self-blended fakes whose face comes from another person.
 DONOR_SHARE = 0.35
-#: How much more often some are drawn: fakes beside their originals, since others teach their source as well as the
-#: manipulation, and frames of videos to be blended, since stills are sharper than what will be scanned.
-FAVOURED_ODDS = 3.0
-#: Share of the fakes beside their originals that show only a part, in the original's picture. The whole face
-#: shows another person as well, and a network may learn the few people of a corpus by heart.
+#: Factor by which some are drawn more often: fakes beside their originals, since others teach their source as well as
+#: the manipulation, and frames of videos to be blended, since stills are sharper than what will be scanned.
+FAVORED_ODDS = 3.0
+#: Share of the fakes that show only a part, blended into their original. The whole face shows another person as well,
+#: and a network may learn the few people of a corpus by heart.
 PARTIAL_SHARE = 0.5
-#: Of all that the fake changed, such a part must show at least this share.
+#: Least share of all that the fake changed which such a part must show.
 MIN_SHOWN = 0.2
-#: Of a pair.
-LABELS = torch.tensor([[0.0], [1.0]])
+#: Largest number of reading processes of a training process.
+MAX_WORKERS = 8
 
 
 class Drawn(NamedTuple):
-    """A pair of a real face and a fake one, a single crop, or a batch of either.
+    """Two crops, or a batch of them.
 
     Attributes:
         pictures: N×S×S×3 uint8; of a pair the real face first.
         labels: N×1 float32, fake is 1.
-        passed_over: crops that couldn't be read on the way to it.
-        error: why there is none; the pictures are then black.
+        passed_over: number of unreadable draws before this one.
+        error: reason why there are no crops; the pictures are then black. An exception would lose its message on the
+            way out of a process.
     """
 
     pictures: Tensor
     labels: Tensor
-    passed_over: int
-    error: DataError | None
+    passed_over: int = 0
+    error: DataError | None = None
 
 
 def collate(drawn: Sequence[Drawn]) -> Drawn:
     """Join the draws of one update."""
-    # PyTorch would copy with threads of its own, which go on spinning for a while and hold up those that draw.
+    # PyTorch would copy with threads of its own, which go on spinning for a while and slow the drawing threads down.
     pictures = np.concatenate([one.pictures.numpy() for one in drawn])
     return Drawn(
         pictures=torch.from_numpy(pictures),
@@ -72,47 +77,31 @@ def collate(drawn: Sequence[Drawn]) -> Drawn:
     )
 
 
-def _nothing_drawn(labels: Tensor, size: int, error: DataError | None) -> Drawn:
-    """Placeholder for crops that can't be read: an exception would lose its message on the way out of a process."""
-    return Drawn(torch.zeros(len(labels), size, size, 3, dtype=torch.uint8), labels, MAX_REDRAWS, error)
-
-
-def picture_size(sizes: Sequence[int], config: TrainConfig, number: int, per_update: int, count: int) -> int:
-    """Side in pixels of a draw: sizes change between updates, each for an equal share of the training.
-
-    Args:
-        sizes: of the training; empty for ``config.input_size``.
-        config: of the training.
-        number: of the draw, from 0.
-        per_update: draws an update.
-        count: draws of the whole training.
-    """
-    if not sizes:
-        return config.input_size or DEFAULT_INPUT_SIZE
-    steps = max(1, count // per_update)
-    return sizes[min(number // per_update * len(sizes) // steps, len(sizes) - 1)]
+def size_at(sizes: Sequence[int], step: int, steps: int) -> int:
+    """The size in use at an update (from 0), when each has an equal share of the training."""
+    return sizes[min(step * len(sizes) // steps, len(sizes) - 1)]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows to draw from: a method, then a source, a video, a crop, so that no collection and no film drowns others.
+    """Rows to draw from: a method, then a source, a video, a crop, so that no collection and no film dominates.
 
     Attributes:
-        methods: rows by method, source and video. A fake's source is its original, where that is known; that of all
-            others is the person.
-        odds: of each method.
+        methods: rows by method, source and video. The source of a fake is its original, if known; that of all others
+            is the person.
+        odds: probability of each method.
     """
 
     methods: list[list[list[list[int]]]]
     odds: NDArray[np.float64]
 
     @classmethod
-    def of(cls, table: pd.DataFrame, favoured: Collection[int] = (), mix: Mapping[str, float] | None = None) -> Pool:
-        """All rows of a table.
+    def of(cls, table: pd.DataFrame, favored: Collection[int] = (), mix: Mapping[str, float] | None = None) -> Pool:
+        """Make a pool of all rows of a table.
 
         Args:
             table: rows of a manifest.
-            favoured: methods most of whose rows are among these come more often.
+            favored: rows whose methods come more often, where they are most of a method.
             mix: odds of methods; the other methods share the rest.
         """
         sources = table["source"].where(table["source"] != "", table["group"])
@@ -121,12 +110,12 @@ class Pool:
         for row, method, source, video in sorted(keys, key=lambda key: key[1:]):
             rows_of.setdefault(method, {}).setdefault(source, {}).setdefault(video, []).append(int(row))
         methods = [[list(videos.values()) for videos in groups.values()] for groups in rows_of.values()]
-        # The square root lies between drawing methods alike and drawing persons alike.
+        # The square root lies between drawing methods alike and drawing people alike.
         weights = np.sqrt([len(groups) for groups in methods])
         for place, groups in enumerate(methods):
             rows = [row for videos in groups for video in videos for row in video]
-            if 2 * sum(row in favoured for row in rows) > len(rows):
-                weights[place] *= FAVOURED_ODDS
+            if 2 * sum(row in favored for row in rows) > len(rows):
+                weights[place] *= FAVORED_ODDS
         given = np.array([(mix or {}).get(method, np.nan) for method in rows_of])
         free = np.isnan(given)
         weights[free] *= max(0.0, 1 - np.nansum(given)) / max(1e-9, weights[free].sum())
@@ -136,7 +125,7 @@ class Pool:
         return cls(methods, weights / max(1e-9, weights.sum()))
 
     def draw(self, rng: np.random.Generator, method: int | None = None) -> tuple[int, int]:
-        """A row, and the number of its method; of the given method where there is one."""
+        """Draw a row, of a given method if any; returns it and the number of its method."""
         chosen = int(rng.choice(len(self.methods), p=self.odds)) if method is None else method
         groups = self.methods[chosen]
         videos = groups[int(rng.integers(len(groups)))]
@@ -145,12 +134,14 @@ class Pool:
 
 
 class PairDataset(Dataset[Drawn]):
-    """Pairs by number; the number alone decides what pair ``i`` is, so that any worker gives the same.
+    """Pairs of crops by number; the number alone decides what pair ``i`` is, so that any worker gives the same.
+
+    With plain sampling, a pair is any two crops that follow one another in a random order of the balanced ones.
 
     Args:
         table: training rows of a manifest.
-        folder: the manifest's.
-        config: of the training.
+        folder: folder of the manifest.
+        config: configuration of the training.
         pairs: number of pairs in the whole training.
         sizes: sides of the pictures in pixels, each for an equal share of the training; empty for the input size.
 
@@ -162,33 +153,32 @@ class PairDataset(Dataset[Drawn]):
     def __init__(
         self, table: pd.DataFrame, folder: Path, config: TrainConfig, pairs: int, sizes: Sequence[int] = ()
     ) -> None:
-        self.config, self.pairs, self._sizes = config, pairs, sizes
-        table = table.reset_index(drop=True)
+        self.config, self.pairs = config, pairs
+        self._sizes = list(sizes) or [config.input_size or DEFAULT_INPUT_SIZE]
+        plain = config.sampling == "plain"
+        table = (table[table["balanced"].astype(bool)] if plain else table).reset_index(drop=True)
         reals, fakes = table[table["label"] == REAL], table[table["label"] == FAKE]
         if reals.empty or (fakes.empty and config.self_blend < 1):
             found = f"{len(reals)} real and {len(fakes)} fake crops to train on"
             raise DataError(f"there are {found}", path=folder, advice="Both are needed (or --self-blend 1).")
         if unknown := sorted(set(config.mix) - set(table["method"])):
             known = ", ".join(sorted(set(table["method"])))
-            raise UsageError(
-                f"no training crop is of {unknown[0]!r}, which the mix names", advice=f"There are {known}."
-            )
+            cause = f"no training crop is of {unknown[0]!r}, which the mix names"
+            raise UsageError(cause, advice=f"There are {known}.")
+        # Reals are drawn more often than any single one of their fakes.
+        self._crops = DecodedCache(folder, table["crop"].tolist(), [*reals.index, *fakes.index])
+        self._fake = np.asarray(table["label"] == FAKE)
+        self._order: tuple[int, NDArray[np.int64]] | None = (-1, np.zeros(0, np.int64)) if plain else None
         frames_of = reals.groupby("video")["frame"].transform("nunique")
         moving = reals[frames_of > 1]
         self._reals = Pool.of(reals, set(moving.index), config.mix)
         self._moving = Pool.of(moving if len(moving) else reals)
-        # Reals are drawn more often than any one fake of theirs.
-        self._crops = DecodedCache(folder, table["crop"].tolist(), [*reals.index, *fakes.index])
         self._groups: list[str] = table["group"].tolist()
         self._landmarks = table[list(LANDMARK_COLUMNS)].to_numpy(np.float64).reshape(-1, 5, 2)
-        places = {
-            (video, frame, face): int(row)
-            for row, video, frame, face in zip(reals.index, reals["video"], reals["frame"], reals["face"], strict=True)
-        }
+        places = dict(zip(zip(reals["video"], reals["frame"], reals["face"], strict=True), reals.index, strict=True))
+        keys = zip(fakes["source"], fakes["frame"], fakes["face"], strict=True)
         self._original = {
-            int(row): places[key]
-            for row, *key_parts in zip(fakes.index, fakes["source"], fakes["frame"], fakes["face"], strict=True)
-            if (key := cast(tuple[str, int, int], tuple(key_parts))) in places
+            int(row): int(places[key]) for row, key in zip(fakes.index, keys, strict=True) if key in places
         }
         self._fakes = None if fakes.empty else Pool.of(fakes, self._original, config.mix)
 
@@ -196,23 +186,33 @@ class PairDataset(Dataset[Drawn]):
         return self.pairs
 
     def __getitem__(self, number: int) -> Drawn:
-        """Pair ``number``; a crop that can't be read has another pair drawn in its place."""
+        """Pair ``number``; another one is drawn in place of a pair that can't be read."""
         rng = np.random.default_rng([self.config.seed, number])
-        size = picture_size(self._sizes, self.config, number, self.config.batch // 2, self.pairs)
+        per_update = self.config.batch // 2
+        size = size_at(self._sizes, number // per_update, max(1, self.pairs // per_update))
         error: DataError | None = None
         for passed_over in range(MAX_REDRAWS):
             try:
-                pictures = self._pair(rng, size)
+                if self._order is None:
+                    pictures, labels = self._pair(rng, size), (0.0, 1.0)
+                else:
+                    rows = self._plain_rows(number, rng if passed_over else None)
+                    pictures = np.stack([self._augmentation(rng).apply(self._crops.read(row), size) for row in rows])
+                    labels = (float(self._fake[rows[0]]), float(self._fake[rows[1]]))
             except DataError as unreadable:
                 error = unreadable
             else:
-                return Drawn(pictures, LABELS, passed_over, None)
-        return _nothing_drawn(LABELS, size, error)
+                return Drawn(torch.from_numpy(pictures), torch.tensor(labels)[:, None], passed_over)
+        black = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+        return Drawn(black, torch.tensor([[0.0], [1.0]]), MAX_REDRAWS, error)
 
-    def _pair(self, rng: np.random.Generator, size: int) -> Tensor:
+    def _augmentation(self, rng: np.random.Generator) -> Augmentation:
+        return Augmentation.draw(self.config.augment, rng)
+
+    def _pair(self, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
         if self._fakes is None or rng.random() < self.config.self_blend:
             row, method = self._reals.draw(rng)
-            # A donor from the same collection has the same kind of light and colour, as a face swapper would choose.
+            # A donor from the same collection has the same kind of light and color, as a face swapper would choose.
             donor = self._donor(row, method, rng) if rng.random() < DONOR_SHARE else None
             real, fake, _ = self_blend(self._portrait(row), rng, donor)
         else:
@@ -225,11 +225,11 @@ class PairDataset(Dataset[Drawn]):
                     fake = _partly_shown(original, fake, rng)
             else:
                 real = self._crops.read(self._moving.draw(rng)[0])
-        changes = Augmentation.draw(cast(Level, self.config.augment), rng)
-        return torch.from_numpy(np.stack([changes.apply(real, size), changes.apply(fake, size)]))
+        changes = self._augmentation(rng)
+        return np.stack([changes.apply(real, size), changes.apply(fake, size)])
 
     def _donor(self, row: int, method: int, rng: np.random.Generator) -> Portrait | None:
-        """Someone else's face, if a few draws find one."""
+        """Another person's face, if a few draws find one."""
         for _ in range(4):
             other = self._reals.draw(rng, method)[0]
             if self._groups[other] != self._groups[row]:
@@ -239,9 +239,23 @@ class PairDataset(Dataset[Drawn]):
     def _portrait(self, row: int) -> Portrait:
         return Portrait(self._crops.read(row), self._landmarks[row])
 
+    def _plain_rows(self, number: int, rng: np.random.Generator | None) -> list[int]:
+        """Rows of a plain draw: two in a row of an order that changes with each turn, or any two."""
+        count = len(self._fake)
+        if rng is not None:
+            return [int(row) for row in rng.integers(count, size=2)]
+        rows = []
+        for position in (2 * number, 2 * number + 1):
+            turn, place = divmod(position, count)
+            order = self._order
+            if order is None or order[0] != turn:
+                order = self._order = (turn, np.random.default_rng([self.config.seed, turn, 1]).permutation(count))
+            rows.append(int(order[1][place]))
+        return rows
+
 
 def _partly_shown(original: Portrait, fake: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A part of the fake in its original's picture; the whole fake where too little of the manipulation would show."""
+    """Blend a part of the fake into its original; the whole fake if too little of the manipulation would show."""
     pixels = original.pixels
     mask = blending_mask(pixels.shape[0], original.landmarks, rng)
     # In coarse cells, over which a mask changes little.
@@ -251,56 +265,102 @@ def _partly_shown(original: Portrait, fake: NDArray[np.uint8], rng: np.random.Ge
     return blend(pixels, fake, mask) if shown >= MIN_SHOWN * float(changed.sum()) else fake
 
 
-class PlainDataset(Dataset[Drawn]):
-    """Single crops by number, as the origin drew them: all balanced ones in random order, then all in another order.
+class TrainingCrops:
+    """Loader of all crops of a training, update by update.
+
+    A draw follows from its number, and the numbers of an update from the update's: a resumed training sees the same.
+    Crops are read in worker processes while a GPU computes. Where the CPU trains, all cores read before each update
+    instead: reading during an update slowed PyTorch's threads, which wait for one another, by several times what it
+    took itself.
 
     Args:
         table: training rows of a manifest.
-        folder: the manifest's.
-        config: of the training.
-        crops: number of crops in the whole training.
+        folder: folder of the manifest.
+        config: configuration of the training.
+        processes: the processes that share a batch.
+        device: where the network is trained.
         sizes: sides of the pictures in pixels, each for an equal share of the training; empty for the input size.
+
+    Attributes:
+        steps_per_epoch: updates per epoch.
 
     Raises:
         DataError: a class is missing.
+        UsageError: the batch can't be shared among the processes.
     """
 
     def __init__(
-        self, table: pd.DataFrame, folder: Path, config: TrainConfig, crops: int, sizes: Sequence[int] = ()
-    ) -> None:
-        self.config, self.crops, self._sizes = config, crops, sizes
-        chosen = table[table["balanced"].astype(bool)]
-        self._crops = DecodedCache(folder, chosen["crop"].tolist(), range(len(chosen)))
-        self._fake = np.asarray(chosen["label"] == FAKE)
-        fakes = int(self._fake.sum())
-        if not 0 < fakes < len(chosen):
-            found = f"{len(chosen) - fakes} real and {fakes} fake balanced crops to train on"
-            raise DataError(f"there are {found}", path=folder, advice="Both are needed: prepare more footage.")
-        self._order: tuple[int, list[int]] = (-1, [])
+        self, table: pd.DataFrame, folder: Path, config: TrainConfig, processes: Processes, device: torch.device,
+        sizes: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        if config.batch % (2 * processes.count):
+            cause = f"a batch of {config.batch} can't be shared among {processes.count} processes in pairs"
+            raise UsageError(cause, advice=f"Choose a --batch-size that {2 * processes.count} divides.")
+        per_epoch = config.samples_per_epoch or max(config.batch, int(table["balanced"].astype(bool).sum()))
+        self.steps_per_epoch = max(1, per_epoch // config.batch)
+        per_batch = config.batch // 2
+        dataset = PairDataset(table, folder, config, self.steps_per_epoch * config.epochs * per_batch, sizes)
+        self._numbers = _Numbers(per_batch // processes.count, processes)
+        workers = config.workers if config.workers is not None else usual_workers(device)
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset if workers else _Threaded(dataset),
+            batch_size=per_batch // processes.count,
+            sampler=self._numbers,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_init_worker,
+            pin_memory=device.type == "cuda",
+            # The common generator's state would depend on how often training was resumed.
+            generator=torch.Generator(),
+        )
+
+    def epoch(self, epoch: int, step: int) -> Iterator[Drawn]:
+        """The batches from an update (from 0) to the end of an epoch (from 1)."""
+        self._numbers.steps = range(step, epoch * self.steps_per_epoch)
+        return iter(self._loader)
+
+
+class _Numbers(Sampler[int]):
+    """Numbers of the draws of this process, which takes its part of every batch."""
+
+    def __init__(self, share: int, processes: Processes) -> None:
+        self.steps = range(0)
+        self._share, self._processes = share, processes
 
     def __len__(self) -> int:
-        return self.crops
+        return len(self.steps) * self._share
 
-    def __getitem__(self, number: int) -> Drawn:
-        """Crop ``number``; one that can't be read has another drawn in its place."""
-        rng = np.random.default_rng([self.config.seed, number])
-        size = picture_size(self._sizes, self.config, number, self.config.batch, self.crops)
-        row = self._row(number)
-        label = torch.tensor([[float(self._fake[row])]])
-        error: DataError | None = None
-        for passed_over in range(MAX_REDRAWS):
-            try:
-                crop = self._crops.read(row)
-            except DataError as unreadable:
-                error, row = unreadable, int(rng.choice(np.flatnonzero(self._fake == self._fake[row])))
-                continue
-            picture = Augmentation.draw(cast(Level, self.config.augment), rng).apply(crop, size)
-            return Drawn(torch.from_numpy(picture)[None], label, passed_over, None)
-        return _nothing_drawn(label, size, error)
+    def __iter__(self) -> Iterator[int]:
+        for step in self.steps:
+            start = (step * self._processes.count + self._processes.rank) * self._share
+            yield from range(start, start + self._share)
 
-    def _row(self, number: int) -> int:
-        turn, place = divmod(number, len(self._fake))
-        if self._order[0] != turn:
-            order = np.random.default_rng([self.config.seed, turn, 1]).permutation(len(self._fake))
-            self._order = (turn, order.tolist())
-        return self._order[1][place]
+
+class _Threaded(Dataset[Drawn]):
+    """Draws a batch in as many threads as PyTorch computes with: OpenCV, NumPy and PyAV release the GIL."""
+
+    def __init__(self, dataset: PairDataset) -> None:
+        self._dataset = dataset
+        self._threads = ThreadPoolExecutor(torch.get_num_threads(), "torchfakes-crops")
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Drawn]:
+        """The draws of a batch, as PyTorch's loader asks for them."""
+        return list(self._threads.map(self._dataset.__getitem__, numbers))
+
+
+def usual_workers(device: torch.device) -> int:
+    """Number of reading processes: none if the CPU trains, else the cores shared among the training processes."""
+    if device.type == "cpu":
+        return 0
+    return min(MAX_WORKERS, max(1, ((os.cpu_count() or 1) - 1) // processes_here()))
+
+
+def _init_worker(_: int) -> None:
+    """Keep a reading process to one thread, and leave Ctrl-C to the training process."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""Making fakes out of genuine faces: self-blended images and swaps between people.
+"""Fakes made from real faces: self-blended images and swaps between people.
 
-A network that only ever sees the fakes of one generator learns that generator. Blending a slightly changed copy of a
+A network that sees the fakes of one generator only learns that generator. Blending a slightly changed copy of a
 face into itself leaves what face swaps have in common (a seam, two kinds of grain, two kinds of light), nothing else.
 Built from the description in Shiohara and Yamasaki, "Detecting Deepfakes with Self-Blended Images" (CVPR 2022),
 https://arxiv.org/abs/2204.08376, with masks fitted to MTCNN's five landmarks in place of a landmark network, and with a
@@ -33,11 +33,11 @@ from torchfakes_cli.faces.regions import (
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.float32]
 
-#: How much of the source shows through, at its strongest.
+#: Opacities of the source at its strongest.
 OPACITIES = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
-#: The values a channel can have, one a row.
+#: All values of a channel, in a column.
 _LEVELS = np.arange(256.0)[:, None]
-#: Outlines that manipulations have been seen to use; a hull is drawn around each.
+#: Outlines of known manipulations; a hull is drawn around each.
 HULLS = {
     "face": both_sides(JAW + BROW),
     "face_and_forehead": both_sides(JAW + FOREHEAD),
@@ -48,15 +48,13 @@ HULLS = {
 }
 _HULL_NAMES = tuple(HULLS)
 _HULL_ODDS = np.array([0.32, 0.14, 0.24, 0.14, 0.06, 0.10])
-#: A blur this wide in pixels loses nothing at half the size, nor one twice as wide at a quarter, and is much faster.
-_WIDE = 3.0
 #: Number of pieces that straight edges are cut into before they are bent.
 _PIECES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A crop and where its face is.
+    """A crop and the landmarks of its face.
 
     Attributes:
         pixels: S×S×3 uint8 RGB.
@@ -70,19 +68,19 @@ class Portrait:
 def self_blend(
     target: Portrait, rng: np.random.Generator, donor: Portrait | None = None
 ) -> tuple[Picture, Picture, Mask]:
-    """Make a fake from a genuine face, the genuine picture to compare it with, and where they differ.
+    """Make a pair of a real face and a fake one from a real face.
 
     Args:
-        target: whose picture it stays.
+        target: face of the picture that both show.
         rng: decides everything.
         donor: another person's face to put into the picture; None for the target's own.
 
     Returns:
-        (real, fake, mask), the pictures of the target's shape. The real one got the same changes of colour and grain,
-        unless only the face was to differ in them. The mask is S×S, 0 to 1.
+        (real, fake, mask): pictures of the target's shape, and where they differ, S×S from 0 to 1. The real one has the
+        same changes of color and grain, unless only the face was to differ in them.
     """
     base = target.pixels
-    source = _nudged(base, rng) if donor is None else _match_colours(_carried_over(donor, target), base)
+    source = _nudged(base, rng) if donor is None else _match_colors(_carried_over(donor, target), base)
     subtle = rng.random() < 0.5
     # Either side may be the coarser or the brighter one: were it always the face, softness itself would reveal a fake.
     if donor is not None or rng.random() < 0.5:
@@ -92,27 +90,22 @@ def self_blend(
     opacity = 1.0 if donor is not None else float(rng.choice(OPACITIES))
     mask = blending_mask(base.shape[0], target.landmarks, rng)
     fake = blend(base, source, mask * opacity)
-    # A coloured face in a grey picture would teach nothing.
-    return (_greyed(base), _greyed(fake), mask) if _is_grey(target.pixels) else (base, fake, mask)
+    if np.ptp(target.pixels[::8, ::8].astype(np.int16), axis=2).mean() < 2:
+        # A colored face in a gray picture would teach nothing.
+        base, fake = (
+            np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, 2).astype(np.uint8)
+            for picture in (base, fake)
+        )
+    return base, fake, mask
 
 
-def blend(base: Picture, source: Picture, mask: NDArray[np.float32]) -> Picture:
-    """The source where the mask is 1, the base where it is 0; all S×S, and S×S×3 comes back."""
+def blend(base: Picture, source: Picture, mask: Mask) -> Picture:
+    """Blend two pictures: the source where the mask is 1, the base where it is 0."""
     return np.asarray(cv2.blendLinear(source, base, mask, 1 - mask), np.uint8)
 
 
-def _is_grey(pixels: Picture) -> bool:
-    small = pixels[::8, ::8].astype(np.int16)
-    return bool(np.ptp(small, axis=2).mean() < 2)
-
-
-def _greyed(pixels: Picture) -> Picture:
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
-
-
 def _nudged(pixels: Picture, rng: np.random.Generator) -> Picture:
-    """Shift by up to 3 % across and 1.5 % down, scale by up to 5 %, about the centre."""
+    """Shift by up to 3 % across and 1.5 % down, scale by up to 5 %, about the center."""
     side = pixels.shape[0]
     scale = rng.uniform(0.95, 1.05)
     shift = rng.uniform((-0.03, -0.015), (0.03, 0.015)) * side + (1 - scale) * side / 2
@@ -138,8 +131,8 @@ def _carried_over(donor: Portrait, target: Portrait) -> Picture:
     return np.asarray(moved, np.uint8)
 
 
-def _match_colours(source: Picture, target: Picture) -> Picture:
-    """Give the source the mean and spread of the target's colours (Reinhard et al. 2001), as face swappers do."""
+def _match_colors(source: Picture, target: Picture) -> Picture:
+    """Give the source the mean and spread of the target's colors (Reinhard et al. 2001), as face swappers do."""
     a, b = (cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) for picture in (source, target))
     inner = slice(source.shape[0] // 4, -source.shape[0] // 4)
     (mean_a, spread_a), (mean_b, spread_b) = (cv2.meanStdDev(lab[inner, inner]) for lab in (a, b))
@@ -149,7 +142,7 @@ def _match_colours(source: Picture, target: Picture) -> Picture:
 
 
 def _restyled(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Picture:
-    """Change colours, one of the differences between the two parts of a blend."""
+    """Change colors, one of the differences between the two parts of a blend."""
     gain = 0.5 if subtle else 1.0
     values = np.repeat(_LEVELS, 3, 1)
     if rng.random() < 0.7:
@@ -172,27 +165,19 @@ def _through_table(picture: Picture, values: NDArray[np.float64]) -> Picture:
 
 
 def _refined(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Picture:
-    """Change the fineness of detail, the other thing: coarser, sharper, or (three times in ten) as it is."""
+    """Change the fineness of detail, the other difference: coarser, sharper, or (three times in ten) unchanged."""
     chance = rng.random()
-    if chance < 0.35:
-        return coarsened(pixels, rng)
-    return sharpened(pixels, rng, 0.5 if subtle else 1.0) if chance < 0.7 else pixels
-
-
-def sharpened(pixels: Picture, rng: np.random.Generator, gain: float) -> Picture:
-    """Exaggerate fine detail, the more the higher the gain (unsharp masking)."""
-    blurred = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.8, 2.0))
-    amount = rng.uniform(0.3, 1.2) * gain
-    return np.asarray(cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0), np.uint8)
-
-
-def coarsened(pixels: Picture, rng: np.random.Generator, shrinks: tuple[float, float] = (2.0, 4.0)) -> Picture:
-    """Shrink, by something between two factors, and enlarge again: generators work at a size of their own."""
-    side = pixels.shape[0]
-    small = max(24, round(side / rng.uniform(*shrinks)))
-    reduced = cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA)
-    back = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(reduced, (side, side), interpolation=back), np.uint8)
+    if chance < 0.35:  # reduced and enlarged again, because generators work at a size of their own
+        side = pixels.shape[0]
+        small = max(24, round(side / rng.uniform(2, 4)))
+        pixels = np.asarray(cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA), np.uint8)
+        enlarged = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(pixels, (side, side), interpolation=enlarged), np.uint8)
+    if chance < 0.7:  # unsharp masking
+        blurred = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.8, 2.0))
+        amount = rng.uniform(0.3, 1.2) * (0.5 if subtle else 1.0)
+        return np.asarray(cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0), np.uint8)
+    return pixels
 
 
 def blending_mask(side: int, landmarks: Points, rng: np.random.Generator) -> Mask:
@@ -217,7 +202,7 @@ def blending_mask(side: int, landmarks: Points, rng: np.random.Generator) -> Mas
     soft = np.asarray(mask / 255, np.float32)
     face = float(np.linalg.norm(landmarks[1] - landmarks[0])) + 1
     for _ in range(2):
-        soft = _blurred(soft, face * rng.uniform(0.02, 0.16))
+        soft = np.asarray(cv2.GaussianBlur(soft, (0, 0), face * rng.uniform(0.02, 0.16)), np.float32)
         # Pulling the edge in between the blurs keeps the seam inside the face.
         soft = np.asarray(np.clip(soft * 2 - 1, 0, 1), np.float32) if rng.random() < 0.5 else soft
     peak = float(soft.max())
@@ -232,14 +217,3 @@ def _bent(hull: NDArray[np.float32], side: int, rng: np.random.Generator) -> NDA
     x, y = ((points + 0.5) * (6 / side) - 0.5).astype(np.float32).T
     moves = cv2.remap(field, x[None], y[None], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)[0]
     return np.asarray(points + moves, np.float32)
-
-
-def _blurred(mask: Mask, sigma: float) -> Mask:
-    """Gaussian blur by ``sigma`` pixels; wide ones at a smaller size."""
-    side, shrink = mask.shape[0], next((by for by in (4, 2) if sigma >= by * _WIDE / 2), 1)
-    if shrink == 1:
-        return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma), np.float32)
-    small = cv2.resize(mask, (-(-side // shrink),) * 2, interpolation=cv2.INTER_AREA)
-    # Averaging and interpolating blur as well: together by a variance of about a quarter of a small pixel.
-    blurred = cv2.GaussianBlur(small, (0, 0), float(np.sqrt((sigma / shrink) ** 2 - 0.25)))
-    return np.asarray(cv2.resize(blurred, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)

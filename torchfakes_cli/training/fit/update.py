@@ -1,14 +1,13 @@
-"""One update of the weights: losses, gradients of micro-batches that add up, precision, and too little memory."""
+"""One update of the weights: losses, learning rate, micro-batches, precision, and the guards of NaN and memory."""
 
 from __future__ import annotations
 
-import logging
 import math
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,30 +19,31 @@ from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import fast_dtype
 from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
+from torchfakes_cli.training.fit.datasets import size_at
 from torchfakes_cli.training.fit.distill import Student, Teacher, distillation_loss, network_input
-from torchfakes_cli.training.fit.optimizer import (
-    block_parameters,
-    build_optimizer,
-    gradient_norms,
-    highest_rate,
-    rate_factor,
-)
 from torchfakes_cli.training.fit.processes import Processes
-
-logger = logging.getLogger(__name__)
 
 #: Gradients are scaled down to this norm.
 MAX_GRADIENT = 5.0
-#: Below this a float16 gradient is lost however it is scaled: the training has diverged.
+#: With a smaller scale, float16 gradients that overflow are no matter of the scale: the training has diverged.
 MIN_SCALE = 1.0
 #: Batch norm of the embedding needs more than one crop at once.
 MIN_MICRO_BATCH = 2
-#: Targets of the cross-entropy for real and fake faces (label smoothing, Szegedy et al. 2016): certainty is not asked
-#: for, since some labels are wrong. Plain sampling, the origin's recipe, has 0 and 1.
+#: Targets of the cross-entropy for real and fake faces (label smoothing, Szegedy et al. 2016), since some labels are
+#: wrong. The recipe of the origin has 0 and 1.
 TARGETS = (0.05, 0.95)
 PLAIN_TARGETS = (0.0, 1.0)
-#: Words of the CPU's allocators when they fail, and of oneDNN (of a memory object, or a primitive).
+#: A falling learning rate ends at this share of its peak.
+LAST_RATE = 0.01
+#: Momentum of SGD.
+MOMENTUM = 0.9
+#: Default peak learning rates by optimizer, for random weights and for trained ones.
+USUAL_RATES = {"adamw": (1e-3, 1e-4), "adam": (1e-3, 1e-4), "sgd": (1e-1, 1e-2)}
+#: Messages of failed allocations on the CPU, also of oneDNN (of a memory object, or a primitive).
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "could not create a")
+#: Each stage of a network is a block; the first convolutions are one together, and so is the embedding.
+_BLOCK = re.compile(r"(?:model\.)?((?:blocks|stages|layers)\.\d+|\w+)")
+_TOGETHER = {"conv2d_": "stem", "last_": "embedding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,121 +52,155 @@ class Update:
 
     Attributes:
         loss: mean over this process's crops, before the update.
-        right: how many of its crops were on the right side of zero.
-        norm: of the whole gradient, before it was scaled down.
-        block_norms: of each block's, shape (blocks,).
+        right: number of its crops on the right side of zero.
+        norms: norm of the whole gradient, before it was scaled down, and of each block's.
     """
 
     loss: float
     right: int
-    norm: float
-    block_norms: Tensor
+    norms: list[float]
 
 
 class DivergedError(Exception):
-    """The loss or the gradient is no number any more; the weights are as they were.
-
-    Args:
-        step: from 0.
-        loss: of the batch.
-        norm: of the gradient.
-    """
-
-    def __init__(self, step: int, loss: float, norm: float) -> None:
-        super().__init__(f"training diverged at step {step}: the loss is {loss:g}, the gradient's norm {norm:g}")
+    """The loss or the gradient is not finite; the weights are unchanged."""
 
 
 def pair_loss(logits: Tensor, labels: Tensor, ranking: float, targets: tuple[float, float] = TARGETS) -> Tensor:
-    """Binary cross-entropy, and how far each fake is from scoring above the real face it came with.
+    """Binary cross-entropy, and a penalty for each fake that doesn't score above the real face of its pair.
 
     What a pair shares (person, pose, light) cancels out of the second term, which leaves the manipulation.
 
     Args:
-        logits: N×1; real and fake in turn where ``ranking`` isn't 0.
+        logits: N×1; real and fake in turn unless ``ranking`` is 0.
         labels: N×1, 0 and 1.
         ranking: weight of the second term.
-        targets: of the cross-entropy, for real and fake.
+        targets: targets of the cross-entropy, for real and fake.
 
     Returns:
         A scalar.
     """
-    wanted = targets[0] + labels * (targets[1] - targets[0])
-    loss = functional.binary_cross_entropy_with_logits(logits, wanted)
+    loss = functional.binary_cross_entropy_with_logits(logits, targets[0] + labels * (targets[1] - targets[0]))
     return loss + ranking * functional.softplus(logits[0::2] - logits[1::2]).mean() if ranking else loss
 
 
-@dataclass
-class Updater:
-    """Moves a network's weights.
+def rate_factor(step: int, steps: int, schedule: str = "cosine", warm_up: float = 0.05) -> float:
+    """The learning rate at a step as a share of its peak: a linear rise, then the schedule.
 
-    Attributes:
-        network: on ``device``; is changed.
-        config: of the training.
+    Args:
+        step: number of the update, from 0.
+        steps: updates of the whole training.
+        schedule: ``cosine``, ``linear`` or ``constant``.
+        warm_up: share of the updates in which it rises.
+    """
+    rise = int(warm_up * steps)
+    if step < rise:
+        return (step + 1) / rise
+    if schedule == "constant":
+        return 1.0
+    through = (step - rise) / max(1, steps - rise)
+    left = 1 - through if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * through))
+    return LAST_RATE + (1 - LAST_RATE) * left
+
+
+def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Make the optimizer of all weights; scales and shifts, which hold no capacity, don't decay."""
+    groups = [
+        {"params": [p for p in network.parameters() if (p.ndim > 1) == decays], "weight_decay": decay}
+        for decays, decay in ((True, config.weight_decay), (False, 0.0))
+    ]
+    # Unfused, the optimizer took a tenth of a whole update on two cores, and fused less than half of that.
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True, fused=True)
+    return (torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam)(groups, fused=True)
+
+
+def block_parameters(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters of each block of a network, from the picture to the logit."""
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        found = _BLOCK.match(name)
+        assert found is not None
+        block = next((joined for start, joined in _TOGETHER.items() if found[1].startswith(start)), found[1])
+        blocks.setdefault(block.replace(".", "_"), []).append(parameter)
+    return blocks
+
+
+def gradient_norms(blocks: Mapping[str, Sequence[nn.Parameter]]) -> Tensor:
+    """Euclidean norm of each block's gradient, shape (blocks,): a block whose gradient vanishes learns nothing."""
+    norms = []
+    for parameters in blocks.values():
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norms.append(torch.stack(torch._foreach_norm(gradients)).norm() if gradients else parameters[0].new_zeros(()))
+    return torch.stack(norms)
+
+
+class Updater:
+    """Trains a network update by update.
+
+    Args:
+        network: network on ``device``, which is changed.
+        config: configuration of the training.
         header: says how crops become input.
         device: where to compute.
-        steps: of the whole training.
-        processes: that share a batch.
-        warn: called once with each thing a user should know.
-        teacher: whose features and logits the network learns to match; None for none.
+        steps: updates of the whole training.
+        processes: the processes that share a batch.
+        warn: called with warnings for the user.
+        teacher: teacher whose features and logits the network learns to match; None for none.
+
+    Attributes:
         student: the network with its map to the teacher's features; None without a teacher.
-        optimizer: over all weights, the map's included.
-        scaler: of float16 gradients.
-        micro_batch: crops at once, now.
-        blocks: names of the blocks whose gradients are measured.
+        blocks: parameters of each block whose gradient is measured.
+        optimizer: optimizer of all weights, including the map's.
+        scaler: scaler of float16 gradients.
+        micro_batch: number of crops at once, now.
+
+    Raises:
+        UsageError: the device doesn't compute in the precision.
     """
 
-    network: nn.Module
-    config: TrainConfig
-    header: Header
-    device: torch.device
-    steps: int
-    processes: Processes
-    warn: Callable[[str], None]
-    teacher: Teacher | None = None
-    student: Student | None = field(init=False, default=None)
-    optimizer: torch.optim.Optimizer = field(init=False)
-    scaler: torch.amp.GradScaler = field(init=False)
-    micro_batch: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        config = self.config
-        self._dtype = _dtype(config.precision, self.device)
-        self._targets = PLAIN_TARGETS if config.sampling == "plain" else TARGETS
-        self.micro_batch = min(config.micro_batch or config.batch, config.batch // self.processes.count)
-        if self.device.type == "cuda" and self.processes.count > 1:
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
-                self.network, self.processes.answering
+    def __init__(
+        self, network: nn.Module, config: TrainConfig, header: Header, device: torch.device, steps: int,
+        processes: Processes, warn: Callable[[str], None], teacher: Teacher | None = None,
+    ) -> None:  # fmt: skip
+        if config.precision == "fp16" and device.type != "cuda":
+            raise UsageError("half precision needs CUDA", advice="Choose --precision auto, bf16 or fp32 on the CPU.")
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+        self._dtype = dtypes[config.precision] if config.precision != "auto" else fast_dtype(device)
+        if device.type == "cuda" and processes.count > 1:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(  # type: ignore[no-untyped-call]
+                network, processes.group
             )
-        self._blocks = block_parameters(self.network)
-        trained = self.network
-        if self.teacher is not None:
-            self.student = Student(self.network, self.teacher.channels, self.header.input_size)
-            self._blocks["map"] = list(self.student.map.parameters())
-            trained = self.student
-        self._parameters = [p for block in self._blocks.values() for p in block]
+        self.network, self.config, self.header, self.device = network, config, header, device
+        self.steps, self.processes, self.teacher = steps, processes, teacher
+        self._warn = warn
+        self._targets = PLAIN_TARGETS if config.sampling == "plain" else TARGETS
+        self._sizes = list(config.sizes) or [header.input_size]
+        fresh, tuned = USUAL_RATES[config.optimizer]
+        self._peak_rate = config.learning_rate or (fresh if config.weights == "scratch" else tuned)
+        self.micro_batch = min(config.micro_batch or config.batch, config.batch // processes.count)
+        self.blocks = block_parameters(network)
+        self.student = None if teacher is None else Student(network, teacher.channels, header.input_size)
+        if self.student is not None:
+            self.blocks["map"] = list(self.student.map.parameters())
+        trained = self.student or network
         self.optimizer = build_optimizer(trained, config)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype == torch.float16)
         trained.train()
-        fast = compiled(trained, self.device, self.warn) if config.compile else trained
-        self._shared = self.processes.share(fast, self.device)
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """Names of what ``Update.block_norms`` measures."""
-        return tuple(self._blocks)
+        if config.compile and device.type == "cuda":
+            torch._dynamo.config.suppress_errors = True  # a network that can't be compiled is used as it is
+            trained.compile()
+        elif config.compile:
+            warn("compiling takes many minutes on the CPU: the network is used as it is")
+        self._shared = processes.share(trained, device)
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
         return float(self.optimizer.param_groups[-1]["lr"])
 
-    def go_on_from(self, step: int) -> None:
-        """Set what the updates before a step (from 0) have left behind, besides weights and the optimizer's state."""
-        if step > 0:
-            self._set_rate(step - 1)
-
-    def _set_rate(self, step: int) -> None:
-        rate = highest_rate(self.config) * rate_factor(step, self.steps, self.config.schedule, self.config.warm_up)
+    def set_rate(self, step: int) -> None:
+        """Set the learning rate of an update, from 0."""
+        rate = self._peak_rate * rate_factor(step, self.steps, self.config.schedule, self.config.warm_up)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
@@ -179,12 +213,12 @@ class Updater:
             labels: N×1, 0 and 1.
 
         Raises:
-            DivergedError: the loss or the gradient is no number any more.
+            DivergedError: the loss or the gradient is not finite.
             ModelError: even the smallest micro-batch doesn't fit into memory.
         """
         pictures = pictures.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
-        self._set_rate(step)
+        self.set_rate(step)
         targets: tuple[Tensor, Tensor] | None = None
         while True:
             try:
@@ -196,20 +230,24 @@ class Updater:
                 if not is_out_of_memory(error):
                     raise
                 self._lower_micro_batch()
-            # Here, not in the handler, where the error still holds what is to be freed.
+            # Not in the handler, where the error still holds what is to be freed.
             self.optimizer.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         self.scaler.unscale_(self.optimizer)
-        block_norms = gradient_norms(self._blocks)
+        block_norms = gradient_norms(self.blocks)
         norm = float(block_norms.norm())
-        self._check(step, loss, norm)
+        # A finite loss can have an infinite gradient, which would destroy the weights. In float16 that is how the
+        # scaler notices that it scaled too much: it skips the step and scales less.
+        overflow = self.scaler.is_enabled() and self.scaler.get_scale() > MIN_SCALE
+        if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
+            raise DivergedError(f"training diverged at step {step}: the loss is {loss:g}, the gradient's norm {norm:g}")
         if norm > MAX_GRADIENT:
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            gradients = [p.grad for block in self.blocks.values() for p in block if p.grad is not None]
             torch._foreach_mul_(gradients, MAX_GRADIENT / norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Update(loss, right, norm, block_norms)
+        return Update(loss, right, [norm, *block_norms.tolist()])
 
     def _gradients(
         self, step: int, pictures: Tensor, labels: Tensor, targets: tuple[Tensor, Tensor] | None = None
@@ -218,17 +256,17 @@ class Updater:
         seeds = np.random.SeedSequence([self.config.seed, step, self.processes.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
         self.optimizer.zero_grad(set_to_none=True)
-        side = input_size(self.config, self.header, step, self.steps)
-        size = self.micro_batch
+        side = size_at(self._sizes, step, self.steps)
         loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for start in range(0, len(labels), size):
-            part = slice(start, start + size)
+        for start in range(0, len(labels), self.micro_batch):
+            part = slice(start, start + self.micro_batch)
             asked = labels[part]
-            last = start + size >= len(labels)
-            with self._gathering(last):
+            # Processes exchange their gradients once per batch, with the last micro-batch's.
+            more, shared = start + self.micro_batch < len(labels), self._shared
+            with shared.no_sync() if more and isinstance(shared, DistributedDataParallel) else nullcontext():
                 inputs = network_input(pictures[part], self.header, side)
                 with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                    found = self._shared(inputs)
+                    found = shared(inputs)
                 logits = (found if targets is None else found[0]).float()
                 share = pair_loss(logits, asked, self.config.ranking, self._targets)
                 if self.teacher is not None and targets is not None:
@@ -240,51 +278,18 @@ class Updater:
             right += ((logits.detach() > 0) == (asked > 0.5)).sum()
         return float(loss), int(right)
 
-    def _gathering(self, last: bool) -> nullcontext[None]:
-        """Processes exchange their gradients once a batch, with the last micro-batch's."""
-        if isinstance(self._shared, DistributedDataParallel) and not last:
-            exchange_later: nullcontext[None] = self._shared.no_sync()  # type: ignore[assignment]
-            return exchange_later
-        return nullcontext()
-
     def _lower_micro_batch(self) -> None:
-        advice = "Choose a smaller --input-size, or free memory."
-        if self.processes.count > 1:
-            # The others would wait for this process's gradients for ever.
-            advice = f"Start again with --resume, or with --micro-batch {max(MIN_MICRO_BATCH, self.micro_batch // 2)}."
-        if self.micro_batch <= MIN_MICRO_BATCH or self.processes.count > 1:
-            raise ModelError(f"{self.micro_batch} crops at once need more memory than there is", advice=advice)
-        before = self.micro_batch
+        before, several = self.micro_batch, self.processes.count > 1
         self.micro_batch = max(MIN_MICRO_BATCH, before // 4 * 2)
-        self.warn(
+        if before <= MIN_MICRO_BATCH or several:
+            advice = "Choose a smaller --input-size, or free memory."
+            if several:  # the others would wait forever for the gradients of this one
+                advice = f"Start again with --resume, or with --micro-batch {self.micro_batch}."
+            raise ModelError(f"{before} crops at once need more memory than there is", advice=advice)
+        self._warn(
             f"{before} crops at once need more memory than there is: from now on {self.micro_batch} at once, "
             f"whose gradients add up to the same batch of {self.config.batch}"
         )
-
-    def _check(self, step: int, loss: float, norm: float) -> None:
-        # A finite loss can have an infinite gradient, which would poison the weights all the same. In float16 that is
-        # how the scaler finds out that it scaled too much: it skips the step and scales less.
-        overflow = self.scaler.is_enabled() and self.scaler.get_scale() > MIN_SCALE
-        if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
-            raise DivergedError(step, loss, norm)
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type to compute in.
-
-    Raises:
-        UsageError: the device can't.
-    """
-    if precision == "fp16" and device.type != "cuda":
-        raise UsageError("half precision needs CUDA", advice="Choose --precision auto, bf16 or fp32 on the CPU.")
-    return {"auto": fast_dtype(device), "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
-
-
-def input_size(config: TrainConfig, header: Header, step: int, steps: int) -> int:
-    """Side of the network's input in pixels at a step (from 0) of a training."""
-    if not config.sizes:
-        return header.input_size
-    return config.sizes[min(step * len(config.sizes) // steps, len(config.sizes) - 1)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -295,47 +300,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Peak memory of this training in MiB: of the card on CUDA, else of the process; None on Windows."""
+    """Peak memory of this training in MiB: of the GPU on CUDA, else of the process; None on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource
     except ImportError:  # Windows
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-class _Compiled(nn.Module):
-    """A compiled network that falls back to the uncompiled one if compiling fails."""
-
-    def __init__(self, network: nn.Module, warn: Callable[[str], None]) -> None:
-        super().__init__()
-        self.network = network
-        self._fast: Any = torch.compile(network)
-        self._warn = warn
-
-    def forward(self, inputs: Tensor) -> Any:
-        if self._fast is not None:
-            try:
-                return self._fast(inputs)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                logger.debug("compiling failed", exc_info=True)
-                reason = str(error).strip().partition("\n")[0]
-                self._warn(f"the network can't be compiled and is used as it is ({reason})")
-                self._fast = None
-        return self.network(inputs)
-
-
-def compiled(network: nn.Module, device: torch.device, warn: Callable[[str], None]) -> nn.Module:
-    """The network, compiled by its first use on CUDA; on the CPU, where that alone takes many minutes, as it is.
-
-    Args:
-        network: shares its weights with what is returned.
-        device: where it is.
-        warn: called if it isn't compiled.
-    """
-    if device.type != "cuda":
-        warn("compiling takes many minutes on the CPU: the network is used as it is")
-        return network
-    return _Compiled(network, warn)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
