@@ -45,13 +45,12 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:
             raise UsageError("a port is a number from 0 to 65535")
-        above_zero = {
-            "size of a clip": self.max_size_mb,
-            "length of a clip": self.max_length_s,
-            "time for a scan": self.timeout_s,
-            "time that an upload may be idle": self.idle_s,
-        }
-        for words, number in above_zero.items():
+        for words, number in (
+            ("size of a clip", self.max_size_mb),
+            ("length of a clip", self.max_length_s),
+            ("time for a scan", self.timeout_s),
+            ("time that an upload may be idle", self.idle_s),
+        ):
             if not 0 < number < inf:
                 raise UsageError(f"the greatest {words} must be a number above 0")
         if not (0 <= self.wait_s < inf and 0 <= self.keep_s < inf):
