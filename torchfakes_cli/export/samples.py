@@ -20,7 +20,7 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.faces.crops import crop_face
 from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.training.corpora.base import FAKE
-from torchfakes_cli.training.crops.manifest import read_crop, read_manifest, recorded_margin, usable
+from torchfakes_cli.training.crops.manifest import read_crop, read_manifest, recorded_settings, usable
 
 #: Maximum numbers of crops for calibration and for comparison. More calibration crops had no measurable effect.
 CALIBRATING, COMPARED = 128, 400
@@ -59,7 +59,7 @@ def prepared_crops(folder: Path, header: Header) -> Samples:
     """
     table = read_manifest(folder)
     table = table[usable(table)]
-    margin = recorded_margin(folder)
+    margin = recorded_settings(folder)["margin"]
     if abs(margin - header.margin) > 1e-6:
         cause = f"was cut with a margin of {margin:g}, and {header.name} expects {header.margin:g}"
         raise DataError(cause, path=folder, advice=f"Run 'torchfakes prepare' with --margin {header.margin:g}.")
