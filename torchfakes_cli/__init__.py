@@ -20,20 +20,9 @@ if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector, load_detector
     from torchfakes_cli.errors import DataError, MediaError, ModelError, OutputError, TorchfakesError, UsageError
     from torchfakes_cli.faces.options import FaceConfig
-    from torchfakes_cli.records import (
-        Explanation,
-        Face,
-        FaceScore,
-        Reason,
-        RegionShare,
-        Status,
-        TellingFace,
-        Track,
-        Verdict,
-        VideoInfo,
-        VideoResult,
-    )
+    from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
     from torchfakes_cli.report import result_to_json, write_timeline
+    from torchfakes_cli.report.explanation import Explanation, RegionShare, TellingFace
     from torchfakes_cli.scan.annotate import annotate_video
     from torchfakes_cli.scan.batch import scan_folder, scan_to_table
     from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
@@ -66,13 +55,13 @@ _HOME = {
     "OutputError": "errors",
     "TorchfakesError": "errors",
     "UsageError": "errors",
-    "Explanation": "records",
+    "Explanation": "report.explanation",
     "Face": "records",
     "FaceScore": "records",
     "Reason": "records",
-    "RegionShare": "records",
+    "RegionShare": "report.explanation",
     "Status": "records",
-    "TellingFace": "records",
+    "TellingFace": "report.explanation",
     "Track": "records",
     "Verdict": "records",
     "VideoInfo": "records",
