@@ -20,9 +20,20 @@ if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector, load_detector
     from torchfakes_cli.errors import DataError, MediaError, ModelError, OutputError, TorchfakesError, UsageError
     from torchfakes_cli.faces.options import FaceConfig
-    from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
+    from torchfakes_cli.records import (
+        Explanation,
+        Face,
+        FaceScore,
+        Reason,
+        RegionShare,
+        Status,
+        TellingFace,
+        Track,
+        Verdict,
+        VideoInfo,
+        VideoResult,
+    )
     from torchfakes_cli.report import result_to_json, write_timeline
-    from torchfakes_cli.report.explanation import Explanation, RegionShare, TellingFace
     from torchfakes_cli.scan.annotate import annotate_video
     from torchfakes_cli.scan.batch import scan_folder, scan_to_table
     from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
@@ -55,13 +66,13 @@ _HOME = {
     "OutputError": "errors",
     "TorchfakesError": "errors",
     "UsageError": "errors",
-    "Explanation": "report.explanation",
+    "Explanation": "records",
     "Face": "records",
     "FaceScore": "records",
     "Reason": "records",
-    "RegionShare": "report.explanation",
+    "RegionShare": "records",
     "Status": "records",
-    "TellingFace": "report.explanation",
+    "TellingFace": "records",
     "Track": "records",
     "Verdict": "records",
     "VideoInfo": "records",

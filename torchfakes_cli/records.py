@@ -266,3 +266,153 @@ class VideoResult:
     def faces_blurry(self) -> int:
         """Number of faces that were too blurry to score."""
         return sum(row.note == "blurry" for row in self.timeline)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TellingFace:
+    """Face shown as evidence: the crop that the network scored, and its heat maps.
+
+    Attributes:
+        row: row of the face in the timeline, which has a score.
+        picture: H×W×3 uint8 RGB, the network's crop of the frame, at its original resolution or reduced; a square,
+            unless the detector uses boxes of any shape.
+        landmarks: landmarks of the face in pixels of ``picture``.
+        heat_fake: S×S float32 map over the whole picture of each place's share of the evidence for "fake"; its sum is
+            1, or 0 without such evidence. None if it wasn't requested.
+        heat_real: the same map for "real".
+    """
+
+    row: FaceScore
+    picture: NDArray[np.uint8]
+    landmarks: tuple[Point, Point, Point, Point, Point]
+    heat_fake: NDArray[np.float32] | None = None
+    heat_real: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegionShare:
+    """Share of a heat map that falls on one region of a face.
+
+    Attributes:
+        region: one of ``faces.regions.REGIONS``.
+        area: share of the region in an even heat map, 0 to 1.
+        fake: share of the region in the evidence for "fake", 0 to 1; None without such evidence.
+        real: the same share for "real".
+    """
+
+    region: str
+    area: float
+    fake: float | None
+    real: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Explanation of a verdict: representative faces with heat maps, and shares per facial region.
+
+    Attributes:
+        result: result of the scan.
+        faces: faces with heat maps, person by person, each with the most suspicious face first.
+        regions: shares per region of each face, in the order of ``faces``.
+        average: shares averaged over each person's faces, and then over people; empty without a face.
+    """
+
+    result: VideoResult
+    faces: tuple[TellingFace, ...] = ()
+    regions: tuple[tuple[RegionShare, ...], ...] = ()
+    average: tuple[RegionShare, ...] = ()
+
+
+class Severity(StrEnum):
+    """Severity of a diagnostic: its effect on scans."""
+
+    GOOD = "good"
+    LIMITED = "limited"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One diagnostic of this machine or installation, or one property of a file.
+
+    Attributes:
+        name: name of the property.
+        value: value of the property in a few words.
+        why: reason or consequence, in a clause; may be empty.
+        severity: ``broken`` if no scan can work.
+    """
+
+    name: str
+    value: str
+    why: str = ""
+    severity: Severity = Severity.GOOD
+
+
+class CredentialsState(StrEnum):
+    """Result of checking a file for Content Credentials (C2PA)."""
+
+    NOT_LOOKED = "not_looked"
+    UNSUPPORTED = "unsupported"
+    NONE = "none"
+    UNREADABLE = "unreadable"
+    INVALID = "invalid"
+    VALID = "valid"
+    TRUSTED = "trusted"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Content Credentials (C2PA) of a file: signed statements about its origin.
+
+    Attributes:
+        state: ``valid`` if the file is unchanged since it was signed, ``trusted`` if the signer is also known;
+            ``not_looked`` if the library is missing, ``unsupported`` if the format can't have credentials.
+        facts: statements on the signer, program, time and edits.
+        problems: messages of the library if the credentials are invalid or unreadable.
+    """
+
+    state: CredentialsState
+    facts: tuple[Fact, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """Properties of a file and traces of its origin; all but size and checksum can be forged.
+
+    Attributes:
+        size: size in bytes.
+        sha256: checksum of the whole file, in hexadecimal.
+        facts: container, streams, and traces left by cameras and programs.
+        credentials: Content Credentials of the file.
+    """
+
+    size: int
+    sha256: str
+    facts: tuple[Fact, ...]
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Provenance of a result: everything needed to reproduce it.
+
+    Attributes:
+        version: version of torchfakes.
+        command: shell command; empty if there was none, as from Python.
+        model_sha256: checksum of the checkpoint in hexadecimal; None if the file is unknown.
+        calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
+        measured: error rates of the detector in its test, as a sentence; empty if unknown.
+        fake_above: smallest probability of the verdict fake.
+        real_below: a probability below this gives the verdict real.
+        settings: all other settings that determine the result, as (name, value).
+    """
+
+    version: str
+    command: str
+    model_sha256: str | None
+    calibrated_on: str
+    measured: str
+    fake_above: float
+    real_below: float
+    settings: tuple[tuple[str, str], ...]

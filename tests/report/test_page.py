@@ -12,9 +12,7 @@ import pytest
 
 from tests.report.pages import FILE, PROVENANCE, crowd
 from tests.report.results import FACE, result
-from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
-from torchfakes_cli.records import FaceScore
-from torchfakes_cli.report.explanation import TellingFace
+from torchfakes_cli.records import Credentials, CredentialsState, FaceScore, Fact, FileFacts, TellingFace
 from torchfakes_cli.report.html.page import heated, page_of, table_rows, write_page
 from torchfakes_cli.report.html.rendering import is_ours
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.facts import Fact, Severity
+from torchfakes_cli.records import Fact, Severity
 from torchfakes_cli.version import __version__
 
 #: Libraries that every scan needs, and the groups of diagnostics that must be in order.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.records import Provenance, Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
 
 #: Shown beside every verdict.
 CAVEAT = "A low score is no proof of authenticity."
@@ -240,31 +240,6 @@ def reason_words(reason: Reason | str | None, *, picture: bool = False) -> str:
 def note_words(note: str) -> str:
     """Return why a row of the timeline has no score; empty if it has one."""
     return _NOTES.get(note, note)
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Provenance of a result: everything needed to reproduce it.
-
-    Attributes:
-        version: version of torchfakes.
-        command: shell command; empty if there was none, as from Python.
-        model_sha256: checksum of the checkpoint in hexadecimal; None if the file is unknown.
-        calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
-        measured: error rates of the detector in its test, as a sentence; empty if unknown.
-        fake_above: smallest probability of the verdict fake.
-        real_below: a probability below this gives the verdict real.
-        settings: all other settings that determine the result, as (name, value).
-    """
-
-    version: str
-    command: str
-    model_sha256: str | None
-    calibrated_on: str
-    measured: str
-    fake_above: float
-    real_below: float
-    settings: tuple[tuple[str, str], ...]
 
 
 def caveats(result: VideoResult, provenance: Provenance) -> list[str]:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces.crops import crop_corner, crop_face
 from torchfakes_cli.faces.regions import REGIONS, face_regions
-from torchfakes_cli.records import FaceScore, Frame, VideoResult
-from torchfakes_cli.report.explanation import Explanation, RegionShare, TellingFace
+from torchfakes_cli.records import Explanation, FaceScore, Frame, RegionShare, TellingFace, VideoResult
 from torchfakes_cli.report.summary import by_suspicion
 from torchfakes_cli.scan.config import FACES_A_TRACK, MOST_TRACKS, ScanConfig
 from torchfakes_cli.scan.scanner import Progress, Scanner

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.facts import Fact, Severity
+from torchfakes_cli.records import Fact, Severity
 from torchfakes_cli.report.summary import safe
 
 _STYLES = {Severity.GOOD: "", Severity.LIMITED: "yellow", Severity.BROKEN: "bold red"}

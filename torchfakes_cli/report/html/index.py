@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from torchfakes_cli.files import write_atomically
-from torchfakes_cli.records import Status, Verdict, VideoResult
+from torchfakes_cli.records import Provenance, Status, Verdict, VideoResult
 from torchfakes_cli.report.html.page import again
 from torchfakes_cli.report.html.rendering import render
 from torchfakes_cli.report.rows import BatchRow, batch_row
-from torchfakes_cli.report.summary import LIMITS, Provenance, reason_words
+from torchfakes_cli.report.summary import LIMITS, reason_words
 
 #: Name of the page in the folder of the reports.
 INDEX = "index.html"

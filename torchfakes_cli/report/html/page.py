@@ -14,13 +14,21 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from torchfakes_cli.facts import CredentialsState, Fact, FileFacts
 from torchfakes_cli.files import write_atomically
-from torchfakes_cli.records import FaceScore, VideoInfo, VideoResult
-from torchfakes_cli.report.explanation import RegionShare, TellingFace
+from torchfakes_cli.records import (
+    CredentialsState,
+    FaceScore,
+    Fact,
+    FileFacts,
+    Provenance,
+    RegionShare,
+    TellingFace,
+    VideoInfo,
+    VideoResult,
+)
 from torchfakes_cli.report.html.plot import draw_timeline
 from torchfakes_cli.report.html.rendering import render
-from torchfakes_cli.report.summary import LIMITS, Person, Provenance, Summary, caveats, note_words, summarise
+from torchfakes_cli.report.summary import LIMITS, Person, Summary, caveats, note_words, summarise
 
 #: People shown with their faces; …
 CARDS = 24
