@@ -14,7 +14,7 @@ VIDEO_SUFFIXES: frozenset[str] = frozenset(
     | {".vob", ".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"}
 )
 
-#: Suffixes of still pictures, in lower case, that a folder search includes only on request.
+#: Suffixes of still pictures, in lower case, that a folder search includes.
 PICTURE_SUFFIXES: frozenset[str] = frozenset({".avif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".webp"})
 
 #: Maximum number of pixels in a decoded picture; 8K (7680×4320) fits.
