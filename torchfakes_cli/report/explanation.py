@@ -10,9 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, first_line, unwritable, write_atomically
@@ -20,6 +18,10 @@ from torchfakes_cli.records import FaceScore, Point, VideoResult
 from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
 from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
 from torchfakes_cli.report.summary import clock
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 REGION_COLUMNS = (
     "picture",
