@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "torchfakes_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"version", "records", "errors", "files"}
+BASE = {"version", "records", "facts", "errors", "files"}
 MAY_IMPORT = {
     "video": BASE,
     "faces": BASE,
@@ -95,7 +95,7 @@ def test_the_rooms_of_training_follow_its_steps() -> None:
             assert not {".".join(name.split(".")[:3]) for name in imports(module)} & later, module
 
 
-@pytest.mark.parametrize("base", ["version.py", "records.py", "errors.py", "files.py"])
+@pytest.mark.parametrize("base", ["version.py", "records.py", "facts.py", "errors.py", "files.py"])
 def test_the_base_imports_no_room(base: str) -> None:
     ours = {name for name in imports(PACKAGE / base) if name.startswith("torchfakes_cli")}
     assert ours <= {f"torchfakes_cli.{name}" for name in BASE}

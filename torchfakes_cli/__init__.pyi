@@ -4,21 +4,9 @@ from .detector.checkpoint import Header, load_checkpoint
 from .detector.detector import Detector, load_detector
 from .errors import DataError, MediaError, ModelError, OutputError, TorchfakesError, UsageError
 from .faces.options import FaceConfig
-from .records import (
-    Explanation,
-    Face,
-    FaceScore,
-    Reason,
-    RegionShare,
-    Source,
-    Status,
-    TellingFace,
-    Track,
-    Verdict,
-    VideoInfo,
-    VideoResult,
-)
+from .records import Face, FaceScore, Reason, Source, Status, Track, Verdict, VideoInfo, VideoResult
 from .report import result_to_json, write_timeline
+from .report.explanation import Explanation, RegionShare, TellingFace
 from .scan.annotate import annotate_video
 from .scan.batch import scan_folder, scan_to_table
 from .scan.config import ScanConfig, VerdictConfig

@@ -11,7 +11,7 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
 from tests.portraits import Pixels, scene
-from torchfakes_cli.faces.boxes import iou
+from torchfakes_cli.faces.crops import iou
 from torchfakes_cli.records import Face
 
 #: Faces with a shorter side than this aren't compared.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.faces.parity import Parity, crowd, reference_faces
 from tests.portraits import scene
-from torchfakes_cli.faces.boxes import iou
+from torchfakes_cli.faces.crops import iou
 from torchfakes_cli.faces.mtcnn import Candidates, FaceDetector, non_maximum_suppression
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 from torchfakes_cli.faces.options import FaceConfig

@@ -7,18 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from tests.report.results import FACE, INFO, result
-from torchfakes_cli.records import (
-    Credentials,
-    CredentialsState,
-    FaceScore,
-    Fact,
-    FileFacts,
-    Provenance,
-    TellingFace,
-    Track,
-    Verdict,
-    VideoResult,
-)
+from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
+from torchfakes_cli.records import FaceScore, Track, Verdict, VideoResult
+from torchfakes_cli.report.explanation import TellingFace
+from torchfakes_cli.report.summary import Provenance
 
 PROVENANCE = Provenance(
     version="0.1.0",

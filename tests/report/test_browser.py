@@ -12,7 +12,7 @@ import pytest
 from tests.report.browser import chromium
 from tests.report.pages import FILE, PROVENANCE, crowd
 from tests.report.results import failure, result
-from torchfakes_cli.records import Credentials, CredentialsState, Fact
+from torchfakes_cli.facts import Credentials, CredentialsState, Fact
 from torchfakes_cli.report.html.index import row_of_result, write_index
 from torchfakes_cli.report.html.page import page_of
 

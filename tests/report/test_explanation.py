@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from torchfakes_cli.errors import OutputError
-from torchfakes_cli.records import Explanation, Face, FaceScore, RegionShare, Status, TellingFace, VideoResult
+from torchfakes_cli.records import Face, FaceScore, Status, VideoResult
 from torchfakes_cli.report import check_explanation_target, write_explanation
+from torchfakes_cli.report.explanation import Explanation, RegionShare, TellingFace
 
 LANDMARKS = ((20.0, 20.0), (40.0, 20.0), (30.0, 30.0), (22.0, 42.0), (38.0, 42.0))
 

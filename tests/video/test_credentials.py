@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clips import barcode_frames, write_clip
-from torchfakes_cli.records import CredentialsState
+from torchfakes_cli.facts import CredentialsState
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.metadata import read_credentials
 

@@ -15,7 +15,7 @@ import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
 from torchfakes_cli.cli.options import DebugOption
-from torchfakes_cli.records import Fact, Severity
+from torchfakes_cli.facts import Fact, Severity
 from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torchfakes_cli.detector.detector import choose_device, cpu_bf16_instruction
 from torchfakes_cli.detector.download import cache_folder
 from torchfakes_cli.detector.registry import recorded_checksum, shipped_checkpoint
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError
+from torchfakes_cli.facts import Fact, Severity
 from torchfakes_cli.files import sha256_of
-from torchfakes_cli.records import Fact, Severity
 
 
 def computing_diagnostics() -> list[Fact]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.export.convert import planes
-from torchfakes_cli.faces.boxes import iou
+from torchfakes_cli.faces.crops import iou
 from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.networks import OUTPUT_SIDE, REFINE_SIDE
 

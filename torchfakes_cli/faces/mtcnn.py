@@ -108,25 +108,24 @@ class FaceDetector:
                 found[index] = [face for face in faces if any_size or face.size >= config.smallest]
         return found
 
-    def refine(
-        self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig | None = None
-    ) -> list[list[Face]]:
+    @torch.inference_mode()
+    def refine(self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]]) -> list[list[Face]]:
         """Detect faces close to expected positions, without searching whole frames.
 
         Args:
             frames: H×W×3 uint8 RGB each; sizes may differ.
             near: for each frame, the boxes of faces shortly before or after it.
-            config: replaces the detector's own configuration for this call.
 
         Returns:
             The detected faces of each frame, of any size, largest first.
         """
-        config = config or self.config
         found: list[list[Face]] = [[] for _ in frames]
         wanted = [index for index, boxes in enumerate(near) if boxes]
         for group in _by_size([frames[index] for index in wanted]):
             indices = [wanted[index] for index in group]
-            refined = self._refine_equal([frames[i] for i in indices], [near[i] for i in indices], config)
+            candidates = _expected([near[index] for index in indices], self.device)
+            pyramid = self._pyramid([frames[index] for index in indices])
+            refined = self._judged(pyramid, lambda _: candidates, self.config.confidence)  # noqa: B023 - called at once
             for index, faces in zip(indices, refined, strict=True):
                 found[index] = faces
         return found
@@ -142,14 +141,6 @@ class FaceDetector:
         return self._judged(
             pyramid, lambda limits: self._propose(pyramid, packing, (width, height), limits), config.confidence
         )
-
-    @torch.inference_mode()
-    def _refine_equal(
-        self, frames: Sequence[NDArray[np.uint8]], near: Sequence[Sequence[Box]], config: FaceConfig
-    ) -> list[list[Face]]:
-        """Run the last two stages on frames of one size with at least one box each."""
-        candidates = _expected(near, self.device)
-        return self._judged(self._pyramid(frames), lambda _: candidates, config.confidence)
 
     def _judged(
         self, pyramid: ImagePyramid, candidates: Callable[[_CandidateLimits], Candidates], confidence: float
@@ -221,10 +212,13 @@ class _CandidateLimits:
 
     def best(self, scores: Tensor, stage: int) -> tuple[Tensor, Tensor]:
         """Return scores and indices (N×k) of the candidates with a positive score (N×K), best first."""
-        if not self.limited:
-            return _chosen(scores, None)
-        self._exceeded |= ((scores > 0).sum(1) > self._limits[stage]).any()
-        return _chosen(scores, self._limits[stage])
+        if self.limited:
+            count = min(self._limits[stage], scores.shape[1])
+            self._exceeded |= ((scores > 0).sum(1) > self._limits[stage]).any()
+        else:
+            count = int((scores > 0).sum(1).max())
+        best: tuple[Tensor, Tensor] = torch.topk(scores, count, dim=1)
+        return best
 
     def exceeded(self) -> bool:
         """Return whether a picture exceeded a limit, and raises the limits if so."""
@@ -354,21 +348,6 @@ def _faces(rows: Tensor, confidence: float) -> list[list[Face]]:
     for found in faces:
         found.sort(key=lambda face: face.size, reverse=True)
     return faces
-
-
-def _chosen(scores: Tensor, most: int | None) -> tuple[Tensor, Tensor]:
-    """Select the candidates with a positive score, best first.
-
-    Args:
-        scores: N×K; 0 for rejected candidates.
-        most: maximum number per picture; None for all, which synchronises with the device.
-
-    Returns:
-        Scores and candidate indices, N×k.
-    """
-    count = int((scores > 0).sum(1).max()) if most is None else min(most, scores.shape[1])
-    best: tuple[Tensor, Tensor] = torch.topk(scores, count, dim=1)
-    return best
 
 
 def _at(values: Tensor, indices: Tensor) -> Tensor:

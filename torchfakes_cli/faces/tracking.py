@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.faces.boxes import iou
-from torchfakes_cli.faces.crops import crop_face
+from torchfakes_cli.faces.crops import crop_face, iou
 from torchfakes_cli.records import Box, Face, Frame
 
 if TYPE_CHECKING:

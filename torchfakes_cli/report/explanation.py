@@ -7,15 +7,21 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, first_line, unwritable, write_atomically
-from torchfakes_cli.records import Explanation, FaceScore, RegionShare, TellingFace
+from torchfakes_cli.records import FaceScore, Point, VideoResult
 from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
 from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
 from torchfakes_cli.report.summary import clock
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 REGION_COLUMNS = (
     "picture",
@@ -58,6 +64,63 @@ def check_explanation_target(folder: str | PathLike[str], *, force: bool = False
     check_folder(place / _TABLE, advice="Choose a folder for the pictures with -o.")
     if not force and any(place.iterdir()) and first_line(place / _TABLE) != ",".join(REGION_COLUMNS):
         raise OutputError("exists and holds no explanation of torchfakes", path=place, advice=_ADVICE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TellingFace:
+    """Face shown as evidence: the crop that the network scored, and its heat maps.
+
+    Attributes:
+        row: row of the face in the timeline, which has a score.
+        picture: H×W×3 uint8 RGB, the network's crop of the frame, at its original resolution or reduced; a square,
+            unless the detector uses boxes of any shape.
+        landmarks: landmarks of the face in pixels of ``picture``.
+        heat_fake: S×S float32 map over the whole picture of each place's share of the evidence for "fake"; its sum is
+            1, or 0 without such evidence. None if it wasn't requested.
+        heat_real: the same map for "real".
+        frame: H×W×3 uint8 RGB, the whole frame, reduced, with a box around the face. None if it wasn't requested.
+    """
+
+    row: FaceScore
+    picture: NDArray[np.uint8]
+    landmarks: tuple[Point, Point, Point, Point, Point]
+    heat_fake: NDArray[np.float32] | None = None
+    heat_real: NDArray[np.float32] | None = None
+    frame: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegionShare:
+    """Share of a heat map that falls on one region of a face.
+
+    Attributes:
+        region: one of ``faces.regions.REGIONS``.
+        area: share of the region in an even heat map, 0 to 1.
+        fake: share of the region in the evidence for "fake", 0 to 1; None without such evidence.
+        real: the same share for "real".
+    """
+
+    region: str
+    area: float
+    fake: float | None
+    real: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Explanation of a verdict: representative faces with heat maps, and shares per facial region.
+
+    Attributes:
+        result: result of the scan.
+        faces: faces with heat maps, person by person, each with the most suspicious face first.
+        regions: shares per region of each face, in the order of ``faces``.
+        average: shares averaged over each person's faces, and then over people; empty without a face.
+    """
+
+    result: VideoResult
+    faces: tuple[TellingFace, ...] = ()
+    regions: tuple[tuple[RegionShare, ...], ...] = ()
+    average: tuple[RegionShare, ...] = ()
 
 
 def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> tuple[Path, ...]:

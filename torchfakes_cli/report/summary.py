@@ -45,6 +45,29 @@ LIMITS = (
 _NAMED = 12
 
 
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Provenance of a result: everything needed to reproduce it.
+
+    Attributes:
+        version: version of torchfakes.
+        command: shell command; empty if there was none, as from Python.
+        model_sha256: checksum of the checkpoint in hexadecimal; None if the file is unknown.
+        calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
+        fake_above: smallest probability of the verdict fake.
+        real_below: a probability below this gives the verdict real.
+        settings: all other settings that determine the result, as (name, value).
+    """
+
+    version: str
+    command: str
+    model_sha256: str | None
+    calibrated_on: str
+    fake_above: float
+    real_below: float
+    settings: tuple[tuple[str, str], ...]
+
+
 class _Why(NamedTuple):
     """Why a verdict is inconclusive: a few words, a sentence, what to do next, and options to try."""
 

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.facts import Fact
 from torchfakes_cli.files import check_targets, sha256_of, write_atomically
-from torchfakes_cli.records import Explanation, FaceScore, Fact, Provenance, Source, Status, VideoResult
+from torchfakes_cli.records import FaceScore, Source, Status, VideoResult
+from torchfakes_cli.report.explanation import Explanation
+from torchfakes_cli.report.summary import Provenance
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.explain import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner

@@ -1,4 +1,4 @@
-"""Ray backend of the worker pool: one actor per GPU or share of the cores, restarted by Ray when it dies."""
+"""Ray backend of the worker pool: one actor per GPU or share of the cores."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 LOCAL = "local"
 #: Cores of a worker without a GPU. With more, decoding and the networks slow each other down.
 CORES = 4
-#: Number of times that loading is repeated if the actor dies and Ray restarts it.
-_LOAD_RETRIES = 2
 
 
 def on_ray(
@@ -98,15 +96,16 @@ class RayWorker:
     def exchange(self, paths: list[bytes]) -> list[VideoResult]:
         """Add videos and return the results available, as ``WorkerScanner.exchange`` does."""
         if self._scanner is None:
-            raise RuntimeError("the actor was restarted and has no scanner")
+            raise RuntimeError("the actor has no scanner")
         return self._scanner.exchange(list(map(os.fsdecode, paths)))
 
 
 class RayBackend(Backend):
     """Ray backend of a worker pool, connected to the cluster until it is closed; arguments as for ``on_ray``.
 
-    Ray restarts an actor that dies, but doesn't repeat its calls: one of the videos may have killed the actor, and
-    therefore the pool scans each of them again, alone on a worker.
+    A lost actor is replaced by a new one, not restarted by Ray: calls of a restarting actor fail, but those of a new
+    one wait until it runs. Nor does Ray repeat calls: one of the videos may have killed the actor, and therefore the
+    pool scans each of them again, alone on a worker.
     """
 
     def __init__(
@@ -127,20 +126,16 @@ class RayBackend(Backend):
             raise
         super().__init__(size, "Ray workers", config, cores)
         self._arguments = __version__, replace(config, device="cuda" if gpus else "cpu"), cores
-        self._actor = self._ray.remote(RayWorker).options(
-            num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_task_retries=0
-        )
+        self._actor = self._ray.remote(RayWorker).options(num_cpus=cores, num_gpus=gpus)
         self._actors: dict[int, ray.actor.ActorHandle] = {}
 
     def start(self, worker: int) -> Future[str | TorchfakesError]:
-        """Create the actor of a worker, or restart it, and load its networks."""
+        """Create the actor of a worker, after killing an earlier one, and load its networks."""
         if worker in self._actors:
             with suppress(Exception):  # it may be dead already
-                self._ray.kill(self._actors[worker], no_restart=False)
-        else:
-            self._actors[worker] = self._actor.remote(*self._arguments)
-        loading = self._actors[worker].load.options(max_task_retries=_LOAD_RETRIES).remote(self._checkpoint)
-        return loading.future()  # type: ignore[no-any-return]
+                self._ray.kill(self._actors[worker])
+        self._actors[worker] = self._actor.remote(*self._arguments)
+        return self._actors[worker].load.remote(self._checkpoint).future()  # type: ignore[no-any-return]
 
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
         """Hand videos to an actor and return the results available."""

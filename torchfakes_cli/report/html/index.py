@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from torchfakes_cli.files import write_atomically
-from torchfakes_cli.records import Provenance, Status, Verdict, VideoResult
+from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.report.html.rendering import again, render
 from torchfakes_cli.report.rows import BatchRow, batch_row
-from torchfakes_cli.report.summary import reason_words
+from torchfakes_cli.report.summary import Provenance, reason_words
 
 #: File name of the page in the folder of the reports.
 INDEX = "index.html"

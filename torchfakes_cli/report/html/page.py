@@ -12,19 +12,13 @@ from pathlib import Path
 import cv2
 from markupsafe import Markup
 
-from torchfakes_cli.records import (
-    CredentialsState,
-    Fact,
-    FileFacts,
-    Provenance,
-    RegionShare,
-    TellingFace,
-    VideoResult,
-)
+from torchfakes_cli.facts import CredentialsState, Fact, FileFacts
+from torchfakes_cli.records import VideoResult
 from torchfakes_cli.report.drawing import FAKE, REAL, Pixels, encoded, heated, reduced
+from torchfakes_cli.report.explanation import RegionShare, TellingFace
 from torchfakes_cli.report.html.plot import draw_timeline, table_rows
 from torchfakes_cli.report.html.rendering import again, render
-from torchfakes_cli.report.summary import LIMITS, Person, Summary, caveats, summarise
+from torchfakes_cli.report.summary import LIMITS, Person, Provenance, Summary, caveats, summarise
 
 #: Largest number of people with their faces, besides all those above the threshold, and in the table below them.
 CARDS = 24

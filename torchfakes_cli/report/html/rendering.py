@@ -10,8 +10,8 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from torchfakes_cli.records import Fact, Provenance
-from torchfakes_cli.report.summary import CAVEAT, LIMITS, clock, safe, score
+from torchfakes_cli.facts import Fact
+from torchfakes_cli.report.summary import CAVEAT, LIMITS, Provenance, clock, safe, score
 from torchfakes_cli.version import __version__
 
 #: First line of our pages, which identifies them.

@@ -34,7 +34,8 @@ from torchfakes_cli.video.reader import VideoReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchfakes_cli.records import DecodeReport, FileFacts, Frame
+    from torchfakes_cli.facts import FileFacts
+    from torchfakes_cli.records import DecodeReport, Frame
 
 #: Minimum seconds between progress messages.
 _PROGRESS_S = 0.1
