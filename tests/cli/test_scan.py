@@ -66,7 +66,7 @@ def test_a_picture_gets_a_verdict_that_says_it_is_one(clips: Path, model: Path) 
     assert "FAKE" in ended.stdout
     assert "by this one picture" in ended.stdout
     assert "over time" not in ended.stdout
-    assert "One view of a face tells less than a video" in ended.stdout
+    assert "A single view of a face tells less than a video" in ended.stdout
     assert "timeline" not in ended.stderr
     document = json.loads(scan(photo, "--model", model, "--json").stdout)
     assert (document["video"]["picture"], document["video"]["duration_s"], document["frames_sampled"]) == (
