@@ -11,8 +11,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from torchfakes_cli.video.limits import MAX_PIXELS
 from torchfakes_cli.video.open import AV_ERRORS
+from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

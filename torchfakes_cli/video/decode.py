@@ -3,6 +3,9 @@
 A decode pass starts in fast mode: frames that no other frame depends on are skipped, and several single-threaded
 decoders work on separate ranges. Frame threads within one decoder would wait for each other's reference frames, which
 takes 1.3 times the processor time on two cores and gains little when frames are skipped.
+
+A hardware device, such as NVDEC for ``cuda``, decodes the same pictures as software, but in NV12 (interleaved color
+planes), whose conversion to RGB differs by one level of 255 in some pixels.
 """
 
 from __future__ import annotations
@@ -17,18 +20,20 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from torchfakes_cli.errors import MediaError
 from torchfakes_cli.video.convert import PictureMaker
-from torchfakes_cli.video.hardware import decodes_on_device, device_of, why_not
 from torchfakes_cli.video.index import PacketReader
-from torchfakes_cli.video.limits import usable_cores
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
+from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from av.codec.codec import Codec
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -83,6 +88,43 @@ def threads_for(pixels: int, cores: int) -> int:
         cores: number of usable cores, which decoding shares with face detection and scoring.
     """
     return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
+
+
+def device_of(name: str) -> HWAccel:
+    """Returns PyAV's configuration for a device; decoders may fall back to software.
+
+    Args:
+        name: FFmpeg's device name, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` for the second CUDA
+            device.
+    """
+    kind, _, which = name.partition(":")
+    return HWAccel(kind, device=which or None, allow_software_fallback=True)
+
+
+def why_not(name: str, codec: Codec) -> str:
+    """Returns the reason why a device can't decode a codec, or an empty string if it can.
+
+    Args:
+        name: device name, as for ``device_of``.
+        codec: decoder to run on the device.
+    """
+    kind = name.partition(":")[0]
+    known = hwdevices_available()
+    if kind not in known:
+        return f"this FFmpeg knows {', '.join(known) or 'none'}"
+    if kind not in {config.device_type.name for config in codec.hardware_configs or () if config.is_supported}:
+        return f"no decoder for {codec.name}"
+    try:
+        device_of(name).create(codec)
+    except AV_ERRORS:
+        return "no such device can be opened"
+    return ""
+
+
+def decodes_on_device(context: VideoCodecContext) -> bool:
+    """Returns whether a decoder in use runs on its device; it falls back to software for unsupported pictures."""
+    formats = {config.format.name for config in context.codec.hardware_configs or () if config.format is not None}
+    return context.pix_fmt in formats
 
 
 def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> list[GopRange]:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.video.index import PacketReader
-from torchfakes_cli.video.limits import usable_cores
 from torchfakes_cli.video.open import AV_ERRORS, open_video
+from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -198,7 +198,7 @@ def add_sound(
     zero_s: float | None,
     container: str,
     on_packet: Callable[[], None],
-) -> tuple[bool, list[str]]:
+) -> tuple[bool, tuple[str, ...]]:
     """Writes a file with the pictures of one clip and the sound of another file.
 
     Sound is copied if players expect its codec in the container, otherwise re-encoded. Sound and pictures stay in sync:
@@ -218,17 +218,17 @@ def add_sound(
     with open_video(source) as opened:
         streams = opened.container.streams.audio
         if not streams:
-            return False, []
+            return False, ()
         sound = _main(streams)
         if sound is None:
-            return False, ["sound left out: its codec is unknown or encrypted"]
+            return False, ("sound left out: its codec is unknown or encrypted",)
         if zero_s is None:
-            return False, ["sound left out: its time can't be told from the file"]
+            return False, ("sound left out: its time can't be told from the file",)
         name = sound.codec_context.name
         start_s = zero_s
         if sound.start_time is not None and sound.time_base is not None:
             start_s = float(sound.start_time * sound.time_base)
-    notes = [f"{len(streams)} sound tracks: only the main one is kept"] if len(streams) > 1 else []
+    notes = (f"{len(streams)} sound tracks: only the main one is kept",) if len(streams) > 1 else ()
     origin_s = min(zero_s, start_s)
     usual = av.Codec(name, "r").canonical_name in COPIED[container]
     reason = ""
@@ -254,9 +254,9 @@ def add_sound(
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         else:
             if not found:
-                return False, ["sound left out: there is none in its track"]
-            return True, notes + ([] if copy else [f"sound re-encoded: {name} isn't usual in {container.upper()}"])
-    return False, [f"sound left out: {reason}"]
+                return False, ("sound left out: there is none in its track",)
+            return True, notes + (() if copy else (f"sound re-encoded: {name} isn't usual in {container.upper()}",))
+    return False, (f"sound left out: {reason}",)
 
 
 def _main(streams: Sequence[AudioStream]) -> AudioStream | None:

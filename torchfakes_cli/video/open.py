@@ -25,7 +25,7 @@ from torchfakes_cli.errors import (
     UnreadableFileError,
     UnsupportedMediaError,
 )
-from torchfakes_cli.video.limits import MAX_PIXELS, VIDEO_SUFFIXES
+from torchfakes_cli.video.options import MAX_PIXELS, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from os import PathLike

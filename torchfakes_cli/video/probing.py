@@ -16,10 +16,9 @@ from av.stream import Stream
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
 from torchfakes_cli.video.convert import Orientation, Sizes, square_size
-from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
-from torchfakes_cli.video.limits import MAX_PIXELS
-from torchfakes_cli.video.mp4_boxes import read_layout
+from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader, read_layout
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, is_shown, open_video
+from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ from torchfakes_cli.training.crops.extract import (
 )
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
-from torchfakes_cli.video.limits import usable_cores
+from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.mtcnn import FaceDetector
