@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
 from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from av.codec.codec import Codec
     from av.packet import Packet
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
     #: Numbers of the first and the last packet of a range.
     GopRange = tuple[int, int]
+    #: Decoded frames with their index in presentation order.
+    Frames = Generator[tuple[int, VideoFrame], None, None]
+    Wanted = Generator[tuple[int, int, VideoFrame], None, None]
+    Samples = Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]
 
     # (frame index, frame), an error, or None at the end of a range.
     Found = Queue[tuple[int, VideoFrame] | BaseException | None]
@@ -121,7 +125,7 @@ def why_not(name: str, codec: Codec) -> str:
     return ""
 
 
-def decodes_on_device(context: VideoCodecContext) -> bool:
+def _decodes_on_device(context: VideoCodecContext) -> bool:
     """Returns whether a decoder in use runs on its device; it falls back to software for unsupported pictures."""
     formats = {config.format.name for config in context.codec.hardware_configs or () if config.format is not None}
     return context.pix_fmt in formats
@@ -157,8 +161,8 @@ class RangeDecoder:
         video: open file from which no packet has been read.
         index: frame index of the file.
         places: indices of the wanted frames; unless ``careful``, unneeded non-reference frames are skipped.
-        careful: decode every packet, and skip and count packets that the decoder rejects.
-        threads: number of decoder threads; ignored if ``careful``.
+        careful: decode every packet, with one thread, and skip and count packets that the decoder rejects.
+        threads: number of decoder threads.
         on_packet: callback for every packet that is read.
 
     Attributes:
@@ -170,7 +174,6 @@ class RangeDecoder:
         video: OpenVideo,
         index: FrameIndex,
         places: Sequence[int],
-        *,
         careful: bool,
         threads: int,
         on_packet: Callable[[], None] | None,
@@ -197,7 +200,7 @@ class RangeDecoder:
         self._counted = 0
         self._packets = enumerate(PacketReader(lambda: video.container.demux(video.stream), on_packet))
 
-    def frames(self, span: GopRange) -> Generator[tuple[int, VideoFrame], None, None]:
+    def frames(self, span: GopRange) -> Frames:
         """Decodes the next range and yields (frame index, frame) in presentation order.
 
         Raises:
@@ -233,7 +236,7 @@ class RangeDecoder:
                 pass
         self._context.flush_buffers()
 
-    def _identified(self, packet: Packet[VideoStream] | None) -> Generator[tuple[int, VideoFrame], None, None]:
+    def _identified(self, packet: Packet[VideoStream] | None) -> Frames:
         """Yields the frames that a packet completes, by timestamp or counted; None drains the decoder."""
         try:
             frames = self._context.decode(packet)
@@ -310,7 +313,7 @@ class DecodePass:
         self.pictures_fitted = 0
         self.software_reason = ""
 
-    def samples(self, places: Sequence[int]) -> Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]:
+    def samples(self, places: Sequence[int]) -> Samples:
         """Decodes the frames at increasing indices ``places``; frames that can't be decoded are left out.
 
         Yields:
@@ -336,16 +339,14 @@ class DecodePass:
         name = self._hwaccel
         if name is None:
             return None
-        with open_video(self._path, edit_lists=self._probe.edit_lists) as video:
+        with self._opened(None) as video:
             reason = "its frames have no times" if careful else why_not(name, video.stream.codec_context.codec)
         if reason:
             self.software_reason = f"{name} can't be used ({reason}): decoded in software"
             return None
         return name
 
-    def _pass(
-        self, missing: deque[int], *, careful: bool, device: str | None
-    ) -> Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]:
+    def _pass(self, missing: deque[int], *, careful: bool, device: str | None) -> Samples:
         """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well.
 
         Raises:
@@ -372,9 +373,7 @@ class DecodePass:
         if missing and not careful:
             raise LostError
 
-    def _decoded(
-        self, places: list[int], *, careful: bool, device: str | None
-    ) -> Generator[tuple[int, VideoFrame], None, None]:
+    def _decoded(self, places: list[int], *, careful: bool, device: str | None) -> Frames:
         """Decodes the ranges of the frames at ``places``; yields at least these as (frame index, frame).
 
         Raises:
@@ -387,15 +386,13 @@ class DecodePass:
             return
         with self._opened(device) as video:
             threads = self._threads if device is None else 1
-            decoder = RangeDecoder(
-                video, self._index, places, careful=careful, threads=threads, on_packet=self._on_packet
-            )
+            decoder = RangeDecoder(video, self._index, places, careful, threads, self._on_packet)
             try:
                 for span in spans:
                     yield from decoder.frames(span)
             finally:
                 self.packets_bad += decoder.refused
-                if device is not None and not decodes_on_device(video.stream.codec_context):
+                if device is not None and not _decodes_on_device(video.stream.codec_context):
                     self.software_reason = f"{device} doesn't suit its pictures: decoded in software"
 
     def _opened(self, device: str | None) -> OpenVideo:
@@ -417,9 +414,7 @@ class DecodePass:
         """Queue length of each decoder in pictures."""
         return min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
 
-    def _parallel(
-        self, spans: Sequence[GopRange], places: Sequence[int], decoders: int
-    ) -> Generator[tuple[int, VideoFrame], None, None]:
+    def _parallel(self, spans: Sequence[GopRange], places: Sequence[int], decoders: int) -> Frames:
         """Decodes the frames at ``places`` in fast mode with several decoders; yields (frame index, frame) in order.
 
         Raises:
@@ -432,14 +427,8 @@ class DecodePass:
         def work(found: Found, own: Sequence[GopRange]) -> None:
             try:
                 with self._opened(None) as video:
-                    decoder = RangeDecoder(
-                        video,
-                        self._index,
-                        places,
-                        careful=False,
-                        threads=self._threads // decoders,
-                        on_packet=self._on_packet,
-                    )
+                    threads = self._threads // decoders
+                    decoder = RangeDecoder(video, self._index, places, False, threads, self._on_packet)
                     for span in own:
                         for place, frame in decoder.frames(span):
                             if stop.is_set():
@@ -467,9 +456,7 @@ class DecodePass:
             finally:
                 stop.set()
 
-    def _matched(
-        self, frames: Iterator[tuple[int, VideoFrame]], missing: deque[int], *, careful: bool
-    ) -> Generator[tuple[int, int, VideoFrame], None, None]:
+    def _matched(self, frames: Frames, missing: deque[int], *, careful: bool) -> Wanted:
         """Selects the wanted frames from decoded frames in order; yields (wanted index, frame index, frame).
 
         A damaged or missing frame is replaced by an intact neighbour if neighbours are allowed and one comes before
@@ -517,15 +504,9 @@ class DecodePass:
             yield missing.popleft(), *last
 
 
-def _taken(found: Found) -> Generator[tuple[int, VideoFrame], None, None]:
+def _taken(found: Found) -> Frames:
     """Yields the frames of one range from a decoder's queue."""
-    while True:
-        try:
-            item = found.get(timeout=_LOOK_UP_S)
-        except Empty:
-            continue
-        if item is None:
-            return
+    while (item := found.get()) is not None:
         if isinstance(item, BaseException):
             raise item
         yield item
