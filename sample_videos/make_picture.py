@@ -15,20 +15,17 @@ from rich.text import Text
 from torchfakes_cli import scan_video
 from torchfakes_cli.cli.console import verdict_panel
 from torchfakes_cli.detector.detector import load_detector
-from torchfakes_cli.scan.config import VerdictConfig
-from torchfakes_cli.scan.verdict import settle_policy
 
 
 def main() -> None:
     """Scan the three samples and draw the terminal."""
     folder = Path(__file__).resolve().parent
     detector = load_detector(device="cpu")
-    policy = settle_policy(VerdictConfig(), fake_above=detector.fake_above, real_below=detector.real_below)
     console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True, highlight=False)
     with chdir(folder.parent):
         for clip in sorted(Path(folder.name).glob("*.mp4")):
             console.print(Text(f"$ torchfakes scan {clip}", style="bold"))
-            console.print(verdict_panel(scan_video(clip, detector=detector), policy))
+            console.print(verdict_panel(scan_video(clip, detector=detector)))
     console.save_svg(str(folder.parent / "docs/images/scan.svg"), title="torchfakes")
 
 

@@ -158,8 +158,8 @@ def append(file: FileIO, data: bytes, path: Path) -> None:
         if regular:
             with suppress(OSError):
                 file.truncate(status.st_size)
-        advice = "The rows before it are kept. Make room, and run the same command again to go on."
-        raise unwritable(path, error, advice=advice) from error
+        again = "The rows before it are kept. Make room, and run the same command again to go on."
+        raise unwritable(path, error, advice=again if regular else "Choose another path with -o.") from error
 
 
 def write_atomically(path: Path, content: str | bytes, temporary: Path | None = None) -> None:
@@ -181,7 +181,7 @@ def write_atomically(path: Path, content: str | bytes, temporary: Path | None = 
         try:
             path.write_bytes(data)
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise unwritable(path, error, "Choose another path.") from error
         return
     target = Path(os.path.realpath(path))
     # Not tempfile, because its files are private; the new file gets the usual permissions.

@@ -7,6 +7,7 @@ frame and may extend beyond it. The label of *fake* is 1. A missing value is ``N
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -217,6 +218,57 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorRates:
+    """Error rates: verdicts on labeled videos of people that the calibration wasn't fitted on.
+
+    Attributes:
+        genuine: number of genuine videos by verdict (``real``, ``inconclusive``, ``fake``).
+        fakes: number of fake videos by verdict.
+        footage: description of the videos; empty if the checkpoint has none.
+    """
+
+    genuine: Mapping[str, int]
+    fakes: Mapping[str, int]
+    footage: str
+
+    def sentence(self) -> str:
+        """Describe false alarms and misses in one sentence."""
+        genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
+        undecided = self.genuine["inconclusive"] + self.fakes["inconclusive"]
+        return (
+            f"In a test on {self.footage or 'held-out videos'}, this detector called {self.genuine['fake']} of "
+            f"{genuine} genuine videos fake (false alarms) and {self.fakes['real']} of {fakes} fakes real (misses); it "
+            f"found {self.fakes['fake']} of the fakes, and left {undecided} videos undecided."
+        )
+
+    def short(self) -> str:
+        """Describe false alarms and misses in a few words."""
+        genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
+        return f"In a test {self.genuine['fake']} of {genuine} false alarms, {self.fakes['real']} of {fakes} missed."
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Web page from which a video was downloaded; fields that the page doesn't tell are empty.
+
+    Attributes:
+        page: address of the page.
+        site: name of the site, as yt-dlp calls it.
+        id: identifier of the video on the site.
+        title: title of the video.
+        uploader: account that uploaded it.
+        uploaded: date of the upload, as ISO 8601 (``2026-11-30``).
+    """
+
+    page: str
+    site: str
+    id: str
+    title: str = ""
+    uploader: str = ""
+    uploaded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoResult:
     """Result of the scan of one file.
 
@@ -235,6 +287,12 @@ class VideoResult:
         model: name of the detector.
         warnings: warnings in plain sentences.
         error: one-line message with status ``error``; empty otherwise.
+        sha256: checksum of the file in hexadecimal; empty if it couldn't be scanned.
+        scanned_at: time of the result in UTC, as ISO 8601 (``2026-11-30T10:03:57Z``).
+        fake_above: smallest probability of the verdict fake; None with status ``error``.
+        real_below: a probability below this gives the verdict real; None with status ``error``.
+        error_rates: measured error rates of the detector; None if unknown, or measured with other thresholds.
+        source: where a downloaded video comes from; None for a file.
     """
 
     path: str
@@ -251,6 +309,19 @@ class VideoResult:
     model: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+    sha256: str = ""
+    scanned_at: str = ""
+    fake_above: float | None = None
+    real_below: float | None = None
+    error_rates: ErrorRates | None = None
+    source: Source | None = None
+
+    @property
+    def flagged(self) -> tuple[Track, ...]:
+        """Tracks that can decide a verdict and whose score is at least ``fake_above``, the most suspicious first."""
+        bound = 2.0 if self.fake_above is None else self.fake_above
+        tracks = [track for track in self.tracks if track.lasting and not track.doubt and (track.p_fake or 0) >= bound]
+        return tuple(sorted(tracks, key=lambda track: -(track.logit or 0.0)))
 
     @property
     def is_picture(self) -> bool:
@@ -267,6 +338,11 @@ class VideoResult:
         """Number of faces that were too blurry to score."""
         return sum(row.note == "blurry" for row in self.timeline)
 
+    @property
+    def people_flagged(self) -> int:
+        """Number of people whose score reaches the threshold for fake."""
+        return len(self.flagged)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TellingFace:
@@ -280,6 +356,7 @@ class TellingFace:
         heat_fake: S×S float32 map over the whole picture of each place's share of the evidence for "fake"; its sum is
             1, or 0 without such evidence. None if it wasn't requested.
         heat_real: the same map for "real".
+        frame: H×W×3 uint8 RGB, the whole frame, reduced, with a box around the face. None if it wasn't requested.
     """
 
     row: FaceScore
@@ -287,6 +364,7 @@ class TellingFace:
     landmarks: tuple[Point, Point, Point, Point, Point]
     heat_fake: NDArray[np.float32] | None = None
     heat_real: NDArray[np.float32] | None = None
+    frame: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +480,6 @@ class Provenance:
         command: shell command; empty if there was none, as from Python.
         model_sha256: checksum of the checkpoint in hexadecimal; None if the file is unknown.
         calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
-        measured: error rates of the detector in its test, as a sentence; empty if unknown.
         fake_above: smallest probability of the verdict fake.
         real_below: a probability below this gives the verdict real.
         settings: all other settings that determine the result, as (name, value).
@@ -412,7 +489,6 @@ class Provenance:
     command: str
     model_sha256: str | None
     calibrated_on: str
-    measured: str
     fake_above: float
     real_below: float
     settings: tuple[tuple[str, str], ...]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from tests.report.results import failure, result
-from torchfakes_cli.cli.console import Screen, duration, safe, verdict_line, verdict_panel
+from torchfakes_cli.cli.console import Screen, duration, safe, show_verdict, verdict_line, verdict_panel
 from torchfakes_cli.records import FaceScore, Verdict
 from torchfakes_cli.scan.verdict import Policy, decide
 
@@ -38,42 +38,61 @@ def scanned(*people: list[float | None]):
         p_fake=decision.p_fake,
         peak_time_s=decision.peak_time_s,
         tracks=decision.tracks,
+        fake_above=POLICY.fake_above,
+        real_below=POLICY.real_below,
         timeline=tuple(rows),
         frames_sampled=len({row.time_s for row in rows}),
     )
 
 
 def test_the_panel_says_who_looks_fake_and_when() -> None:
-    panel = shown(verdict_panel(scanned([0.1] * 8, [0.9, 0.99, None, None, 0.9, 0.9]), POLICY))
+    panel = shown(verdict_panel(scanned([0.1] * 8, [0.9, 0.99, None, None, 0.9, 0.9])))
     assert "FAKE" in panel
-    assert "Person 2 looks synthetic (90% likely), most of all at 0:01." in panel
+    assert "Person 2 looks synthetic to this detector: score 0.90 (fake from 0.70)" in panel
+    assert "Next: Look closely at 0:01 (person 2)" in panel
     assert "██··██··" in panel  # the gap in person 2's time is seen
     assert panel.index("0.90") < panel.index("0.10")  # the most suspicious comes first
-    assert "A low score is no proof of authenticity." in panel
+    assert "A high score is no proof of forgery." in panel
+    assert "likely" not in panel
 
 
 @pytest.mark.parametrize("unicode", [True, False])
 def test_the_panel_fits_80_columns_and_keeps_its_edges(unicode: bool) -> None:
     people = [[0.1 * (number % 10)] * 40 for number in range(12)]
-    lines = shown(verdict_panel(scanned(*people), POLICY, unicode=unicode)).splitlines()
+    lines = shown(verdict_panel(scanned(*people), unicode=unicode)).splitlines()
     assert {len(line) for line in lines} == {80}
     assert not any("…" in line for line in lines)
     assert any("4 more in" in line for line in lines)
     assert unicode or all(line.isascii() for line in lines)
 
 
+@pytest.mark.parametrize(("terminal", "width", "boxed"), [("1", "70", True), ("1", "69", False), ("0", "120", False)])
+def test_a_box_is_drawn_on_a_wide_terminal_only(
+    terminal: str, width: str, boxed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+    monkeypatch.setenv("COLUMNS", width)
+    show_verdict(scanned([0.9] * 5), Screen())
+    out = capsys.readouterr().out
+    assert ("╭" in out) == boxed
+    assert "clips/interview.mp4" in out
+    # Lines in a pipe are whole, for programs that search them.
+    (step,) = [line for line in out.splitlines() if "Next: " in line]
+    assert step.endswith("and try another tool.") == (terminal == "0")
+
+
 @pytest.mark.parametrize(
     ("people", "verdict", "words"),
     [
-        ([[0.1] * 5], "REAL", "No clear sign of a synthetic face (10% likely to be one)"),
-        ([[0.1] * 5, [0.2] * 5], "REAL", "Nobody seen for long looks synthetic"),
-        ([[0.5] * 5], "INCONCLUSIVE", "between what is called real (below 0.30)"),
+        ([[0.1] * 5], "REAL", "No sign of a synthetic face was found. That is no proof of authenticity."),
+        ([[0.1] * 5, [0.2] * 5], "REAL", "The highest score is 0.20 (person 2; real below 0.30)."),
+        ([[0.5] * 5], "INCONCLUSIVE", "between the thresholds (real below 0.30, fake from 0.70)"),
         ([[0.9, None, None, None]], "INCONCLUSIVE", "Too few sharp faces"),
         ([], "INCONCLUSIVE", "No face was found in the one frame sampled"),
     ],
 )
 def test_verdicts_are_explained_in_plain_words(people: list[list[float | None]], verdict: str, words: str) -> None:
-    panel = " ".join(shown(verdict_panel(scanned(*people), POLICY), width=120).replace("│", " ").split())
+    panel = " ".join(shown(verdict_panel(scanned(*people)), width=120).replace("│", " ").split())
     assert verdict in panel
     assert words in panel
 

@@ -14,12 +14,20 @@ from tests.people import natural
 from torchfakes_cli.cli import app
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, in which explanations land."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "elsewhere"
+
+
 def explain(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["explain", *map(str, arguments)], catch_exceptions=False)
 
 
 def test_a_clip_gives_pictures_a_table_and_regions(clips: Path, model: Path) -> None:
-    folder = clips / "face.explain"
+    folder = Path("face.explain")
     ended = explain(clips / "face.mp4", "--model", model, "--frames", 4, "--faces", 2)
     assert ended.exit_code == 0
     assert "FAKE" in ended.stdout
@@ -49,7 +57,7 @@ def test_a_picture_is_explained_too(clips: Path, model: Path) -> None:
     ended = explain(clips / "photo.webp", "--model", model)
     assert ended.exit_code == 0
     assert "by this one picture" in ended.stdout
-    assert sorted(path.name for path in (clips / "photo.explain").iterdir()) == [
+    assert sorted(path.name for path in (Path("photo.explain")).iterdir()) == [
         "person-1.png",
         "regions.csv",
         "report.html",
@@ -57,8 +65,8 @@ def test_a_picture_is_explained_too(clips: Path, model: Path) -> None:
 
 
 def test_a_folder_with_other_things_is_left_alone(clips: Path, tmp_path: Path) -> None:
-    (clips / "face.explain").mkdir()
-    (clips / "face.explain" / "diary.txt").touch()
+    (Path("face.explain")).mkdir()
+    (Path("face.explain") / "diary.txt").touch()
     (tmp_path / "file").touch()
     for arguments, words in (([], "--force"), (["-o", tmp_path / "file"], "no folder")):
         ended = explain(clips / "face.mp4", *arguments, "--model", "never loaded")
@@ -72,7 +80,7 @@ def test_without_a_face_there_is_a_verdict_and_no_file(clips: Path, model: Path)
     assert ended.exit_code == 0
     assert "INCONCLUSIVE" in ended.stdout
     assert "nothing to explain" in ended.stderr
-    assert not (clips / "empty.explain").exists()
+    assert not (Path("empty.explain")).exists()
 
 
 def test_what_is_wrong_is_one_line(clips: Path, model: Path, tmp_path: Path) -> None:
@@ -88,4 +96,4 @@ def test_what_is_wrong_is_one_line(clips: Path, model: Path, tmp_path: Path) -> 
         assert ended.exit_code == code
         (line,) = ended.stderr.splitlines()
         assert words in line
-    assert not list(clips.glob("*.explain"))
+    assert not list(Path().glob("*.explain"))

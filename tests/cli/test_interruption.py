@@ -53,7 +53,7 @@ def test_rows_stay_and_the_code_is_130(many: Path, model: Path, tmp_path: Path, 
     assert content.count(b"\n") >= 4
 
 
-@pytest.mark.parametrize("mode", [["--json"], ["--quiet"], []])
+@pytest.mark.parametrize("mode", [["--json"], ["--format", "tsv"], []])
 def test_a_reader_that_goes_away_is_no_trouble(many: Path, model: Path, mode: list[str]) -> None:
     arguments = [str(many), "--model", str(model), "--frames", "2", *mode]
     with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

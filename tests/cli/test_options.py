@@ -29,7 +29,9 @@ def test_times(text: str, seconds: float) -> None:
     assert parse_time(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "abc", "-5", "nan", "inf", "1:2:3:4", "1e3", "1:", "5s"])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "-5", "nan", "inf", "1:2:3:4", "1e3", "1:", "5s", "1:99", "1:60:00", "1:60"]
+)
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="no time"):
         parse_time(text)
@@ -68,7 +70,8 @@ def test_paths_are_no_urls(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_lists_of_paths_in_the_encodings_of_windows(encoding: str, end: str) -> None:
     paths = ["d\\a.mp4", "d/b.mp4", "Zo\u00eb \u4e2d.mp4"]
-    assert paths_from(io.BytesIO("".join(path + end for path in paths).encode(encoding))) == paths
+    listing = end.join([*paths, "", "  ", ""])  # blank lines are no paths
+    assert paths_from(io.BytesIO(listing.encode(encoding))) == paths
 
 
 def test_names_between_nuls_are_bytes() -> None:

@@ -66,7 +66,9 @@ def test_one_video_gives_one_page(clips: Path, model: Path, tmp_path: Path, monk
         "x264 - core",
     ):
         assert expected in told, expected
-    assert page.read_text().count('src="data:image/webp;base64,') == 12  # each face, and two heat maps of it
+    assert (
+        page.read_text().count('src="data:image/webp;base64,') == 13
+    )  # each face, two heat maps of it, and one whole frame
     assert not list(clips.glob("*.csv"))  # --json asks for none
 
 
@@ -86,7 +88,6 @@ def test_only_earlier_pages_are_replaced_unasked(clips: Path, model: Path, tmp_p
     assert refused.exit_code == 1
     assert "exists and is not a report of torchfakes" in refused.stderr
     assert "mine" in page.read_text()
-    assert not list(clips.glob("*.csv"))
     assert scan(*command, "--force").exit_code == 0
     assert "Nobody was seen." in words(page)
     assert scan(*command).exit_code == 0
@@ -96,7 +97,7 @@ def test_a_page_never_takes_the_place_of_the_video_or_its_timeline(clips: Path, 
     video, both = clips / "empty.mp4", tmp_path / "both"
     content = video.read_bytes()
     assert scan(video, "--model", model, "--report", video, "--force").exit_code == 2
-    assert scan(video, "--model", model, "-o", both, "--report", both).exit_code == 2
+    assert scan(video, "--model", model, "--timeline", both, "--report", both).exit_code == 2
     assert video.read_bytes() == content
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,18 @@ from typer.testing import CliRunner, Result
 from tests.people import natural
 from tests.report.tables import rows, timeline
 from torchfakes_cli.cli import app
+from torchfakes_cli.files import sha256_of
 from torchfakes_cli.report import TIMELINE_COLUMNS
 from torchfakes_cli.video.probing import probe
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which is empty and none of the videos'."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def scan(*arguments: str | Path) -> Result:
@@ -27,14 +41,18 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_one_clip_gives_a_verdict_and_a_timeline_beside_it(clips: Path, model: Path) -> None:
+def test_one_clip_gives_a_verdict_and_a_timeline_in_the_current_folder(
+    clips: Path, model: Path, elsewhere: Path
+) -> None:
+    before = sorted(clips.iterdir())
     ended = scan(clips / "face.mp4", "--model", model, "--frames", 4)
     assert ended.exit_code == 0
     assert "FAKE" in ended.stdout
     assert "Person 1 looks synthetic" in ended.stdout
-    assert "A low score is no proof of authenticity." in ended.stdout
+    assert "A high score is no proof of forgery." in ended.stdout
     assert "timeline:" in ended.stderr
-    made = clips / "face.timeline.csv"
+    made = elsewhere / "face.timeline.csv"
+    assert sorted(clips.iterdir()) == before
     assert made.read_text().startswith(",".join(TIMELINE_COLUMNS))
     assert [row["track"] for row in table(made)] == ["1"] * 4
     assert all(float(row["p_fake"]) > 0.7 for row in table(made))
@@ -50,7 +68,6 @@ def test_a_picture_gets_a_verdict_that_says_it_is_one(clips: Path, model: Path) 
     assert "over time" not in ended.stdout
     assert "One view of a face tells less than a video" in ended.stdout
     assert "timeline" not in ended.stderr
-    assert list(clips.glob("*.csv")) == []
     document = json.loads(scan(photo, "--model", model, "--json").stdout)
     assert (document["video"]["picture"], document["video"]["duration_s"], document["frames_sampled"]) == (
         True,
@@ -67,21 +84,66 @@ def test_a_device_that_is_not_there_costs_a_warning(clips: Path, model: Path) ->
     assert warning.endswith("decoded in software")
 
 
-def test_a_folder_gives_a_line_each_and_a_timeline_beside_each(clips: Path, model: Path) -> None:
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".sqlite", ".parquet"])
+def test_output_is_a_table_for_one_clip_too(clips: Path, model: Path, elsewhere: Path, ending: str) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    results = Path(f"results{ending}")
+    command = (clips / "face.mp4", "-o", results, "--model", model, "--frames", 3)
+    assert scan(*command, "--no-timeline").exit_code == 0
+    (row,) = rows(results)
+    assert (row.path, row.status, row.verdict, row.people_flagged) == (str(clips / "face.mp4"), "ok", "fake", 1)
+    assert row.sha256 == sha256_of(clips / "face.mp4")
+    assert (row.real_below, row.fake_above, row.warnings) == (0.5, 0.5, None)
+    assert datetime.now(UTC) - datetime.fromisoformat(str(row.scanned_at)) < timedelta(minutes=5)
+    assert sorted(path.name for path in elsewhere.iterdir()) == [results.name, f"{results.name}.journal"]
+    if ending == ".sqlite":
+        assert len(timeline(results, row.path)) == 3
+    if ending == ".csv":
+        again = scan(*command, "--timeline", "mine.csv")
+        assert "FAKE" in again.stdout
+        assert scan(clips / "broken.mp4", "-o", results).exit_code == 1
+        assert [(Path(row.path).name, row.status) for row in rows(results)] == [
+            ("face.mp4", "ok"),
+            ("broken.mp4", "error"),
+        ]
+        assert len(table(Path("mine.csv"))) == 3
+        assert not Path("face.timeline.csv").exists()
+
+
+def test_day_two_is_added_to_the_table_of_day_one(clips: Path, model: Path, tmp_path: Path) -> None:
+    results, second = tmp_path / "results.csv", tmp_path / "two" / "again.mp4"
+    second.parent.mkdir()
+    second.write_bytes((clips / "empty.mp4").read_bytes())
+    scan(clips, "-o", results, "--model", model, "--frames", 2, "--exclude", "broken*")
+    before = rows(results)
+    ended = scan(second.parent, "-o", results, "--model", model, "--frames", 2)
+    assert "2 rows of other files stay" in ended.stderr
+    assert rows(results)[:2] == before
+    assert [Path(row.path).name for row in rows(results)] == ["empty.mp4", "face.mp4", "again.mp4"]
+    (clips / "face.mp4").unlink()
+    ended = scan(second.parent, "-o", results, "--model", model, "--frames", 2, "--prune", "-q")
+    assert ended.stderr == f"1 row of files that are gone removed from {results}\n"
+    assert [Path(row.path).name for row in rows(results)] == ["empty.mp4", "again.mp4"]
+
+
+def test_a_folder_gives_a_line_each_and_writes_nothing(clips: Path, model: Path, elsewhere: Path) -> None:
+    before = sorted(clips.iterdir())
     ended = scan(clips, "--model", model, "--frames", 3)
     assert ended.exit_code == 3
+    assert sorted(clips.iterdir()) == before
+    assert list(elsewhere.iterdir()) == []
     empty, face = ended.stdout.splitlines()
     assert empty.split() == ["inconclusive", str(clips / "empty.mp4"), "no", "face", "found"]
     assert face.split()[0] == "fake"
     assert "broken.mp4" in ended.stderr
     assert "3 files in" in ended.stderr
     assert "1 fake, 1 inconclusive, 1 error" in ended.stderr
-    assert sorted(path.name for path in clips.glob("*.csv")) == ["empty.timeline.csv", "face.timeline.csv"]
 
 
 def test_a_folder_with_output_gives_one_row_a_file_and_nothing_else(clips: Path, model: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.csv"
-    ended = scan(clips, "-o", results, "--model", model, "--frames", 3, "--quiet", "--fail-on-fake")
+    ended = scan(clips, "-o", results, "--model", model, "--frames", 3, "-q", "--format", "tsv", "--fail-on-fake")
     assert ended.exit_code == 4
     rows = table(results)
     assert [Path(row["path"]).name for row in rows] == ["broken.mp4", "empty.mp4", "face.mp4"]
@@ -91,8 +153,11 @@ def test_a_folder_with_output_gives_one_row_a_file_and_nothing_else(clips: Path,
     lines = [line.split("\t") for line in ended.stdout.splitlines()]
     assert [line[1] for line in lines] == ["error", "inconclusive", "fake"]
     assert [line[2] for line in lines] == ["", "", rows[2]["p_fake"]]
-    assert len(ended.stderr.splitlines()) == 1
-    assert list(clips.glob("*.csv")) == []
+    (error,) = ended.stderr.splitlines()
+    assert "broken.mp4" in error
+    quiet = scan(clips, "--model", model, "--frames", 3, "-q")
+    assert (quiet.stdout, quiet.exit_code) == ("", 3)
+    assert "broken.mp4" in quiet.stderr
 
 
 def test_the_same_command_goes_on(clips: Path, model: Path, tmp_path: Path) -> None:
@@ -151,10 +216,11 @@ def test_timelines_of_a_batch_go_into_a_folder_like_theirs(clips: Path, model: P
     found = sorted(path.relative_to(timelines).as_posix() for path in timelines.rglob("*.csv"))
     assert found == ["empty.timeline.csv", "more/face.timeline.csv"]
     (timelines / "empty.timeline.csv").unlink()
-    ended = scan(*command, "--quiet")
+    ended = scan(*command, "--format", "tsv")
     assert [Path(line.split("\t")[0]).name for line in ended.stdout.splitlines()] == ["broken.mp4", "empty.mp4"]
     assert (timelines / "empty.timeline.csv").exists()
-    assert scan(clips / "empty.mp4", "-o", results, "--timelines", timelines).exit_code == 2
+    assert scan(clips / "empty.mp4", "--timeline", "a.csv", "--timelines", timelines).exit_code == 2
+    assert scan(clips, "--timeline", "a.csv").exit_code == 2
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
@@ -163,7 +229,7 @@ def test_a_list_of_paths_is_read_from_standard_input(clips: Path, model: Path, s
     for name in names:
         name.write_bytes((clips / "empty.mp4").read_bytes())
     arguments = ["scan", "-", "--model", str(model), "--frames", "2", "--json"]
-    listing = separator.join(map(str, names)) + separator
+    listing = separator.join(map(str, names)) + separator + ("  " + separator if separator != "\0" else "")
     ended = CliRunner().invoke(app, arguments, input=listing.encode(), catch_exceptions=False)
     assert ended.exit_code == 0
     assert [json.loads(line)["path"] for line in ended.stdout.splitlines()] == list(map(str, names))
@@ -172,12 +238,34 @@ def test_a_list_of_paths_is_read_from_standard_input(clips: Path, model: Path, s
 def test_an_empty_list_is_told() -> None:
     ended = CliRunner().invoke(app, ["scan", "-"], input=b"\n")
     assert ended.exit_code == 1
-    assert "no video found" in ended.stderr
+    assert "the list of paths is empty. Write one path a line" in ended.stderr
 
 
 def test_globs_choose_in_a_folder(clips: Path, model: Path) -> None:
-    ended = scan(clips, "--include", "e*", "--include", "f*", "--exclude", "face*", "--model", model, "--quiet")
+    ended = scan(clips, "--include", "e*", "--include", "f*", "--exclude", "face*", "--model", model, "--format", "tsv")
     assert [Path(line.split("\t")[0]).name for line in ended.stdout.splitlines()] == ["empty.mp4"]
+    nothing = scan(clips, "--include", "*.xyz")
+    assert nothing.exit_code == 1
+    assert "Nothing matches --include '*.xyz'" in nothing.stderr
+    some = scan(clips, "--include", "*.xyz", "--include", "empty*", "--model", model, "--frames", 2)
+    assert "warning: nothing matches --include '*.xyz'" in some.stderr
+
+
+def test_pictures_in_folders_count_and_the_log_names_what_is_skipped(clips: Path, model: Path) -> None:
+    Image.fromarray(natural()).save(clips / "photo.png")
+    for name in ("notes.txt", ".git/a.mp4"):
+        (clips / name).parent.mkdir(exist_ok=True)
+        (clips / name).touch()
+    ended = scan(clips, "--exclude", "*.mp4", "--model", model, "-v")
+    assert "photo.png" in ended.stdout
+    assert "4 other files skipped; 1 hidden files and folders skipped" in ended.stderr
+    log = subprocess.run(
+        [sys.executable, "-m", "torchfakes_cli", "scan", clips, "--exclude", "*.mp4", "--model", model, "-v"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert all(f"{clips / name} is skipped" in log for name in ("notes.txt", ".git", "face.mp4"))
 
 
 def test_json_lines_of_many_and_nothing_else_on_stdout(clips: Path, model: Path) -> None:
@@ -186,15 +274,15 @@ def test_json_lines_of_many_and_nothing_else_on_stdout(clips: Path, model: Path)
     scanned, failed = map(json.loads, ended.stdout.splitlines())
     assert (scanned["status"], scanned["reason"], len(scanned["timeline"])) == ("ok", "no_face", 2)
     assert (failed["status"], failed["verdict"]) == ("error", None)
-    assert list(clips.glob("*.csv")) == []
 
 
 def test_a_threshold_answers_with_two_words_only(clips: Path, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "mine.csv"
-    ended = scan(clips / "face.mp4", "--json", "--threshold", 0.999, "--model", model, "--frames", 3, "-o", output)
+    ended = scan(
+        clips / "face.mp4", "--json", "--threshold", 0.999, "--model", model, "--frames", 3, "--timeline", output
+    )
     assert json.loads(ended.stdout)["verdict"] == "real"
     assert len(table(output)) == 3
-    assert list(clips.glob("*.csv")) == []
 
 
 def test_what_is_wrong_with_a_file_is_one_line(clips: Path, model: Path) -> None:
@@ -203,7 +291,6 @@ def test_what_is_wrong_with_a_file_is_one_line(clips: Path, model: Path) -> None
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"error: {clips / 'broken.mp4'}: ")
-    assert list(clips.glob("*.csv")) == []
 
 
 def test_json_tells_of_a_failure_too(tmp_path: Path) -> None:
@@ -217,18 +304,22 @@ def test_json_tells_of_a_failure_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["https://example.org/clip.mp4"], "Download"),
+        (["rtsp://example.org/clip.mp4"], "Download"),
         (["clip.mp4", "--frames", "0"], "at least one frame"),
         (["clip.mp4", "--frames", "5", "--fps", "2"], "not both"),
         (["clip.mp4", "--start", "0:10", "--end", "5"], "after the start"),
         (["clip.mp4", "--threshold", "1.5"], "between 0 and 1"),
         (["clip.mp4", "--min-face", "2"], "12 pixels"),
-        (["clip.mp4", "-o", "clip.sqlite"], "CSV"),
+        (["clip.mp4", "--fps", "0"], "--fps 1"),
+        (["clip.mp4", "-o", "results.xlsx"], ".csv"),
+        (["clip.mp4", "-o", "clip.mp4"], "can't be one file"),
+        (["clip.mp4", "--prune"], "-o"),
     ],
 )
 def test_what_makes_no_sense_is_code_2_and_one_line(arguments: list[str], words: str) -> None:
-    ended = scan(*arguments)
+    ended = scan(*arguments, "--json")
     assert ended.exit_code == 2
+    assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert words in line
 
@@ -247,7 +338,7 @@ def test_a_folder_without_videos_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     ended = scan(tmp_path)
     assert ended.exit_code == 1
-    assert "no video found among 1 files" in ended.stderr
+    assert "no video or picture found among 1 files" in ended.stderr
 
 
 @pytest.mark.parametrize("target", ["face.mp4", ""])
@@ -260,19 +351,29 @@ def test_a_file_in_the_way_is_kept_and_told_before_anything_is_scanned(clips: Pa
     assert diary.read_text() == "dear diary\n"
 
 
-def test_a_file_named_like_a_timeline_is_kept_too(clips: Path) -> None:
-    (clips / "face.timeline.csv").write_text("dear diary\n")
-    for target in (clips, clips / "face.mp4"):
-        ended = scan(target, "--model", "never loaded")
+def test_a_timeline_that_cannot_be_written_costs_no_verdict(
+    clips: Path, model: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere / "face.timeline.csv").write_text("dear diary\n")
+    ended = scan(clips / "face.mp4", "--model", model, "--frames", 3)
+    assert ended.exit_code == 1
+    assert "FAKE" in ended.stdout
+    assert ended.stderr.splitlines()[-1].startswith("error: face.timeline.csv: exists and is not a timeline")
+    assert "--timeline" in ended.stderr
+    assert (elsewhere / "face.timeline.csv").read_text() == "dear diary\n"
+    if Path("/proc/self").exists():
+        monkeypatch.chdir("/proc")  # an administrator can't write here either
+        ended = scan(clips / "face.mp4", "--model", model, "--frames", 3)
         assert ended.exit_code == 1
-        assert "face.timeline.csv" in ended.stderr
+        assert "FAKE" in ended.stdout
+        assert "the folder can't be written" in ended.stderr
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="an administrator may write everywhere")
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_scanned(clips: Path) -> None:
     clips.chmod(0o555)
     try:
-        ended = scan(clips / "face.mp4", "--model", "never loaded")
+        ended = scan(clips / "face.mp4", "--model", "never loaded", "-o", clips / "results.csv")
     finally:
         clips.chmod(0o755)
     assert ended.exit_code == 1
@@ -286,6 +387,18 @@ def test_names_that_look_like_options_follow_two_dashes(clips: Path, monkeypatch
     assert "-x.mp4: no such file" in ended.stderr
 
 
+def test_whole_frames_of_each_person_are_saved(clips: Path, model: Path, tmp_path: Path) -> None:
+    frames = tmp_path / "new" / "frames"
+    ended = scan(clips / "face.mp4", "--model", model, "--frames", 4, "--frames-dir", frames)
+    assert ended.exit_code == 0
+    assert f"frames: in {frames}" in ended.stderr
+    saved = sorted(frames.iterdir())
+    assert len(saved) == 3
+    assert all(re.fullmatch(r"face\.person-1-at-\d{3}\.\d{3}s\.jpg", path.name) for path in saved)
+    with Image.open(saved[0]) as picture:
+        assert picture.size == (640, 360)
+
+
 def test_annotate_draws_over_one_video(clips: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     ended = scan(clips / "face.mp4", "--model", model, "--frames", 4, "--annotate", out, "--json")
@@ -295,7 +408,7 @@ def test_annotate_draws_over_one_video(clips: Path, model: Path, tmp_path: Path)
     assert probe(out).frame_count == 6
     for wrong, told in (
         ([clips, "--annotate", out], "single file"),
-        ([clips / "face.mp4", "--annotate", clips / "face.mp4", "--force"], "is the clip itself"),
+        ([clips / "face.mp4", "--annotate", clips / "face.mp4", "--force"], "can't be one file"),
         ([clips / "face.mp4", "--annotate", tmp_path / "out.gif"], "MP4 or MOV"),
         ([clips / "face.mp4", "--annotate", tmp_path / "new.mp4", "-o", tmp_path / "new.mp4"], "one file"),
     ):
@@ -319,7 +432,7 @@ def test_a_report_that_cannot_be_written_costs_neither_verdict_nor_timeline(clip
     assert ended.exit_code == 1
     assert "FAKE" in ended.stdout
     assert ended.stderr.splitlines()[-1].startswith("error: /dev/full: can't be written")
-    assert len(table(clips / "face.timeline.csv")) == 3
+    assert len(table(Path("face.timeline.csv"))) == 3
 
 
 def test_one_file_named_three_ways_is_one_row(

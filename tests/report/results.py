@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from torchfakes_cli.records import Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.records import ErrorRates, Face, FaceScore, Reason, Status, Track, Verdict, VideoInfo, VideoResult
 
 FACE = Face(
     box=(-3.04, 10.0, 61.25, 80.0),
@@ -17,6 +17,9 @@ TIMELINE = (
     FaceScore(1.0001, None, note="no_face"),
 )
 TRACK = Track(1, 0.0, 0.0, 1, 1, -1.25, 0.2227, 0.0, lasting=False)
+RATES = ErrorRates(
+    {"real": 20, "inconclusive": 2, "fake": 2}, {"real": 3, "inconclusive": 14, "fake": 9}, "50 clips of 20 people"
+)
 INFO = VideoInfo("clip.mp4", "mov", "h264", 1920, 1080, Fraction(30000, 1001), 12.5, 375)
 
 
@@ -35,7 +38,12 @@ def result(path: str = "clip.mp4") -> VideoResult:
         peak_time_s=0.0,
         elapsed_s=1.5,
         model="tested",
-        warnings=("partial: 2 of 5 frames",),
+        warnings=("partial: 2 of 5 frames", "HDR"),
+        sha256="ab" * 32,
+        scanned_at="2026-11-30T10:05:12Z",
+        fake_above=0.69,
+        real_below=0.45,
+        error_rates=RATES,
     )
 
 

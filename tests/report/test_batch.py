@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,14 +64,15 @@ def test_rows_have_the_columns_in_order_and_their_types(path: Path) -> None:
     first, broken, *others = rows(path)
     assert ",".join(BATCH_COLUMNS) == (
         "path,status,verdict,p_fake,reason,duration_s,width,height,fps,frames_sampled,faces_scored,faces_blurry,tracks,"
-        "peak_time_s,elapsed_s,model,error"
+        "peak_time_s,elapsed_s,model,error,sha256,scanned_at,real_below,fake_above,people_flagged,warnings"
     )
     assert first == (
         *("a.mp4", "ok", "inconclusive", 0.2227, "too_few_faces", 12.5, 1920, 1080, 29.97),
         *(2, 1, 1, 1, 0.0, 1.5, "tested", None),
+        *("ab" * 32, "2026-11-30T10:05:12Z", 0.45, 0.69, 0, "partial: 2 of 5 frames; HDR"),
     )
     kinds = [str, str, str, float, str, float, int, int, float, int, int, int, int, float, float, str]
-    assert [type(value) for value in first[:-1]] == kinds
+    assert [type(value) for value in first[:16]] == kinds
     assert broken.error == "empty file. Copy it again."
     assert {broken.verdict, broken.p_fake, broken.frames_sampled, broken.width, broken.model} == {None}
     assert [row.path for row in others] == ["two\nlines.mp4", "ünï.mp4"]
@@ -89,6 +90,8 @@ def test_pandas_reads_the_same_from_each_format(tmp_path: Path) -> None:
             "sqlite": pd.read_sql("SELECT * FROM results", database),
             "parquet": pd.read_parquet(tmp_path / "results.parquet"),
         }
+    assert str(found["jsonl"]["scanned_at"].dtype).endswith("UTC]")
+    found["jsonl"]["scanned_at"] = found["jsonl"]["scanned_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     for frame in found.values():
         pd.testing.assert_frame_equal(frame.replace({None: pd.NA}), expected.replace({None: pd.NA}), check_dtype=False)
         assert frame["p_fake"].dtype == expected["p_fake"].dtype == float
@@ -106,7 +109,7 @@ def test_odd_names_can_be_read_and_are_known_again(path: Path) -> None:
 
 def test_names_that_would_read_alike_are_told_apart(path: Path) -> None:
     fill(path, b"\xff.mp4".decode("utf-8", "surrogateescape"), "\\xff.mp4")
-    assert paths(path) == (["\\xff.mp4"] * 2 if path.suffix == ".csv" else ["\\\\xff.mp4", "\\xff.mp4"])
+    assert paths(path) == ["\\\\xff.mp4", "\\xff.mp4"]
 
 
 def test_what_is_unchanged_is_kept_and_what_is_new_gets_its_place(path: Path) -> None:
@@ -131,25 +134,35 @@ def test_what_is_unchanged_is_kept_and_what_is_new_gets_its_place(path: Path) ->
         {"page": "a.report.html"},
     ],
 )
-def test_a_row_that_depends_on_what_changed_is_dropped(path: Path, change: dict[str, int | str]) -> None:
+def test_a_row_that_depends_on_what_changed_is_scanned_again(path: Path, change: dict[str, int | str]) -> None:
     fill(path)
     with BatchTable(path, stamps() | {"b.mp4": replace(STAMP, **change)}) as table:
         assert list(table.kept) == ["a.mp4", "c.mp4"]
-        assert (table.stale, table.gone, table.retried) == (1, 0, 0)
-        assert paths(path) == ["a.mp4", "c.mp4"]
+        assert (table.stale, table.others, table.retried) == (1, 0, 0)
+        assert paths(path) == NAMES  # the earlier row stays until then
         table.write(replace(result("b.mp4"), p_fake=0.5))
     assert [row.p_fake for row in rows(path)] == [0.2227, 0.5, 0.2227]
 
 
-def test_rows_of_other_settings_come_back_with_them(path: Path) -> None:
+def test_rows_of_other_settings_stay_until_they_are_replaced(path: Path) -> None:
     fill(path)
     before = rows(path)
-    with suppress(KeyboardInterrupt), BatchTable(path, stamps(stamp=replace(STAMP, settings="a slip"))) as table:
+    other = stamps(stamp=replace(STAMP, settings="others"))
+    with suppress(KeyboardInterrupt), BatchTable(path, other) as table:
         assert table.stale == 3
+        table.write(replace(result("b.mp4"), p_fake=0.5))
         raise KeyboardInterrupt
-    assert rows(path) == []
-    fill(path)
-    assert rows(path) == before
+    assert [row.p_fake for row in rows(path)] == [0.2227, 0.5, 0.2227]
+    assert rows(path)[0] == before[0]
+    with BatchTable(path, other) as table:
+        assert list(table.kept) == ["b.mp4"]
+
+
+def test_a_row_is_kept_without_outputs_that_are_not_wanted_now(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.timeline.csv").touch()
+    fill(path, "a.mp4", stamp=replace(STAMP, timeline=str(tmp_path / "a.timeline.csv")))
+    with BatchTable(path, stamps("a.mp4")) as table:
+        assert list(table.kept) == ["a.mp4"]
 
 
 def test_a_row_is_kept_only_with_its_timeline(path: Path, tmp_path: Path) -> None:
@@ -177,21 +190,94 @@ def test_an_error_is_tried_again_and_its_row_stays_until_then(path: Path) -> Non
     assert paths(path) == names
 
 
-def test_files_that_are_gone_lose_their_row(path: Path) -> None:
+def test_a_table_accumulates(path: Path) -> None:
     fill(path)
+    before = rows(path)
     with BatchTable(path, stamps("0.mp4", "c.mp4", "d.mp4")) as table:
-        assert table.gone == 2
+        assert (table.others, list(table.kept)) == (2, ["c.mp4"])
         table.write(result("d.mp4"))
         table.write(result("0.mp4"))
-    assert paths(path) == ["0.mp4", "c.mp4", "d.mp4"]
-
-
-def test_without_its_journal_nothing_is_kept_and_that_is_told(path: Path) -> None:
-    fill(path)
-    journal_of(path).unlink()
+    assert paths(path) == ["a.mp4", "b.mp4", "0.mp4", "c.mp4", "d.mp4"]
+    assert rows(path)[:2] == before[:2]
     with BatchTable(path, stamps()) as table:
-        assert table.forgotten
+        assert list(table.kept) == NAMES
+
+
+def test_only_prune_removes_rows_of_files_that_are_gone(path: Path, tmp_path: Path) -> None:
+    names = [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), "relative.mp4", "s3://bucket/c.mp4"]
+    (tmp_path / "b.mp4").touch()
+    (tmp_path / "elsewhere.mp4").touch()
+    wanted = stamps(*names) | {"relative.mp4": replace(STAMP, file=str(tmp_path / "elsewhere.mp4"))}
+    with BatchTable(path, wanted) as table:
+        for name in names:
+            table.write(result(name))
+    with BatchTable(path, {}) as table:
+        assert (table.pruned, table.others) == (0, 4)
+    with BatchTable(path, {}, prune=True) as table:
+        assert (table.pruned, table.others) == (1, 3)
+    assert paths(path) == names[1:]
+
+
+def test_a_row_of_another_file_of_the_same_name_is_not_replaced(path: Path, tmp_path: Path) -> None:
+    for day in ("1", "2"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.mp4").touch()
+    fill(path, "a.mp4", stamp=replace(STAMP, file=str(tmp_path / "1" / "a.mp4")))
+    other = replace(STAMP, size=7, file=str(tmp_path / "2" / "a.mp4"))
+    with (
+        pytest.raises(OutputError, match=r"another file called a\.mp4"),
+        BatchTable(path, stamps("a.mp4", stamp=other)),
+    ):
+        pass
+    assert len(rows(path)) == 1
+    (tmp_path / "1" / "a.mp4").unlink()
+    with BatchTable(path, stamps("a.mp4", stamp=other)) as table:
+        assert table.stale == 1
+
+
+def test_without_its_journal_rows_stay_and_are_scanned_again(path: Path) -> None:
+    names = ["=a.mp4", *NAMES]
+    fill(path, *names)
+    before = rows(path)
+    journal_of(path).unlink()
+    with BatchTable(path, stamps("=a.mp4", "b.mp4")) as table:
+        assert (table.kept, table.stale, table.others) == ({}, 2, 2)
+    assert sorted(rows(path)) == sorted(before)
+    with BatchTable(path, stamps(*names)) as table:
         assert not table.kept
+        table.write(result("b.mp4"))
+    assert paths(path) == ["'=a.mp4" if path.suffix == ".csv" else "=a.mp4", *NAMES]
+
+
+def test_a_table_without_the_later_columns_is_gone_on_with(path: Path) -> None:
+    fill(path)
+    before = rows(path)
+    journal_of(path).unlink()
+    if path.suffix == ".csv":
+        lines = [",".join(line.split(",")[:17]) for line in path.read_text().splitlines()]
+        path.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8-sig")  # as a spreadsheet saves it
+    elif path.suffix == ".jsonl":
+        old = [dict(list(json.loads(line).items())[:17]) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    elif path.suffix == ".sqlite":
+        with closing(sqlite3.connect(path)) as database:
+            for column in BATCH_COLUMNS[17:]:
+                database.execute(f"ALTER TABLE results DROP COLUMN {column}")
+    else:
+        frame = pd.read_parquet(path)
+        frame[list(BATCH_COLUMNS[:17])].to_parquet(path)
+    with BatchTable(path, stamps("d.mp4")) as table:
+        assert table.others == 3
+    assert [row[:17] for row in rows(path)] == [row[:17] for row in before]
+    assert rows(path)[0][17:] == (None,) * 6
+
+
+def test_a_removed_table_takes_the_rows_of_other_files_with_it(path: Path) -> None:
+    fill(path)
+    path.unlink()
+    with BatchTable(path, stamps("c.mp4", "d.mp4")) as table:
+        assert (list(table.kept), table.others) == (["c.mp4"], 0)
+    assert paths(path) == ["c.mp4"]
 
 
 def test_a_lost_table_is_made_again(path: Path) -> None:
@@ -231,36 +317,6 @@ def test_force_starts_over(path: Path) -> None:
         assert not table.kept
 
 
-def earlier_state(path: Path, *names: str, faces: object = None) -> Path:
-    """What version 0.1 left beside a table."""
-    columns = [list(rows(path)[0]._replace(path=name)) for name in names]
-    lines = [asdict(STAMP) | {"row": row} | ({"faces": faces} if faces else {}) for row in columns]
-    state = path.with_name(path.name + ".state.jsonl")
-    state.write_text("\n".join(map(json.dumps, [{"torchfakes_batch_state": 1}, *lines, ""])).replace(": 1}", ":1}", 1))
-    return state
-
-
-def test_what_an_earlier_version_has_left_is_taken_over(path: Path) -> None:
-    fill(path)
-    before = rows(path)
-    journal_of(path).unlink()
-    state = earlier_state(path, *NAMES)
-    with state.open("a") as file:
-        file.write('{"torn')
-    with BatchTable(path, stamps()) as table:
-        assert list(table.kept) == NAMES
-    assert rows(path) == before
-    fill(path)
-    assert beside(path) == [path.name, journal_of(path).name]
-
-
-def test_somebody_elses_file_of_that_name_is_left_alone(path: Path) -> None:
-    state = path.with_name(path.name + ".state.jsonl")
-    state.write_text("dear diary\n")
-    fill(path)
-    assert state.read_text() == "dear diary\n"
-
-
 # Each run gets through some files; then the machine stops, and any number of bytes at the end of a file are missing.
 RUN = st.tuples(st.integers(0, 4), st.sampled_from(["table", "journal"]), st.integers(0, 20_000))
 
@@ -288,15 +344,15 @@ def test_any_sequence_of_crashes_gives_the_same_table(
         assert beside(path) == sorted(name for pair in pairs for name in pair)
 
 
-def test_a_damaged_journal_costs_no_more_than_the_rows_in_the_damage(path: Path) -> None:
-    names = [f"{number:03}.mp4" for number in range(200)]
+def test_a_damaged_journal_costs_no_row(path: Path) -> None:
+    names = [f"{number:03}.mp4" for number in range(50)]
     fill(path, *names)
+    before = rows(path)
     content = journal_of(path).read_bytes()
     journal_of(path).write_bytes(content[: len(content) // 2])
     with BatchTable(path, stamps(*names)) as table:
-        assert 40 < len(table.kept) < 200
-    fill(path, *names)
-    assert paths(path) == names
+        assert (len(table.kept), table.stale) == (0, 50)
+    assert rows(path) == before
 
 
 KILLED = """
@@ -313,7 +369,7 @@ with BatchTable(sys.argv[1], stamps) as table:
 
 def test_a_killed_run_loses_no_row_and_leaves_no_litter(path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == 9
-    check_batch_target(path, NAMES)
+    check_batch_target(path)
     with BatchTable(path, stamps()) as table:
         assert list(table.kept) == paths(path) == ["a.mp4", "c.mp4"]
         table.write(result("b.mp4"))
@@ -325,7 +381,7 @@ def test_a_killed_run_loses_no_row_and_leaves_no_litter(path: Path) -> None:
 def test_only_what_is_not_ours_needs_force(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(OutputError, match="--force"):
-        check_batch_target(path, NAMES)
+        check_batch_target(path)
     with pytest.raises(OutputError, match="--force"), BatchTable(path, stamps()):
         pass
     assert path.read_bytes() == content
@@ -337,18 +393,10 @@ def test_only_what_is_not_ours_needs_force(path: Path, content: bytes) -> None:
 def test_a_journal_that_is_not_ours_is_kept_too(path: Path) -> None:
     journal_of(path).write_text("dear diary\n" * 10)
     with pytest.raises(OutputError, match=r"\.journal: exists"):
-        check_batch_target(path, NAMES)
+        check_batch_target(path)
     with pytest.raises(OutputError, match="--force"), BatchTable(path, stamps()):
         pass
     assert journal_of(path).read_text().startswith("dear diary\n")
-
-
-def test_results_of_other_videos_are_not_replaced_by_a_slip(path: Path) -> None:
-    fill(path)
-    with pytest.raises(OutputError, match="other videos"):
-        check_batch_target(path, ["d.mp4"])
-    check_batch_target(path, ["d.mp4", "c.mp4"])
-    check_batch_target(path, ["d.mp4"], force=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"torn"])
@@ -362,7 +410,7 @@ def test_a_file_without_rows_is_free(path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("place", ["missing/results.csv", ""])
 def test_an_impossible_place_is_an_output_error(tmp_path: Path, place: str) -> None:
     with pytest.raises(OutputError):
-        check_batch_target(tmp_path / place, NAMES)
+        check_batch_target(tmp_path / place)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="an administrator may write everywhere")
@@ -370,7 +418,7 @@ def test_a_table_that_may_not_be_written_is_an_output_error(path: Path) -> None:
     fill(path)
     path.chmod(0o444)
     with pytest.raises(OutputError, match="Permission denied"):
-        check_batch_target(path, NAMES)
+        check_batch_target(path)
 
 
 @contextmanager
@@ -419,13 +467,13 @@ def test_lines_go_to_a_device_and_a_full_one_is_an_output_error(tmp_path: Path) 
 def test_a_pipe_takes_lines_only(tmp_path: Path, ending: str) -> None:
     os.mkfifo(tmp_path / f"pipe{ending}")
     with pytest.raises(OutputError, match="pipe"):
-        check_batch_target(tmp_path / f"pipe{ending}", NAMES)
+        check_batch_target(tmp_path / f"pipe{ending}")
 
 
 @pytest.mark.parametrize("ending", [".json", ".XLSX", ".feather"])
 def test_a_format_that_is_not_written_is_refused(tmp_path: Path, ending: str) -> None:
     with pytest.raises(UsageError, match=r"\.parquet"):
-        check_batch_target(tmp_path / f"results{ending}", NAMES)
+        check_batch_target(tmp_path / f"results{ending}")
 
 
 @pytest.mark.parametrize(
@@ -459,7 +507,7 @@ def test_two_runs_cannot_share_an_output_and_a_dead_one_blocks_nobody(path: Path
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(OutputError, match="another scan"):
-            check_batch_target(path, NAMES)
+            check_batch_target(path)
         with pytest.raises(OutputError, match="another scan"), BatchTable(path, stamps(), force=True):
             pass
         other.kill()
@@ -475,12 +523,12 @@ def test_a_link_stays_one_and_shares_the_lock(path: Path, tmp_path: Path) -> Non
     except OSError:
         pytest.skip("this system lets us make no links")
     with BatchTable(link, stamps()), pytest.raises(OutputError, match="another scan"):
-        check_batch_target(path, NAMES)
+        check_batch_target(path)
     fill(link)
     assert link.is_symlink()
     assert paths(path) == NAMES
 
 
 def test_checking_leaves_nothing_behind(path: Path, tmp_path: Path) -> None:
-    check_batch_target(path, NAMES)
+    check_batch_target(path)
     assert list(tmp_path.iterdir()) == []

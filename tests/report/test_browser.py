@@ -14,7 +14,7 @@ from tests.report.pages import FILE, PROVENANCE, crowd
 from tests.report.results import failure, result
 from torchfakes_cli.records import Credentials, CredentialsState, Fact
 from torchfakes_cli.report.html.index import row_of_result, write_index
-from torchfakes_cli.report.html.page import write_page
+from torchfakes_cli.report.html.page import page_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,9 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     credentials = Credentials(CredentialsState.INVALID, (Fact("signed by", "Somebody"),), ("hash mismatch",))
     film, faces = crowd(300, 8, faces_each=2)
     film = replace(film, path="b.mp4", warnings=("partial: 2 of 5 frames",))
-    write_page(folder / "b.html", film, PROVENANCE, faces=faces, file=replace(FILE, credentials=credentials))
+    page = page_of(film, PROVENANCE, faces=faces, file=replace(FILE, credentials=credentials))
+    (folder / "b.html").write_text(page, encoding="utf-8")
     plain = result("a.mp4")
-    write_page(folder / "a.html", plain, PROVENANCE)
+    (folder / "a.html").write_text(page_of(plain, PROVENANCE), encoding="utf-8")
     rows = [
         row_of_result(plain, folder / "a.html", folder),
         row_of_result(failure(), None, folder),

@@ -103,7 +103,7 @@ def test_a_file_of_someone_else_is_kept_without_force(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_told_before_the_scan(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="-o"):
+    with pytest.raises(OutputError, match="--timeline"):
         check_timeline_targets([tmp_path / "missing" / "clip.timeline.csv"])
 
 

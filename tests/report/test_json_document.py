@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.report.pages import crowd
 from tests.report.results import TRACK, failure, result
 from torchfakes_cli.records import SuspiciousSpan
 from torchfakes_cli.report import SCHEMA, result_to_json
@@ -16,7 +17,7 @@ def test_a_document_holds_the_verdict_the_people_and_the_timeline() -> None:
     assert document["verdict"] == "inconclusive"
     assert document["reason"] == "too_few_faces"
     assert document["video"]["fps"] == 29.97
-    assert document["warnings"] == ["partial: 2 of 5 frames"]
+    assert document["warnings"] == ["partial: 2 of 5 frames", "HDR"]
     assert document["tracks"][0]["p_fake"] == 0.2227
     assert document["timeline"][0]["face"]["box"] == [-3.0, 10.0, 61.2, 80.0]
     assert document["timeline"][2] == {
@@ -29,6 +30,16 @@ def test_a_document_holds_the_verdict_the_people_and_the_timeline() -> None:
         "p_fake": None,
         "note": "no_face",
     }
+
+
+def test_a_headline_says_what_was_measured_and_what_it_does_not_prove() -> None:
+    film, _ = crowd(20, 3)
+    document = json.loads(result_to_json(film))
+    assert document["headline"].startswith("3 people look synthetic to this detector (fake from 0.69): person ")
+    assert document["headline"].endswith("A high score is no proof of forgery.")
+    assert document["next_step"].startswith("Look closely at ")
+    assert document["people_flagged"] == sum(track["flagged"] for track in document["tracks"]) == 3
+    assert document["error_rates"]["genuine"] == {"real": 20, "inconclusive": 2, "fake": 2}
 
 
 def test_a_suspicious_part_of_a_track_has_its_seconds() -> None:

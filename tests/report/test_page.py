@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ import pytest
 from tests.report.pages import FILE, PROVENANCE, crowd
 from tests.report.results import FACE, result
 from torchfakes_cli.records import Credentials, CredentialsState, FaceScore, Fact, FileFacts, TellingFace
-from torchfakes_cli.report.html.page import heated, page_of, table_rows, write_page
+from torchfakes_cli.report.drawing import heated
+from torchfakes_cli.report.html.page import page_of, table_rows
 from torchfakes_cli.report.html.rendering import is_ours
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}&lt;\u202egpj.exe\x1b[31m'
@@ -45,18 +45,19 @@ def telling(row: FaceScore) -> TellingFace:
     return TellingFace(row, np.full((400, 300, 3), 90, np.uint8), FACE.landmarks)
 
 
-def test_a_page_tells_the_verdict_its_doubts_the_file_and_how_to_get_the_same(tmp_path: Path) -> None:
-    place = tmp_path / "report.html"
+def test_a_page_tells_the_verdict_its_doubts_the_file_and_how_to_get_the_same() -> None:
     film = result()
-    write_page(place, film, PROVENANCE, faces=[telling(film.timeline[0])], file=FILE)
-    page = place.read_text(encoding="utf-8")
+    page = page_of(film, PROVENANCE, faces=[telling(film.timeline[0])], file=FILE)
     assert is_ours(page.splitlines()[0])
     text = " ".join(Elements(page).text.split())
     for expected in (
         "Inconclusive",
         "Too few sharp faces of any one person",
+        "Inconclusive means undecided: no proof of forgery, and none of authenticity.",
         "A low score is no proof of authenticity.",
-        "2 of 24 genuine videos fake",
+        "called 2 of 24 genuine videos fake (false alarms) and 3 of 26 fakes real (misses)",
+        "Next: Look for a longer or sharper version, find the source of the clip",
+        "scanned on 2026-11-30 10:05:12 UTC",
         "calibrated on 32 validation videos of 19 groups",
         "1 of the 2 frames sampled shows a face; 1 of 2 faces were fit to be scored, 1 too blurry",
         "Partial: 2 of 5 frames.",
@@ -87,6 +88,18 @@ def test_a_face_is_shown_beside_its_heat_maps() -> None:
     plain = page_of(film, PROVENANCE, faces=[replace(face, heat_fake=None, heat_real=None) for face in faces])
     assert plain.count("<img") == 2
     assert "speaks for" not in plain
+
+
+def test_everybody_above_the_threshold_is_named_and_shown_in_a_whole_frame() -> None:
+    film, faces = crowd(60, 30, faces_each=1)
+    film = replace(film, fake_above=0.2, real_below=0.1)
+    shown = [replace(face, frame=np.full((90, 160, 3), 90, np.uint8)) for face in faces]
+    text = page_of(film, PROVENANCE, faces=shown)
+    flagged = [track.number for track in film.flagged]
+    assert len(flagged) > 24
+    alts = [attributes.get("alt") for _, attributes in Elements(text).tags]
+    assert all(f"The whole frame with a box around the face of person {number}" in alts for number in flagged)
+    assert f"{len(flagged)} people look synthetic to this detector" in text
 
 
 def test_heat_is_hot_where_it_should_be_and_survives_what_is_no_number() -> None:
@@ -138,9 +151,8 @@ def test_names_and_metadata_of_a_stranger_stay_text() -> None:
     assert not set("\u202e\x1b") & set(raw)
 
 
-def test_bytes_that_are_no_utf_8_are_shown_as_such(tmp_path: Path) -> None:
-    write_page(tmp_path / "page.html", result("caf\udce9.mp4"), PROVENANCE)
-    assert "caf\\xe9.mp4" in (tmp_path / "page.html").read_text(encoding="utf-8")
+def test_bytes_that_are_no_utf_8_are_shown_as_such() -> None:
+    assert "caf\\xe9.mp4" in page_of(result("caf\udce9.mp4"), PROVENANCE).encode().decode()
 
 
 def test_nothing_is_loaded_from_anywhere_and_nothing_may_run() -> None:

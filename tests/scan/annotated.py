@@ -51,6 +51,8 @@ def result_of(path: Path, timeline: Sequence[FaceScore], tracks: Sequence[Track]
         peak_time_s=0.0,
         model="made up",
         warnings=info.warnings,
+        fake_above=POLICY.fake_above,
+        real_below=POLICY.real_below,
     )
 
 

@@ -16,9 +16,9 @@ from tests.scan.annotated import POLICY, Content, content_of, result_of, row
 from tests.torture import write_set
 from tests.torture.encoding import Track, remux, tone_bytes
 from torchfakes_cli import VideoResult, annotate_video
-from torchfakes_cli.errors import MediaError, ModelError, OutputError, UsageError
+from torchfakes_cli.errors import MediaError, OutputError, UsageError
 from torchfakes_cli.records import Status, VideoInfo
-from torchfakes_cli.report.overlay import COLOURS
+from torchfakes_cli.report.overlay import COLORS
 from torchfakes_cli.report.summary import Word
 
 BOX = (100.0, 40.0, 160.0, 110.0)
@@ -74,7 +74,7 @@ def test_boxes_are_where_the_faces_are_and_look_as_their_score(tmp_path: Path) -
     content, _ = annotated(path, result_of(path, timeline))
 
     def line_at(frame: int, left: int) -> bool:
-        return near(content.frames[frame][110, left - 2], COLOURS[Word.FAKE])
+        return near(content.frames[frame][110, left - 2], COLORS[Word.FAKE])
 
     assert line_at(0, 100)
     assert not line_at(0, 300)
@@ -84,9 +84,9 @@ def test_boxes_are_where_the_faces_are_and_look_as_their_score(tmp_path: Path) -
     assert not line_at(17, 300)
     # Between samples the corners alone, of an unscored face dashes.
     sampled, between, blurry = (content.frames[frame] for frame in (10, 5, 25))
-    assert near(sampled[150, 298], COLOURS[Word.FAKE])
-    assert not near(between[150, 198], COLOURS[Word.FAKE])
-    column = [near(blurry[y, 298], COLOURS[Word.FAKE]) for y in range(100, 200)]
+    assert near(sampled[150, 298], COLORS[Word.FAKE])
+    assert not near(between[150, 198], COLORS[Word.FAKE])
+    column = [near(blurry[y, 298], COLORS[Word.FAKE]) for y in range(100, 200)]
     assert 20 < sum(column) < 80
     assert sum(a and not b for a, b in pairwise(column)) >= 3
 
@@ -169,7 +169,9 @@ def test_odd_sizes_and_long_pixels_are_no_trouble(tmp_path: Path) -> None:
     odd = write_clip(tmp_path / "clip.mkv", barcode_frames(COUNT, (641, 361)), codec="ffv1", pixel_format="bgr0")
     content, _ = annotated(odd)
     assert numbers(content, (641, 361), 1) == list(range(COUNT))
-    assert content.frames[0].shape[:2] == (362 + 72, 642)
+    height, width = content.frames[0].shape[:2]
+    assert (width, height % 2) == (642, 0)
+    assert height >= 362 + 72
     (tmp_path / "out.mp4").unlink()
     odd.unlink()
     long = write_clip(tmp_path / "clip.mp4", barcode_frames(COUNT), aspect=Fraction(3, 2))
@@ -216,8 +218,6 @@ def test_what_is_in_the_way_stays(tmp_path: Path, barcode_clip: Path) -> None:
         annotate_video(path, result, tmp_path / "out.avi", policy=POLICY)
     with pytest.raises(OutputError, match="folder can't be written"):
         annotate_video(path, result, tmp_path / "missing" / "out.mp4", policy=POLICY)
-    with pytest.raises(ModelError, match="Give the policy"):
-        annotate_video(path, result, tmp_path / "out.mp4")
     with pytest.raises(UsageError, match="nothing to draw"):
         annotate_video(path, VideoResult(str(path), Status.ERROR), tmp_path / "out.mp4", policy=POLICY)
     still = VideoInfo("photo.jpg", "jpeg_pipe", "mjpeg", 64, 64, None, None, 1, picture=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from torchfakes_cli.scan.output_paths import explanation_folder, mirrored_paths, timeline_paths
+from torchfakes_cli.scan.output_paths import explanation_folder, mirrored_paths, output_names
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from torchfakes_cli.scan.output_paths import explanation_folder, mirrored_paths,
         (["clip.mov", "clip.mp4"], "clip.mp4.mkv", "clip.mp4.mkv.timeline.csv"),
     ],
 )
-def test_a_timeline_lies_beside_its_clip(tmp_path: Path, present: list[str], video: str, expected: str) -> None:
+def test_a_timeline_is_named_after_its_clip(tmp_path: Path, present: list[str], video: str, expected: str) -> None:
     for name in [*present, video]:
         (tmp_path / name).touch()
     path = str(tmp_path / video)
-    assert timeline_paths([path]) == {path: tmp_path / expected}
+    assert output_names([path]) == {path: tmp_path / expected}
 
 
 def test_no_two_clips_share_a_timeline(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_no_two_clips_share_a_timeline(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     for name in names:
         (tmp_path / name).touch()
-    places = timeline_paths([str(tmp_path / name) for name in names])
+    places = output_names([str(tmp_path / name) for name in names])
     assert len(set(places.values())) == len(names)
 
 

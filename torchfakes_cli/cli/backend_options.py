@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchfakes_cli.cli.options import JUDGING_PANEL, LIMITS_PANEL, refuse_urls
+from torchfakes_cli.cli.options import JUDGING_PANEL, LIMITS_PANEL
 from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ CopyLimitOption = Annotated[
         "--max-download-size",
         metavar="MIB",
         rich_help_panel=LIMITS_PANEL,
-        help="Give up on a video from s3:// or another store if it is larger: each is copied here for its scan.",
+        help="Give up on a video from a web page, s3:// or another store if it is larger: each is copied for its scan.",
     ),
 ]
 
@@ -122,39 +121,3 @@ class BackendOptions:
 def are_several(device: str) -> bool:
     """True if the value of a device option may name more than one device."""
     return device == "all" or "," in device
-
-
-def are_urls(paths: list[str], *, local_outputs: dict[str, str | None]) -> bool:
-    """True if some of the paths are URLs of supported stores.
-
-    Args:
-        paths: as given.
-        local_outputs: values of the options that need local files, by name.
-
-    Raises:
-        UsageError: a URL is not supported, or URLs are combined with such options.
-    """
-    from torchfakes_cli.scan.remote_files import is_url
-
-    urls = {path for path in paths if is_url(path)}
-    refuse_urls([path for path in paths if path not in urls])
-    given = [name for name, value in local_outputs.items() if value]
-    if urls and given:
-        raise UsageError(
-            f"{given[0]} is for files of this machine, not for URLs",
-            advice="Results of URLs go to the table of -o (its timelines too, as .sqlite) or to --json.",
-        )
-    return bool(urls)
-
-
-def is_single(paths: list[str]) -> bool:
-    """True if the paths name a single video rather than a folder or several videos.
-
-    Raises:
-        UnreadableFileError: a store can't be reached.
-    """
-    from torchfakes_cli.scan.remote_files import is_folder, is_url
-
-    if len(paths) != 1:
-        return False
-    return not (is_folder(paths[0]) if is_url(paths[0]) else Path(paths[0]).is_dir())

@@ -29,16 +29,17 @@ class ExitCode(IntEnum):
 
 
 @contextmanager
-def guarded(*, debug: bool = False) -> Iterator[None]:
+def guarded(*, debug: bool = False, verbose: bool = False) -> Iterator[None]:
     """Turn the end of a command into an exit code and an error into one line on stderr.
 
     Args:
-        debug: show the log and tracebacks as well.
+        debug: show the whole log and tracebacks as well.
+        verbose: show the log without details for developers.
 
     Raises:
         typer.Exit: with the code.
     """
-    _set_up_logging(debug)
+    _set_up_logging(debug, verbose)
     try:
         yield
     except TorchfakesError as error:
@@ -50,11 +51,12 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _set_up_logging(debug: bool) -> None:
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+def _set_up_logging(debug: bool, verbose: bool) -> None:
+    logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(not debug)  # a library's warning is for developers
+    if debug or verbose:
+        logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG if debug else logging.INFO)
     if debug:
-        logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG)
         sys.excepthook = sys.__excepthook__
 
 

@@ -51,7 +51,7 @@ def explain_command(
             metavar="FOLDER",
             rich_help_panel=OUTPUT_PANEL,
             help="Write the pictures and the table into this folder.",
-            show_default="clip.explain beside clip.mp4",
+            show_default="clip.explain in the current folder",
         ),
     ] = None,
     faces: Annotated[
@@ -109,7 +109,7 @@ def explain_command(
 def _explain(
     path: str, config: ScanConfig, model: str | None, output: str | None, faces: int, people: int, *, force: bool
 ) -> None:
-    from torchfakes_cli.cli.console import Screen, verdict_panel
+    from torchfakes_cli.cli.console import Screen, show_verdict
     from torchfakes_cli.cli.console.explain_view import regions_table
     from torchfakes_cli.report import check_explanation_target, write_explanation
     from torchfakes_cli.scan.explain import explain_with
@@ -128,7 +128,7 @@ def _explain(
             explanation = explain_with(
                 scanner, path, model=model, faces_a_track=faces, most_tracks=people, progress=advance
             )
-        screen.result(verdict_panel(explanation.result, scanner.policy, unicode=screen.unicode))
+        show_verdict(explanation.result, screen)
         for warning in explanation.result.warnings:
             screen.warning(f"{path}: {warning}")
         if not explanation.faces:

@@ -47,6 +47,8 @@ def parse_time(text: str) -> float:
     if not match:
         raise typer.BadParameter(f"{text!r} is no time: write seconds (90), 1:30 or 0:01:30.5.")
     hours, minutes, seconds = match.groups()
+    if (hours and int(minutes) >= 60) or (minutes and float(seconds) >= 60):
+        raise typer.BadParameter(f"{text!r} is no time: minutes and seconds after a colon go up to 59.")
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
 
 
@@ -96,7 +98,7 @@ def paths_from(listing: BinaryIO) -> list[str]:
             "the list of paths is not UTF-8",
             advice="Save it as UTF-8, or separate the paths by NUL, as find -print0 does.",
         )
-    return [line for line in lines if line]
+    return [line for line in lines if line.strip()]
 
 
 def _looks_like_utf16(parts: list[bytes]) -> bool:
@@ -236,6 +238,12 @@ MemoryLimitOption = Annotated[
 ]
 DebugOption = Annotated[
     bool, typer.Option("--debug", rich_help_panel=OUTPUT_PANEL, help="Show the log, and tracebacks of errors.")
+]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", rich_help_panel=OUTPUT_PANEL, help="Show a log on stderr: each file, and what is skipped."
+    ),
 ]
 
 

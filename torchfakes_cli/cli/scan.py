@@ -1,16 +1,19 @@
-"""``torchfakes scan``: verdicts on the terminal, timelines and reports in files."""
+"""``torchfakes scan``: verdicts on the terminal; tables, timelines and reports in files."""
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,8 +23,6 @@ from torchfakes_cli.cli.backend_options import (
     DevicesOption,
     RayOption,
     WorkersOption,
-    are_urls,
-    is_single,
 )
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded, show_error
 from torchfakes_cli.cli.options import (
@@ -43,13 +44,16 @@ from torchfakes_cli.cli.options import (
     StartOption,
     ThresholdOption,
     TimeoutOption,
+    VerboseOption,
     command_line,
     paths_from,
+    refuse_urls,
     scan_config,
 )
 from torchfakes_cli.errors import MediaError, TorchfakesError, UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
@@ -58,36 +62,34 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.discovery import Finds
     from torchfakes_cli.scan.scanner import Scanner
 
+logger = logging.getLogger(__name__)
+
 _FILES = "Which files"
-_LIMITS = LIMITS_PANEL
-_OUTPUT = OUTPUT_PANEL
 
 #: Time of import, soon after the start of the program.
 _STARTED = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
-class _Output:
-    """Output options."""
+class _Options:
+    """Options besides the configuration of the scan."""
 
-    json: bool
-    quiet: bool
-    path: str | None
-    timelines: str | None
-    report: str | None
-    force: bool
-    profile: bool
-    annotate: str | None = None
-    remote: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """Options that select videos in folders."""
-
+    model: str | None
     recursive: bool
     include: list[str]
     exclude: list[str]
+    format: Literal["text", "json", "tsv"]
+    quiet: bool
+    table: str | None
+    timeline: str | None
+    no_timeline: bool
+    timelines: str | None
+    annotate: str | None
+    frames_dir: str | None
+    report: str | None
+    force: bool
+    prune: bool
+    profile: bool
 
 
 def scan_command(
@@ -95,8 +97,8 @@ def scan_command(
         list[str],
         typer.Argument(
             metavar="PATH",
-            help="Scan videos or pictures, or folders of them; s3://, gs:// and other URLs of stores that "
-            "fsspec reads; - reads a list of paths, one a line or separated by NUL.",
+            help="Scan videos or pictures, folders of them, the video of a web page (with the extra url), or s3://, "
+            "gs:// and other URLs of stores that fsspec reads. - reads a list of paths, by line or separated by NUL.",
             show_default=False,
         ),
     ],
@@ -109,8 +111,7 @@ def scan_command(
         typer.Option(
             metavar="GLOB",
             rich_help_panel=_FILES,
-            help="Scan only the videos of a folder whose names match ('a*.mp4', 'day1/*'); '*.jpg' takes "
-            "pictures. Repeatable.",
+            help="Scan only the files of a folder whose names match ('a*.mp4', 'day1/*'). Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -119,10 +120,14 @@ def scan_command(
         typer.Option(
             metavar="GLOB",
             rich_help_panel=_FILES,
-            help="Leave out videos and folders whose names match. Repeatable.",
+            help="Leave out files and folders whose names match. Repeatable.",
             show_default=False,
         ),
     ] = None,
+    allow_urls: Annotated[
+        bool,
+        typer.Option("--allow-urls", rich_help_panel=_FILES, help="Open web pages that a list of paths names."),
+    ] = False,
     fps: FpsOption = None,
     frames: FramesOption = None,
     start: StartOption = None,
@@ -139,7 +144,7 @@ def scan_command(
             "--jobs",
             "-j",
             metavar="N",
-            rich_help_panel=_LIMITS,
+            rich_help_panel=LIMITS_PANEL,
             help="Decode this many videos of a folder at once, in each process that scans.",
             show_default="half of the cores, from 2 to 8",
         ),
@@ -156,19 +161,34 @@ def scan_command(
             "--output",
             "-o",
             metavar="FILE",
-            rich_help_panel=_OUTPUT,
-            help="Write this file: for one video its timeline, as CSV; for several or a folder a row a file, as CSV or "
-            "what the ending says: .jsonl, .sqlite (.db) or .parquet. Run again, the same command goes on: rows whose "
-            "file, model and settings are unchanged are kept, and not printed again.",
-            show_default="a timeline beside each video",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Write a table with a row a file: CSV, or what the ending says: .jsonl, .sqlite (.db) or .parquet. "
+            "An existing table grows: unchanged files are not scanned again, and rows of other files stay.",
+            show_default=False,
         ),
     ] = None,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", rich_help_panel=OUTPUT_PANEL, help="Remove rows from the table whose files are gone."),
+    ] = False,
+    timeline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Write the timeline, a CSV row for each face in each frame, to this file. For one video.",
+            show_default="NAME.timeline.csv in the current folder",
+        ),
+    ] = None,
+    no_timeline: Annotated[
+        bool, typer.Option("--no-timeline", rich_help_panel=OUTPUT_PANEL, help="Write no timeline.")
+    ] = False,
     timelines: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER",
-            rich_help_panel=_OUTPUT,
-            help="Write the timelines into this folder, in subfolders like those of the videos.",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Write the timeline of each video into this folder, in subfolders like those of the videos.",
             show_default=False,
         ),
     ] = None,
@@ -176,9 +196,19 @@ def scan_command(
         str | None,
         typer.Option(
             metavar="FILE",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT_PANEL,
             help="Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
             "For one video.",
+            show_default=False,
+        ),
+    ] = None,
+    frames_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Save the most telling whole frames of each person in this folder as JPEG, as for a reverse image "
+            "search.",
             show_default=False,
         ),
     ] = None,
@@ -186,7 +216,7 @@ def scan_command(
         str | None,
         typer.Option(
             metavar="PATH",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT_PANEL,
             help="Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
             "page each.",
             show_default=False,
@@ -196,51 +226,53 @@ def scan_command(
         bool,
         typer.Option(
             "--force",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT_PANEL,
             help="Replace existing files of other kinds, and start a batch over.",
         ),
     ] = False,
-    json: Annotated[
-        bool,
+    format: Annotated[
+        Literal["text", "json", "tsv"],
         typer.Option(
-            "--json",
-            rich_help_panel=_OUTPUT,
-            help="Print JSON, timeline included: a document for one video, a line a file for several. "
-            "No CSV is written then, unless -o or --timelines asks for it.",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Print text for people; JSON, timeline included: a document for one video, a line a file for several; "
+            "or tab-separated lines: path, verdict, p_fake. With json and tsv a timeline is written only on request.",
         ),
+    ] = "text",
+    json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print JSON: --format json.")
     ] = False,
     quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet",
-            "-q",
-            rich_help_panel=_OUTPUT,
-            help="Print one line a file, tab-separated: path, verdict, p_fake (empty if there is none). "
-            "No warnings, no progress.",
-        ),
+        bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT_PANEL, help="Print nothing but errors.")
     ] = False,
+    verbose: VerboseOption = False,
     fail_on_fake: Annotated[
         bool,
         typer.Option(
-            "--fail-on-fake", rich_help_panel=_OUTPUT, help="Exit with code 4 when any verdict is fake, for scripts."
+            "--fail-on-fake",
+            rich_help_panel=OUTPUT_PANEL,
+            help="Exit with code 4 when any verdict is fake, for scripts.",
         ),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", rich_help_panel=_OUTPUT, help="Show the time spent in each stage.")
+        bool, typer.Option("--profile", rich_help_panel=OUTPUT_PANEL, help="Show the time spent in each stage.")
     ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Scan videos for synthetic faces.
 
-    One video gives its verdict in detail, several give a line each; a CSV timeline of every face lands beside each
-    video. A folder is searched for videos, folders in it included. A low score is no proof of authenticity.
+    One video gives its verdict in detail, several give a line each. A folder is searched for videos and pictures,
+    folders in it included. A low score is no proof of authenticity.
+
+    Examples:
+        torchfakes scan clip.mp4
+        torchfakes scan FOLDER -o results.csv
+        torchfakes scan clip.mp4 --report clip.html
+        find FOLDER -mtime -1 -print0 | torchfakes scan - -o results.sqlite
     """
-    with guarded(debug=debug):
-        listed = "-" in paths
-        if listed:
-            paths = [each for path in paths for each in (paths_from(sys.stdin.buffer) if path == "-" else [path])]
-        remote = are_urls(paths, local_outputs={"--timelines": timelines, "--report": report, "--annotate": annotate})
-        single = not listed and is_single(paths)
+    with guarded(debug=debug, verbose=verbose):
+        listed = [path for given in paths if given == "-" for path in paths_from(sys.stdin.buffer)]
+        single = "-" not in paths and _is_single(paths)
+        paths = [path for given in paths for path in (listed if given == "-" else [given])]
         backend = BackendOptions(device, ray, workers)
         backend.check(single=single, report=report is not None, profile=profile)
         config = scan_config(
@@ -259,36 +291,105 @@ def scan_command(
             hwaccel=hwaccel,
             copy_limit=copy_limit,
         )
-        results = _Output(json, quiet, output, timelines, report, force, profile, annotate, remote)
-        search = _Search(recursive, include or [], exclude or [])
-        if annotate and not single:
-            raise UsageError("--annotate draws over one video: give the path of a single file")
-        code = _scan(paths, None if single else search, config, model, results, backend, fail_on_fake=fail_on_fake)
+        options = _Options(
+            model,
+            recursive,
+            include or [],
+            exclude or [],
+            "json" if json else format,
+            quiet,
+            output,
+            timeline,
+            no_timeline,
+            timelines,
+            annotate,
+            frames_dir,
+            report,
+            force,
+            prune,
+            profile,
+        )
+        _check(paths, [] if allow_urls else listed, options, single=single)
+        code = _scan(paths, config, options, backend, single=single, fail_on_fake=fail_on_fake)
     raise typer.Exit(code)
+
+
+def _is_single(paths: list[str]) -> bool:
+    """True if the paths name a single file rather than a folder or several files.
+
+    Raises:
+        UnreadableFileError: a store can't be reached.
+    """
+    from torchfakes_cli.scan.remote_files import is_folder, is_url
+
+    if len(paths) != 1:
+        return False
+    return not (is_folder(paths[0]) if is_url(paths[0]) else Path(paths[0]).is_dir())
+
+
+def _check(paths: list[str], unasked: list[str], options: _Options, *, single: bool) -> None:
+    """Refuse options that contradict each other, and URLs that aren't supported.
+
+    Args:
+        paths: paths to scan.
+        unasked: those whose web pages the user hasn't asked to open.
+        options: options of the command.
+        single: True if a single file is scanned.
+
+    Raises:
+        UsageError: options or URLs are refused.
+    """
+    from torchfakes_cli.scan.remote_files import is_url
+    from torchfakes_cli.scan.web_pages import is_web_page, need_yt_dlp
+
+    if options.prune and not options.table:
+        raise UsageError("--prune is for the table of -o", advice="Give its path with -o.")
+    if sum(map(bool, (options.timeline, options.no_timeline, options.timelines))) > 1:
+        raise UsageError("give only one of --timeline, --timelines and --no-timeline")
+    if not single:
+        if options.timeline:
+            raise UsageError("--timeline is for one video", advice="Give --timelines FOLDER for several.")
+        if options.annotate:
+            raise UsageError("--annotate draws over one video: give the path of a single file")
+    for path in filter(is_web_page, unasked):
+        raise UsageError(
+            "web pages in a list are not opened", path=path, advice="Add --allow-urls if the list is your own."
+        )
+    urls = set(filter(is_url, paths))
+    refuse_urls([path for path in paths if path not in urls])
+    if any(map(is_web_page, urls)):
+        need_yt_dlp()
+    local = "--timelines" if options.timelines else "--report" if options.report else ""
+    local = local or ("--frames-dir" if options.frames_dir else "")
+    if urls and local and not single:
+        raise UsageError(
+            f"{local} is for files of this machine, not for several URLs",
+            advice="Results of URLs go to the table of -o (its timelines too, as .sqlite) or to --json.",
+        )
 
 
 def _scan(
     paths: list[str],
-    search: _Search | None,
     config: ScanConfig,
-    model: str | None,
-    output: _Output,
+    options: _Options,
     backend: BackendOptions,
     *,
+    single: bool,
     fail_on_fake: bool,
 ) -> ExitCode:
     from torchfakes_cli.cli.console import Screen
     from torchfakes_cli.scan.scanner import Scanner
 
-    screen = Screen(quiet=output.quiet)
+    logger.info("torchfakes %s: model %s, %s", __version__, options.model or "that ships", config)
+    screen = Screen(quiet=options.quiet)
     with screen.progress("starting"):
-        scanner = Scanner(config, model=model)
+        scanner = Scanner(config, model=options.model)
     with scanner:
-        if search is None:
-            tally = _scan_one(paths[0], scanner, model, screen, output)
+        if single:
+            tally = _scan_one(paths[0], scanner, screen, options)
         else:
-            tally = _scan_many(paths, search, scanner, model, backend, screen, output)
-    if output.profile:
+            tally = _scan_many(paths, scanner, backend, screen, options)
+    if options.profile:
         from torchfakes_cli.cli.console import profile_table
 
         screen.aside(profile_table(scanner.profile, time.monotonic() - _STARTED, _time_of_ended_processes()))
@@ -307,118 +408,152 @@ def _time_of_ended_processes() -> float | None:
     return usage.ru_utime + usage.ru_stime
 
 
-def _scan_one(path: str, scanner: Scanner, model: str | None, screen: Screen, output: _Output) -> Counter[str]:
-    from torchfakes_cli.report import check_is_csv, check_timeline_targets, write_timeline
-    from torchfakes_cli.scan.output_paths import mirrored_paths, report_path, timeline_paths
+def _scan_one(path: str, scanner: Scanner, screen: Screen, options: _Options) -> Counter[str]:
+    from torchfakes_cli.cli.console import show_verdict
+    from torchfakes_cli.report import check_batch_target, check_timeline_targets, write_timeline
+    from torchfakes_cli.scan.batch import add_to_table, stamp_of
+    from torchfakes_cli.scan.output_paths import mirrored_paths, report_path, timeline_name
     from torchfakes_cli.scan.pages import Pages, check_pages
-    from torchfakes_cli.scan.remote_files import is_url
+    from torchfakes_cli.scan.remote_files import Copy, is_url, local_copy, state_of
     from torchfakes_cli.scan.scheduler import failed
 
-    if output.path and output.timelines:
-        raise UsageError("the timeline of one video goes to one place: give either -o or --timelines")
+    asked = options.timeline or options.timelines
     timeline = None
-    if output.path:
-        check_is_csv(output.path)
-        timeline = Path(output.path)
-    elif output.timelines:
-        timeline = mirrored_paths([path], [path], output.timelines)[path]
-    elif not output.json and not is_url(path):
-        timeline = timeline_paths([path])[path]
-    page = report_path(output.report, path, timeline) if output.report else None
-    exists = os.path.lexists(path) or is_url(path)
-    if timeline and exists:
-        check_timeline_targets([timeline], force=output.force, make_folders=bool(output.timelines))
-    if output.annotate:
+    if options.timelines:
+        timeline = mirrored_paths([path], [path], options.timelines)[path]
+    elif not options.no_timeline and (asked or options.format == "text"):
+        timeline = Path(options.timeline) if options.timeline else timeline_name(path)
+    page = report_path(options.report, path) if options.report else None
+    _refuse_one_file_twice(path, options, timeline)
+    remote = is_url(path)
+    if remote or os.path.lexists(path):
+        if timeline and asked:
+            check_timeline_targets([timeline], force=options.force, make_folders=bool(options.timelines))
+        if page:
+            check_pages([page], force=options.force)
+    if options.table:
+        check_batch_target(options.table, force=options.force)
+    if options.annotate:
         from torchfakes_cli.scan.annotate import check_clip_target
 
-        if timeline and os.path.realpath(output.annotate) == os.path.realpath(timeline):
-            raise UsageError("the timeline and the annotated clip can't be one file", path=output.annotate)
-        check_clip_target(output.annotate, path, force=output.force)
-    if page and exists:
-        check_pages([page], force=output.force)
-    try:
-        with screen.progress(Path(path).name) as advance:
-            result = scanner.scan(path, advance)
-    except MediaError as error:
-        _print_for_programs(failed(path, error), screen, output, one_line=False)
-        raise
-    if result.is_picture and not (output.path or output.timelines):
-        timeline = None  # a single moment makes no timeline
-    # Before anything is written: a full disk must not cost the verdict.
-    if not _print_for_programs(result, screen, output, one_line=False):
-        from torchfakes_cli.cli.console import verdict_panel
+        check_clip_target(options.annotate, path, force=options.force)
+    stamp = stamp_of(path, state=state_of(path) if remote else None)
 
-        screen.result(verdict_panel(result, scanner.policy, unicode=screen.unicode))
-    _warn(result, screen)
+    def add_row(result: VideoResult) -> None:
+        if options.table:
+            pruned = add_to_table(
+                options.table, result, stamp, scanner, options.model, force=options.force, prune=options.prune
+            )
+            _report_pruned(pruned, options, screen)
 
-    def write_page(path: Path) -> None:
-        with screen.progress("report"):
-            Pages(scanner, model, command_line()).write(path, result)
-
-    writers: dict[str, Callable[[], None]] = {}
-    if timeline:
-        writers[f"timeline: {timeline}"] = lambda: write_timeline(timeline, result.timeline)
-    if output.annotate:
-        annotated = output.annotate
-        writers[f"annotated clip: {annotated}"] = lambda: _annotate(
-            result, annotated, scanner, screen, force=output.force
-        )
-    if page:
-        writers[f"report: {page}"] = lambda: write_page(page)
-    errors = []
-    for note, write in writers.items():
+    with ExitStack() as stack:
         try:
-            write()
-        except TorchfakesError as error:
-            errors.append(error)
-        else:
-            screen.note(note)
+            with screen.progress(Path(path).name) as advance:
+                copy = stack.enter_context(local_copy(path, scanner.config.copy_mb << 20)) if remote else Copy(path)
+                result = replace(scanner.scan(copy.path, advance), path=path, source=copy.source)
+        except MediaError as error:
+            error.path = path
+            failure = failed(path, error)
+            _print(failure, screen, options, None, one_line=False)
+            add_row(failure)
+            raise
+        # Before anything is written: a full disk must not cost the verdict.
+        _print(result, screen, options, lambda: show_verdict(result, screen), one_line=False)
+        _warn(result, screen)
+
+        def write_page(page: Path) -> None:
+            with screen.progress("report"):
+                pages = Pages(scanner, options.model, command_line())
+                pages.write(page, replace(result, path=copy.path), name=path)
+
+        def write_rows(timeline: Path) -> None:
+            check_timeline_targets([timeline], force=options.force)
+            write_timeline(timeline, result.timeline)
+
+        writers: dict[str, Callable[[], None]] = {}
+        if options.table:
+            writers[f"results: {options.table}"] = lambda: add_row(result)
+        if timeline and (asked or not result.is_picture):  # a single moment makes no timeline
+            writers[f"timeline: {timeline}"] = lambda: write_rows(timeline)
+        if options.annotate:
+            annotated = options.annotate
+            writers[f"annotated clip: {annotated}"] = lambda: _annotate(
+                copy.path, result, annotated, scanner, screen, force=options.force
+            )
+        if options.frames_dir:
+            frames_dir = options.frames_dir
+            writers[f"frames: in {frames_dir}"] = lambda: _save_frames(copy.path, result, frames_dir, scanner)
+        if page:
+            writers[f"report: {page}"] = lambda: write_page(page)
+        errors = []
+        for note, write in writers.items():
+            try:
+                write()
+            except TorchfakesError as error:
+                errors.append(error)
+            else:
+                screen.note(note)
     for each in errors[:-1]:
         show_error(str(each))
     if errors:
         raise errors[-1]
-    return Counter([_outcome(result)])
+    return Counter([result.verdict or result.status])
 
 
-def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
+def _refuse_one_file_twice(path: str, options: _Options, timeline: Path | None) -> None:
+    """Refuse two outputs, or the video and an output, that are the same file."""
+    files = {"the video": path, "the table": options.table, "the timeline": timeline}
+    files |= {"the annotated clip": options.annotate, "the report": options.report}
+    taken: dict[str, str] = {}
+    for name, file in files.items():
+        if file and not Path(file).is_dir() and (other := taken.setdefault(os.path.realpath(file), name)) != name:
+            raise UsageError(f"{other} and {name} can't be one file", path=file, advice="Choose another path.")
+
+
+def _save_frames(
+    video: str, result: VideoResult, folder: str, scanner: Scanner, given: Sequence[str] | None = None
+) -> None:
+    from torchfakes_cli.scan.explain import save_frames
+    from torchfakes_cli.scan.output_paths import mirrored_paths
+
+    base = mirrored_paths([result.path], given or [result.path], folder, "")[result.path]
+    with scanner.lent_decoder() as decoder:
+        save_frames(base, replace(result, path=video), decoder)
+
+
+def _annotate(video: str, result: VideoResult, out: str, scanner: Scanner, screen: Screen, *, force: bool) -> None:
     from torchfakes_cli.scan.annotate import annotate_video
 
     with screen.progress(Path(out).name) as advance:
         notes = annotate_video(
-            result.path, result, out, policy=scanner.policy, config=scanner.config, force=force, progress=advance
+            video, result, out, policy=scanner.policy, config=scanner.config, force=force, progress=advance
         )
     for note in notes:
         screen.warning(f"{out}: {note}")
 
 
 def _scan_many(
-    paths: list[str],
-    search: _Search,
-    scanner: Scanner,
-    model: str | None,
-    backend: BackendOptions,
-    screen: Screen,
-    output: _Output,
+    paths: list[str], scanner: Scanner, backend: BackendOptions, screen: Screen, options: _Options
 ) -> Counter[str]:
     from torchfakes_cli.scan.batch import Batch
 
     started = time.monotonic()
-    found = _find(paths, search, screen)
+    found = _find(paths, screen, options)
     with screen.progress("starting workers"):
-        pool = backend.pool(scanner.config, model)
+        pool = backend.pool(scanner.config, options.model)
     with closing(pool) if pool else nullcontext():
         batch = Batch(
             scanner,
             found,
             paths,
-            model=model,
+            model=options.model,
             executor=pool,
-            table=output.path,
-            timelines=output.timelines,
-            beside=not output.json and not output.path,
-            report=output.report,
+            table=options.table,
+            timelines=options.timelines,
+            report=options.report,
             command=command_line(),
-            force=output.force,
+            force=options.force,
+            prune=options.prune,
         )
         with screen.progress("loading the detector"):
             batch.load()
@@ -426,26 +561,36 @@ def _scan_many(
             with batch:
                 if batch.earlier:
                     _report_earlier(batch.earlier, screen)
-                _print_results(batch, pool.place if pool else "", screen, output)
+                    _report_pruned(batch.earlier.pruned, options, screen)
+                _print_results(batch, pool.place if pool else "", screen, options, scanner, paths)
         except KeyboardInterrupt:
-            if output.path:
+            if options.table:
                 screen.note("to go on from here, run the same command again")
             raise
-    _summarise(batch, found, time.monotonic() - started, output, screen)
+    _summarize(batch, found, time.monotonic() - started, options, screen)
     return batch.tally
 
 
-def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
+def _find(paths: list[str], screen: Screen, options: _Options) -> Finds:
     from torchfakes_cli.scan.discovery import find_videos
 
+    if not paths:
+        raise UnreadableFileError(
+            "the list of paths is empty", advice="Write one path a line, or separate them by NUL, as find -print0 does."
+        )
     with screen.progress("looking for videos"):
-        found = find_videos(paths, recursive=search.recursive, include=search.include, exclude=search.exclude)
+        found = find_videos(paths, recursive=options.recursive, include=options.include, exclude=options.exclude)
+    unmatched = ", ".join(f"--include {shlex.quote(glob)}" for glob in found.unmatched)
     if not found.videos and not found.unreadable:
         raise UnreadableFileError(
-            "no video found" + (f" among {found.skipped} files" if found.skipped else ""),
-            path=", ".join(paths) or "the list",
-            advice="Name the file itself if it is a video with an unusual suffix.",
+            "no video or picture found" + (f" among {found.skipped} files" if found.skipped else ""),
+            path=", ".join(paths),
+            advice=f"Nothing matches {unmatched}."
+            if unmatched
+            else "Name the file itself if it is a video with an unusual suffix.",
         )
+    if unmatched:
+        screen.warning(f"nothing matches {unmatched}")
     if found.duplicates:
         path, taken = next(iter(found.duplicates.items()))
         screen.note(f"{len(found.duplicates)} more names of the same files left out: {path} is {taken}")
@@ -453,50 +598,70 @@ def _find(paths: list[str], search: _Search, screen: Screen) -> Finds:
 
 
 def _report_earlier(table: BatchTable, screen: Screen) -> None:
-    """Print how many rows of an earlier run are kept and dropped."""
-    if table.forgotten:
-        screen.warning("nothing is left that tells what the earlier rows depend on: all files are scanned again")
-        return
+    """Print how many rows of earlier runs are kept, and how many files are scanned again."""
     changed = "with another version of the file, the model, the device or the settings"
     for count, fate in (
         (len(table.kept), "of an earlier run kept"),
         (table.retried, "with an error: scanned again"),
         (table.stale, f"{changed}: scanned again"),
-        (table.gone, "of files that are not part of this scan: left out"),
+        (table.others, "of other files stay"),
     ):
         if count:
-            screen.note(f"{count} row{'s' if count > 1 else ''} {fate}")
+            screen.note(f"{_rows(count)} {fate}")
 
 
-def _print_results(batch: Batch, place: str, screen: Screen, output: _Output) -> None:
+def _report_pruned(pruned: int, options: _Options, screen: Screen) -> None:
+    """Print how many rows were removed, also with --quiet."""
+    if options.prune:
+        screen.trouble(f"{_rows(pruned)} of files that are gone removed from {options.table}")
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
+def _print_results(
+    batch: Batch, place: str, screen: Screen, options: _Options, scanner: Scanner, given: Sequence[str]
+) -> None:
     """Scan and print each result; errors go to stderr, in the same columns."""
     from torchfakes_cli.cli.console import verdict_line
 
     progress = screen.batch(len(batch.pending))
+    width = max(map(len, batch.pending), default=0)
     with closing(batch.results(progress.advance)) as results:
         for path in batch.pending:
             with progress.waiting(place or path):
                 result = next(results)
-            if not _print_for_programs(result, screen, output, one_line=True) and result.status is Status.OK:
-                screen.result(verdict_line(result))
+            line = verdict_line(result, width)
+            _print(result, screen, options, partial(screen.result, line), one_line=True)
             if result.status is Status.ERROR:
-                screen.trouble(verdict_line(result))
+                screen.trouble(line)
             _warn(result, screen)
+            if options.frames_dir and result.status is Status.OK:
+                _save_frames(result.path, result, options.frames_dir, scanner, given)
         next(results, None)  # raises an error of writing the last result
 
 
-def _print_for_programs(result: VideoResult, screen: Screen, output: _Output, *, one_line: bool) -> bool:
-    """Print a result in the format of --json or --quiet; False if neither was given."""
-    if output.json:
+def _print(
+    result: VideoResult,
+    screen: Screen,
+    options: _Options,
+    text: Callable[[], None] | None,
+    *,
+    one_line: bool,
+) -> None:
+    """Print a result in the format of the options; ``text`` prints the one for people, who read errors on stderr."""
+    if options.format == "json":
         from torchfakes_cli.report import result_to_json
 
         screen.line(result_to_json(result, one_line=one_line))
-    elif output.quiet:
+    elif options.format == "tsv":
         from torchfakes_cli.cli.console import safe
 
         p_fake = "" if result.p_fake is None else f"{result.p_fake:.4f}"
         screen.line("\t".join([safe(result.path), result.verdict or result.status, p_fake]))
-    return output.json or output.quiet
+    elif text and not options.quiet and result.status is Status.OK:
+        text()
 
 
 def _warn(result: VideoResult, screen: Screen) -> None:
@@ -504,26 +669,23 @@ def _warn(result: VideoResult, screen: Screen) -> None:
         screen.warning(f"{result.path}: {warning}")
 
 
-def _outcome(result: VideoResult) -> str:
-    return (result.verdict or result.status).value
-
-
-def _summarise(batch: Batch, found: Finds, elapsed_s: float, output: _Output, screen: Screen) -> None:
+def _summarize(batch: Batch, found: Finds, elapsed_s: float, options: _Options, screen: Screen) -> None:
     from torchfakes_cli.cli.console import duration
 
     tally, kept = batch.tally, len(batch.kept)
     kinds = [*(verdict.value for verdict in Verdict), Status.ERROR.value]
-    counts = ", ".join(f"{tally[kind]} {kind}" for kind in kinds if tally[kind])
+    parts = [", ".join(f"{tally[kind]} {kind}" for kind in kinds if tally[kind])]
+    parts += [f"{kept} of them kept from an earlier run"] if kept else []
+    parts += [f"{found.skipped} other files skipped"] if found.skipped else []
+    parts += [f"{found.hidden} hidden files and folders skipped"] if found.hidden else []
     files = "1 file" if tally.total() == 1 else f"{tally.total()} files"
-    skipped = f"; {found.skipped} other files skipped" if found.skipped else ""
-    earlier = f"; {kept} of them kept from an earlier run" if kept else ""
-    screen.note(f"{files} in {duration(elapsed_s)}: {counts}{earlier}{skipped}")
-    if output.path:
-        screen.note(f"results: {output.path}")
-    if output.report:
-        screen.note(f"reports: {Path(output.report) / 'index.html'}")
-    if output.timelines:
-        screen.note(f"timelines: in {output.timelines}")
-    elif not output.path and not output.json and not output.remote:
-        screen.note("timelines: beside the videos, as .timeline.csv")
+    screen.note(f"{files} in {duration(elapsed_s)}: {'; '.join(parts)}")
+    if options.table:
+        screen.note(f"results: {options.table}")
+    if options.report:
+        screen.note(f"reports: {Path(options.report) / 'index.html'}")
+    if options.timelines:
+        screen.note(f"timelines: in {options.timelines}")
+    if options.frames_dir:
+        screen.note(f"frames: in {options.frames_dir}")
     screen.note("A low score is no proof of authenticity.")

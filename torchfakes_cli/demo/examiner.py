@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.records import Verdict
-from torchfakes_cli.report.summary import summarise
+from torchfakes_cli.report.summary import Summary, summarise
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.pages import Pages
 from torchfakes_cli.scan.scanner import Scanner
@@ -29,16 +28,14 @@ class Finding:
     """Result of an examination, as shown to a visitor.
 
     Attributes:
-        verdict: verdict on the file.
-        p_fake: probability behind the verdict; None if no face was scored.
-        said: verdict in a sentence or two.
-        page: complete report as an HTML document.
+        name: name of the file.
+        summary: verdict in words.
+        report: report as an HTML document.
     """
 
-    verdict: Verdict
-    p_fake: float | None
-    said: str
-    page: str
+    name: str
+    summary: Summary
+    report: str
 
 
 class Examiner:
@@ -98,10 +95,8 @@ class Examiner:
 
             result = self._scanner.scan(path, looked)
             tell("gathering the evidence", 0, None)
-            page = self._pages.page(result, name=Path(path).name)
-            summary = summarise(result, self._scanner.policy)
-            # Without the advice, because a visitor can't set options.
-            return Finding(summary.verdict, result.p_fake, summary.headline, page)
+            name = Path(path).name
+            return Finding(name, summarise(result), self._pages.page(result, name=name))
 
     def _check(self, path: str | PathLike[str]) -> None:
         size_mb = Path(path).stat().st_size / 1e6

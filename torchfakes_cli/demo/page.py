@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.demo.examiner import Examiner, Finding
 from torchfakes_cli.errors import TorchfakesError, UsageError
-from torchfakes_cli.report.summary import CAVEAT, safe, score
+from torchfakes_cli.report.summary import CAVEAT, safe
 from torchfakes_cli.video.options import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -46,16 +47,41 @@ iframe.report { width: 100%; min-height: 70vh; border: 1px solid var(--border-co
   background: #fefefe; }
 :focus-visible { outline: 3px solid #0b57a4; outline-offset: 2px; }
 #given .or { color: inherit; }
+#shown img, #shown video { display: block; max-width: 100%; max-height: 22rem; margin: 0 auto; border-radius: .4rem; }
+#report a.download { display: inline-block; margin: 0 0 .7rem; color: var(--body-text-color); font-weight: 600;
+  text-decoration: underline; }
 footer { display: none !important; }
 """
 
-_LANGUAGE = "<script>document.documentElement.lang = 'en';</script>"
+#: Script in the head of the page. The preview of a chosen file is played from the visitor's own disk, so that it stays
+#: when the upload is deleted.
+_HEAD = """<script>
+document.documentElement.lang = 'en';
+const preview = (file) => {
+  const place = document.getElementById('shown');
+  if (!file || !place) return;
+  const kind = file.type.startsWith('image/') ? 'img' : 'video';
+  const shown = Object.assign(document.createElement(kind), {src: URL.createObjectURL(file)});
+  if (kind === 'img') shown.alt = 'The chosen picture'; else shown.controls = shown.muted = true;
+  shown.setAttribute('aria-label', 'Preview of ' + file.name);
+  shown.onerror = () => place.replaceChildren('This browser shows no preview of such files.');
+  place.replaceChildren(shown);
+};
+document.addEventListener('change', (event) => {
+  if (event.target.closest && event.target.closest('#given')) preview(event.target.files && event.target.files[0]);
+}, true);
+document.addEventListener('drop', (event) => {
+  if (event.target.closest && event.target.closest('#given')) preview(event.dataTransfer.files[0]);
+}, true);
+</script>"""
 
-_MARKS = {"fake": "\u25b2", "real": "\u25cf", "inconclusive": "\u25a0"}
+_MARKS = {"fake": "\u25b2", "real": "\u25cf", "inconclusive": "\u25c6"}
 
-#: Script that fits the height of the frame to the report, also after parts of it are unfolded.
+#: Script that hides the verdict of the report, which stands above it, and fits the height of the frame, also after
+#: parts of the report are unfolded.
 _FITTED = (
     "const page = this.contentDocument.documentElement, frame = this;"
+    "page.querySelector('section.verdict').hidden = true;"
     "const fit = () => { frame.style.height = (page.scrollHeight + 4) + 'px'; };"
     "fit(); page.addEventListener('toggle', () => { frame.style.height = '0'; fit(); }, true);"
 )
@@ -86,7 +112,7 @@ def serve(examiner: Examiner, limits: DemoConfig, *, ready: Callable[[str], None
                 server_port=limits.port,
                 max_file_size=limits.most_mb * 1_000_000,
                 css=_STYLE,
-                head=_LANGUAGE,
+                head=_HEAD,
                 theme=_theme(),
                 prevent_thread_lock=True,
                 quiet=True,
@@ -150,6 +176,8 @@ def build(examiner: Examiner, limits: DemoConfig) -> gradio.Blocks:
             elem_id="given",
         )
         start = gr.Button("Scan it", variant="primary", interactive=False, elem_id="start")
+        # Below the button, which would otherwise come after the controls of the video for the keyboard.
+        gr.HTML("<div id='shown'></div>", label="Preview")
         headline = gr.HTML(_WAITING, label="Verdict", elem_id="verdict")
         report = gr.HTML("", label="Report", elem_id="report")
         given.change(
@@ -192,11 +220,14 @@ def _introduction(limits: DemoConfig) -> str:
 
 
 def _headline(found: Finding) -> str:
-    p_fake = "" if found.p_fake is None else f" <span>p_fake {score(found.p_fake)}</span>"
-    word = found.verdict.value
+    summary = found.summary
+    word = summary.verdict.value
+    lines = [summary.headline, summary.proof, summary.measured, f"Next: {summary.next_step}"]
+    score = f" <span>score {summary.score}</span>" if summary.score else ""
     return (
         f"<div class='finding {word}' role='status'><p class='word'><span aria-hidden='true'>{_MARKS[word]}</span> "
-        f"{word.capitalize()}{p_fake}</p><p>{escape(found.said)}</p><p><strong>{CAVEAT}</strong></p></div>"
+        f"{word.capitalize()}{score}</p>"
+        f"{''.join(f'<p>{escape(line)}</p>' for line in lines if line)}</div>"
     )
 
 
@@ -205,8 +236,14 @@ def _trouble(text: str) -> str:
 
 
 def _report(found: Finding) -> str:
-    """Return the report in a sandboxed frame that can't run scripts."""
+    """Return the report in a sandboxed frame that can't run scripts, below a link that saves it.
+
+    The link holds the report itself, so that nothing stays on this machine.
+    """
+    data = base64.b64encode(found.report.encode()).decode("ascii")
     return (
-        f'<iframe class="report" title="Report with the timeline, the telling faces and the limits" '
-        f'sandbox="allow-same-origin" onload="{escape(_FITTED)}" srcdoc="{escape(found.page)}"></iframe>'
+        f'<a class="download" download="{escape(safe(Path(found.name).stem))}.report.html" '
+        f'href="data:text/html;base64,{data}">Download the report</a>'
+        f'<iframe class="report" title="Report with the timeline, the representative faces and the limits" '
+        f'sandbox="allow-same-origin" onload="{escape(_FITTED)}" srcdoc="{escape(found.report)}"></iframe>'
     )

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from torchfakes_cli.records import ErrorRates
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header
@@ -17,30 +18,6 @@ CALIBRATION = "calibration"
 #: Key of ``Header.metrics`` for the verdicts on people held out of the training, by label and verdict.
 TEST_VERDICTS = "test_verdicts"
 VERDICTS = ("real", "inconclusive", "fake")
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorRates:
-    """Error rates: verdicts on labeled videos of people that the calibration wasn't fitted on.
-
-    Attributes:
-        genuine: number of genuine videos by verdict (``real``, ``inconclusive``, ``fake``).
-        fakes: number of fake videos by verdict.
-        footage: description of the videos; empty if the header has none.
-    """
-
-    genuine: Mapping[str, int]
-    fakes: Mapping[str, int]
-    footage: str
-
-    def sentence(self) -> str:
-        """Describe false alarms and misses in one sentence."""
-        genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
-        where = f"On {self.footage}, this" if self.footage else "In its test this"
-        return (
-            f"{where} detector called {self.genuine['fake']} of {genuine} genuine videos fake; of {fakes} fakes it "
-            f"called {self.fakes['fake']} fake and {self.fakes['real']} real."
-        )
 
 
 def error_rates(header: Header) -> ErrorRates | None:

@@ -7,7 +7,6 @@ from torchfakes_cli.report.explanation import REGION_COLUMNS, check_explanation_
 from torchfakes_cli.report.journal import BatchTable, Stamp, check_batch_target
 from torchfakes_cli.report.json_document import SCHEMA, result_to_json
 from torchfakes_cli.report.rows import BATCH_COLUMNS, TIMELINE_COLUMNS, BatchRow
-from torchfakes_cli.report.tables import check_is_csv
 
 __all__ = [
     "BATCH_COLUMNS",
@@ -19,7 +18,6 @@ __all__ = [
     "Stamp",
     "check_batch_target",
     "check_explanation_target",
-    "check_is_csv",
     "check_timeline_targets",
     "result_to_json",
     "write_explanation",

@@ -62,6 +62,11 @@ def text_cell(text: str) -> str:
     return f"'{escaped}" if _FORMULA.match(escaped) else escaped
 
 
+def text_of_cell(cell: str) -> str:
+    """Return the text of a cell that ``text_cell`` formatted."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 def number_cell(value: float | None, digits: int = 0) -> str:
     """Format a number with a fixed number of decimals; return an empty string for None."""
     number = rounded(value, digits)
@@ -101,7 +106,12 @@ def check_timeline_targets(
     """
     header = ",".join(TIMELINE_COLUMNS)
     check_targets(
-        paths, lambda line: line == header, kind="a timeline", option="-o", force=force, make_folders=make_folders
+        paths,
+        lambda line: line == header,
+        kind="a timeline",
+        option="--timeline or --timelines",
+        force=force,
+        make_folders=make_folders,
     )
 
 

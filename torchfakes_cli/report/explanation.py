@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, first_line, unwritable, write_atomically
 from torchfakes_cli.records import Explanation, FaceScore, RegionShare, TellingFace
 from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
 from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
-
-if TYPE_CHECKING:
-    import numpy as np
-    from matplotlib.axes import Axes
-    from numpy.typing import NDArray
+from torchfakes_cli.report.summary import clock
 
 REGION_COLUMNS = (
     "picture",
@@ -38,11 +32,8 @@ REGION_COLUMNS = (
 
 _TABLE = "regions.csv"
 _PICTURE = re.compile(r"person-\d+(-at-[\d.]+s)?\.png")
-#: Colour map with evenly rising lightness, which is readable in grey and with colour blindness.
-_COLOURS = "magma"
-_DPI = 110
-#: Opacity of the colour at the maximum of the heat.
-_OPACITY = 0.75
+#: Layout of the pictures in pixels: side of each part, gap between parts, height of a line of text.
+_SIDE, _GAP, _LINE = 384, 16, 36
 _ADVICE = "Choose another folder with -o, or let files in it be replaced with --force."
 
 
@@ -123,7 +114,7 @@ def _cells(picture: str, row: FaceScore, share: RegionShare) -> list[str]:
 def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
     """Draw the crop of a face beside its heat maps for "fake" and for "real".
 
-    Each map is scaled to its own maximum, so that colours of different maps or faces can't be compared.
+    Each map is scaled to its own maximum, so that colors of different maps or faces can't be compared.
 
     Args:
         face: face with heat maps.
@@ -132,53 +123,23 @@ def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
     Returns:
         Content of a PNG file.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), dpi=_DPI, layout="constrained")
-    figure.suptitle(_caption(face, still=still), fontsize=14)
-    plain, fake, real = figure.subplots(1, 3)
-    plain.imshow(face.picture)
-    plain.set_title("the face as the detector got it")
-    _draw(fake, face.picture, face.heat_fake, "fake")
-    _draw(real, face.picture, face.heat_real, "real")
-    for axes in (plain, fake, real):
-        axes.set_axis_off()
-    scale = figure.colorbar(ScalarMappable(cmap=_COLOURS), ax=[fake, real], ticks=[0, 1], shrink=0.8, pad=0.02)
-    scale.ax.set_yticklabels(["none", "most"])
-    scale.set_label("each to its own scale")
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
-
-
-def _caption(face: TellingFace, *, still: bool) -> str:
-    minutes, seconds = divmod(face.row.time_s, 60)
-    score = "" if face.row.p_fake is None else f", p_fake {face.row.p_fake:.2f}"
-    when = "" if still else f" at {int(minutes)}:{seconds:05.2f}"
-    return f"person {face.row.track}{when}{score}"
-
-
-def _draw(axes: Axes, picture: NDArray[np.uint8], heat: NDArray[np.float32] | None, kind: str) -> None:
-    from matplotlib import colormaps
-
-    if heat is None or not heat.any():
-        axes.set_title(f"nothing speaks for \u201c{kind}\u201d")
-        axes.imshow(_grey(picture))
-        return
-    axes.set_title(f"what speaks for \u201c{kind}\u201d")
-    axes.imshow(_grey(picture))
-    strength = heat / heat.max()
-    height, width = picture.shape[:2]
-    # The pixels of a smaller or larger map cover the same picture.
-    axes.imshow(
-        colormaps[_COLOURS](strength), alpha=_OPACITY * strength, extent=(-0.5, width - 0.5, height - 0.5, -0.5)
-    )
-
-
-def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import numpy as np
 
-    # Rec. 601, as everywhere a picture becomes grey.
-    grey = np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, 2)
+    from torchfakes_cli.report.drawing import FAKE, INK, REAL, encoded, fitted, heated, write
+
+    sheet = np.full((_SIDE + 3 * _LINE, 3 * _SIDE + 4 * _GAP, 3), 255, np.uint8)
+    score = "" if face.row.p_fake is None else f", p_fake {face.row.p_fake:.2f}"
+    when = "" if still else f" at {clock(face.row.time_s, 2)}"
+    write(sheet, f"person {face.row.track}{when}{score}", (_GAP, _LINE // 4), 24, INK)
+    pictures = [("the face as the detector got it", face.picture)]
+    for kind, heat, hue in (("fake", face.heat_fake, FAKE), ("real", face.heat_real, REAL)):
+        shown = heat is not None and heat.any()
+        words = f"{'what' if shown else 'nothing'} speaks for \u201c{kind}\u201d"
+        pictures.append((words, heated(face.picture, np.zeros((1, 1), np.float32) if heat is None else heat, hue)))
+    for place, (words, picture) in enumerate(pictures):
+        x = _GAP + place * (_SIDE + _GAP)
+        write(sheet, words, (x, round(1.25 * _LINE)), 20, INK)
+        square = fitted(picture, _SIDE)
+        sheet[2 * _LINE : 2 * _LINE + square.shape[0], x : x + square.shape[1]] = square
+    write(sheet, "Each map has a scale of its own.", (_GAP, _SIDE + round(2.2 * _LINE)), 18, (90, 90, 90))
+    return encoded(sheet, ".png")

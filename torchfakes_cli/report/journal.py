@@ -3,8 +3,7 @@
 Beside ``results.csv``, or a table of any other format, is ``results.csv.journal``, an SQLite database with one entry
 per file: its row with the path exactly as given, its ``Stamp``, and its timeline if the table has timelines. After a
 crash the table is restored from the journal, and a repeated command scans only the missing files. Without the journal
-(deleted, or not copied) all files are scanned again. The state file of earlier versions, ``results.csv.state.jsonl``,
-is imported once.
+(deleted, or not copied) the rows of the table stay, and their files are scanned again.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, existing, is_special, try_lock, unwritable
 from torchfakes_cli.records import Status, VideoResult
+from torchfakes_cli.report.csv import distinct_names
 from torchfakes_cli.report.rows import BatchRow, TimelineRow, batch_row, timeline_row
 from torchfakes_cli.report.tables import OTHER_PATH, Record, Table, is_database, not_ours, open_table
 
@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 
 _APPLICATION_ID = 0x74666A6E  # "tfjn"
 _VERSION = 1
-_STATE_HEADER = b'{"torchfakes_batch_state":1}\n'
 #: SQLite errors of a damaged database, as opposed to one that is temporarily not writable.
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _PUT = "INSERT OR REPLACE INTO rows (path, row, stamp, timeline) VALUES (?, ?, ?, ?)"
-_Fields = tuple[str, str, str, str]
+_NO_ROOM = "The rows before it are kept. Make room, and run the same command again to go on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,7 @@ class Stamp:
         settings: digest of the model and the settings.
         timeline: path of its timeline; empty if none was requested.
         page: path of its report; empty if none was requested.
+        file: absolute path of the file, which tells files of the same relative path apart; empty if unknown.
     """
 
     size: int | None
@@ -55,62 +55,42 @@ class Stamp:
     settings: str
     timeline: str = ""
     page: str = ""
+    file: str = field(default="", compare=False)
 
-    @property
-    def whole(self) -> bool:
-        """True if the timeline and the report of the row exist, as far as they were requested."""
-        return all(Path(place).is_file() for place in (self.timeline, self.page) if place)
+    def covers(self, wanted: Stamp) -> bool:
+        """True if a row with this stamp can be reused: nothing has changed, and the outputs wanted exist."""
+        return (self.size, self.mtime_ns, self.settings) == (wanted.size, wanted.mtime_ns, wanted.settings) and all(
+            not new or (new == old and Path(new).is_file())
+            for old, new in ((self.timeline, wanted.timeline), (self.page, wanted.page))
+        )
 
 
 class Journal:
-    """Journal of a table, which is locked until it is closed.
+    """Journal of a table, whose lock the caller holds.
 
     Args:
-        table: path of the table.
+        path: path of the journal.
         force: discard an existing journal or other file in its place.
 
     Attributes:
         entries: row and stamp of each file, by path; timelines remain on disk.
 
     Raises:
-        OutputError: the journal can't be written, another scan holds its lock, or another file is in its place.
+        OutputError: the journal can't be written.
     """
 
-    def __init__(self, table: Path, *, force: bool = False) -> None:
+    def __init__(self, path: Path, *, force: bool = False) -> None:
         self.entries: dict[str, tuple[BatchRow, Stamp]] = {}
-        self._path = _beside(table, ".journal")
-        self._state = _beside(table, ".state.jsonl")
-        self._lock = _locked(table)
+        self._path = path
         self._database: sqlite3.Connection | None = None
         try:
             with self._translated(OTHER_PATH):
                 if force:
                     _remove(self._path)
-                    if self._read_state() is not None:
-                        self._state.unlink()
-                self.check(table, force=force, locked=True)
                 self._load()
         except BaseException:
             self.close()
             raise
-
-    @staticmethod
-    def check(table: Path, *, force: bool = False, locked: bool = False) -> None:
-        """Check, without changing anything, that the journal of a table could be opened.
-
-        Args:
-            table: path of the table.
-            force: allow other files in its place to be replaced.
-            locked: True if this process holds the lock.
-
-        Raises:
-            OutputError: the journal couldn't be opened.
-        """
-        if not locked and _beside(table, ".journal.lock").exists():
-            _unlock(_locked(table))
-        path = _beside(table, ".journal")
-        if not is_database(existing(path, 100) or b"", _APPLICATION_ID, _VERSION) and not force:
-            raise not_ours(path, "journal")
 
     def add(self, row: BatchRow, stamp: Stamp, timeline: Sequence[TimelineRow] = ()) -> None:
         """Store a row on disk.
@@ -118,10 +98,23 @@ class Journal:
         Raises:
             OutputError: the row can't be written; earlier rows remain.
         """
-        with self._translated("The rows before it are kept. Make room, and run the same command again to go on."):
+        with self._translated(_NO_ROOM):
             assert self._database is not None
-            self._database.execute(_PUT, _fields(row, stamp, timeline))
+            fields = (row.path, row, asdict(stamp), timeline)
+            self._database.execute(_PUT, tuple(map(_text, fields)))
         self.entries[row.path] = row, stamp
+
+    def remove(self, videos: Iterable[str]) -> None:
+        """Remove rows.
+
+        Raises:
+            OutputError: the journal can't be written.
+        """
+        with self._translated(_NO_ROOM):
+            assert self._database is not None
+            for video in videos:
+                self._database.execute("DELETE FROM rows WHERE path = ?", (_text(video),))
+                del self.entries[video]
 
     def timeline(self, video: str) -> list[TimelineRow]:
         """Return the timeline of a stored row; empty if there is none.
@@ -135,28 +128,23 @@ class Journal:
             return [TimelineRow(*values) for values in json.loads(found)]
 
     def close(self) -> None:
-        """Close the database and release the lock."""
+        """Close the database."""
         if self._database:
             self._database.close()
             self._database = None
-        _unlock(self._lock)
 
     def _load(self) -> None:
-        """Open the database and fill ``entries``; recover the readable rows of a damaged one."""
+        """Open the database and fill ``entries``; a damaged one is made anew, because the table has its rows."""
         try:
-            database = self._connect()
-            whole = database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+            whole = self._connect().execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF not in _DAMAGED:
                 raise
             whole = False
         if not whole:
-            database = self._rebuild()
-        state = self._read_state()
-        if state is not None:
-            if not database.execute("SELECT 1 FROM rows LIMIT 1").fetchall():
-                _put(database, state)
-            self._state.unlink()
+            self.close()
+            _remove(self._path)
+        database = self._database or self._connect()
         for row_text, stamp_text in database.execute("SELECT row, stamp FROM rows ORDER BY rowid"):
             with suppress(ValueError, TypeError):  # the file of an unreadable row is scanned again
                 row = BatchRow(*json.loads(row_text))
@@ -177,34 +165,6 @@ class Journal:
         database.execute("PRAGMA synchronous = FULL")
         return database
 
-    def _rebuild(self) -> sqlite3.Connection:
-        """Copy the readable rows of a damaged database to a new one."""
-        found: list[_Fields] = []
-        if self._database:
-            self._database.close()
-        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(self._path)) as damaged:
-            damaged.execute("PRAGMA writable_schema = ON")  # else a file that has lost its end isn't read at all
-            for fields in damaged.execute("SELECT path, row, stamp, timeline FROM rows ORDER BY rowid"):
-                with suppress(ValueError, TypeError):
-                    found.append((fields, [json.loads(field) for field in fields])[0])
-        _remove(self._path)
-        database = self._connect()
-        _put(database, found)
-        return database
-
-    def _read_state(self) -> list[_Fields] | None:
-        """Read the state file of an earlier version; return None if there is none."""
-        content = existing(self._state)
-        if not content or not content.startswith(_STATE_HEADER):
-            return None
-        found: list[_Fields] = []
-        for line in content.split(b"\n")[1:-1]:
-            with suppress(ValueError, KeyError, TypeError):
-                fields = json.loads(line)
-                stamp = Stamp(*(fields[name] for name in Stamp.__slots__))
-                found.append(_fields(BatchRow(*fields["row"]), stamp, fields.get("faces", ())))
-        return found
-
     @contextmanager
     def _translated(self, advice: str) -> Iterator[None]:
         try:
@@ -217,19 +177,9 @@ class Journal:
             raise unwritable(self._path, error, advice=advice) from error
 
 
-def _put(database: sqlite3.Connection, found: Iterable[_Fields]) -> None:
-    database.execute("BEGIN")
-    database.executemany(_PUT, found)
-    database.execute("COMMIT")
-
-
 def _text(value: object) -> str:
     # ASCII, so that bytes of a path that aren't UTF-8 are restored exactly.
     return json.dumps(value, separators=(",", ":"))
-
-
-def _fields(row: BatchRow, stamp: Stamp, timeline: Sequence[Sequence[object]]) -> _Fields:
-    return _text(row.path), _text(row), _text(asdict(stamp)), _text(timeline)
 
 
 def _beside(table: Path, ending: str) -> Path:
@@ -269,65 +219,80 @@ def _unlock(lock: BaseFileLock) -> None:
     lock.release()
 
 
-def check_batch_target(path: str | PathLike[str], videos: Collection[str], *, force: bool = False) -> None:
+def check_batch_target(path: str | PathLike[str], *, force: bool = False) -> None:
     """Check in advance, without side effects, that results can be written.
 
-    Results of an earlier run are resumed. Other files, and results without any of these videos, may be replaced only
-    with ``force``.
+    Rows are added to results of an earlier run; other files may be replaced only with ``force``.
 
     Raises:
         OutputError: the path isn't writable, holds another file, or another scan is writing to it.
         UsageError: the format of this suffix isn't supported, or a package is missing.
     """
-    _check(Path(path), _table(Path(path)), videos, force=force)
+    target = Path(path)
+    if not is_special(target) and _beside(target, ".journal.lock").exists():
+        _unlock(_locked(target))
+    _check(target, _table(target), force=force)
 
 
 class BatchTable:
-    """Resumable table of results; a context manager. The suffix of the path selects the format (``tables``).
+    """Resumable table of results, to which each run adds; a context manager.
 
-    On entry, rows of an earlier run are kept if their stamp is unchanged and dropped otherwise, and an incomplete table
-    is repaired. Rows of errors are kept, but their files are scanned again. Each row is on disk when ``write`` returns.
-    On exit without an error the rows are in the order of the candidates; before, they may be in the order of writing.
-    Devices and pipes get all rows one after another, without a journal.
+    The suffix of the path selects the format (``tables``). On entry an incomplete table is repaired. Rows of an earlier
+    run stay: those of other files for good, those of candidates until the file is scanned again. Each row is on disk
+    when ``write`` returns. On exit without an error the candidates' rows are in the order of the candidates, after
+    those of other files; before, new rows may be in the order of writing. Devices and pipes get all rows one after
+    another, without a journal.
 
     Args:
         path: path of the table.
         candidates: stamp of every file of the batch, in the order of the rows.
         force: discard an earlier table, or replace another file.
+        prune: remove the rows of files that are gone. Files of remote stores stay.
 
     Attributes:
-        kept: rows of files that needn't be scanned again, by path; set on entry, like the following ones.
-        retried: number of rows with errors, whose files are scanned again.
-        stale: number of candidates whose row was dropped because its stamp has changed.
-        gone: number of earlier rows of files that aren't candidates.
-        forgotten: True if no row was kept because the journal of an existing table is missing.
+        kept: rows of candidates that needn't be scanned again, by path; set on entry, like the following ones.
+        retried: number of candidates whose row is an error; they are scanned again.
+        stale: number of candidates whose row has another stamp; they are scanned again.
+        others: number of rows of other files.
+        pruned: number of rows removed by ``prune``.
 
     Raises:
-        OutputError: on entry, the table can't be written, as for ``check_batch_target``; on ``write``, the row can't be
-            written (earlier rows remain); on exit, the rows can't be ordered.
+        OutputError: on entry, the table can't be written, as for ``check_batch_target``, or has a row of another file
+            with the path of a candidate; on ``write``, the row can't be written (earlier rows remain); on exit, the
+            rows can't be ordered.
         UsageError: the format of this suffix isn't supported, or a package is missing.
     """
 
-    def __init__(self, path: str | PathLike[str], candidates: Mapping[str, Stamp], *, force: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        candidates: Mapping[str, Stamp],
+        *,
+        force: bool = False,
+        prune: bool = False,
+    ) -> None:
         self.kept: dict[str, BatchRow] = {}
         self.retried = 0
         self.stale = 0
-        self.gone = 0
-        self.forgotten = False
+        self.others = 0
+        self.pruned = 0
         self._path = Path(path)
         self._candidates = candidates
         self._force = force
+        self._prune = prune
         self._table = _table(self._path)
-        self._names = self._table.names(candidates)
+        self._names = distinct_names(candidates)
+        self._lock: BaseFileLock | None = None
         self._journal: Journal | None = None
         self._open = False
-        self._written: set[str] = set()
 
     def __enter__(self) -> Self:
-        earlier = _check(self._path, self._table, self._candidates, force=self._force)
+        special = is_special(self._path)
         try:
-            if not is_special(self._path):
-                self._journal = Journal(self._path, force=self._force)
+            self._lock = None if special else _locked(self._path)
+            earlier = _check(self._path, self._table, force=self._force)
+            if not special:
+                self._journal = Journal(_beside(self._path, ".journal"), force=self._force)
                 self._resume(self._journal, earlier)
                 _part(self._path).unlink(missing_ok=True)
             self._table.settle(self._records())
@@ -354,47 +319,65 @@ class BatchTable:
         if not self._open:
             raise ValueError("a BatchTable takes rows only inside its with block")
         row = batch_row(result)
+        replaces = False
         if self._journal:
+            replaces = row.path in self._journal.entries
             timeline = [timeline_row(score) for score in result.timeline] if self._table.holds_timelines else []
             self._journal.add(row, self._candidates[row.path], timeline)
-        replaces = row.path in self._written
-        self._written.add(row.path)
         self._table.append(self._record(row), self._records, replaces=replaces)
 
-    def _resume(self, journal: Journal, earlier: Sequence[str]) -> None:
-        """Decide which rows of an earlier run are kept.
+    def _resume(self, journal: Journal, earlier: Sequence[BatchRow]) -> None:
+        """Complete the journal with the rows of the table, and decide which files needn't be scanned.
 
         Args:
-            journal: journal with those rows.
-            earlier: names in the table.
+            journal: journal of the table.
+            earlier: rows in the table.
         """
-        self.forgotten = bool(earlier) and not journal.entries
+        if not os.path.lexists(self._path):  # the user removed it, and with it the rows of other files
+            journal.remove([video for video in journal.entries if video not in self._candidates])
+        self._adopt(journal, earlier)
+        if self._prune:
+            gone = [
+                video
+                for video, (_, stamp) in journal.entries.items()
+                if "://" not in video and not os.path.lexists(stamp.file or video)
+            ]
+            journal.remove(gone)
+            self.pruned = len(gone)
         for video, stamp in self._candidates.items():
             row, written = journal.entries.get(video, (None, None))
-            if row is None or written != stamp:
+            if row is None or written is None:
                 continue
-            if row.status == Status.ERROR:
+            _refuse_another(self._path, video, written, stamp)
+            if not written.covers(stamp):
+                self.stale += 1
+            elif row.status == Status.ERROR:
                 self.retried += 1
-            elif stamp.whole:
-                self.kept[video] = row
             else:
-                continue
-            self._written.add(video)
-        staying = {self._names[video] for video in self._written}
-        candidates = set(self._names.values())
-        self.gone = sum(name not in candidates for name in earlier)
-        self.stale = sum(name in candidates and name not in staying for name in earlier)
+                self.kept[video] = row
+        self.others = sum(video not in self._candidates for video in journal.entries)
+        self._names = distinct_names({**journal.entries, **self._candidates})
+
+    def _adopt(self, journal: Journal, earlier: Sequence[BatchRow]) -> None:
+        """Take over rows of the table that the journal lacks, because it was lost."""
+        paths = {name: path for path, name in distinct_names({**journal.entries, **self._candidates}).items()}
+        missing = [(row, path) for row in earlier if (path := paths.get(row.path, row.path)) not in journal.entries]
+        timelines = self._table.timelines_there() if missing else {}
+        for row, path in missing:
+            journal.add(row._replace(path=path), Stamp(None, None, "unknown"), timelines.get(row.path, []))
 
     def _records(self) -> list[Record]:
-        """Return the complete content of the table, in the order of the candidates."""
+        """Return the complete content of the table in its final order."""
         if self._journal is None:
             return []
         rows = self._journal.entries
-        return [self._record(rows[video][0]) for video in self._candidates if video in self._written]
+        order = [*(video for video in rows if video not in self._candidates), *self._candidates]
+        return [self._record(rows[video][0]) for video in order if video in rows]
 
     def _record(self, row: BatchRow) -> Record:
         journal = self._journal
-        return Record(self._names[row.path], row, lambda: journal.timeline(row.path) if journal else [])
+        named = row._replace(path=self._names[row.path])
+        return Record(named, lambda: journal.timeline(row.path) if journal else [])
 
     def _close(self) -> None:
         self._open = False
@@ -402,6 +385,24 @@ class BatchTable:
         if self._journal:
             self._journal.close()
             self._journal = None
+        if self._lock:
+            _unlock(self._lock)
+            self._lock = None
+
+
+def _refuse_another(table: Path, video: str, written: Stamp, stamp: Stamp) -> None:
+    """Refuse to replace the row of another file: the same relative path in another folder, which still exists."""
+    if (
+        written.file
+        and written.file != stamp.file
+        and (written.size, written.mtime_ns) != (stamp.size, stamp.mtime_ns)
+        and os.path.lexists(written.file)
+    ):
+        raise OutputError(
+            f"already has a row of another file called {video}: {written.file}",
+            path=table,
+            advice="Give the files with their full paths, or choose another table with -o.",
+        )
 
 
 def _table(path: Path) -> Table:
@@ -413,19 +414,13 @@ def _part(path: Path) -> Path:
     return _beside(path, ".journal.part")
 
 
-def _check(path: Path, table: Table, videos: Collection[str], *, force: bool) -> list[str]:
-    """Check the target, and return the names in the existing table."""
-    special = is_special(path)
-    if not special:
-        Journal.check(path, force=force)
+def _check(path: Path, table: Table, *, force: bool) -> list[BatchRow]:
+    """Check the target, and return the rows in the existing table."""
+    if is_special(path):
+        return table.earlier(force=force)
+    journal = _beside(path, ".journal")
+    if not force and not is_database(existing(journal, 100) or b"", _APPLICATION_ID, _VERSION):
+        raise not_ours(journal, "journal")
     earlier = table.earlier(force=force)
-    known = set(table.names(videos).values())
-    if earlier and not any(name in known for name in earlier):
-        raise OutputError(
-            "already holds results of other videos",
-            path=path,
-            advice="Choose another path with -o, or replace it with --force.",
-        )
-    if not special:
-        check_folder(path, advice=OTHER_PATH)
+    check_folder(path, advice=OTHER_PATH)
     return earlier

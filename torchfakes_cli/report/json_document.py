@@ -7,20 +7,25 @@ bytes that aren't UTF-8.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
-from torchfakes_cli.records import Face, FaceScore, Status, SuspiciousSpan, Track, VideoInfo, VideoResult
-from torchfakes_cli.report.rows import (
-    PIXEL_DIGITS,
-    RATE_DIGITS,
-    SCORE_DIGITS,
-    SHARPNESS_DIGITS,
-    TIME_DIGITS,
-    rounded,
-)
+from torchfakes_cli.records import Status, Track, VideoResult
+from torchfakes_cli.report.rows import COLUMN_DIGITS, PIXEL_DIGITS, TIME_DIGITS, rounded
+from torchfakes_cli.report.summary import summarise
 
 #: Version of the schema, which increases when a field is removed or changes its meaning, but not for new fields.
 SCHEMA = 1
+
+_VIDEO = ("container", "codec", "width", "height", "fps", "duration_s", "frame_count", "rotation", "picture")
+_ROW = ("time_s", "frame", "track", "face", "sharpness", "logit", "p_fake", "note")
+_FACE = ("box", "confidence", "landmarks")
+_DIGITS = {
+    **COLUMN_DIGITS,
+    **dict.fromkeys(("start_s", "end_s"), TIME_DIGITS),
+    **dict.fromkeys(("box", "landmarks"), PIXEL_DIGITS),
+}
 
 
 def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
@@ -36,81 +41,53 @@ def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
 
 def _document(result: VideoResult) -> dict[str, Any]:
     known = result.status is Status.OK  # nothing is counted in a file that failed
-    return {
+    summary = summarise(result) if known and result.fake_above is not None else None
+    info, rates = result.info, result.error_rates
+    document = {
         "schema": SCHEMA,
         "path": result.path,
-        "status": result.status.value,
-        "verdict": result.verdict.value if result.verdict else None,
-        "p_fake": rounded(result.p_fake, SCORE_DIGITS),
-        "reason": result.reason.value if result.reason else None,
+        "status": result.status,
+        "verdict": result.verdict,
+        "p_fake": result.p_fake,
+        "reason": result.reason,
         "error": result.error or None,
-        "warnings": list(result.warnings),
-        "video": _video(result.info) if result.info else None,
+        "warnings": result.warnings,
+        "video": info and {name: getattr(info, name) for name in _VIDEO},
         "frames_sampled": result.frames_sampled if known else None,
         "faces_scored": result.faces_scored if known else None,
         "faces_blurry": result.faces_blurry if known else None,
-        "peak_time_s": rounded(result.peak_time_s, TIME_DIGITS),
-        "elapsed_s": rounded(result.elapsed_s, TIME_DIGITS),
+        "peak_time_s": result.peak_time_s,
+        "elapsed_s": result.elapsed_s,
         "model": result.model or None,
-        "tracks": [_track(track) for track in result.tracks],
-        "timeline": [_timeline_row(row) for row in result.timeline],
+        "sha256": result.sha256 or None,
+        "scanned_at": result.scanned_at or None,
+        "headline": f"{summary.headline} {summary.proof}" if summary else None,
+        "next_step": summary.next_step if summary else None,
+        "real_below": result.real_below,
+        "fake_above": result.fake_above,
+        "people_flagged": result.people_flagged if known else None,
+        "error_rates": rates and {"footage": rates.footage, "genuine": rates.genuine, "fakes": rates.fakes},
+        "source": result.source and asdict(result.source),
+        "tracks": [_track(track, result) for track in result.tracks],
+        "timeline": [
+            {name: getattr(row, name) for name in _ROW}
+            | {"face": row.face and {name: getattr(row.face, name) for name in _FACE}, "note": row.note or None}
+            for row in result.timeline
+        ],
     }
+    rounded_document: dict[str, Any] = _rounded(document)
+    return rounded_document
 
 
-def _video(info: VideoInfo) -> dict[str, Any]:
-    return {
-        "container": info.container,
-        "codec": info.codec,
-        "width": info.width,
-        "height": info.height,
-        "fps": None if info.fps is None else rounded(float(info.fps), RATE_DIGITS),
-        "duration_s": rounded(info.duration_s, TIME_DIGITS),
-        "frame_count": info.frame_count,
-        "rotation": info.rotation,
-        "picture": info.picture,
-    }
+def _track(track: Track, result: VideoResult) -> dict[str, Any]:
+    values = asdict(track)
+    return {"track": values.pop("number"), **values, "flagged": track in result.flagged}
 
 
-def _track(track: Track) -> dict[str, Any]:
-    return {
-        "track": track.number,
-        "start_s": rounded(track.start_s, TIME_DIGITS),
-        "end_s": rounded(track.end_s, TIME_DIGITS),
-        "faces": track.faces,
-        "faces_scored": track.faces_scored,
-        "logit": rounded(track.logit, SCORE_DIGITS),
-        "p_fake": rounded(track.p_fake, SCORE_DIGITS),
-        "peak_time_s": rounded(track.peak_time_s, TIME_DIGITS),
-        "lasting": track.lasting,
-        "doubt": track.doubt.value if track.doubt else None,
-        "suspicious_span": _span(track.suspicious_span) if track.suspicious_span else None,
-    }
-
-
-def _span(span: SuspiciousSpan) -> dict[str, Any]:
-    return {
-        "start_s": rounded(span.start_s, TIME_DIGITS),
-        "end_s": rounded(span.end_s, TIME_DIGITS),
-        "p_fake": rounded(span.p_fake, SCORE_DIGITS),
-    }
-
-
-def _timeline_row(row: FaceScore) -> dict[str, Any]:
-    return {
-        "time_s": rounded(row.time_s, TIME_DIGITS),
-        "frame": row.frame,
-        "track": row.track,
-        "face": _face(row.face) if row.face else None,
-        "sharpness": rounded(row.sharpness, SHARPNESS_DIGITS),
-        "logit": rounded(row.logit, SCORE_DIGITS),
-        "p_fake": rounded(row.p_fake, SCORE_DIGITS),
-        "note": row.note or None,
-    }
-
-
-def _face(face: Face) -> dict[str, Any]:
-    return {
-        "box": [rounded(corner, PIXEL_DIGITS) for corner in face.box],
-        "confidence": rounded(face.confidence, SCORE_DIGITS),
-        "landmarks": [[rounded(x, PIXEL_DIGITS), rounded(y, PIXEL_DIGITS)] for x, y in face.landmarks],
-    }
+def _rounded(value: Any, name: str = "") -> Any:
+    """Return a value for JSON, rounded by the name of its field."""
+    if isinstance(value, dict):
+        return {key: _rounded(each, key) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each, name) for each in value]
+    return rounded(float(value), _DIGITS[name]) if isinstance(value, float | Fraction) else value

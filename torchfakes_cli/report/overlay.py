@@ -2,7 +2,7 @@
 
 It needs only numpy, OpenCV and Pillow, and neither decodes nor encodes.
 
-Between two neighbouring samples of a person, at most two seconds apart, the box moves linearly. If the next sample
+Between two neighboring samples of a person, at most two seconds apart, the box moves linearly. If the next sample
 doesn't show that person, the box stays for half a second, but at most for half the time to that sample. A cut removes
 all boxes until the next sample, because the faces of a new shot are unknown. No box appears before the first sample of
 its person.
@@ -11,17 +11,17 @@ its person.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import cv2
 import numpy as np
 
-from torchfakes_cli.records import Box, FaceScore
+from torchfakes_cli.records import Box, FaceScore, VideoResult
 from torchfakes_cli.report.drawing import (
     INK,
-    Colour,
+    Color,
     Pixels,
     fill,
     frame_face,
@@ -31,13 +31,13 @@ from torchfakes_cli.report.drawing import (
     plate_size,
     write,
 )
-from torchfakes_cli.report.summary import CAVEAT, Word, score
+from torchfakes_cli.report.summary import Person, Summary, Word, clock, score, summarise
 
-PAPER: Colour = (245, 245, 245)
-FAINT: Colour = (165, 165, 165)
-_LINE_GREY: Colour = (90, 90, 90)
-#: From Okabe and Ito's palette (*Color Universal Design*), distinguishable with any kind of colour vision.
-COLOURS: dict[Word, Colour] = {
+PAPER: Color = (245, 245, 245)
+FAINT: Color = (165, 165, 165)
+_LINE_GRAY: Color = (90, 90, 90)
+#: From Okabe and Ito's palette (*Color Universal Design*), distinguishable with any kind of color vision.
+COLORS: dict[Word, Color] = {
     Word.FAKE: (213, 94, 0),
     Word.REAL: (86, 180, 233),
     Word.BETWEEN: (240, 228, 66),
@@ -63,46 +63,9 @@ HOLD_S = 0.5
 #: Tolerance in seconds of equal times.
 _SAME_S = 1e-6
 
-#: Layout of the bar, in units of the drawing (see ``Overlay``).
-_HEIGHT = 72
-_HEADLINE_WIDTH = 180
-_GUTTER = 30
-_EDGE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Label of a track, with a word beside the colour for colour-blind viewers.
-
-    Attributes:
-        number: number of the track.
-        word: meaning of its score.
-        p_fake: probability of the track; None if none of its faces was scored.
-    """
-
-    number: int
-    word: Word
-    p_fake: float | None
-
-    @property
-    def label(self) -> str:
-        """Text of the label, such as ``#1 fake 0.93``."""
-        return f"#{self.number} {self.word.value} {score(self.p_fake)}".rstrip()
-
-
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """Verdict in words.
-
-    Attributes:
-        words: verdict and score, such as ``FAKE 0.93``.
-        why: reason in a few words, below the verdict.
-        word: word that selects the colour.
-    """
-
-    words: str
-    why: str
-    word: Word
+#: Layout of the bar in units of the drawing: smallest height, width of the words on the left, room for the words on the
+#: right, distance from the edges.
+_HEIGHT, _WORDS, _GUTTER, _EDGE = 72, 200, 30, 8
 
 
 class Overlay:
@@ -112,50 +75,25 @@ class Overlay:
 
     Args:
         size: (width, height) of the clip in pixels.
-        headline: the verdict.
-        people: by the number of their track.
-        timeline: one row a face and one for each sampled frame without any, in order of time.
-        deciding: number of the track that the verdict rests on; None where there is none.
-        fake_above: from this probability on a video is called fake.
-        real_below: below this one it is called real.
-        duration_s: of the clip.
+        result: result of its scan.
+        duration_s: duration of the clip in seconds.
 
     Attributes:
         size: (width, height) in pixels of what is drawn, both even.
         scale: pixels drawn for one of the clip.
     """
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        headline: Headline,
-        people: Mapping[int, Person],
-        timeline: Sequence[FaceScore],
-        *,
-        deciding: int | None,
-        fake_above: float,
-        real_below: float,
-        duration_s: float,
-    ) -> None:
-        self.scale = _enlargement(size)
-        self._people = people
-        self._places = FacePlaces(timeline)
+    def __init__(self, size: tuple[int, int], result: VideoResult, duration_s: float) -> None:
+        self.scale = max(1, min(-(-_SMALLEST_SIDE // min(size)), _ENLARGED_WIDTH // max(size)))
+        summary = summarise(result)
+        self._people = {person.track.number: person for person in summary.people}
+        self._places = FacePlaces(result.timeline)
         self._picture_size = (size[0] * self.scale, size[1] * self.scale)
-        width, height = (side + side % 2 for side in self._picture_size)
+        width, self._below = (side + side % 2 for side in self._picture_size)
         self._unit = max(1.0, min(self._picture_size) / _UNIT_SIDE)
-        bar = 2 * round(_HEIGHT * self._unit / 2)
-        self.size = width, height + bar
-        self._canvas = np.zeros((height + bar, width, 3), np.uint8)
-        self._bar = ScoreBar(
-            (width, bar),
-            self._unit,
-            headline,
-            timeline,
-            deciding=deciding,
-            fake_above=fake_above,
-            real_below=real_below,
-            duration_s=duration_s,
-        )
+        self._bar = ScoreBar(width, self._unit, result, summary, duration_s)
+        self.size = width, self._below + self._bar.height
+        self._canvas = np.zeros((self.size[1], width, 3), np.uint8)
 
     def draw(self, pixels: Pixels, time_s: float, *, cut: bool = False, damaged: bool = False) -> Pixels:
         """Draw one frame.
@@ -178,56 +116,44 @@ class Overlay:
         else:
             picture[:] = cv2.resize(pixels, self._picture_size, interpolation=cv2.INTER_LINEAR)
         scale = width / pixels.shape[1], height / pixels.shape[0]
-        faces = self._places.at(time_s)
+        faces = [(face, _scaled(face.box, scale)) for face in self._places.at(time_s)]
+        for face, box in faces:
+            word, unscored = self._person(face.row).word, face.row.p_fake is None
+            thickness = self._u(_LINE * (1.6 if word is Word.FAKE else 1.0))
+            frame_face(picture, box, thickness, COLORS[word], corners=not face.sampled, dashed=unscored)
         taken: list[tuple[int, int, int, int]] = []
-        for face in faces:
-            self._frame(picture, face, _scaled(face.box, scale))
-        for face in faces:  # after all frames, which would cross them
-            self._label(picture, face, _scaled(face.box, scale), taken)
+        for face, box in faces:  # after all frames, which would cross them
+            self._label(picture, face, box, taken)
         if damaged:
             plate(picture, "damaged picture", (0, 0), self._u(_LETTERS), INK, PAPER)
-        below = -(-height // 2) * 2
         # Sides of odd length are made even by doubling the last row and column.
         self._canvas[:height, width:] = self._canvas[:height, width - 1 : width]
-        self._canvas[height:below] = self._canvas[height - 1 : height]
-        self._bar.draw(self._canvas[below:], time_s)
+        self._canvas[height : self._below] = self._canvas[height - 1 : height]
+        self._bar.draw(self._canvas[self._below :], time_s)
         return self._canvas
 
     def _u(self, units: float) -> int:
         return max(1, round(units * self._unit))
 
-    def _frame(self, picture: Pixels, face: PlacedFace, box: Box) -> None:
-        word = self._person(face.row).word
-        frame_face(
-            picture,
-            box,
-            self._u(_LINE * (1.6 if word is Word.FAKE else 1.0)),
-            COLOURS[word],
-            corners=not face.sampled,
-            dashed=face.row.p_fake is None,
-        )
-
     def _label(self, picture: Pixels, face: PlacedFace, box: Box, taken: list[tuple[int, int, int, int]]) -> None:
-        """The person above the box and the face's own score below it; where there is no room, inside."""
+        """Label the person above the box and the face's own score below it; where there is no room, inside."""
         person, size, line = self._person(face.row), self._u(_LETTERS), self._u(_LINE)
         p_fake = face.row.p_fake
         own = _NO_SCORE.get(face.row.note, "") if p_fake is None else f"face {score(p_fake)}"
-        gap = 2 * line
-        texts = [(person.label, INK, COLOURS[person.word], round(box[1]) - gap - plate_size(person.label, size)[1])]
+        label = label_of(person)
+        texts = [(label, INK, COLORS[person.word], round(box[1]) - 2 * line - plate_size(label, size)[1])]
         if own:
-            texts.append((own, PAPER, INK, round(box[3]) + gap))
+            texts.append((own, PAPER, INK, round(box[3]) + 2 * line))
         for text, ink, ground, y in texts:
             width, height = plate_size(text, size)
             x = min(max(round(box[0]) - line, 0), max(0, picture.shape[1] - width))
             y = min(max(y, 0), max(0, picture.shape[0] - height))
             step = height if y + height <= (box[1] + box[3]) / 2 else -height
-            area = (x, y, x + width, y + height)
-            for _ in range(4):  # aside from what others have written, if that isn't far
-                if not any(_overlap(area, other) for other in taken):
-                    break
-                area = (area[0], area[1] + step, area[2], area[3] + step)
-            if not 0 <= area[1] <= picture.shape[0] - height:
-                area = (x, y, x + width, y + height)
+            # Beside other labels if there is room nearby, otherwise over them.
+            tops = [y + tried * step for tried in range(5) if 0 <= y + tried * step <= picture.shape[0] - height]
+            areas = [(x, top, x + width, top + height) for top in tops or [y]]
+            free = (area for area in areas if not any(_overlap(area, other) for other in taken))
+            area = next(free, areas[0])
             taken.append(area)
             plate(picture, text, area[:2], size, ink, ground)
 
@@ -236,9 +162,9 @@ class Overlay:
         return self._people[row.track]
 
 
-def _enlargement(size: tuple[int, int]) -> int:
-    wanted = -(-_SMALLEST_SIDE // min(size))
-    return max(1, min(wanted, _ENLARGED_WIDTH // max(size)))
+def label_of(person: Person) -> str:
+    """Return the label of a person, such as ``#1 fake 0.93``, with a word beside the color for color-blind viewers."""
+    return f"#{person.track.number} {person.word.value} {score(person.track.p_fake)}".rstrip()
 
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:
@@ -254,9 +180,9 @@ class PlacedFace:
     """A face at some time.
 
     Attributes:
-        box: where it is, or is taken to be, in pixels of the frame.
-        row: of the sample it is known from, this one or the one before.
-        sampled: whether that sample is this very frame.
+        box: box in pixels of the frame, interpolated between samples.
+        row: row of the latest sample.
+        sampled: True if that sample is this very frame.
     """
 
     box: Box
@@ -316,49 +242,36 @@ def _between(a: Box, b: Box, share: float) -> Box:
 
 
 class ScoreBar:
-    """Bar of scores over time.
+    """Bar with the verdict on the left and the scores over time on the right.
 
     Args:
-        size: (width, height) in pixels.
+        width: width in pixels.
         unit: pixels in a unit of the drawing.
-        headline: the verdict.
-        timeline: one row a face and one for each sampled frame without any, in order of time.
-        deciding: number of the track that the verdict rests on; None where there is none.
-        fake_above: from this probability on a video is called fake.
-        real_below: below this one it is called real.
-        duration_s: of the clip.
+        result: result of the scan.
+        summary: summary of the result.
+        duration_s: duration of the clip in seconds.
+
+    Attributes:
+        height: height in pixels, an even number.
     """
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        unit: float,
-        headline: Headline,
-        timeline: Sequence[FaceScore],
-        *,
-        deciding: int | None,
-        fake_above: float,
-        real_below: float,
-        duration_s: float,
-    ) -> None:
+    def __init__(self, width: int, unit: float, result: VideoResult, summary: Summary, duration_s: float) -> None:
         self._unit = unit
         self._duration_s = max(duration_s, 1e-6)
-        self._thresholds = (fake_above, real_below)
-        width, height = size
-        self._left = min(self._u(_HEADLINE_WIDTH + _EDGE), width // 2)
+        self._left = min(self._u(_WORDS + _EDGE), width // 2)
         self._right = max(self._left + 1, width - self._u(_GUTTER + _EDGE))
+        words = self._words(result, summary)
+        needed = sum(line_height(size) + self._u(1) for _, size, _ in words) + 2 * self._u(_EDGE)
+        self.height = 2 * round(max(self._u(_HEIGHT), needed) / 2)
         self._top = self._u(20)
-        self._bottom = max(self._top + 1, height - self._u(9))
-        self._sheet = np.zeros((height, width, 3), np.uint8)
-        self._sheet[:] = INK
-        self._write_headline(headline)
-        self._draw_axes()
-        self._draw_scores(timeline, deciding)
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """The columns, in pixels, at which the clip begins and ends."""
-        return self._left, self._right
+        self._bottom = self.height - self._u(9)
+        self._sheet = np.full((self.height, width, 3), INK, np.uint8)
+        y = self._u(_EDGE)
+        for text, size, color in words:
+            write(self._sheet[:, : self._left - self._u(4)], text, (self._u(_EDGE), y), size, color)
+            y += line_height(size) + self._u(1)
+        self._draw_axes(result)
+        self._draw_scores(result, summary)
 
     def draw(self, area: Pixels, time_s: float) -> None:
         """Draw the bar with the position of a time onto an area of its size."""
@@ -367,7 +280,7 @@ class ScoreBar:
         half = max(1, self._u(1)) // 2
         fill(area, (x - half, self._top - self._u(4), x + max(1, self._u(1)) - half, self._bottom + self._u(3)), PAPER)
         size = self._u(10)
-        now = f"{_clock(time_s)} / {_clock(self._duration_s)}"
+        now = f"{clock(time_s, 1)} / {clock(self._duration_s, 1)}"
         write(area, now, (self._right - lettering(now, size).shape[1], self._u(3)), size, PAPER)
 
     def _u(self, units: float) -> int:
@@ -379,62 +292,71 @@ class ScoreBar:
     def _y(self, p_fake: float) -> int:
         return self._bottom - round((self._bottom - self._top) * p_fake)
 
-    def _write_headline(self, headline: Headline) -> None:
-        x, y = self._u(_EDGE), self._u(8)
-        for text, units, colour in (
-            (headline.words, 18, COLOURS[headline.word]),
-            (headline.why, 11, PAPER),
-            (CAVEAT, 9.5, FAINT),
-        ):
-            write(self._sheet[:, : self._left - self._u(4)], text, (x, y), self._u(units), colour)
-            y += line_height(self._u(units)) + self._u(1)
+    def _words(self, result: VideoResult, summary: Summary) -> list[tuple[str, int, Color]]:
+        """Return the lines on the left, each with the size and the color of its letters."""
+        verdict = f"{summary.verdict.upper()} {summary.score}".rstrip()
+        texts = [
+            (verdict, 18.0, COLORS[Word(summary.verdict.value)]),
+            (summary.short, 11.0, PAPER),
+            (f"real below {summary.real_below}, fake from {summary.fake_above}", 9.5, PAPER),
+            (summary.proof, 9.5, PAPER),
+            (result.error_rates.short() if result.error_rates else "", 9.5, FAINT),
+        ]
+        lines = []
+        for text, units, color in texts:
+            size = self._u(units)
+            lines += [(line, size, color) for line in _wrapped(text, size, self._left - self._u(_EDGE + 4))]
+        return lines
 
-    def _draw_axes(self) -> None:
-        fill(self._sheet, (self._left, self._bottom, self._right, self._bottom + max(1, self._u(0.7))), _LINE_GREY)
+    def _draw_axes(self, result: VideoResult) -> None:
+        fill(self._sheet, (self._left, self._bottom, self._right, self._bottom + max(1, self._u(0.7))), _LINE_GRAY)
         size = self._u(9)
-        fake, real = (self._y(value) for value in self._thresholds)
+        fake, real = self._y(result.fake_above or 0), self._y(result.real_below or 0)
         for y in {fake, real}:
             for x in range(self._left, self._right, max(2, self._u(6))):
-                fill(self._sheet, (x, y, min(x + self._u(3), self._right), y + max(1, self._u(0.7))), _LINE_GREY)
+                fill(self._sheet, (x, y, min(x + self._u(3), self._right), y + max(1, self._u(0.7))), _LINE_GRAY)
         x = self._right + self._u(4)
         # Above and below their lines, for the two may be one.
-        write(self._sheet, "fake", (x, min(fake, self._bottom) - line_height(size)), size, COLOURS[Word.FAKE])
-        write(self._sheet, "real", (x, max(real, self._top)), size, COLOURS[Word.REAL])
+        write(self._sheet, "fake", (x, min(fake, self._bottom) - line_height(size)), size, COLORS[Word.FAKE])
+        write(self._sheet, "real", (x, max(real, self._top)), size, COLORS[Word.REAL])
 
-    def _draw_scores(self, timeline: Sequence[FaceScore], deciding: int | None) -> None:
-        for row in timeline:  # the bystanders first, so that none of them hides a score that counts
-            if row.track != deciding and row.p_fake is not None:
-                cv2.circle(self._sheet, self._point(row), max(1, self._u(1.2)), _LINE_GREY, -1)
-            elif row.p_fake is None:
+    def _draw_scores(self, result: VideoResult, summary: Summary) -> None:
+        """Draw the scores: triangles, squares and discs for those of the first person, dots for the others."""
+        shown = summary.people[0].track.number if summary.people else None
+        scored = [row for row in result.timeline if row.p_fake is not None]
+        counting = [row for row in scored if row.track == shown]
+        for row in result.timeline:
+            if row.p_fake is None:
                 x, y = self._x(row.time_s), self._bottom + self._u(2)
-                fill(self._sheet, (x, y, x + max(1, self._u(0.7)), y + self._u(3)), FAINT if row.face else _LINE_GREY)
-        counting = [row for row in timeline if row.track == deciding and row.p_fake is not None]
+                fill(self._sheet, (x, y, x + max(1, self._u(0.7)), y + self._u(3)), FAINT if row.face else _LINE_GRAY)
+        for row in scored:  # before the marks, so that no dot hides one
+            if row.track != shown:
+                cv2.circle(self._sheet, self._point(row), max(1, self._u(1.2)), _LINE_GRAY, -1)
         # Small enough to be told apart where there are many.
         room = (self._right - self._left) / (2 * max(1, len(counting)))
+        size = round(min(max(room, self._u(1.4)), self._u(2.8)))
         for row in counting:
-            self._mark(row, round(min(max(room, self._u(1.4)), self._u(2.8))))
-
-    def _mark(self, row: FaceScore, size: int) -> None:
-        """A score that counts: its shape tells, as its colour does, on which side of the thresholds it lies."""
-        assert row.p_fake is not None
-        fake_above, real_below = self._thresholds
-        x, y = self._point(row)
-        if row.p_fake >= fake_above:
-            corners = np.array([(x - size, y + size), (x + size, y + size), (x, y - size)], np.int32)
-            cv2.fillConvexPoly(self._sheet, corners, COLOURS[Word.FAKE], cv2.LINE_AA)
-        elif row.p_fake < real_below:
-            cv2.circle(self._sheet, (x, y), size, COLOURS[Word.REAL], -1, cv2.LINE_AA)
-        else:
-            fill(self._sheet, (x - size, y - size, x + size, y + size), COLOURS[Word.BETWEEN])
+            x, y = self._point(row)
+            if (row.p_fake or 0) >= (result.fake_above or 0):
+                corners = np.array([(x - size, y + size), (x + size, y + size), (x, y - size)], np.int32)
+                cv2.fillConvexPoly(self._sheet, corners, COLORS[Word.FAKE], cv2.LINE_AA)
+            elif (row.p_fake or 0) < (result.real_below or 0):
+                cv2.circle(self._sheet, (x, y), size, COLORS[Word.REAL], -1, cv2.LINE_AA)
+            else:
+                fill(self._sheet, (x - size, y - size, x + size, y + size), COLORS[Word.BETWEEN])
 
     def _point(self, row: FaceScore) -> tuple[int, int]:
-        assert row.p_fake is not None
+        assert row.p_fake is not None, "only a row with a score has a point"
         return self._x(row.time_s), self._y(row.p_fake)
 
 
-def _clock(seconds: float) -> str:
-    """Seconds as a player shows them, with tenths: m:ss.t, or h:mm:ss.t."""
-    tenths = int(seconds * 10 + 1e-6)
-    hours, minutes, rest = tenths // 36000, tenths // 600 % 60, tenths % 600
-    text = f"{rest // 10:02}.{rest % 10}"
-    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
+def _wrapped(text: str, size: int, width: int) -> list[str]:
+    """Break text into lines of at most ``width`` pixels, a longer word aside."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and lettering(longer, size).shape[1] <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

@@ -36,6 +36,12 @@ class BatchRow(NamedTuple):
         elapsed_s: duration of the scan in seconds.
         model: name of the detector.
         error: one-line message with status ``error``.
+        sha256: checksum of the file in hexadecimal.
+        scanned_at: time of the result in UTC, as ISO 8601.
+        real_below: a ``p_fake`` below this gives the verdict real.
+        fake_above: smallest ``p_fake`` of the verdict fake.
+        people_flagged: number of people whose score reaches ``fake_above``.
+        warnings: warnings, separated by ``; ``.
     """
 
     path: str
@@ -55,6 +61,13 @@ class BatchRow(NamedTuple):
     elapsed_s: float | None
     model: str | None
     error: str | None
+    # Added later: tables of earlier versions lack them.
+    sha256: str | None = None
+    scanned_at: str | None = None
+    real_below: float | None = None
+    fake_above: float | None = None
+    people_flagged: int | None = None
+    warnings: str | None = None
 
 
 class TimelineRow(NamedTuple):
@@ -75,13 +88,15 @@ class TimelineRow(NamedTuple):
 
 
 BATCH_COLUMNS = BatchRow._fields
+#: Number of columns in tables of the first version.
+FIRST_COLUMNS = BATCH_COLUMNS.index("error") + 1
 TIMELINE_COLUMNS = TimelineRow._fields
 
 #: Decimals of the columns whose numbers are not whole.
 COLUMN_DIGITS = {
     **dict.fromkeys(("time_s", "duration_s", "peak_time_s", "elapsed_s"), TIME_DIGITS),
     **dict.fromkeys(("x1", "y1", "x2", "y2"), PIXEL_DIGITS),
-    **dict.fromkeys(("p_fake", "logit", "confidence"), SCORE_DIGITS),
+    **dict.fromkeys(("p_fake", "logit", "confidence", "real_below", "fake_above"), SCORE_DIGITS),
     "sharpness": SHARPNESS_DIGITS,
     "fps": RATE_DIGITS,
 }
@@ -116,6 +131,12 @@ def batch_row(result: VideoResult) -> BatchRow:
         elapsed_s=rounded(result.elapsed_s, TIME_DIGITS),
         model=result.model or None,
         error=result.error or None,
+        sha256=result.sha256 or None,
+        scanned_at=result.scanned_at or None,
+        real_below=rounded(result.real_below, SCORE_DIGITS),
+        fake_above=rounded(result.fake_above, SCORE_DIGITS),
+        people_flagged=result.people_flagged if known else None,
+        warnings="; ".join(result.warnings) or None,
     )
 
 

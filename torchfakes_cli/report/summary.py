@@ -10,14 +10,22 @@ import math
 import re
 import statistics
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from torchfakes_cli.records import Provenance, Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
 
-#: Shown beside every verdict.
+#: Shown where many verdicts stand together; beside a single one stands its ``Summary.proof``.
 CAVEAT = "A low score is no proof of authenticity."
+
+#: What a verdict doesn't prove.
+_PROOF = {
+    Verdict.FAKE: "A high score is no proof of forgery.",
+    Verdict.REAL: "No sign of a synthetic face was found. That is no proof of authenticity.",
+    Verdict.INCONCLUSIVE: "Inconclusive means undecided: no proof of forgery, and none of authenticity.",
+}
 
 #: Shown beside the verdict on a still picture.
 ONE_VIEW = "One view of a face tells less than a video, which the detector was calibrated on."
@@ -25,7 +33,7 @@ ONE_VIEW = "One view of a face tells less than a video, which the detector was c
 #: True of every detector that this program runs.
 LIMITS = (
     CAVEAT,
-    "A high score is no proof of a forgery either: real videos are called fake too, the more often the less they "
+    "A high score is no proof of forgery either: genuine videos are called fake too, the more often the less they "
     "resemble what the detector was trained on.",
     "It looks for swapped faces and animated portraits, frame by frame. It doesn't listen, doesn't judge movement, and "
     "wasn't made for fully generated scenes, manipulated bodies or drawings.",
@@ -33,88 +41,91 @@ LIMITS = (
     "anyone.",
 )
 
+#: People named in a headline; a list of all stands below it.
+_NAMED = 12
+
 
 class _Why(NamedTuple):
-    """Why a verdict is inconclusive: a few words, a sentence, and what to try on the command line."""
+    """Why a verdict is inconclusive: a few words, a sentence, what to do next, and options to try."""
 
     short: str
     sentence: str
-    advice: str = ""
+    step: str
+    options: str = ""
 
 
-_LARGER = "Look for a larger version."
-_COPY = "Copy or download it again."
+_LARGER = "Look for a larger version"
+_COPY = "Copy or download the file again"
 _MORE_FRAMES = "Try --fps to sample more frames."
 _WHY = {
     Reason.NO_FACE: _Why(
         "no face found",
         "No face was found in the {frames}.",
+        "Watch the clip yourself",
         "Try --min-face for smaller faces, or --fps to sample more frames.",
     ),
     Reason.ALL_BLURRY: _Why(
         "all faces too blurry",
         "Faces were found, but none sharp enough to score.",
+        "Look for a sharper version",
         f"{_MORE_FRAMES} --blur-threshold 0 scores them anyway.",
     ),
     Reason.TOO_FEW_FACES: _Why(
-        "too few sharp faces", "Too few sharp faces of any one person for a firm verdict.", _MORE_FRAMES
+        "too few sharp faces",
+        "Too few sharp faces of any one person for a firm verdict.",
+        "Look for a longer or sharper version",
+        _MORE_FRAMES,
     ),
     Reason.TINY_FACES: _Why(
         "faces too small",
-        "The most suspicious person's faces are too small for a firm verdict: most are smaller than any that the "
-        "detector is known to judge.",
+        "The faces of person {person}, who scores highest, are too small for a firm verdict: most are smaller than any "
+        "that the detector is known to judge.",
         _LARGER,
     ),
     Reason.DAMAGED: _Why("the video is damaged", "Too much of the video is damaged for a firm verdict.", _COPY),
     Reason.BETWEEN_THRESHOLDS: _Why(
         "between the thresholds",
-        "The most suspicious face scores between what is called real (below {real}) and what is called fake (from "
-        "{fake}).",
+        "The highest score is {score} (person {person}), between the thresholds (real below {real}, fake from {fake}).",
+        "Look at {moment}",
     ),
     Reason.FRAMES_DISAGREE: _Why(
         "the frames disagree",
-        "The frames disagree: on average the most suspicious person scores clearly, but too many of their faces don't "
-        "say so.",
-        f"Look at the timeline. {_MORE_FRAMES}",
+        "The frames disagree: person {person} scores {score} on average (real below {real}, fake from {fake}), but too "
+        "many of their faces don't say the same.",
+        "Look at the highest scores, such as at {moment}",
+        _MORE_FRAMES,
     ),
     Reason.PART_OF_CLIP: _Why(
         "part of the clip",
-        "Person {person} looks synthetic {span} ({likely} there), but not over the whole clip.",
-        "Watch this part closely, or scan it alone: --start {start} --end {end} --fps 8.",
+        "Person {person} looks synthetic to this detector {span} (score {score} there, fake from {fake}), but not over "
+        "the whole clip.",
+        "Watch this part closely",
+        "Scan it alone: --start {start} --end {end} --fps 8.",
     ),
 }
 _WHY_OF_A_PICTURE = _WHY | {
-    Reason.NO_FACE: _Why("no face found", "No face was found in the picture.", "Try --min-face for smaller faces."),
-    Reason.ALL_BLURRY: _WHY[Reason.ALL_BLURRY]._replace(advice="--blur-threshold 0 scores them anyway."),
+    Reason.NO_FACE: _Why(
+        "no face found",
+        "No face was found in the picture.",
+        "Look at the picture yourself",
+        "Try --min-face for smaller faces.",
+    ),
+    Reason.ALL_BLURRY: _WHY[Reason.ALL_BLURRY]._replace(options="--blur-threshold 0 scores them anyway."),
     Reason.TINY_FACES: _Why(
         "faces too small",
-        "The most suspicious face is smaller than any that the detector is known to judge.",
+        "The face of person {person}, who scores highest, is smaller than any that the detector is known to judge.",
         _LARGER,
     ),
     Reason.DAMAGED: _Why("the picture is damaged", "The picture is damaged.", _COPY),
+    Reason.BETWEEN_THRESHOLDS: _WHY[Reason.BETWEEN_THRESHOLDS]._replace(step="Look at the face closely"),
 }
 
-_DOUBTED = {
-    Reason.TINY_FACES: "faces too small to decide",
-}
 _NOTES = {
     "no_face": "no face",
     "blurry": "too blurry",
     "damaged": "damaged picture",
     "long_shot": "not scored: one face in several of a long shot is",
 }
-
-
-class Thresholds(Protocol):
-    """The probabilities at which a video is called fake or real."""
-
-    @property
-    def fake_above(self) -> float:
-        """From this probability on a video is called fake."""
-
-    @property
-    def real_below(self) -> float:
-        """Below this probability it is called real."""
 
 
 class Word(StrEnum):
@@ -151,39 +162,92 @@ class Summary:
     Attributes:
         verdict: verdict on the file.
         score: ``p_fake`` such as ``0.88``; empty if no face was scored.
+        real_below: threshold of the verdict real, with as many decimals as distinguish it from the score.
+        fake_above: threshold of the verdict fake, likewise.
         short: basis of the verdict, or reason why it is inconclusive, in a few words.
-        headline: verdict in a sentence or two.
-        advice: options to try on the command line; empty if there are none.
+        headline: what was measured, in a sentence or two.
+        proof: what the verdict doesn't prove.
+        measured: error rates of the detector in a sentence; empty if unknown.
+        next_step: what to do next, in a sentence.
+        options: options to try on the command line; empty if there are none.
         people: people, beginning with the deciding one, then lasting ones, the most suspicious first.
     """
 
     verdict: Verdict
     score: str
+    real_below: str
+    fake_above: str
     short: str
     headline: str
-    advice: str
+    proof: str
+    measured: str
+    next_step: str
+    options: str
     people: tuple[Person, ...]
 
     @property
-    def text(self) -> str:
-        """Headline and advice."""
-        return f"{self.headline} {self.advice}".strip()
+    def score_line(self) -> str:
+        """Score beside the thresholds, such as ``score 0.88: real below 0.34, fake from 0.69``."""
+        bounds = f"real below {self.real_below}, fake from {self.fake_above}"
+        return f"score {self.score}: {bounds}" if self.score else bounds
 
 
-def summarise(result: VideoResult, thresholds: Thresholds) -> Summary:
+def summarise(result: VideoResult) -> Summary:
     """Put a result with status ``ok`` into words."""
-    firm = deciding(result) if result.verdict in (Verdict.FAKE, Verdict.REAL) else None
-    people = tuple(Person(track, *_standing(track, thresholds), track.number == firm) for track in by_suspicion(result))
+    assert result.fake_above is not None, "a scanned file has thresholds"
+    assert result.real_below is not None, "a scanned file has thresholds"
+    verdict = result.verdict or Verdict.INCONCLUSIVE
+    ranked = by_suspicion(result)
+    people = tuple(_person(track, result, first=track is ranked[0]) for track in ranked)
+    scores = [result.real_below, result.fake_above, *([] if result.p_fake is None else [result.p_fake])]
+    real, fake, *own = apart(*scores)
+    bounds = {"real": real, "fake": fake, "score": "".join(own)}
+    thing = "picture" if result.is_picture else "clip"
+    options = ""
     if result.reason:
         why = (_WHY_OF_A_PICTURE if result.is_picture else _WHY)[result.reason]
         frames = "one frame sampled" if result.frames_sampled == 1 else f"{result.frames_sampled} frames sampled"
-        real, fake = apart(thresholds.real_below, thresholds.fake_above)
-        words = {"frames": frames, "real": real, "fake": fake, **_part(result)}
-        headline, advice = why.sentence.format(**words), why.advice.format(**words)
+        person = str(ranked[0].number) if ranked else ""
+        moment = clock(result.peak_time_s or 0)
+        words = {**bounds, "frames": frames, "person": person, "moment": moment, **_part(result)}
+        headline, options, short = why.sentence.format(**words), why.options.format(**words), why.short
+        step = f"{why.step.format(**words)}, find the source of the {thing}, and try another tool."
+    elif verdict is Verdict.FAKE:
+        headline, short = _flagged(result, bounds), f"person{_numbers([track.number for track in result.flagged])}"
+        moments = [f"{clock(track.peak_time_s or 0)} (person {track.number})" for track in result.flagged[:3]]
+        where = "the face" if result.is_picture else _and(moments)
+        step = f"Look closely at {where}, find the source of the {thing}, and try another tool."
     else:
-        headline, advice = _firm(result, firm or 0), ""
-    short = reason_words(result.reason, picture=result.is_picture) or f"person {firm} decides"
-    return Summary(result.verdict or Verdict.INCONCLUSIVE, score(result.p_fake), short, headline, advice, people)
+        where = " in this one picture" if result.is_picture else ""
+        headline = f"The highest score{where} is {''.join(own)} (person {ranked[0].number}; real below {real})."
+        short = f"highest score: person {ranked[0].number}"
+        step = f"If doubts remain, find the source of the {thing} and try another tool."
+    measured = result.error_rates.sentence() if result.error_rates else ""
+    return Summary(verdict, "".join(own), real, fake, short, headline, _PROOF[verdict], measured, step, options, people)
+
+
+def _flagged(result: VideoResult, bounds: dict[str, str]) -> str:
+    """Name everybody above the threshold."""
+    flagged, bound = result.flagged, f"(fake from {bounds['fake']})"
+    peaks = ["" if result.is_picture else f", highest at {clock(track.peak_time_s or 0)}" for track in flagged]
+    picture = ", by this one picture" if result.is_picture else ""
+    if len(flagged) == 1:
+        who = f"Person {flagged[0].number} looks synthetic to this detector"
+        return f"{who}: score {bounds['score']} {bound}{peaks[0]}{picture}."
+    named = [
+        f"person {track.number} (score {score(track.p_fake)}{peak})"
+        for track, peak in zip(flagged[:_NAMED], peaks, strict=False)
+    ]
+    named += [f"{len(flagged) - _NAMED} more"] if len(flagged) > _NAMED else []
+    return f"{len(flagged)} people look synthetic to this detector {bound}{picture}: {_and(named)}."
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return f"{'s' if len(numbers) > 1 else ''} {_and([str(number) for number in sorted(numbers)])}"
 
 
 def _part(result: VideoResult) -> dict[str, str]:
@@ -193,37 +257,37 @@ def _part(result: VideoResult) -> dict[str, str]:
         return {}
     span, person = max(parts, key=lambda part: part[0].p_fake)
     start, end = math.floor(span.start_s), math.floor(span.end_s) + 1
-    likely = f"{100 * span.p_fake:.0f}% likely"
-    return {"person": str(person), "span": _when(span), "likely": likely, "start": str(start), "end": str(end)}
+    return {
+        "person": str(person),
+        "span": _when(span),
+        "score": score(span.p_fake),
+        "start": str(start),
+        "end": str(end),
+    }
 
 
 def _when(span: SuspiciousSpan) -> str:
     return f"from {clock(span.start_s)} to {clock(math.floor(span.end_s) + 1)}"
 
 
-def _firm(result: VideoResult, number: int) -> str:
-    likely = f"{100 * (result.p_fake or 0):.0f}% likely"
-    if result.verdict is Verdict.FAKE:
-        when = f", most of all at {clock(result.peak_time_s or 0)}"
-        return f"Person {number} looks synthetic ({likely}){', by this one picture' if result.is_picture else when}."
-    if result.is_picture:
-        return f"No clear sign of a synthetic face in this one picture ({likely} for the most suspicious one)."
-    if sum(track.lasting and not track.doubt for track in result.tracks) > 1:
-        return f"Nobody seen for long looks synthetic ({likely} for the most suspicious person)."
-    return f"No clear sign of a synthetic face ({likely} to be one)."
+def _person(track: Track, result: VideoResult, *, first: bool) -> Person:
+    word, standing = _standing(track, result, first=first)
+    return Person(track, word, standing, decides=first and not result.reason)
 
 
-def _standing(track: Track, thresholds: Thresholds) -> tuple[Word, str]:
+def _standing(track: Track, result: VideoResult, *, first: bool) -> tuple[Word, str]:
     if track.p_fake is None or not track.lasting:
         return Word.UNSCORED if track.p_fake is None else Word.TOO_FEW, "seen too briefly to decide"
     if track.doubt:
-        return Word.BETWEEN, _DOUBTED[track.doubt]
+        return Word.BETWEEN, "faces too small to decide"
     if track.suspicious_span:
         return Word.BETWEEN, f"looks synthetic {_when(track.suspicious_span)}"
-    if track.p_fake >= thresholds.fake_above:
+    if result.reason is Reason.DAMAGED or (first and result.reason is Reason.FRAMES_DISAGREE):
+        return Word.BETWEEN, reason_words(result.reason, picture=result.is_picture)
+    if track in result.flagged:
         return Word.FAKE, "looks synthetic"
-    if track.p_fake < thresholds.real_below:
-        return Word.REAL, "no clear sign of a synthetic face"
+    if track.p_fake < (result.real_below or 0):
+        return Word.REAL, "no sign of a synthetic face"
     return Word.BETWEEN, "between the thresholds"
 
 
@@ -242,14 +306,14 @@ def note_words(note: str) -> str:
     return _NOTES.get(note, note)
 
 
-def caveats(result: VideoResult, provenance: Provenance) -> list[str]:
+def caveats(result: VideoResult, calibrated_on: str) -> list[str]:
     """List what affects the certainty of the verdict, in plain sentences.
 
     Args:
         result: result with status ``ok``.
-        provenance: provenance of the result.
+        calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
     """
-    found = [_calibration(result, provenance), provenance.measured, _coverage(result)]
+    found = [_calibration(calibrated_on) if result.p_fake is not None else "", _coverage(result)]
     ranked = by_suspicion(result)
     if result.is_picture:
         found.append(ONE_VIEW)
@@ -258,10 +322,7 @@ def caveats(result: VideoResult, provenance: Provenance) -> list[str]:
     doubted = sum(track.lasting and track.doubt is not None for track in result.tracks)
     if doubted and not result.reason:
         whose = "one person's faces" if doubted == 1 else f"{doubted} people's faces"
-        found.append(
-            f"The scores of {whose} say too little to count: they are too small, or unlike those that the detector "
-            "knows."
-        )
+        found.append(f"The scores of {whose} say too little to count: the faces are too small.")
     brief = sum(not track.lasting for track in result.tracks)
     if brief and not result.is_picture:
         who = "One person was" if brief == 1 else f"{brief} people were"
@@ -272,14 +333,12 @@ def caveats(result: VideoResult, provenance: Provenance) -> list[str]:
     ]
 
 
-def _calibration(result: VideoResult, provenance: Provenance) -> str:
-    if result.p_fake is None:
-        return ""
-    if not provenance.calibrated_on:
-        return "This detector was never calibrated: its p_fake orders faces by suspicion, but is no probability."
+def _calibration(calibrated_on: str) -> str:
+    if not calibrated_on:
+        return "This detector was never calibrated: its score (p_fake) orders faces by suspicion and means no more."
     return (
-        f"p_fake is a probability that was calibrated on {provenance.calibrated_on}. On other footage (strong "
-        "compression, screen recordings, filters, newer generators) it can be far off."
+        f"The score (p_fake) was calibrated on {calibrated_on}. It isn't the probability that this video is fake: on "
+        "other footage (strong compression, screen recordings, filters, newer generators) it can be far off."
     )
 
 
@@ -308,49 +367,52 @@ def _spread(result: VideoResult, track: Track) -> str:
     return f"Half of the {len(scores)} scores of person {track.number} {where}."
 
 
-def deciding(result: VideoResult) -> int:
-    """Return the number of the track that a firm verdict rests on."""
-    lasting = [track for track in result.tracks if track.lasting and not track.doubt]
-    return max(lasting, key=lambda track: track.logit or 0.0).number
-
-
 def by_suspicion(result: VideoResult) -> list[Track]:
-    """Sort the tracks of a result: first the deciding one, then lasting ones, each group by suspicion."""
-    first = deciding(result) if result.verdict in (Verdict.FAKE, Verdict.REAL) else None
+    """Sort the tracks of a result: first the one behind its score, then lasting ones, each group by suspicion."""
+    firm = result.reason is None  # a doubted track gives no firm verdict
     return sorted(
-        result.tracks, key=lambda t: (t.number != first, not t.lasting, t.logit is None, -(t.logit or 0.0), t.number)
+        result.tracks,
+        key=lambda track: (
+            track.p_fake != result.p_fake,
+            firm and track.doubt is not None,
+            not track.lasting,
+            track.logit is None,
+            -(track.logit or 0.0),
+            track.number,
+        ),
     )
 
 
 def score(p_fake: float | None) -> str:
-    """Format a probability, such as ``0.88``; return an empty string for None."""
+    """Format a score, such as ``0.88``; return an empty string for None."""
     return "" if p_fake is None else f"{p_fake:.2f}"
 
 
-def apart(low: float, high: float) -> tuple[str, str]:
-    """Format two probabilities with enough decimals, at least two, to distinguish them.
+def apart(*values: float) -> list[str]:
+    """Format scores with enough decimals, from two to four, to distinguish different ones.
 
     Example:
-        >>> apart(0.3, 0.7), apart(0.9961, 0.9987)
-        (('0.30', '0.70'), ('0.996', '0.999'))
+        >>> apart(0.3, 0.7), apart(0.9961, 0.9987, 0.99)
+        (['0.30', '0.70'], ['0.996', '0.999', '0.990'])
     """
     for digits in (2, 3, 4):
-        texts = f"{low:.{digits}f}", f"{high:.{digits}f}"
-        if texts[0] != texts[1]:
+        texts = [f"{value:.{digits}f}" for value in values]
+        if len(set(texts)) == len(set(values)):
             return texts
-    return score(low), score(high)
+    return texts
 
 
-def clock(seconds: float) -> str:
-    """Format seconds as m:ss or h:mm:ss.
+def clock(seconds: float, digits: int = 0) -> str:
+    """Format a time as a player shows it, m:ss or h:mm:ss, with a number of decimals.
 
     Example:
-        >>> clock(75.9), clock(3605)
-        ('1:15', '1:00:05')
+        >>> clock(75.9), clock(3605), clock(75.04, 2)
+        ('1:15', '1:00:05', '1:15.04')
     """
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    # The small amount keeps 75.04 at 4 hundredths in spite of rounding errors.
+    whole, part = divmod(int(seconds * 10**digits + 1e-6), 10**digits)
+    minutes = f"{whole // 3600}:{whole // 60 % 60:02}" if whole >= 3600 else f"{whole // 60}"
+    return f"{minutes}:{whole % 60:02}" + (f".{part:0{digits}}" if digits else "")
 
 
 def geometry(info: VideoInfo) -> list[str]:

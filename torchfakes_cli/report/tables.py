@@ -10,27 +10,31 @@ import importlib.util
 import io
 import json
 import os
+import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from torchfakes_cli.errors import OutputError, UsageError
-from torchfakes_cli.files import append, existing, is_special, unwritable, write_atomically
-from torchfakes_cli.report.csv import csv_cells, csv_line, distinct_names, escape_undecodable, text_cell
-from torchfakes_cli.report.rows import BATCH_COLUMNS, TIMELINE_COLUMNS, BatchRow, TimelineRow, column_types
+from torchfakes_cli.files import append, existing, is_special, unwritable
+from torchfakes_cli.report.csv import csv_cells, csv_line, escape_undecodable, text_of_cell
+from torchfakes_cli.report.rows import (
+    BATCH_COLUMNS,
+    FIRST_COLUMNS,
+    TIMELINE_COLUMNS,
+    BatchRow,
+    TimelineRow,
+    column_types,
+)
 
 OTHER_PATH = "Choose another path with -o."
 _LATER = "The rows before it are kept. Run the same command again to go on."
 
-_JSONL = (".jsonl", ".ndjson")
-_SQLITE = (".sqlite", ".sqlite3", ".db")
-_PARQUET = (".parquet",)
 #: Suffixes that are refused, because they belong to formats that aren't written.
 _NOT_WRITTEN = (".json", ".xlsx", ".xls", ".ods", ".feather", ".arrow", ".orc")
 
@@ -40,7 +44,7 @@ _SHARE = 0.05
 
 #: "tfak", bytes 68 to 71 of the file: https://www.sqlite.org/fileformat2.html#application_id
 _APPLICATION_ID = 0x7466616B
-_SQLITE_VERSION = 1  # goes up when the tables change
+_SQLITE_VERSION = 1  # goes up when the tables change, except by new columns
 _SQLITE_KINDS = {str: "TEXT", int: "INTEGER", float: "REAL"}
 
 
@@ -49,26 +53,21 @@ class Record:
     """Row of a table.
 
     Attributes:
-        name: path as it is written in the table.
-        row: row of the file.
+        row: row of the file, with its path as it is written in the table.
         timeline: reads its timeline from the journal; empty if the table has no timelines.
     """
 
-    name: str
     row: BatchRow
     timeline: Callable[[], Sequence[TimelineRow]]
 
     @property
     def values(self) -> BatchRow:
-        """Row with ``name`` as its path, and with all text encodable."""
-        model, error = self.row.model, self.row.error
-        return self.row._replace(
-            path=self.name, model=model and escape_undecodable(model), error=error and escape_undecodable(error)
-        )
+        """Row with all text encodable."""
+        return BatchRow._make(escape_undecodable(value) if isinstance(value, str) else value for value in self.row)
 
 
 class Table(ABC):
-    """Table file of one format.
+    """Table file of one format, written atomically from all records: readers that have the old version open keep it.
 
     Args:
         path: path of the table.
@@ -76,47 +75,57 @@ class Table(ABC):
 
     Attributes:
         holds_timelines: True if the format has timelines.
-        lags: True if appended rows aren't in the file yet.
+        lags: True if some rows aren't in the file yet.
     """
 
     holds_timelines = False
     lags = False
+    _next_s = 0.0
 
     def __init__(self, path: Path, part: Path) -> None:
         self._path = path
         self._part = part
 
-    def names(self, paths: Collection[str]) -> dict[str, str]:
-        """Return the name of each path in the table."""
-        return distinct_names(paths)
-
-    def earlier(self, *, force: bool = False) -> list[str]:
-        """Return the names in the existing file; empty if it is missing or empty, or with ``force``.
+    def earlier(self, *, force: bool = False) -> list[BatchRow]:
+        """Return the rows in the existing file; empty if it is missing or empty, or with ``force``.
 
         Raises:
             OutputError: the path holds another file, or can't be read and written.
             UsageError: a package is missing.
         """
-        names = self._names_there() if existing(self._path, 1) and not force else []
-        if names is None:
+        rows = self.rows_there() if existing(self._path, 1) and not force else []
+        if rows is None:
             raise not_ours(self._path, "results")
-        return names
+        return rows
 
     @abstractmethod
-    def _names_there(self) -> list[str] | None:
-        """Return the names in a file that isn't empty; None if it isn't a torchfakes table."""
+    def rows_there(self) -> list[BatchRow] | None:
+        """Return the rows in a file that isn't empty; None if it isn't a torchfakes table."""
+
+    def knows(self, columns: Sequence[str]) -> bool:
+        """Return True for the columns of a table, which lacks the last ones if an earlier version wrote it."""
+        self.lags |= tuple(columns) != BATCH_COLUMNS
+        return len(columns) >= FIRST_COLUMNS and tuple(columns) == BATCH_COLUMNS[: len(columns)]
 
     @abstractmethod
+    def write_part(self, records: Sequence[Record]) -> None:
+        """Write a new version of the file to ``part``."""
+
+    def timelines_there(self) -> dict[str, list[TimelineRow]]:
+        """Return the timelines in the file, by path."""
+        return {}
+
     def settle(self, records: Sequence[Record]) -> None:
         """Make the file hold exactly these records, in this order.
 
         Raises:
             OutputError: it can't be written.
         """
+        if self.lags or not existing(self._path, 1) or not self._holds(records):
+            self._write(records)
 
-    @abstractmethod
     def append(self, record: Record, records: Callable[[], Sequence[Record]], *, replaces: bool) -> None:
-        """Add one row.
+        """Add one row; where the file can't be written just now, it is tried again later.
 
         Args:
             record: new row.
@@ -126,15 +135,41 @@ class Table(ABC):
         Raises:
             OutputError: the row can't be written.
         """
+        self.lags = True
+        if time.monotonic() >= self._next_s:
+            with suppress(OutputError):
+                self._write(records())
 
     def close(self) -> None:  # noqa: B027 - only some formats keep a file open
         """Close the file."""
 
+    def _holds(self, records: Sequence[Record]) -> bool:
+        return self.rows_there() == [record.values for record in records]
+
+    def _write(self, records: Sequence[Record]) -> None:
+        started = time.monotonic()
+        self.close()  # Windows replaces no open file
+        try:
+            self._part.unlink(missing_ok=True)
+            self.write_part(records)
+            with self._part.open("r+b") as file:
+                os.fsync(file.fileno())
+            self._part.replace(os.path.realpath(self._path))
+            self.lags = False
+        except (OSError, sqlite3.Error) as error:
+            self._part.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise unwritable(self._path, error, advice=_LATER) from error
+            raise OutputError(f"can't be written: {error}", path=self._path, advice=_LATER) from error
+        finally:
+            ended = time.monotonic()
+            self._next_s = ended + max(_EVERY_S, (ended - started) / _SHARE)
+
 
 class LineTable(Table):
-    """Text file with one row per line, which is on disk when ``append`` returns.
+    """Text file with one row per line; a new row is on disk when ``append`` returns.
 
-    Devices and pipes get all rows one after another.
+    Rows that replace earlier ones are written with the whole file. Devices and pipes get all rows one after another.
     """
 
     header = ""
@@ -148,34 +183,25 @@ class LineTable(Table):
     def line(self, record: Record) -> str:
         """Format one row, with its line end."""
 
-    @abstractmethod
-    def names_in(self, content: bytes) -> list[str] | None:
-        """Return the names in the complete rows of a table, which may be truncated; None for other content."""
-
-    def earlier(self, *, force: bool = False) -> list[str]:
+    def earlier(self, *, force: bool = False) -> list[BatchRow]:
         """See ``Table``."""
         return [] if self._special else super().earlier(force=force)
 
-    def _names_there(self) -> list[str] | None:
-        return self.names_in(existing(self._path) or b"")
+    def write_part(self, records: Sequence[Record]) -> None:
+        """See ``Table``."""
+        self._part.write_bytes(self._content(records))
 
     def settle(self, records: Sequence[Record]) -> None:
         """See ``Table``; a device or a pipe is only begun."""
-        if self._special:
-            if not self._file:
-                self._open("wb")
-                self._add(self.header)
-            return
-        self.close()  # Windows replaces no open file
-        content = (self.header + "".join(map(self.line, records))).encode("utf-8")
-        if existing(self._path) != content:
-            write_atomically(self._path, content, temporary=self._part)
-        self._open("ab")
+        if not self._special:
+            super().settle(records)
+        elif not self._file:
+            self._add(self.header)
 
     def append(self, record: Record, records: Callable[[], Sequence[Record]], *, replaces: bool) -> None:
         """See ``Table``."""
         if replaces and not self._special:
-            self.settle(records())
+            super().append(record, records, replaces=True)
         else:
             self._add(self.line(record))
 
@@ -185,14 +211,18 @@ class LineTable(Table):
             self._file.close()
             self._file = None
 
-    def _open(self, mode: str) -> None:
-        try:
-            self._file = FileIO(self._path, mode)
-        except OSError as error:
-            raise unwritable(self._path, error, advice=OTHER_PATH) from error
+    def _content(self, records: Sequence[Record]) -> bytes:
+        return (self.header + "".join(map(self.line, records))).encode("utf-8")
+
+    def _holds(self, records: Sequence[Record]) -> bool:
+        return existing(self._path) == self._content(records)
 
     def _add(self, text: str) -> None:
-        assert self._file is not None
+        if not self._file:
+            try:
+                self._file = FileIO(self._path, "wb" if self._special else "ab")
+            except OSError as error:
+                raise unwritable(self._path, error, advice=OTHER_PATH) from error
         append(self._file, text.encode("utf-8"), self._path)
 
 
@@ -201,23 +231,37 @@ class CsvTable(LineTable):
 
     header = csv_line(BATCH_COLUMNS)
 
-    def names(self, paths: Collection[str]) -> dict[str, str]:
-        """See ``Table``."""
-        return {path: text_cell(path) for path in paths}
-
     def line(self, record: Record) -> str:
         """See ``LineTable``."""
         return csv_line(csv_cells(BATCH_COLUMNS, record.row))
 
-    def names_in(self, content: bytes) -> list[str] | None:
-        """See ``LineTable``; a table that a Windows editor has saved is ours as well."""
-        header = self.header.encode("ascii")
-        if not header.startswith(content) and content.split(b"\n", 1)[0].rstrip(b"\r") != header.rstrip(b"\n"):
-            return None
-        rows: list[list[str]] = []
+    def rows_there(self) -> list[BatchRow] | None:
+        """See ``Table``; a table that a spreadsheet or a Windows editor has saved is ours as well."""
+        content = (existing(self._path) or b"").decode("utf-8-sig", "replace")
+        if self.header.startswith(content):
+            return []
+        lines = csv.reader(io.StringIO(content, newline=""))
+        rows: list[BatchRow] = []
         with suppress(csv.Error):  # a damaged file: the rows up to there are good
-            rows.extend(csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline="")))
-        return [cells[0] for cells in rows[1:] if len(cells) == len(BATCH_COLUMNS)]
+            columns = next(lines)
+            if not self.knows(columns):
+                return None
+            kinds = [column_types(BatchRow)[column] for column in columns]
+            rows.extend(
+                # A table of an earlier version has fewer columns.
+                BatchRow(*map(_value, cells, kinds))
+                for cells in lines
+                if len(cells) == len(columns) and cells[0]
+            )
+        return rows
+
+
+def _value(cell: str, kind: type) -> Any:
+    if kind is str or not cell:
+        return text_of_cell(cell) or None
+    with suppress(ValueError):
+        return kind(cell)
+    return None
 
 
 class JsonLinesTable(LineTable):
@@ -230,77 +274,32 @@ class JsonLinesTable(LineTable):
         """See ``LineTable``."""
         return json.dumps(record.values._asdict(), allow_nan=False, separators=(",", ":")) + "\n"
 
-    def names_in(self, content: bytes) -> list[str] | None:
-        """See ``LineTable``."""
-        first, *rest = content.split(b"\n")
-        if rest:
-            names = [_json_name(line) for line in (first, *rest[:-1])]
-            return None if names[0] is None else [name for name in names if name is not None]
-        beginning = b'{"path":"'
-        return [] if beginning.startswith(first) or first.startswith(beginning) else None
+    def rows_there(self) -> list[BatchRow] | None:
+        """See ``Table``."""
+        content = (existing(self._path) or b"").removeprefix(b"\xef\xbb\xbf")
+        *lines, torn = content.split(b"\n")
+        if not lines:
+            beginning = b'{"path":"'
+            return [] if beginning.startswith(torn) or torn.startswith(beginning) else None
+        rows = [self._row(line) for line in lines]
+        return None if rows[0] is None else [row for row in rows if row is not None]
 
-
-def _json_name(line: bytes) -> str | None:
-    with suppress(ValueError):
-        fields = json.loads(line)
-        if isinstance(fields, dict) and set(fields) == set(BATCH_COLUMNS):
-            return str(fields["path"])
-    return None
+    def _row(self, line: bytes) -> BatchRow | None:
+        with suppress(ValueError):
+            fields = json.loads(line)
+            if isinstance(fields, dict) and self.knows(list(fields)):
+                return BatchRow(**fields)
+        return None
 
 
 class WholeTable(Table):
-    """Table that is written atomically from all records, at intervals and at the end.
+    """Table that is only written as a whole, at intervals and at the end."""
 
-    Readers that have the old version open keep it.
-    """
-
-    _next_s = 0.0
-
-    def earlier(self, *, force: bool = False) -> list[str]:
+    def earlier(self, *, force: bool = False) -> list[BatchRow]:
         """See ``Table``."""
         if is_special(self._path):
             raise OutputError("this format can't go to a device or a pipe", path=self._path, advice=OTHER_PATH)
         return super().earlier(force=force)
-
-    @abstractmethod
-    def rows_there(self) -> list[tuple[Any, ...]] | None:
-        """Return the rows in a file that isn't empty; None if it isn't a torchfakes table."""
-
-    @abstractmethod
-    def write_part(self, records: Sequence[Record]) -> None:
-        """Write the new version of the file to ``part``."""
-
-    def _names_there(self) -> list[str] | None:
-        rows = self.rows_there()
-        return rows if rows is None else [str(row[0]) for row in rows]
-
-    def settle(self, records: Sequence[Record]) -> None:
-        """See ``Table``."""
-        if self.lags or not existing(self._path, 1) or self.rows_there() != [record.values for record in records]:
-            self._write(records)
-
-    def append(self, record: Record, records: Callable[[], Sequence[Record]], *, replaces: bool) -> None:
-        """See ``Table``; where it can't be written just now, it is tried again later."""
-        self.lags = True
-        if time.monotonic() >= self._next_s:
-            with suppress(OutputError):
-                self._write(records())
-
-    def _write(self, records: Sequence[Record]) -> None:
-        started = time.monotonic()
-        try:
-            self._part.unlink(missing_ok=True)
-            self.write_part(records)
-            with self._part.open("r+b") as file:
-                os.fsync(file.fileno())
-            self._part.replace(os.path.realpath(self._path))
-            self.lags = False
-        except OSError as error:
-            self._part.unlink(missing_ok=True)
-            raise unwritable(self._path, error, advice=_LATER) from error
-        finally:
-            ended = time.monotonic()
-            self._next_s = ended + max(_EVERY_S, (ended - started) / _SHARE)
 
 
 class SqliteTable(WholeTable):
@@ -308,38 +307,45 @@ class SqliteTable(WholeTable):
 
     holds_timelines = True
 
-    def rows_there(self) -> list[tuple[Any, ...]] | None:
-        """See ``WholeTable``; a damaged database of ours counts as empty."""
-        import sqlite3
-
+    def rows_there(self) -> list[BatchRow] | None:
+        """See ``Table``; a damaged database of ours counts as empty."""
         if not is_database(existing(self._path, 100) or b"", _APPLICATION_ID, _SQLITE_VERSION):
             return None
-        address = Path(os.path.realpath(self._path)).as_uri() + "?mode=rw"  # makes no file where there is none
-        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(address, uri=True)) as database:
+        with suppress(sqlite3.DatabaseError), self._reading() as database:
             database.execute("SELECT 1 FROM timeline LIMIT 1")
             if database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
-                return database.execute(f"SELECT {', '.join(BATCH_COLUMNS)} FROM results ORDER BY rowid").fetchall()
+                found = database.execute("SELECT * FROM results ORDER BY rowid")
+                if self.knows([column[0] for column in found.description]):
+                    return [BatchRow(*row) for row in found]
         return []
 
-    def write_part(self, records: Sequence[Record]) -> None:
-        """See ``WholeTable``."""
-        import sqlite3
+    def timelines_there(self) -> dict[str, list[TimelineRow]]:
+        """See ``Table``."""
+        faces: dict[str, list[TimelineRow]] = {}
+        with suppress(sqlite3.DatabaseError), self._reading() as database:
+            for path, *values in database.execute("SELECT * FROM timeline ORDER BY rowid"):
+                faces.setdefault(path, []).append(TimelineRow(*values))
+        return faces
 
-        try:
-            with closing(sqlite3.connect(self._part, isolation_level=None)) as database:
-                database.execute("PRAGMA journal_mode = OFF")  # the file is not visible until it is complete
-                database.execute("PRAGMA synchronous = OFF")
-                for statement in _SQLITE_SCHEMA:
-                    database.execute(statement)
-                database.execute("BEGIN")
-                database.executemany(_insert("results", BATCH_COLUMNS), (record.values for record in records))
-                faces = ((record.name, *face) for record in records for face in record.timeline())
-                database.executemany(_insert("timeline", ("path", *TIMELINE_COLUMNS)), faces)
-                database.execute("COMMIT")
-                database.execute("CREATE INDEX timeline_by_path ON timeline (path)")
-        except sqlite3.Error as error:
-            self._part.unlink(missing_ok=True)
-            raise OutputError(f"can't be written: {error}", path=self._path, advice=_LATER) from error
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        address = Path(os.path.realpath(self._path)).as_uri() + "?mode=rw"  # makes no file where there is none
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            yield database
+
+    def write_part(self, records: Sequence[Record]) -> None:
+        """See ``Table``."""
+        with closing(sqlite3.connect(self._part, isolation_level=None)) as database:
+            database.execute("PRAGMA journal_mode = OFF")  # the file is not visible until it is complete
+            database.execute("PRAGMA synchronous = OFF")
+            for statement in _SQLITE_SCHEMA:
+                database.execute(statement)
+            database.execute("BEGIN")
+            database.executemany(_insert("results", BATCH_COLUMNS), (record.values for record in records))
+            faces = ((record.values.path, *face) for record in records for face in record.timeline())
+            database.executemany(_insert("timeline", ("path", *TIMELINE_COLUMNS)), faces)
+            database.execute("COMMIT")
+            database.execute("CREATE INDEX timeline_by_path ON timeline (path)")
         # SQLite would apply journals of the old file, left by an interrupted program, to the new one.
         target = os.path.realpath(self._path)
         for ending in ("-journal", "-wal", "-shm"):
@@ -381,32 +387,39 @@ def is_database(header: bytes, application_id: int, version: int) -> bool:
 class ParquetTable(WholeTable):
     """Parquet table."""
 
-    def earlier(self, *, force: bool = False) -> list[str]:
+    def earlier(self, *, force: bool = False) -> list[BatchRow]:
         """See ``Table``."""
         if importlib.util.find_spec("pyarrow") is None:
             advice = "Install it: pip install 'torchfakes[parquet]'."
             raise UsageError("a Parquet file needs pyarrow", path=self._path, advice=advice)
         return super().earlier(force=force)
 
-    def rows_there(self) -> list[tuple[Any, ...]] | None:
-        """See ``WholeTable``."""
+    def rows_there(self) -> list[BatchRow] | None:
+        """See ``Table``."""
         import pyarrow.parquet
         from pyarrow import ArrowException
 
         with suppress(ArrowException, OSError), pyarrow.parquet.ParquetFile(self._path) as file:
-            if file.schema_arrow.names == list(BATCH_COLUMNS):
-                return list(zip(*(column.to_pylist() for column in file.read().columns), strict=True))
+            if self.knows(file.schema_arrow.names):
+                return [BatchRow(**row) for row in file.read().to_pylist()]
         return None
 
     def write_part(self, records: Sequence[Record]) -> None:
-        """See ``WholeTable``."""
+        """See ``Table``."""
         import pyarrow
         import pyarrow.parquet
 
         kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
         schema = pyarrow.schema([(column, kinds[kind]) for column, kind in column_types(BatchRow).items()])
-        columns = list(zip(*(record.values for record in records), strict=True)) or [()] * len(BATCH_COLUMNS)
-        pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), self._part)
+        rows = [record.values._asdict() for record in records]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), self._part)
+
+
+_FORMATS: dict[str, type[Table]] = {
+    **dict.fromkeys((".jsonl", ".ndjson"), JsonLinesTable),
+    **dict.fromkeys((".sqlite", ".sqlite3", ".db"), SqliteTable),
+    ".parquet": ParquetTable,
+}
 
 
 def open_table(path: Path, part: Path) -> Table:
@@ -422,27 +435,7 @@ def open_table(path: Path, part: Path) -> Table:
             path=path,
             advice="Choose a name that ends in .csv, .jsonl, .sqlite or .parquet.",
         )
-    formats: dict[tuple[str, ...], type[Table]] = {
-        _JSONL: JsonLinesTable,
-        _SQLITE: SqliteTable,
-        _PARQUET: ParquetTable,
-    }
-    return next((kind for endings, kind in formats.items() if ending in endings), CsvTable)(path, part)
-
-
-def check_is_csv(path: str | PathLike[str]) -> None:
-    """Check that the path of a CSV timeline doesn't have the suffix of another format.
-
-    Raises:
-        UsageError: it has.
-    """
-    ending = Path(path).suffix.lower()
-    if ending in (*_JSONL, *_SQLITE, *_PARQUET, *_NOT_WRITTEN):
-        raise UsageError(
-            f"the timeline of one video is CSV, not {ending}",
-            path=path,
-            advice="Choose a name that ends in .csv, or print everything with --json.",
-        )
+    return _FORMATS.get(ending, CsvTable)(path, part)
 
 
 def not_ours(path: Path, kind: str) -> OutputError:

@@ -8,27 +8,20 @@ frames are in memory at any time, for clips of any length.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.errors import (
-    CheckpointError,
-    DecodeError,
-    ModelNotFoundError,
-    OutputError,
-    TorchfakesError,
-    UsageError,
-)
+from torchfakes_cli.errors import DecodeError, OutputError, TorchfakesError, UsageError
 from torchfakes_cli.faces.tracking import Scene
 from torchfakes_cli.files import check_folder, first_line, is_special, temporary_beside, unwritable
-from torchfakes_cli.records import Status, VideoInfo, VideoResult
-from torchfakes_cli.report.overlay import Headline, Overlay, Person
-from torchfakes_cli.report.summary import Word, summarise
+from torchfakes_cli.records import Status, VideoResult
+from torchfakes_cli.report.overlay import Overlay
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.prefetch import new_decoder
-from torchfakes_cli.scan.verdict import Policy, deciding_track, settle_policy
+from torchfakes_cli.scan.verdict import Policy
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.scanner import Progress
@@ -61,7 +54,7 @@ def annotate_video(
         path: path of the scanned video.
         result: result of its scan.
         out: path of the new clip, which appears only once it is complete.
-        policy: verdict policy of the scan; None takes the thresholds of ``config`` and of the result's detector.
+        policy: verdict policy whose thresholds to show; None for those of the result.
         config: configuration of the scan; its limits apply to decoding.
         force: replace an existing file that isn't an annotated clip.
         progress: called after each frame with (frames done, total frames if known).
@@ -73,7 +66,6 @@ def annotate_video(
         UsageError: the scan failed or was of a still picture, or ``out`` has another suffix or is the video itself.
         OutputError: the clip can't be written.
         MediaError: no frame of the video can be decoded.
-        ModelError: the detector that the result names isn't known.
 
     Example::
 
@@ -86,12 +78,13 @@ def annotate_video(
         raise UsageError("a still picture makes no clip", path=path, advice="See 'torchfakes explain'.")
     check_clip_target(out, path, force=force)
     config = config or ScanConfig()
-    policy = policy or _policy_of(result, config)
+    if policy and (policy.fake_above, policy.real_below) != (result.fake_above, result.real_below):
+        result = replace(result, fake_above=policy.fake_above, real_below=policy.real_below, error_rates=None)
     target = Path(os.path.realpath(out))
     silent, voiced = temporary_beside(target), temporary_beside(target)
     try:
         with new_decoder(config) as decoder, decoder.open(path) as reader:
-            notes, whole = _draw(reader, _overlay(result, reader.info, policy), silent, container_of(out), progress)
+            notes, whole = _draw(reader, result, silent, container_of(out), progress)
             complete = silent
             if whole:
                 try:
@@ -114,46 +107,15 @@ def annotate_video(
     return tuple(note for note in dict.fromkeys(notes) if note not in result.warnings)
 
 
-def _policy_of(result: VideoResult, config: ScanConfig) -> Policy:
-    """Return the policy of a scan by the shipped detector or by an installed one."""
-    from torchfakes_cli.detector.checkpoint import load_header
-    from torchfakes_cli.detector.registry import installed, shipped_checkpoint
-
-    for checkpoint in (shipped_checkpoint(), *installed().values()):
-        with suppress(CheckpointError):  # a damaged checkpoint can't have made this result
-            header = load_header(checkpoint)
-            if header.name == result.model:
-                return settle_policy(config.verdict, fake_above=header.fake_above, real_below=header.real_below)
-    raise ModelNotFoundError(
-        f"the thresholds of the detector {result.model!r} aren't known", advice="Give the policy of its scan."
-    )
-
-
-def _overlay(result: VideoResult, info: VideoInfo, policy: Policy) -> Overlay:
-    track = deciding_track(result.tracks, policy)
-    summary = summarise(result, policy)
-    score = "" if result.reason else f" {summary.score}"
-    why = f"{summary.score} {summary.short}".strip() if result.reason else summary.short
-    return Overlay(
-        (info.width, info.height),
-        Headline(f"{summary.verdict.upper()}{score}", why, Word(summary.verdict.value)),
-        {each.track.number: Person(each.track.number, each.word, each.track.p_fake) for each in summary.people},
-        result.timeline,
-        deciding=track.number if track else None,
-        fake_above=policy.fake_above,
-        real_below=policy.real_below,
-        duration_s=info.duration_s or 0.0,
-    )
-
-
 def _draw(
-    reader: IsolatedReader, overlay: Overlay, silent: Path, container: str, progress: Progress | None
+    reader: IsolatedReader, result: VideoResult, silent: Path, container: str, progress: Progress | None
 ) -> tuple[list[str], bool]:
     """Write the video stream; return warnings, and True if the whole video was decoded."""
     from torchfakes_cli.video.encode import ClipWriter
 
     info = reader.info
     end_s = info.duration_s or 0.0
+    overlay = Overlay((info.width, info.height), result, end_s)
     last_scene: Scene | None = None
     last_s = 0.0
     problem = ""

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -21,7 +21,7 @@ from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp, check_batch_target, check_timeline_targets, write_timeline
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.discovery import Finds, find_videos
-from torchfakes_cli.scan.output_paths import mirrored_paths, report_paths, timeline_paths
+from torchfakes_cli.scan.output_paths import mirrored_paths, report_paths
 from torchfakes_cli.scan.pages import Pages, ReportFolder, check_pages
 from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.scanner import Scanner
@@ -92,14 +92,15 @@ def scan_to_table(
     model: str | PathLike[str] | None = None,
     timelines: str | PathLike[str] | None = None,
     force: bool = False,
+    prune: bool = False,
     progress: FolderProgress | None = None,
     executor: WorkerPool | None = None,
 ) -> Generator[VideoResult, None, None]:
     """Scan files and all videos in folders into a table; a later call with the same arguments resumes it.
 
     Each row is on disk before its result is yielded. A file is not scanned again if the table has a row for the same
-    version of the file, model, settings, kind of device and precision. At the end the rows are in the order of the
-    files.
+    version of the file, model, settings, kind of device and precision. Rows of other files stay, and the new rows come
+    after them, at the end in the order of the files.
 
     Args:
         paths: one or more files and folders, as ``find_videos`` takes them.
@@ -108,6 +109,7 @@ def scan_to_table(
         model: path or name of a checkpoint; None for the shipped one.
         timelines: folder for CSV timelines, one per video; None writes none.
         force: discard an earlier table and replace existing files.
+        prune: remove the rows of files that are gone.
         progress: called with (path, frames done, frames wanted if known); several files are scanned at once.
         executor: worker pool, as for ``scan_folder``; its settings and model must be those given here.
 
@@ -138,6 +140,7 @@ def scan_to_table(
             table=fspath(table),
             timelines=None if timelines is None else fspath(timelines),
             force=force,
+            prune=prune,
         )
         batch.load()
         stack.enter_context(batch)
@@ -154,14 +157,14 @@ class Batch:
         model: path or name of the scanner's checkpoint; None for the shipped one.
         executor: worker pool that scans; it isn't closed.
         table: path of the table with one row per video; None writes none.
-        timelines: folder for timelines; None writes none there.
-        beside: write timelines beside the videos if ``timelines`` is None.
+        timelines: folder for timelines; None writes none.
         report: folder for reports; None writes none.
         command: command line to show in reports.
         force: replace other files, and discard an earlier table.
+        prune: remove the rows of files that are gone from the table.
 
     Attributes:
-        earlier: table, with counts of the kept and dropped rows of an earlier run; None without a table.
+        earlier: table, with counts of the rows of earlier runs; None without a table.
         kept: rows of an earlier run, by path, whose files aren't scanned again.
         pending: paths without a row, in the order of their results; an executor yields results in any order.
         tally: number of files by verdict, or ``error``, including kept rows.
@@ -181,10 +184,10 @@ class Batch:
         executor: WorkerPool | None = None,
         table: str | None = None,
         timelines: str | None = None,
-        beside: bool = False,
         report: str | None = None,
         command: str = "",
         force: bool = False,
+        prune: bool = False,
     ) -> None:
         self.earlier: BatchTable | None = None
         self.kept: Mapping[str, BatchRow] = {}
@@ -199,22 +202,17 @@ class Batch:
         self._table = table
         self._command = command
         self._force = force
+        self._prune = prune
         self._settings = ""
         self._stack = ExitStack()
         self._pages: Pages | None = None
-        self._timelines: dict[str, Path] = {}
-        if timelines is not None:
-            self._timelines = mirrored_paths(found.videos, given, timelines)
-        elif beside:
-            self._timelines = timeline_paths(video for video in found.videos if not is_url(video))
+        self._timelines = {} if timelines is None else mirrored_paths(found.videos, given, timelines)
         self._report_paths = report_paths(report, found.videos, given)
         self._report = ReportFolder(report, self._report_paths)
         if table is not None:
-            check_batch_target(table, self._candidates, force=force)
+            check_batch_target(table, force=force)
         check_timeline_targets(
-            (path for video, path in self._timelines.items() if os.path.lexists(video)),
-            force=force,
-            make_folders=timelines is not None,
+            (path for video, path in self._timelines.items() if os.path.lexists(video)), force=force, make_folders=True
         )
         check_pages(self._report.targets, force=force)
 
@@ -231,7 +229,7 @@ class Batch:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             if self._table is not None:
-                table = BatchTable(self._table, self._stamps(), force=self._force)
+                table = BatchTable(self._table, self._stamps(), force=self._force, prune=self._prune)
                 self.earlier = stack.enter_context(table)
                 self.kept = table.kept
             if self._report.index is not None:
@@ -284,7 +282,9 @@ class Batch:
 
     def _written(self, result: VideoResult) -> Generator[VideoResult, None, None]:
         """Write the outputs of a result; its table row comes last, because a row marks the other files as complete."""
-        self.tally[(result.verdict or result.status).value] += 1
+        outcome = (result.verdict or result.status).value
+        logger.info("%s: %s in %.1f s", result.path, outcome, result.elapsed_s)
+        self.tally[outcome] += 1
         try:
             timeline = self._timelines.get(result.path)
             if timeline and result.status is Status.OK and not result.is_picture:
@@ -296,6 +296,40 @@ class Batch:
             yield result
             raise
         yield result
+
+
+def add_to_table(
+    table: str | PathLike[str],
+    result: VideoResult,
+    stamp: Stamp,
+    scanner: Scanner,
+    model: str | PathLike[str] | None = None,
+    *,
+    force: bool = False,
+    prune: bool = False,
+) -> int:
+    """Add the row of one scanned file to a table, or replace its earlier row.
+
+    Args:
+        table: path of the table.
+        result: result of the file.
+        stamp: stamp of the file before the scan, without settings.
+        scanner: scanner of the result.
+        model: path or name of the scanner's checkpoint; None for the shipped one.
+        force: discard an earlier table, or replace another file.
+        prune: remove the rows of files that are gone.
+
+    Returns:
+        Number of rows removed by ``prune``.
+
+    Raises:
+        OutputError: the row can't be written.
+    """
+    settings = settings_digest(scanner.config, model, scanner.computed_on)
+    stamps = {result.path: replace(stamp, settings=settings + stamp.settings)}
+    with BatchTable(table, stamps, force=force, prune=prune) as rows:
+        rows.write(result)
+    return rows.pruned
 
 
 def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None, computed_on: str = "") -> str:
@@ -330,7 +364,7 @@ def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None
 
 def stamp_of(
     path: str | PathLike[str],
-    settings: str,
+    settings: str = "",
     timeline: str | PathLike[str] = "",
     page: str | PathLike[str] = "",
     *,
@@ -355,7 +389,8 @@ def stamp_of(
             size, mtime_ns = status.st_size, status.st_mtime_ns
     except (OSError, ValueError):
         logger.debug("%s has no readable status", path, exc_info=True)
-    return Stamp(size, mtime_ns, settings, fspath(timeline), fspath(page))
+    file = "" if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - links stay links
+    return Stamp(size, mtime_ns, settings, fspath(timeline), fspath(page), file)
 
 
 def _unreadable(folder: tuple[str, str]) -> VideoResult:

@@ -23,10 +23,12 @@ class Finds:
 
     Attributes:
         videos: paths as given, or below a folder as given; each file once, in order.
-        skipped: number of other files in the folders, without those in excluded or hidden folders.
+        skipped: number of other files in the folders, without hidden files and those in excluded or hidden folders.
         unreadable: folders that couldn't be listed, each as (path, reason).
         states: size and time of change of remote files, by URL.
         duplicates: further paths of files in ``videos`` (another spelling, or a link), mapped to the path there.
+        hidden: number of hidden folders and AppleDouble files that were left out.
+        unmatched: globs of ``include`` that matched no video or picture.
     """
 
     videos: tuple[str, ...]
@@ -34,6 +36,8 @@ class Finds:
     unreadable: tuple[tuple[str, str], ...]
     states: dict[str, remote.State] = field(default_factory=dict)
     duplicates: dict[str, str] = field(default_factory=dict)
+    hidden: int = 0
+    unmatched: tuple[str, ...] = ()
 
 
 def find_videos(
@@ -43,21 +47,20 @@ def find_videos(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Finds:
-    """Find the videos among files and in folders.
+    """Find the videos and pictures among files and in folders.
 
     A file given by its path is always included, with any name and even if it doesn't exist; its scan reports the error.
-    In folders, videos are recognised by their suffix; still pictures are included only if ``include`` has a glob with
-    their suffix (``*.jpg``). Hidden videos are included, but AppleDouble files of macOS (``._clip.mp4``) and hidden
-    folders (``.Trash``, ``.git``) are not. Links to folders are followed, each folder once, but not to a folder that
-    contains the link: this ends loops and keeps the search inside the given folders. A file that is reached by several
-    paths is included once, under the first.
+    In folders, videos and pictures are recognized by their suffix. Hidden videos are included, but AppleDouble files of
+    macOS (``._clip.mp4``) and hidden folders (``.Trash``, ``.git``) are not. Links to folders are followed, each folder
+    once, but not to a folder that contains the link: this ends loops and keeps the search inside the given folders. A
+    file that is reached by several paths is included once, under the first.
 
     URLs of remote stores (``remote_files``) are accepted as files and folders; links in stores are not followed.
 
     Args:
         paths: files and folders.
         recursive: search subfolders, too.
-        include: globs; if any are given, videos in folders must match one of them. A glob with a slash is matched
+        include: globs; if any are given, files in folders must match one of them. A glob with a slash is matched
             against the path below the given folder (``day1/*.mp4``; ``*`` matches slashes, too), any other against the
             name.
         exclude: globs of the same form; matching videos are left out, and matching folders are not searched.
@@ -69,7 +72,13 @@ def find_videos(
     for path in paths:
         search.take(fspath(path))
     return Finds(
-        tuple(search.videos.values()), search.skipped, tuple(search.unreadable), search.states, search.duplicates
+        tuple(search.videos.values()),
+        search.skipped,
+        tuple(search.unreadable),
+        search.states,
+        search.duplicates,
+        search.hidden,
+        tuple(glob for glob in include if glob not in search.matched),
     )
 
 
@@ -87,6 +96,8 @@ class _Search:
         skipped: number of other files.
         unreadable: folders that couldn't be listed, each as (path, reason).
         states: size and time of change of remote files, by URL.
+        hidden: number of hidden folders and files left out.
+        matched: globs of ``include`` that matched a file.
     """
 
     def __init__(self, recursive: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
@@ -96,6 +107,8 @@ class _Search:
         self.videos: dict[str, str] = {}
         self.duplicates: dict[str, str] = {}
         self.skipped = 0
+        self.hidden = 0
+        self.matched: set[str] = set()
         self.unreadable: list[tuple[str, str]] = []
         self.states: dict[str, remote.State] = {}
         self._visited: set[Path] = set()
@@ -130,7 +143,11 @@ class _Search:
 
     def _skip(self, path: str | Path) -> None:
         self.skipped += 1
-        logger.debug("%s is skipped: it has no video suffix, or was excluded", path)
+        logger.info("%s is skipped: its suffix is no video's or picture's, or it was excluded", path)
+
+    def _hide(self, path: str | Path) -> None:
+        self.hidden += 1
+        logger.info("%s is skipped: it is hidden", path)
 
     def _take_url(self, given: str) -> None:
         try:
@@ -146,10 +163,11 @@ class _Search:
         stack: list[tuple[Path, remote.Entry | None]] = [(Path(), None)]
         while stack:
             below, entry = stack.pop()
-            hidden = entry is not None and _is_for_programs(entry.name, is_folder=entry.is_folder)
-            excluded = hidden or (entry is not None and _matches(below, self._exclude))
+            excluded = entry is not None and _matches(below, self._exclude)
             url = f"{top}/{below.as_posix()}" if entry else given
-            if entry is None or entry.is_folder:
+            if entry is not None and _is_for_programs(entry.name, is_folder=entry.is_folder):
+                self._hide(url)
+            elif entry is None or entry.is_folder:
                 if not excluded and (entry is None or self._recursive):
                     stack += [(below / each.name, each) for each in reversed(self._listed(url))]
             elif self._included(below) and not excluded:
@@ -166,10 +184,11 @@ class _Search:
             return []
 
     def _included(self, below: Path) -> bool:
-        suffix = below.suffix.lower()
-        if suffix in PICTURE_SUFFIXES:
-            return _matches(below, [glob for glob in self._include if Path(glob).suffix.lower() in PICTURE_SUFFIXES])
-        return suffix in VIDEO_SUFFIXES and (not self._include or _matches(below, self._include))
+        if below.suffix.lower() not in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
+            return False
+        matched = {glob for glob in self._include if _matches(below, [glob])}
+        self.matched |= matched
+        return bool(matched) or not self._include
 
     def _entries(self, folder: Path) -> list[Path]:
         real = _resolved(folder)
@@ -184,8 +203,7 @@ class _Search:
         upwards = {real, *real.parents}
         left_out = {entry for entry in entries if _is_for_programs(entry.name, is_folder=_is_folder(entry))}
         for entry in left_out:
-            if not _is_folder(entry):
-                self._skip(entry)
+            self._hide(entry)
         return [entry for entry in entries if entry not in left_out and not _leads_to(entry, upwards)]
 
 

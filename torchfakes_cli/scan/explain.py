@@ -7,7 +7,9 @@ as in the scan. A face has the score of its row in the timeline and a heat map o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,7 +19,9 @@ from numpy.typing import NDArray
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces.crops import crop_corner, crop_face
 from torchfakes_cli.faces.regions import REGIONS, face_regions
+from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import Explanation, FaceScore, Frame, RegionShare, TellingFace, VideoResult
+from torchfakes_cli.report.drawing import boxed_frame, encoded, reduced
 from torchfakes_cli.report.summary import by_suspicion
 from torchfakes_cli.scan.config import FACES_A_TRACK, MOST_TRACKS, ScanConfig
 from torchfakes_cli.scan.scanner import Progress, Scanner
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Longest side in pixels of a face's picture.
 PICTURE_SIDE = 512
+
+_JPEG_QUALITY = 95
 
 #: Maps a crop (H×W×3 uint8 RGB) to heat maps of the evidence for "fake" and for "real", S×S float32 each.
 HeatMaps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -155,6 +161,7 @@ def cut_faces(
     *,
     heat_maps: HeatMaps | None = None,
     picture_side: int = PICTURE_SIDE,
+    frame_side: int = 0,
 ) -> tuple[TellingFace, ...]:
     """Cut faces out of a video again, as its scan did.
 
@@ -165,6 +172,7 @@ def cut_faces(
         detector: detector of the scan.
         heat_maps: computes the heat maps of a crop; None for no heat maps.
         picture_side: longest side in pixels to which larger pictures are reduced.
+        frame_side: longest side in pixels of the whole frame that comes with the first row of each person; 0 for none.
 
     Returns:
         One face per row, in the same order, without rows whose frame can't be decoded again undamaged.
@@ -179,7 +187,10 @@ def cut_faces(
         for frame in reader.frames_at(sorted({row.time_s for row in rows})):
             for place, row in enumerate(rows):
                 if row.time_s == frame.time_s and not frame.damaged:
-                    faces[place] = _cut(frame, row, detector, heat_maps, picture_side)
+                    face = _cut(frame, row, detector, heat_maps, picture_side)
+                    if frame_side and row.track not in {other.track for other in rows[:place]}:
+                        face = replace(face, frame=boxed_frame(frame.pixels, row, frame_side))
+                    faces[place] = face
     return tuple(faces[place] for place in sorted(faces))
 
 
@@ -190,13 +201,41 @@ def _cut(
     crop = crop_face(frame.pixels, row.face.box, detector.margin, detector.crop_shape)
     left, top = crop_corner(frame.size, row.face.box, detector.margin, detector.crop_shape)
     heat_fake, heat_real = heat_maps(crop) if heat_maps else (None, None)
-    height, width = crop.shape[:2]
-    scale = min(1.0, picture_side / max(height, width))
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
+    scale = min(1.0, picture_side / max(crop.shape[:2]))
+    crop = reduced(crop, picture_side)
     eye_1, eye_2, nose, mouth_1, mouth_2 = [((x - left) * scale, (y - top) * scale) for x, y in row.face.landmarks]
     return TellingFace(row, crop, (eye_1, eye_2, nose, mouth_1, mouth_2), heat_fake, heat_real)
+
+
+def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder) -> list[Path]:
+    """Save the most telling whole frames of each person as JPEG, as decoded, such as for a reverse image search.
+
+    Args:
+        base: path of the files without their ending: ``clip`` gives ``clip.person-1-at-002.500s.jpg``; missing folders
+            are made, and files of the same name replaced.
+        result: result of a scan with status ``ok``; the file must be unchanged.
+        decoder: idle decoder.
+
+    Returns:
+        Paths of the files, without those whose frame can't be decoded again undamaged.
+
+    Raises:
+        MediaError: the file can no longer be read.
+        OutputError: a file can't be written.
+    """
+    rows = representative_rows(result, most_tracks=max(1, len(result.tracks)))
+    saved: list[Path] = []
+    if not rows:
+        return saved
+    with decoder.open(result.path) as reader:
+        for frame in reader.frames_at(sorted({row.time_s for row in rows})):
+            jpeg = encoded(frame.pixels, ".jpg", cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+            for row in rows:
+                if row.time_s == frame.time_s and not frame.damaged:
+                    when = "" if result.is_picture else f"-at-{row.time_s:07.3f}s"
+                    saved.append(base.with_name(f"{base.name}.person-{row.track}{when}.jpg"))
+                    write_atomically(saved[-1], jpeg)
+    return saved
 
 
 def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:

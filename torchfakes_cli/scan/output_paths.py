@@ -1,4 +1,4 @@
-"""Output paths: the timeline and report of each video, beside it or in a mirrored folder tree."""
+"""Output paths: the timeline and report of each video, named after it, in a mirrored folder tree or elsewhere."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PAGE_ENDING = ".report.html"
 _PAGES = (".html", ".htm", ".xhtml")
 
 
-def timeline_paths(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict[str, Path]:
-    """Return the path of each video's timeline, or of another output with this ending, beside the video.
+def output_names(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict[str, Path]:
+    """Return for each video the path beside it that its timeline, or another output with this ending, is named by.
 
     The timeline of ``clip.mp4`` is ``clip.timeline.csv``. If another video in the folder would get the same name
     (``clip.mov``, or ``Clip.mp4`` on case-insensitive systems), it is ``clip.mp4.timeline.csv``.
@@ -33,12 +33,17 @@ def timeline_paths(videos: Iterable[str], ending: str = TIMELINE_ENDING) -> dict
 
 
 def explanation_folder(video: str) -> Path:
-    """Return the folder of a video's explanation: ``clip.explain`` beside ``clip.mp4``, unique as timelines are."""
+    """Return the folder of a video's explanation: ``clip.explain`` in the current folder, named as timelines are."""
     path = Path(video)
     names = _names_in(path.parent, VIDEO_SUFFIXES)
     if path.suffix.lower() in PICTURE_SUFFIXES:
         names |= _names_in(path.parent, PICTURE_SUFFIXES)
-    return path.parent / (_base(path, names) + ".explain")
+    return Path(_base(path, names) + ".explain")
+
+
+def timeline_name(video: str) -> Path:
+    """Return the path of a single video's timeline: ``clip.timeline.csv`` in the current folder."""
+    return Path(output_names([video])[video].name)
 
 
 def mirrored_paths(
@@ -60,24 +65,15 @@ def mirrored_paths(
         top = os.path.commonpath([_absolute(path) for path in tops])
     except ValueError as error:
         raise UsageError("the videos lie on several drives", advice="Scan them drive by drive.") from error
-    beside = timeline_paths(videos, ending)
+    beside = output_names(videos, ending)
     return {video: Path(folder, os.path.relpath(_absolute(path), top)) for video, path in beside.items()}
 
 
-def report_path(report: str, video: str, timeline: Path | None) -> Path:
-    """Return the path of the report on a single video: ``report`` itself, or a file in it if it is a folder.
-
-    Raises:
-        UsageError: the report would replace the video or its timeline.
-    """
+def report_path(report: str, video: str) -> Path:
+    """Return the path of the report on a single video: ``report`` itself, or a file in it if it is a folder."""
     path = Path(report)
     if report.endswith(("/", os.sep)) or path.is_dir():
-        return path / timeline_paths([video], PAGE_ENDING)[video].name
-    taken = [Path(video), *([timeline] if timeline else [])]
-    if os.path.realpath(path) in [os.path.realpath(each) for each in taken]:
-        raise UsageError(
-            "the report would replace the video or its timeline", path=report, advice="Give --report another path."
-        )
+        return path / output_names([video], PAGE_ENDING)[video].name
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -14,14 +14,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.files import check_targets, sha256_of, write_atomically
-from torchfakes_cli.records import Explanation, FaceScore, Provenance, Status, VideoResult
+from torchfakes_cli.records import Explanation, FaceScore, Fact, Provenance, Source, Status, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.explain import HeatMaps, cut_faces, representative_rows
 from torchfakes_cli.scan.scanner import Scanner
-from torchfakes_cli.scan.verdict import Policy
 from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -33,12 +31,13 @@ logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
 
-#: Largest number of people shown, and faces per person for up to so many people. Fewer faces are shown of many people,
-#: because each may require decoding of a whole group of pictures.
+#: Largest number of people shown besides all those above the threshold, and faces per person for up to so many people.
+#: Fewer faces are shown of many people, because each may require decoding of a whole group of pictures.
 _MOST_PEOPLE = 12
-_FACES = ((2, 6), (6, 4), (_MOST_PEOPLE, 3))
-#: Longest side in pixels of the embedded pictures, which the page displays smaller.
+_FACES = ((2, 6), (6, 4), (_MOST_PEOPLE, 3), (1 << 31, 1))
+#: Longest sides in pixels of the embedded pictures of faces, which the page displays smaller, and of whole frames.
 _PICTURE_SIDE = 288
+_FRAME_SIDE = 720
 #: Libraries whose versions may change the last digits of scores.
 _LIBRARIES = ("torch", "av", "opencv-python-headless", "numpy")
 
@@ -99,13 +98,15 @@ class Pages:
         self._scanner.load()
         _ = self._heat_maps
 
-    def write(self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None) -> None:
+    def write(
+        self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None, *, name: str = ""
+    ) -> None:
         """Write the page of one video, with the arguments of ``page``; an existing file is replaced.
 
         Raises:
             OutputError: the page can't be written.
         """
-        write_atomically(Path(path), self.page(result, explanation))
+        write_atomically(Path(path), self.page(result, explanation, name=name))
 
     def page(self, result: VideoResult, explanation: Explanation | None = None, *, name: str = "") -> str:
         """Make the page of one video; parts that are no longer available are noted on it.
@@ -129,6 +130,7 @@ class Pages:
                         self._scanner.detector,
                         heat_maps=self._heat_maps,
                         picture_side=_PICTURE_SIDE,
+                        frame_side=_FRAME_SIDE,
                     ),
                     notes,
                     "The faces can't be shown",
@@ -136,6 +138,8 @@ class Pages:
             else:
                 faces = explanation.faces
             file = self._tried(lambda: decoder.describe(result.path), [], "The file can't be described")
+        if file and result.source:
+            file = replace(file, facts=(*_source_facts(result.source), *file.facts))
         regions = explanation.average if explanation else ()
         shown = replace(result, path=name or result.path)
         return page_of(shown, self.provenance, faces=faces or (), regions=regions, file=file, notes=notes)
@@ -175,7 +179,6 @@ class Pages:
             command=self._command,
             model_sha256=self._checksum(),
             calibrated_on=detector.header.calibrated_on,
-            measured=_measured(detector, policy),
             fake_above=policy.fake_above,
             real_below=policy.real_below,
             settings=tuple(_settings(self._scanner.config, detector)),
@@ -256,17 +259,17 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
 
 def chosen_rows(result: VideoResult) -> tuple[FaceScore, ...]:
     """Choose the faces that a page shows."""
-    people = min(_MOST_PEOPLE, sum(track.logit is not None for track in result.tracks))
-    each = next(faces for most, faces in _FACES if people <= most)
-    return representative_rows(result, faces_a_track=each, most_tracks=_MOST_PEOPLE)
+    most = max(_MOST_PEOPLE, len(result.flagged))
+    people = min(most, sum(track.logit is not None for track in result.tracks))
+    each = next(faces for up_to, faces in _FACES if people <= up_to)
+    return representative_rows(result, faces_a_track=each, most_tracks=most)
 
 
-def _measured(detector: Detector, policy: Policy) -> str:
-    """Describe the detector's measured error rates; empty if the policy uses other thresholds than the detector's."""
-    if (policy.fake_above, policy.real_below) != (detector.fake_above, detector.real_below):
-        return ""
-    rates = error_rates(detector.header)
-    return rates.sentence() if rates else ""
+def _source_facts(source: Source) -> Iterator[Fact]:
+    names = {"page": "downloaded from", "id": "id", "title": "title", "uploader": "uploader", "uploaded": "upload date"}
+    for attribute, name in names.items():
+        if value := getattr(source, attribute):
+            yield Fact(name, value, f"as {source.site} tells it")
 
 
 def _settings(config: ScanConfig, detector: Detector) -> list[tuple[str, str]]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from os import PathLike, fspath
+from pathlib import Path
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import TooLongError
+from torchfakes_cli.files import sha256_of
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.remote_files import is_url, local_copy
+from torchfakes_cli.scan.remote_files import Copy, is_url, local_copy
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 if TYPE_CHECKING:
-    from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
+    from torchfakes_cli.records import DecodeReport, Frame, Source, VideoInfo
 
 #: Longest wait in seconds of a blocked thread; without a limit Windows would not deliver Ctrl-C.
 WAIT_S = 0.1
@@ -95,6 +97,8 @@ class Prefetcher:
         frames_wanted: number of frames that will be sampled from the whole video; 0 if not known.
         info: properties of the video, once decoding has ended without an error.
         report: frames decoded and warnings, once decoding has ended without an error.
+        sha256: checksum of the file, known at the same time.
+        source: web page of a downloaded video, known at the same time.
     """
 
     def __init__(
@@ -114,6 +118,8 @@ class Prefetcher:
         self.frames_wanted = 0
         self.info: VideoInfo | None = None
         self.report: DecodeReport | None = None
+        self.sha256 = ""
+        self.source: Source | None = None
         self._config = config
         self._threads = threads
         self._changed = changed
@@ -158,9 +164,9 @@ class Prefetcher:
         file = (
             local_copy(self.path, config.copy_mb << 20, lambda: self._stopped)
             if is_url(self.path)
-            else nullcontext(self.path)
+            else nullcontext(Copy(self.path))
         )
-        with file as path, self.decoder.open(path, threads=self._threads) as reader:
+        with file as copy, self.decoder.open(copy.path, threads=self._threads) as reader:
             length_s, limit_s = reader.info.duration_s, config.max_length_s
             if limit_s is not None and length_s is not None and length_s > limit_s:
                 cause = f"the video is {length_s:.1f} s long, and {limit_s:g} s are allowed"
@@ -173,6 +179,9 @@ class Prefetcher:
                 self.frames_wanted = reader.report.frames_wanted
                 if not self._put(batch):
                     return
+            self.source = copy.source
+            with suppress(OSError):  # a file that was removed meanwhile still has its result
+                self.sha256 = sha256_of(Path(copy.path))
             self.info, self.report = reader.info, reader.report
 
     def _put(self, batch: list[Frame]) -> bool:

@@ -1,4 +1,4 @@
-"""Remote files: list and copy videos in stores that fsspec reads, by URL (``s3://bucket/folder``).
+"""Remote files: list and copy videos in stores that fsspec reads (``s3://bucket/folder``), and copy those of web pages.
 
 A store is contacted only if the user gives its URL. Each video is copied to a private folder for the duration of its
 scan, because a decoder seeks in its file and its process has no access to the network.
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import OutputError, StoppedError, TorchfakesError, UnreadableFileError, UsageError
 from torchfakes_cli.files import temporary_folder
+from torchfakes_cli.records import Source
+from torchfakes_cli.scan.web_pages import download, is_web_page
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -51,10 +53,23 @@ class Entry:
     state: State
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """File on this machine that is scanned.
+
+    Attributes:
+        path: path of the file.
+        source: web page from which it was downloaded; None for other files.
+    """
+
+    path: str
+    source: Source | None = None
+
+
 def is_url(path: str | PathLike[str]) -> bool:
-    """Return True if a path is a URL of a store, and not a file of this machine."""
+    """Return True if a path is a URL of a store or a web page, and not a file of this machine."""
     match = _SCHEME.match(fspath(path))
-    return match is not None and match[1] in _stores() and not Path(path).exists()
+    return is_web_page(path) or (match is not None and match[1] in _stores() and not Path(path).exists())
 
 
 def is_folder(url: str) -> bool:
@@ -64,6 +79,8 @@ def is_folder(url: str) -> bool:
         UsageError: a package is missing.
         UnreadableFileError: the store can't be reached.
     """
+    if is_web_page(url):
+        return False
     store, path = _opened(url)
     with _translated(url):
         return bool(store.isdir(path))
@@ -91,7 +108,9 @@ def entries(url: str) -> list[Entry]:
 
 
 def state_of(url: str) -> State:
-    """Return size and time of change of a file; None for those that its store doesn't give."""
+    """Return size and time of change of a file; None for those that its store doesn't give, or for a web page."""
+    if is_web_page(url):
+        return None, None
     try:
         store, path = _opened(url)
         with _translated(url):
@@ -101,7 +120,7 @@ def state_of(url: str) -> State:
 
 
 @contextmanager
-def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[str]:
+def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[Copy]:
     """Copy a file for the duration of the block; errors in the block name the URL.
 
     Args:
@@ -110,20 +129,25 @@ def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: 
         stopped: called between chunks; the copy is given up when it returns True.
 
     Yields:
-        Path of the copy.
+        The copy.
 
     Raises:
-        UnreadableFileError: the file doesn't exist, can't be read or is too large.
+        MediaError: the file doesn't exist, can't be read or is too large.
+        UsageError: a package is missing.
         OutputError: the copy can't be written.
         StoppedError: ``stopped`` returned True.
     """
     with temporary_folder(_PREFIX) as folder:
-        # Only the suffix matters, and stores allow names that file systems don't.
-        ending = PurePosixPath(url).suffix
-        target = folder / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
-        _copy(url, target, most_bytes, stopped)
+        if is_web_page(url):
+            target, source = download(url, folder, most_bytes, stopped)
+        else:
+            # Only the suffix matters, and stores allow names that file systems don't.
+            ending = PurePosixPath(url).suffix
+            target = folder / f"clip{ending if re.fullmatch(r'[.][A-Za-z0-9]{1,8}', ending) else ''}"
+            source = None
+            _copy(url, target, most_bytes, stopped)
         try:
-            yield str(target)
+            yield Copy(str(target), source)
         except TorchfakesError as error:
             if error.path == str(target):
                 error.path = url

@@ -14,10 +14,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from os import PathLike, fspath
 from threading import Condition
 from typing import TYPE_CHECKING
 
+from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.errors import StoppedError, TorchfakesError
 from torchfakes_cli.faces.tracking import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
@@ -103,7 +105,12 @@ def result_of(outcome: ScanOutcome) -> VideoResult:
 def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
     """Return the ``error`` result of a file that couldn't be scanned; its message doesn't repeat the path."""
     message = f"{error.cause}. {error.advice}" if error.advice else error.cause
-    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message)
+    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message, scanned_at=utc_now())
+
+
+def utc_now() -> str:
+    """Return the time in UTC as ISO 8601, in seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Scan:
@@ -336,10 +343,12 @@ class Scheduler:
         prefetcher, info, report = scan.prefetcher, scan.prefetcher.info, scan.prefetcher.report
         assert info is not None, "decoded without an error"
         assert report is not None
-        timeline = scan.timeline or Timeline(networks.detector, self._config.faces)
+        detector, policy = networks.detector, networks.policy
+        own_thresholds = (policy.fake_above, policy.real_below) == (detector.fake_above, detector.real_below)
+        timeline = scan.timeline or Timeline(detector, self._config.faces)
         with self._failing(scan), self._profile.stage("judging"):
             notes = timeline.conclude(networks.face_detector)
-            decision = decide(timeline.rows, networks.policy, networks.detector.probability, picture=info.picture)
+            decision = decide(timeline.rows, policy, detector.probability, picture=info.picture)
             elapsed_s = time.monotonic() - prefetcher.started
             result = VideoResult(
                 path=prefetcher.path,
@@ -353,7 +362,13 @@ class Scheduler:
                 tracks=decision.tracks,
                 peak_time_s=decision.peak_time_s,
                 elapsed_s=elapsed_s,
-                model=networks.detector.name,
+                model=detector.name,
                 warnings=tuple(dict.fromkeys(info.warnings + report.warnings + notes)),
+                sha256=prefetcher.sha256,
+                scanned_at=utc_now(),
+                fake_above=policy.fake_above,
+                real_below=policy.real_below,
+                error_rates=error_rates(detector.header) if own_thresholds else None,
+                source=prefetcher.source,
             )
             scan.outcome = ScanOutcome(prefetcher.path, elapsed_s, result)

@@ -123,6 +123,7 @@ class TrackDocument(BaseModel):
     lasting: bool = Field(description="Seen often enough to decide a verdict.")
     doubt: Literal["tiny_faces"] | None = Field(description="Why the score says too little.")
     suspicious_span: SuspiciousSpanDocument | None = Field(description="With the reason part_of_clip.")
+    flagged: bool = Field(description="Can decide a verdict and scores at least fake_above.")
 
 
 class VideoDocument(BaseModel):
@@ -137,6 +138,22 @@ class VideoDocument(BaseModel):
     frame_count: int | None
     rotation: int
     picture: bool = Field(description="It is a still picture: one frame at time 0.")
+
+
+class VerdictCounts(BaseModel):
+    """Numbers of videos by verdict."""
+
+    real: int
+    inconclusive: int
+    fake: int
+
+
+class ErrorRatesDocument(BaseModel):
+    """Verdicts on labelled videos of people that the calibration wasn't fitted on."""
+
+    footage: str
+    genuine: VerdictCounts
+    fakes: VerdictCounts
 
 
 class ScanDocument(BaseModel):
@@ -159,6 +176,15 @@ class ScanDocument(BaseModel):
     peak_time_s: float | None
     elapsed_s: float
     model: str | None
+    sha256: str = Field(description="Checksum of the clip.")
+    scanned_at: datetime = Field(description="When the result was known, in UTC.")
+    headline: str = Field(description="The verdict in plain sentences, with what it doesn't prove.")
+    next_step: str = Field(description="What to do next, in a sentence.")
+    real_below: float = Field(description="A p_fake below this is called real.")
+    fake_above: float = Field(description="From this p_fake on a video is called fake.")
+    people_flagged: int = Field(description="Number of people whose score reaches fake_above.")
+    error_rates: ErrorRatesDocument | None = Field(description="Of the detector in its test, with these thresholds.")
+    source: None = Field(description="Web page of a downloaded video; an uploaded clip has none.")
     tracks: list[TrackDocument]
     timeline: list[TimelineRow]
 

@@ -18,7 +18,7 @@ VIDEO_SUFFIXES: frozenset[str] = frozenset(
     | {".vob", ".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"}
 )
 
-#: Suffixes of still pictures, in lower case, that a folder search includes only on request.
+#: Suffixes of still pictures, in lower case, that a folder search includes.
 PICTURE_SUFFIXES: frozenset[str] = frozenset({".avif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".webp"})
 
 #: Maximum number of pixels in a decoded picture; 8K (7680×4320) fits.
@@ -50,15 +50,18 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         if self.fps is not None and self.fps <= 0:
-            raise UsageError("the sampling rate must be above 0")
+            raise UsageError("the sampling rate must be above 0", advice="--fps 1 takes one frame a second.")
         if self.frames < 1:
-            raise UsageError("at least one frame must be sampled")
+            raise UsageError("at least one frame must be sampled", advice="--frames 1 takes one.")
         if self.fps is not None and self.frames_fixed:
             raise UsageError("give either a rate or a number of frames, not both")
         if self.start_s < 0:
             raise UsageError("the start must not lie before 0 seconds")
         if self.end_s is not None and self.end_s <= self.start_s:
-            raise UsageError("the end must lie after the start")
+            raise UsageError(
+                f"the end ({self.end_s:g} s) must lie after the start ({self.start_s:g} s)",
+                advice="Give a later --end or an earlier --start.",
+            )
 
 
 def usable_cores() -> int:

@@ -22,8 +22,10 @@ from rich.text import Text
 
 from torchfakes_cli.report.summary import safe
 
-#: Where there is no bar, a batch says this often how far it is.
+#: Seconds between two notes on the progress of a batch where there is no bar.
 _TELL_EACH_S = 60.0
+#: Smallest width of a terminal in columns for a box around a result.
+_BOX_WIDTH = 70
 
 
 class Screen:
@@ -53,9 +55,15 @@ class Screen:
         """True if progress is shown as a bar: on a terminal, unless it is to be quiet."""
         return self._err.is_terminal and not self._err.is_dumb_terminal and not self.quiet
 
-    def result(self, content: RenderableType) -> None:
-        """Print a result; text is wrapped on a terminal only."""
-        wraps = self._out.is_terminal or not isinstance(content, Text)
+    @property
+    def boxed(self) -> bool:
+        """True if results are shown in a box: on a terminal that is wide enough."""
+        return self._out.is_terminal and self._out.width >= _BOX_WIDTH
+
+    def result(self, content: RenderableType, *, wraps: bool | None = None) -> None:
+        """Print a result; text is wrapped on a terminal only, other content always unless ``wraps`` says otherwise."""
+        if wraps is None:
+            wraps = self._out.is_terminal or not isinstance(content, Text)
         self._out.print(content, soft_wrap=not wraps)
 
     def trouble(self, content: RenderableType) -> None:
@@ -95,7 +103,7 @@ class Screen:
         Yields:
             To be called with (done, wanted if known).
         """
-        with self._bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        with self._bar(_Count(), TimeRemainingColumn()) as bar:
             task = bar.add_task(_shortened(safe(description), self._err.width - 50), total=None)
             yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
 
@@ -119,10 +127,7 @@ class Screen:
 
 
 class BatchProgress:
-    """Progress of a batch: a bar on a terminal between results, an occasional line elsewhere.
-
-    It is there only while a result is waited for, so that results can be printed between two files.
-    """
+    """Progress of a batch: a bar on a terminal while waiting for a result, an occasional line elsewhere."""
 
     def __init__(self, screen: Screen, bar: Progress, task: TaskID, files: int, room: int) -> None:
         self._screen = screen
@@ -157,6 +162,13 @@ class BatchProgress:
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self._done + sum(self._parts.values()))
+
+
+class _Count(MofNCompleteColumn):
+    """Column with the steps done; empty while their number isn't known."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total is not None else Text()
 
 
 class _FilesAMinute(ProgressColumn):

@@ -1,291 +1,238 @@
-"""The timeline as a picture: score over time, a line a person, with both thresholds and the gaps without a face."""
+"""Timeline of a report: rows of its table, and a plot as SVG with a line per person, thresholds, and gaps."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree
-
-import matplotlib as mpl
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MultipleLocator
-from numpy.typing import NDArray
+from itertools import pairwise
 
 from torchfakes_cli.records import FaceScore, VideoResult
-from torchfakes_cli.report.summary import Thresholds, by_suspicion, clock
+from torchfakes_cli.report.summary import apart, by_suspicion, clock, note_words
 
 #: People who get a line of their own; the highest scores of the rest are gathered in one.
 LINES = 6
-
-_INK, _PAPER, _QUIET, _GAP, _LIMIT = "#1b1b1f", "#fefefe", "#5c5c66", "#c9c9cf", "#1b1b20"
-#: Told apart by colour-blind readers (after Okabe and Ito, 2008, darker where they were too pale on white); besides, no
-#: two people share a dash, or a marker.
-_HUES = ("#b34700", "#0068a8", "#00735a", "#8f3f78", "#6b5900", "#3d4a8f")
-_DASHES = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-#: What each colour is called in the page's style, which has another value for it in the dark.
-VARIABLES = {
-    _INK: "--ink",
-    _PAPER: "--paper",
-    _QUIET: "--quiet",
-    _GAP: "--gap",
-    _LIMIT: "--limit",
-    **{hue: f"--person-{place}" for place, hue in enumerate(_HUES, start=1)},
-}
-
-#: Moments drawn at most: a longer timeline is gathered in so many stretches, by the highest score in each.
-_MOST_MOMENTS = 300
-#: Markers that fit side by side across the plot: more would hide the line.
-_MARKS = 50
-#: Steps between the times on the axis, in seconds, and how many of them it takes at most.
-_STEPS_S = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+#: Largest numbers of rows of the table of scores, and of moments in it and in the plot. The rows of a longer timeline
+#: are gathered in stretches of the first length in seconds that suffices.
+MOST_ROWS = 1200
+_MOST_MOMENTS = 720
+_LENGTHS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
+#: Steps between the times on the axis in seconds, and the largest number of them.
+_STEPS_S = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 _MOST_STEPS = 10
 
-_SVG = "http://www.w3.org/2000/svg"
-_LINK = "{http://www.w3.org/1999/xlink}href"
-#: What the stylesheet that Matplotlib puts into each file says.
-_JOINS = {"stroke-linejoin": "round", "stroke-linecap": "butt"}
+#: Layout in units of the drawing: size, edges of the plot below the legend, height of a line of the legend.
+_WIDTH, _LEFT, _RIGHT, _HEIGHT, _LINE = 900, 48, 778, 250, 24
+#: Each person has a dash and a marker besides a color, which the style sheet defines for light and dark.
+_DASHES = ("none", "8 4", "8 3 2 3", "2 3", "10 3 2 3 2 3", "14 4")
+_MARKERS = (
+    "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+    "m-3.5 -3.5h7v7h-7z",
+    "m0 -5l5 9h-10z",
+    "m0 -5l5 5l-5 5l-5 -5z",
+    "m0 5l5 -9h-10z",
+    "m-1.5 -5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
+)
+#: Smallest distance between the markers of a line, which more would hide.
+_APART = 14
+
+_Line = dict[float, float]
+_Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
-    """The sampled frames of a timeline, or stretches of them.
+class TableRow:
+    """One person in one stretch of the timeline, or the frames without a face in it.
 
     Attributes:
-        times_s: of each, increasing; of a stretch its first frame's.
-        scores: by track, the highest p_fake at each moment; NaN where the person has none.
-        faceless: which of them show no face.
-        unscored: which of them show faces, but none that has a score.
-        stretch_s: seconds gathered in one; None where each is a frame.
+        start_s: time in seconds of the first frame.
+        end_s: time in seconds of the last frame.
+        track: number of the person's track; None for frames without a face.
+        rows: number of rows of the timeline that are gathered here.
+        scored: number of these with a score.
+        p_fake: highest of their scores; None without one.
+        notes: why some have no score, without repetition.
     """
 
-    times_s: NDArray[np.float64]
-    scores: dict[int, NDArray[np.float64]]
-    faceless: NDArray[np.bool_]
-    unscored: NDArray[np.bool_]
-    stretch_s: float | None
+    start_s: float
+    end_s: float
+    track: int | None
+    rows: int
+    scored: int
+    p_fake: float | None
+    notes: tuple[str, ...]
 
 
-def moments_of(timeline: Sequence[FaceScore], most: int = _MOST_MOMENTS) -> Moments:
-    """Sorts the rows of a timeline by moment and person; there are so many moments at most."""
-    sampled = sorted({row.time_s for row in timeline})
-    stretch = None
-    starts = sampled
-    if len(sampled) > most:
-        stretch = (sampled[-1] - sampled[0]) / (most - 1)
-        starts = list({int((time - sampled[0]) / stretch): time for time in reversed(sampled)}.values())[::-1]
-    times = np.array(starts)
-    place_of = dict(zip(sampled, (np.searchsorted(times, sampled, side="right") - 1).tolist(), strict=True))
-    scores: dict[int, NDArray[np.float64]] = {}
-    faces = np.zeros(len(times), bool)
-    for row in timeline:
-        place = place_of[row.time_s]
-        faces[place] |= row.track is not None
-        if row.track is not None and row.p_fake is not None:
-            line = scores.setdefault(row.track, np.full(len(times), np.nan))
-            line[place] = np.fmax(line[place], row.p_fake)
-    scored = np.any([~np.isnan(line) for line in scores.values()], axis=0) if scores else np.zeros(len(times), bool)
-    return Moments(times, scores, ~faces, faces & ~scored, stretch)
+def table_rows(timeline: Sequence[FaceScore]) -> tuple[float, list[TableRow]]:
+    """Return the seconds that each row of the table summarizes (0 if each is one sampled frame), and the rows.
 
-
-def draw_timeline(result: VideoResult, thresholds: Thresholds) -> str:
-    """The plot as an ``svg`` element; empty where nothing was looked at.
-
-    Args:
-        result: of the scan.
-        thresholds: that made its verdict.
+    If even the longest stretches give too many rows, the table is cut off.
     """
-    moments = moments_of(result.timeline)
-    if not len(moments.times_s):
-        return ""
-    ranked = [track.number for track in by_suspicion(result) if track.number in moments.scores]
-    rest = ranked[LINES:]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "torchfakes", "path.simplify_threshold": 0.5}):
-        figure = Figure(figsize=(9, 3.7), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots()
-        _prepare(axes, moments)
-        _draw_gaps(axes, moments)
-        _draw_thresholds(axes, thresholds)
-        if rest:
-            highest = np.fmax.reduce([moments.scores[number] for number in rest])
-            label = f"highest of {len(rest)} other{'s' if len(rest) > 1 else ''}"
-            axes.plot(moments.times_s, highest, color=_QUIET, linewidth=0.7, label=label)
-        for place, number in reversed(list(enumerate(ranked[:LINES]))):
-            _draw_person(axes, moments, number, place)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(
-            handles[::-1], labels[::-1], loc="outside upper left", ncols=4, frameon=False, labelcolor=_INK, fontsize=9
-        )
-        picture = io.StringIO()
-        figure.savefig(
-            picture, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
-    return themed(picture.getvalue(), VARIABLES, title="Score over time", description=_describe(moments, ranked))
+    moments = {row.time_s for row in timeline}
+    if len(timeline) <= MOST_ROWS and len(moments) <= _MOST_MOMENTS:
+        return 0, [_gathered([row]) for row in timeline]
+    for length in _LENGTHS_S:
+        groups: dict[tuple[float, int], list[FaceScore]] = {}
+        for row in timeline:
+            groups.setdefault((row.time_s // length, row.track or 0), []).append(row)
+        if len(groups) <= MOST_ROWS and len({time // length for time in moments}) <= _MOST_MOMENTS:
+            break
+    return length, [_gathered(groups[key]) for key in sorted(groups)[:MOST_ROWS]]
 
 
-def _describe(moments: Moments, ranked: Sequence[int]) -> str:
-    """What somebody who can't see the plot should know of it; the numbers stand in a table."""
-    first, last = moments.times_s[0], moments.times_s[-1]
-    parts = [f"From {clock(first)} to {clock(last)}."]
-    for number in ranked[:LINES]:
-        line = moments.scores[number]
-        low, high, when = np.nanmin(line), np.nanmax(line), moments.times_s[np.nanargmax(line)]
-        parts.append(f"Person {number}: p_fake from {low:.2f} to {high:.2f}, highest at {clock(when)}.")
-    if moments.faceless.any():
-        parts.append(f"No face in {100 * moments.faceless.mean():.0f}% of it.")
-    return " ".join(parts)
-
-
-def _prepare(axes: Axes, moments: Moments) -> None:
-    first, last = float(moments.times_s[0]), float(moments.times_s[-1])
-    pad = max(0.02 * (last - first), 0.1)
-    highest = "" if moments.stretch_s is None else f", highest in {moments.stretch_s:.2g} s"
-    axes.set(xlim=(first - pad, last + pad), ylim=(-0.06, 1.04), xlabel="time", ylabel=f"p_fake{highest}")
-    step = next((step for step in _STEPS_S if (last - first) / step <= _MOST_STEPS), (last - first) / _MOST_STEPS)
-    axes.xaxis.set_major_locator(MultipleLocator(step))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: _axis_time(time, step)))
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.tick_params(colors=_INK, labelsize=9, length=3)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
-    axes.grid(axis="y", color=_GAP, linewidth=0.6)
-
-
-def _axis_time(time: float, step: float) -> str:
-    if time < 0:
-        return ""
-    return clock(round(time)) if step >= 1 else f"{time:.1f} s"
-
-
-def _draw_gaps(axes: Axes, moments: Moments) -> None:
-    """Hatches the stretches without a face, halfway to the next frame that has one."""
-    labels = {"no face": (moments.faceless, "////"), "no face fit to score": (moments.unscored, "....")}
-    for label, (marked, hatch) in labels.items():
-        for start, end in _stretches(moments.times_s, marked):
-            axes.axvspan(
-                start, end, facecolor="none", edgecolor=_GAP, hatch=hatch, linewidth=0, label=label, zorder=0.5
-            )
-            label = "_" + label  # the legend names the first one alone
-
-
-def _stretches(times: NDArray[np.float64], marked: NDArray[np.bool_]) -> list[tuple[float, float]]:
-    """Start and end of each run of marked moments."""
-    edges = np.concatenate([times[:1] - 0.1, (times[1:] + times[:-1]) / 2, times[-1:] + 0.1])
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(int)))
-    return [(float(edges[start]), float(edges[end])) for start, end in zip(changes[::2], changes[1::2], strict=True)]
-
-
-def _draw_thresholds(axes: Axes, thresholds: Thresholds) -> None:
-    fake, real = thresholds.fake_above, thresholds.real_below
-    levels = {fake: f"fake from {fake:.2f}"}
-    if real != fake:
-        levels[real] = f"real below {real:.2f}"
-    for level, words in levels.items():
-        axes.axhline(level, color=_LIMIT, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-        axes.annotate(
-            words,
-            (1, level),
-            (6, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va=_alignment(level == fake, abs(fake - real)),
-            fontsize=9,
-            color=_INK,
-            annotation_clip=False,
-        )
-
-
-def _alignment(upper: bool, apart: float) -> str:
-    """Of a threshold's words, which stand beside the plot: those of two close ones move apart."""
-    if apart == 0 or apart > 0.08:
-        return "center"
-    return "bottom" if upper else "top"
-
-
-def _draw_person(axes: Axes, moments: Moments, number: int, place: int) -> None:
-    line = moments.scores[number]
-    axes.plot(
-        moments.times_s,
-        line,
-        color=_HUES[place],
-        linestyle=_DASHES[place],
-        linewidth=1.6,
-        marker=_MARKERS[place],
-        markersize=4.5,
-        markeredgecolor=_PAPER,
-        markeredgewidth=0.5,
-        markevery=_marked(moments.times_s, line),
-        label=f"person {number}",
-        zorder=3,
+def _gathered(rows: Sequence[FaceScore]) -> TableRow:
+    scores = [row.p_fake for row in rows if row.p_fake is not None]
+    return TableRow(
+        start_s=rows[0].time_s,
+        end_s=rows[-1].time_s,
+        track=rows[0].track,
+        rows=len(rows),
+        scored=len(scores),
+        p_fake=max(scores, default=None),
+        notes=tuple(dict.fromkeys(note_words(row.note) for row in rows if row.note)),
     )
 
 
-def _marked(times: NDArray[np.float64], line: NDArray[np.float64]) -> list[int]:
-    """The moments that get a marker: so far apart that they don't hide the line."""
-    apart = (times[-1] - times[0]) / _MARKS
-    marked: list[int] = []
-    for place in np.flatnonzero(~np.isnan(line)).tolist():
-        if not marked or times[place] - times[marked[-1]] >= apart:
-            marked.append(place)
-    return marked
-
-
-def themed(svg: str, variables: Mapping[str, str], *, title: str, description: str) -> str:
-    """The ``svg`` element for inside HTML.
-
-    A content security policy that allows no inline styles would drop ``style`` attributes, so they become presentation
-    attributes. Text keeps its size and takes the page's font.
+def draw_timeline(result: VideoResult, rows: Sequence[TableRow], length: float) -> str:
+    """Return the plot as an ``svg`` element; empty if no frame was sampled.
 
     Args:
-        svg: as Matplotlib writes it; ours, not a stranger's.
-        variables: CSS variable for each colour (``#rrggbb``, lower case); the colour itself stays as fallback.
-        title: names the picture for who can't see it.
-        description: says what it shows.
+        result: result with status ``ok``.
+        rows: rows from ``table_rows``.
+        length: seconds that each row summarizes.
     """
-    root = ElementTree.fromstring(svg)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"):
-                parent.remove(child)
-    for element in root.iter():
-        for name, value in _declarations(element.attrib.pop("style", "")):
-            if name == "font":  # before Matplotlib 3.10; from then on its parts come one by one
-                element.set("font-size", value.split()[0])
-            elif name != "font-family":
-                element.set(name, value)
-        for name, value in list(element.attrib.items()):
-            if value in variables:
-                element.set(name, f"var({variables[value]}, {value})")
-        if _LINK in element.attrib:
-            element.set("href", element.attrib.pop(_LINK))
-        element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
-    _drop_unused_ids(root)
-    view = root.attrib["viewBox"]
-    root.attrib.clear()
-    root.attrib.update(_JOINS, viewBox=view, role="img")
-    root.set("aria-labelledby", "plot-title plot-description")
-    for place, (name, text) in enumerate({"title": title, "desc": description}.items()):
-        label = ElementTree.Element(name, id="plot-title" if name == "title" else "plot-description")
-        label.text = text
-        root.insert(place, label)
-    return ElementTree.tostring(root, encoding="unicode")
+    if not rows:
+        return ""
+    gaps, lines = _lines(rows, length)
+    ranked = [track.number for track in by_suspicion(result) if track.number in lines]
+    others = ranked[LINES:]
+    legend: list[tuple[str, str]] = []
+    drawn: list[str] = []
+    top = _LINE * (1 + (min(len(ranked), LINES) + bool(others) + len(set(gaps.values()) - {""}) - 1) // 4) + 16
+    times = list(gaps)
+    span = max(times[-1] - times[0], 1e-6)
+
+    def x_of(time_s: float) -> float:
+        return round(_LEFT + 10 + (_RIGHT - _LEFT - 20) * (time_s - times[0]) / span, 1)
+
+    def y_of(score: float) -> float:
+        return round(top + _HEIGHT * (1 - score), 1)
+
+    for kind, pattern in (("no face", "no-face"), ("no face fit to score", "unscored")):
+        for start, end in _stretches(gaps, kind):
+            x = x_of(start)
+            width = max(1.0, round(x_of(end) - x, 1))
+            drawn.append(f'<rect x="{x}" y="{top}" width="{width}" height="{_HEIGHT}" fill="url(#{pattern})"/>')
+        if kind in gaps.values():
+            legend.append((f'<rect width="26" height="12" y="-6" fill="url(#{pattern})"/>', kind))
+    drawn += _axes(times, top, x_of, y_of, f", highest in {length:g} s" if length else "")
+    drawn += _thresholds(result, y_of)
+    if others:
+        best = {time: max(lines[number].get(time, -1.0) for number in others) for time in times}
+        path = _path({time: score for time, score in best.items() if score >= 0}, times, x_of, y_of)
+        drawn.append(f'<path d="{path}" fill="none" stroke="var(--quiet)"/>')
+        legend.insert(0, ('<path d="M0 0H26" stroke="var(--quiet)"/>', f"highest of {len(others)} others"))
+    for place, number in reversed(list(enumerate(ranked[:LINES]))):
+        style = f'fill="none" stroke="var(--person-{place + 1})" stroke-width="2" stroke-dasharray="{_DASHES[place]}"'
+        mark = f'fill="var(--person-{place + 1})" stroke="var(--paper)" stroke-width=".6"'
+        drawn.append(f'<path d="{_path(lines[number], times, x_of, y_of)}" {style}/>')
+        marks = "".join(f"M{x} {y}{_MARKERS[place]}" for x, y in _marked(lines[number], x_of, y_of))
+        drawn.append(f'<path d="{marks}" {mark}/>')
+        sample = f'<path d="M0 0H26" {style}/><path d="M13 0{_MARKERS[place]}" {mark}/>'
+        legend.insert(0, (sample, f"person {number}"))
+    for place, (sample, words) in enumerate(legend):
+        x, y = _LEFT + place % 4 * 200, 14 + place // 4 * _LINE
+        drawn.append(f'<g transform="translate({x} {y})">{sample}<text x="33" y="4">{words}</text></g>')
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {top + _HEIGHT + 44}" role="img" aria-labelledby="plot-title plot-description">'
+        f'<title id="plot-title">Score over time</title><desc id="plot-description">{_description(gaps, lines, ranked)}'
+        '</desc><defs><pattern id="no-face" width="8" height="8" patternUnits="userSpaceOnUse">'
+        '<path d="M-2 2L2 -2M0 8L8 0M6 10L10 6" stroke="var(--gap)"/></pattern>'
+        '<pattern id="unscored" width="6" height="6" patternUnits="userSpaceOnUse">'
+        '<circle cx="2" cy="2" r="1.2" fill="var(--gap)"/></pattern></defs>'
+        f'<g font-size="13" fill="var(--ink)">{"".join(drawn)}</g></svg>'
+    )
 
 
-def _declarations(style: str) -> list[tuple[str, str]]:
-    pairs = (declaration.split(":", 1) for declaration in style.split(";") if ":" in declaration)
-    return [(name.strip(), value.strip()) for name, value in pairs]
+def _lines(rows: Sequence[TableRow], length: float) -> tuple[dict[float, str], dict[int, _Line]]:
+    """Return for each moment why it has no score, or an empty string; and for each person the score at each moment."""
+    gaps: dict[float, str] = {}
+    lines: dict[int, _Line] = {}
+    for row in rows:
+        time = row.start_s // length * length if length else row.start_s
+        if row.track is not None and row.p_fake is not None:
+            lines.setdefault(row.track, {})[time] = row.p_fake
+            gaps[time] = ""
+        elif gaps.setdefault(time, "no face") and row.track is not None:
+            gaps[time] = "no face fit to score"
+    return gaps, lines
 
 
-def _drop_unused_ids(root: ElementTree.Element) -> None:
-    """Keeps those that something in the picture refers to: the others would only lengthen the page."""
-    values = [value for element in root.iter() for value in element.attrib.values() if "#" in value]
-    used = {value.split("#", 1)[1].rstrip(")") for value in values}
-    for element in root.iter():
-        if element.get("id") not in used:
-            element.attrib.pop("id", None)
+def _stretches(gaps: dict[float, str], kind: str) -> Iterator[tuple[float, float]]:
+    """Yield start and end of each run of moments of a kind, halfway to their neighbors."""
+    times = list(gaps)
+    edges = [times[0], *((a + b) / 2 for a, b in pairwise(times)), times[-1]]
+    start = None
+    for place, time in enumerate([*times, None]):
+        if time is not None and gaps[time] == kind:
+            start = edges[place] if start is None else start
+        elif start is not None:
+            yield start, edges[place]
+            start = None
+
+
+def _path(line: _Line, times: Sequence[float], x_of: _Scale, y_of: _Scale) -> str:
+    """Return the line of a person, which is interrupted where the person has no score."""
+    following = {time: f"{x_of(time)} {y_of(line[time])}" for time in line}
+    before = dict(zip(times[1:], times, strict=False))
+    return "".join(f"{'L' if before.get(time) in line else 'M'}{point}" for time, point in following.items())
+
+
+def _marked(line: _Line, x_of: _Scale, y_of: _Scale) -> Iterator[tuple[float, float]]:
+    last = -_APART * 1.0
+    for time, score in line.items():
+        if x_of(time) - last >= _APART:
+            last = x_of(time)
+            yield last, y_of(score)
+
+
+def _axes(times: Sequence[float], top: float, x_of: _Scale, y_of: _Scale, highest: str) -> Iterator[str]:
+    for tenths in range(0, 11, 2):
+        y = y_of(tenths / 10)
+        yield f'<path d="M{_LEFT} {y}H{_RIGHT}" stroke="var(--gap)" stroke-width=".6"/>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tenths / 10:.1f}</text>'
+    yield f'<text x="14" y="{top + _HEIGHT / 2}" text-anchor="middle" transform="rotate(-90 14 {top + _HEIGHT / 2})">'
+    yield f"score (p_fake){highest}</text>"
+    first, span = times[0], times[-1] - times[0]
+    step = next((step for step in _STEPS_S if span / step <= _MOST_STEPS), span / _MOST_STEPS)
+    tick = -(-first // step)
+    while tick * step <= first + span:
+        x, y = x_of(tick * step), top + _HEIGHT
+        yield f'<path d="M{x} {y}v5" stroke="var(--ink)"/>'
+        yield f'<text x="{x}" y="{y + 19}" text-anchor="middle">{clock(tick * step, 1 if step < 1 else 0)}</text>'
+        tick += 1
+    yield f'<text x="{(_LEFT + _RIGHT) / 2}" y="{top + _HEIGHT + 38}" text-anchor="middle">time</text>'
+
+
+def _thresholds(result: VideoResult, y_of: _Scale) -> Iterator[str]:
+    real, fake = result.real_below or 0.0, result.fake_above or 0.0
+    real_text, fake_text = apart(real, fake)
+    # Beside the plot; the words of two close thresholds move apart.
+    shift = 8 if fake - real < 0.08 else 0
+    for level, words, down in ((fake, f"fake from {fake_text}", -shift), (real, f"real below {real_text}", shift)):
+        y = y_of(level)
+        yield f'<path d="M{_LEFT} {y}H{_RIGHT}" stroke="var(--limit)" stroke-dasharray="2 4"/>'
+        yield f'<text x="{_RIGHT + 6}" y="{y + 4 + down}">{words}</text>'
+
+
+def _description(gaps: dict[float, str], lines: dict[int, _Line], ranked: Sequence[int]) -> str:
+    """Describe the plot for readers who can't see it; the numbers stand in a table."""
+    times = list(gaps)
+    parts = [f"From {clock(times[0])} to {clock(times[-1])}."]
+    for number in ranked[:LINES]:
+        line = lines[number]
+        low, high = apart(min(line.values()), max(line.values()))
+        when = clock(max(line, key=lambda time: line[time]))
+        parts.append(f"Person {number}: score from {low} to {high}, highest at {when}.")
+    if missing := sum(kind == "no face" for kind in gaps.values()):
+        parts.append(f"No face in {100 * missing / len(gaps):.0f} % of it.")
+    return " ".join(parts)

@@ -1,4 +1,4 @@
-"""Templates filled with what may come from a stranger: everything is escaped, nothing is loaded, little may run."""
+"""HTML templates: untrusted text is escaped, nothing is loaded from elsewhere, and only our own script may run."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from torchfakes_cli.report.summary import CAVEAT, clock, safe, score
+from torchfakes_cli.records import Fact, Provenance
+from torchfakes_cli.report.summary import CAVEAT, LIMITS, clock, safe, score
 from torchfakes_cli.version import __version__
 
-#: By its first line a page is known as ours.
+#: First line of our pages, which identifies them.
 OPENING = '<!doctype html><html lang="en" data-made-by="torchfakes">'
 
 _PACKAGE = "torchfakes_cli.report.html"
 
 
 def is_ours(first_line: str) -> bool:
-    """Whether a file that begins so is a page of torchfakes."""
+    """Return True if a file with this first line is a page of torchfakes."""
     return first_line == OPENING
 
 
 def render(template: str, *, script: str = "", **values: object) -> str:
-    """Fills a template.
+    """Fill a template.
 
-    Strings are shown on one line, without marks that reorder text, and escaped; only ``Markup`` goes in as it stands.
+    Strings are shown on one line, without marks that reorder text, and escaped; only ``Markup`` is inserted unchanged.
 
     Args:
-        template: name of the file.
-        script: name of a script to put inside; without it nothing may run.
-        values: for the template.
+        template: file name of the template.
+        script: file name of a script to insert; without one no script may run.
+        values: values for the template.
     """
     style, code = _text("style.css"), _text(script) if script else ""
     return (
@@ -45,23 +46,28 @@ def render(template: str, *, script: str = "", **values: object) -> str:
             script=Markup(code),
             version=__version__,
             caveat=CAVEAT,
+            limits=LIMITS,
             **values,
         )
     )
 
 
-def _policy(style: str, script: str) -> str:
-    """Lets a page show pictures that lie in it, and use its own style and script, told by their checksums; no more."""
-    rules = [
-        "default-src 'none'",
-        "img-src data:",
-        f"style-src {_source(style)}",
-        "base-uri 'none'",
-        "form-action 'none'",
+def again(provenance: Provenance, model: str) -> list[Fact]:
+    """List what is needed to reproduce a result, besides the command."""
+    fitted = f"fitted on {provenance.calibrated_on}" if provenance.calibrated_on else "never calibrated"
+    facts = [
+        Fact("torchfakes", provenance.version),
+        Fact("model", model),
+        Fact("SHA-256 of the model", provenance.model_sha256 or "not known"),
+        Fact("thresholds", f"fake from {provenance.fake_above:.4f}, real below {provenance.real_below:.4f}", fitted),
     ]
-    if script:
-        rules.append(f"script-src {_source(script)}")
-    return "; ".join(rules)
+    return [*facts, *(Fact(name, value) for name, value in provenance.settings)]
+
+
+def _policy(style: str, script: str) -> str:
+    """Return a content security policy that allows embedded pictures and the given style and script only."""
+    rules = ["default-src 'none'", "img-src data:", f"style-src {_source(style)}", "base-uri 'none'"]
+    return "; ".join([*rules, "form-action 'none'", *([f"script-src {_source(script)}"] if script else [])])
 
 
 def _source(text: str) -> str:
@@ -83,32 +89,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(score=score, clock=clock, moment=_moment, share=_share, per=_per)
+    environment.filters.update(score=score, clock=clock, moment=lambda seconds: clock(seconds, 2))
     return environment
 
 
 def _shown(value: object) -> object:
-    """What a value looks like on the page: nothing for nothing."""
+    """Return a value as the page shows it; nothing for None."""
     if value is None:
         return ""
     return safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _share(part: float | None) -> str:
-    return "none" if part is None else f"{part:.0%}"
-
-
-def _per(part: float | None, area: float) -> str:
-    """How much more than its area has."""
-    return "" if part is None or not area else f"{part / area:.1f}"
-
-
-def _moment(seconds: float) -> str:
-    """A time exact enough to find the frame.
-
-    Example:
-        >>> _moment(75.04)
-        '1:15.04'
-    """
-    hundredths = round(100 * seconds)
-    return f"{clock(hundredths // 100)}.{hundredths % 100:02}"
