@@ -155,7 +155,7 @@ def to_onnx(
         free: names of the variable-length axes, by input or output name and axis.
     """
     onnx: Any = importlib.import_module("onnx")
-    names = {"input_names": [taken], "output_names": list(given), "dynamic_axes": dict(free)}
+    names: dict[str, Any] = {"input_names": [taken], "output_names": list(given), "dynamic_axes": dict(free)}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The tracing exporter needs no further libraries and supports every layer used here.
         warnings.simplefilter("ignore")
