@@ -168,9 +168,8 @@ class Sizes:
         decoder.extradata = self._extradata
         decoder.options = {"max_pixels": str(MAX_PIXELS)}
         try:
-            self._sizes.update(
-                (frame.width, frame.height) for frame in [*decoder.decode(packet), *decoder.decode(None)]
-            )
+            frames = [*decoder.decode(packet), *decoder.decode(None)]
+            self._sizes.update((frame.width, frame.height) for frame in frames)
         except MemoryError:
             raise
         except AV_ERRORS:

@@ -298,19 +298,16 @@ class DecodePass:
         hwaccel: str | None,
         on_packet: Callable[[], None] | None,
     ) -> None:
-        self._path = path
-        self._probe = probe
-        self._index = index
+        self._path, self._probe, self._index = path, probe, index
         self._pixels = probe.info.width * probe.info.height
         self._neighbours = neighbours
         self._threads = threads or threads_for(self._pixels, usable_cores())
+        # Queue length of each parallel decoder in pictures.
+        self._waiting = min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
         self._hwaccel = hwaccel
         self._on_packet = on_packet
         self._last_place = first - 1
-        self.packets_bad = 0
-        self.pictures_damaged = 0
-        self.pictures_replaced = 0
-        self.pictures_fitted = 0
+        self.packets_bad = self.pictures_damaged = self.pictures_replaced = self.pictures_fitted = 0
         self.software_reason = ""
 
     def samples(self, places: Sequence[int]) -> Samples:
@@ -380,7 +377,7 @@ class DecodePass:
             LostError: a packet was rejected, unless ``careful``.
         """
         spans = gop_ranges(self._index, places, careful=careful)
-        decoders = 1 if careful or device is not None else self._parallel_decoders(len(spans), len(places))
+        decoders = 1 if careful or device is not None else self._decoders(len(spans), len(places))
         if decoders > 1:
             yield from self._parallel(spans, places, decoders)
             return
@@ -403,16 +400,11 @@ class DecodePass:
         except MediaError as error:  # the device's memory may have filled up since it was checked
             raise LostError from error
 
-    def _parallel_decoders(self, spans: int, wanted: int) -> int:
+    def _decoders(self, spans: int, wanted: int) -> int:
         """Returns the number of decoders to use; if the frames exceed the queues, the threads of one are faster."""
         if self._probe.info.codec in _IN_ORDER or self._pixels > THREADS_PIXELS or wanted > spans * self._waiting:
             return 1
         return max(1, min(self._threads, spans, _MOST_DECODERS, _DECODERS_PIXELS // max(1, self._pixels)))
-
-    @property
-    def _waiting(self) -> int:
-        """Queue length of each decoder in pictures."""
-        return min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
 
     def _parallel(self, spans: Sequence[GopRange], places: Sequence[int], decoders: int) -> Frames:
         """Decodes the frames at ``places`` in fast mode with several decoders; yields (frame index, frame) in order.

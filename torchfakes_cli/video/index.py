@@ -235,13 +235,15 @@ class IndexBuilder:
         if self._pts_trusted(stream, container_format):
             ahead = _JUMP_AHEAD_S / tick if container_format in _CLOCK_FORMATS else np.inf
             line = _without_jumps(pts, key, max(1, round(frame_s / tick)), ahead)
-            numbers, ticks = _in_presentation_order(numbers, line)
+            # In presentation order; the first packet of each timestamp counts.
+            ticks, first = np.unique(line[numbers], return_index=True)
+            numbers = numbers[first]
             times = (ticks - ticks[:1]) * tick
             if line is pts and len(ticks):
                 first_s = int(ticks[0]) * tick
             stamps = pts[numbers] if line is pts or _distinct(pts[numbers], share=1) else None
-        elif self._dts_trusted():
-            ticks = np.sort(np.frombuffer(self._dts, dtype=np.int64)[numbers])
+        elif not self._dts_missing and _distinct(dts := np.frombuffer(self._dts, dtype=np.int64)):
+            ticks = np.sort(dts[numbers])
             times = (ticks - ticks[:1]) * tick
             first_s = int(ticks[0]) * tick if len(ticks) else None
         else:
@@ -279,20 +281,9 @@ class IndexBuilder:
             return False
         return _distinct(np.frombuffer(self._pts, dtype=np.int64))
 
-    def _dts_trusted(self) -> bool:
-        return not self._dts_missing and _distinct(np.frombuffer(self._dts, dtype=np.int64))
-
 
 def _distinct(stamps: NDArray[np.int64], share: float = _DISTINCT_SHARE) -> bool:
     return len(np.unique(stamps)) >= share * len(stamps)
-
-
-def _in_presentation_order(
-    numbers: NDArray[np.int64], stamps: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorts shown packets by timestamp and keeps the first packet of each timestamp."""
-    ticks, first = np.unique(stamps[numbers], return_index=True)
-    return numbers[first], ticks
 
 
 def _without_jumps(

@@ -119,11 +119,13 @@ class _Process:
         inherited: additional file descriptors for the process to inherit.
 
     Attributes:
+        settings: memory limit and hardware device.
         memory: memory that it writes pictures to.
         end: function that ends the process.
     """
 
     def __init__(self, memory_mb: int, hwaccel: str | None, inherited: tuple[int, ...] = ()) -> None:
+        self.settings = memory_mb, hwaccel
         self.memory = PictureMemory()
         self._calls = 0
         self._enforced: tuple[str, ...] | None = None
@@ -306,14 +308,6 @@ class IsolatedDecoder:
     ) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Starts the process unless it runs, without waiting until it is ready.
-
-        Raises:
-            TorchfakesError: the process can't be started.
-        """
-        self._started()
-
     def enforced(self) -> tuple[str, ...]:
         """Waits until the process is ready and returns the restrictions that it verified for itself.
 
@@ -324,9 +318,14 @@ class IsolatedDecoder:
         Raises:
             TorchfakesError: the process can't be started.
         """
-        return self._started().enforced()
+        return self.start().enforced()
 
-    def _started(self) -> _Process:
+    def start(self) -> _Process:
+        """Starts the process unless it runs, without waiting until it is ready.
+
+        Raises:
+            TorchfakesError: the process can't be started.
+        """
         process = self._process
         if not self.abandoned and (process is None or not process.alive):
             self.close()
@@ -349,7 +348,7 @@ class IsolatedDecoder:
         """
         name = os.fspath(path)
         process, opened = self._ask(name, Opened, "open", threads=threads)
-        return IsolatedReader(process, name, opened, self._timeout_s, self._settings)
+        return IsolatedReader(process, name, opened, self._timeout_s)
 
     def describe(self, path: str | PathLike[str]) -> FileFacts:
         """Returns the provenance facts of a file; no video may be open.
@@ -364,7 +363,7 @@ class IsolatedDecoder:
         """Asks the process, or a new one if it died, perhaps just before this call and not because of the file."""
         retry = self._process is not None and self._process.alive
         while True:
-            process = self._started()
+            process = self.start()
             try:
                 return process, process.ask(path, kind, Deadline(self._timeout_s), method, **_file(path), **arguments)
             except DecoderCrashError:
@@ -394,13 +393,10 @@ class IsolatedReader:
         report: decode report of the latest iterator; complete once the iterator is exhausted.
     """
 
-    def __init__(
-        self, process: _Process, path: str, opened: Opened, timeout_s: float, settings: tuple[int, str | None]
-    ) -> None:
+    def __init__(self, process: _Process, path: str, opened: Opened, timeout_s: float) -> None:
         self._process = process
         self._path = path
         self._timeout_s = timeout_s
-        self._settings = settings
         self._iterator: Generator[Frame, None, None] | None = None
         self.info, self._sound_start_s = opened
         self.report = DecodeReport(0, 0)
@@ -472,7 +468,7 @@ class IsolatedReader:
         arguments = {"silent": str(silent.absolute()), "zero_s": self._sound_start_s, "container": container}
         with target.open("w+b") as file:
             inherited = () if sys.platform == "win32" else (file.fileno(),)
-            process = _Process(*self._settings, inherited)
+            process = _Process(*self._process.settings, inherited)
             try:
                 written = [str(target.absolute()), *inherited]
                 return process.ask(
