@@ -19,10 +19,9 @@ import pytest
 import torch
 
 from tests.portraits import scene
-from torchfakes_cli.export.convert import planes, session
 from torchfakes_cli.export.folder import export_model
-from torchfakes_cli.export.networks import load_both
-from torchfakes_cli.export.samples import random_crops
+from torchfakes_cli.export.networks import load_both, planes, session
+from torchfakes_cli.export.parity import random_crops
 
 pytestmark = pytest.mark.benchmark
 

@@ -10,7 +10,7 @@ import pytest
 from tests.clips import barcode_frames, write_clip
 from tests.torture import write_set
 from tests.usage import TELLS_MEMORY, usage_of
-from torchfakes_cli.video.probing import probe
+from torchfakes_cli.video.probing import examine
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,6 +41,6 @@ def test_annotating_takes_no_more_memory_for_a_longer_clip(model: Path, tmp_path
         clip = write_clip(tmp_path / f"{name}.mp4", barcode_frames(count, (640, 360)))
         out = tmp_path / f"{name}.out.mp4"
         peaks[name] = peak_memory(clip, model, "--frames", "4", "--annotate", str(out))
-        assert probe(out).frame_count == count
+        assert examine(out).info.frame_count == count
     sys.stdout.write(f"\npeak memory: {peaks['long']:.0f} MiB for 100 s, {peaks['short']:.0f} for 5 s\n")
     assert peaks["long"] <= 1.05 * peaks["short"]

@@ -20,7 +20,7 @@ from tests.report.tables import rows, timeline
 from torchfakes_cli.cli import app
 from torchfakes_cli.files import sha256_of
 from torchfakes_cli.report import TIMELINE_COLUMNS
-from torchfakes_cli.video.probing import probe
+from torchfakes_cli.video.probing import examine
 
 
 @pytest.fixture(autouse=True)
@@ -405,7 +405,7 @@ def test_annotate_draws_over_one_video(clips: Path, model: Path, tmp_path: Path)
     assert ended.exit_code == 0
     assert json.loads(ended.stdout)["verdict"] == "fake"
     assert f"annotated clip: {out}" in ended.stderr
-    assert probe(out).frame_count == 6
+    assert examine(out).info.frame_count == 6
     for wrong, told in (
         ([clips, "--annotate", out], "single file"),
         ([clips / "face.mp4", "--annotate", clips / "face.mp4", "--force"], "can't be one file"),

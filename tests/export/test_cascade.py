@@ -9,10 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from torchfakes_cli.export.convert import planes
-from torchfakes_cli.export.networks import NETWORKS, CascadeNetwork
-from torchfakes_cli.export.parity import CascadeFile, compare_boxes, face_detector
-from torchfakes_cli.export.samples import random_crops, read_pictures
+from torchfakes_cli.export.networks import NETWORKS, CascadeNetwork, planes
+from torchfakes_cli.export.parity import CascadeFile, compare_boxes, face_detector, random_crops, read_pictures
 from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 

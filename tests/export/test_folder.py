@@ -17,7 +17,7 @@ from torchfakes_cli.detector.checkpoint import load_network
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import DataError, ModelError, OutputError, UsageError
-from torchfakes_cli.export import convert, parity
+from torchfakes_cli.export import networks, parity
 from torchfakes_cli.export.folder import export_model
 from torchfakes_cli.export.parity import BOUNDS, Boxes, Outputs, Scores
 
@@ -113,7 +113,7 @@ def test_a_bound_is_named_with_what_is_beyond_it(found: Scores | Boxes, words: s
 
 
 def test_without_its_libraries_it_says_which_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in convert.LIBRARIES:
+    for name in networks.LIBRARIES:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=r"onnx and onnxruntime.*torchfakes\[onnx\]"):
         export_model(shipped_checkpoint(), tmp_path / "out.onnx")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.records import Box, Face, FaceScore, Status, Track, Verdict, VideoResult
 from torchfakes_cli.scan.verdict import Policy
-from torchfakes_cli.video.probing import probe
+from torchfakes_cli.video.probing import examine
 
 POLICY = Policy(fake_above=0.7, real_below=0.3, min_faces=3, trim=0.1)
 
@@ -38,7 +38,7 @@ def track(number: int = 1, p_fake: float | None = 0.9, *, lasting: bool = True) 
 
 def result_of(path: Path, timeline: Sequence[FaceScore], tracks: Sequence[Track] = (track(),)) -> VideoResult:
     """A fake, as a scan of the clip might have found it."""
-    info = probe(path)
+    info = examine(path).info
     return VideoResult(
         str(path),
         Status.OK,

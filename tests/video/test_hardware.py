@@ -11,7 +11,7 @@ import pytest
 
 from tests.clips import barcode_frames, write_clip
 from tests.video.test_isolation import children
-from torchfakes_cli.video.hardware import why_not
+from torchfakes_cli.video.decode import why_not
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.reader import VideoReader

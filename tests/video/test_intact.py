@@ -16,7 +16,7 @@ from PIL import Image, features
 from tests.clips import barcode_frames, cut_file, read_barcode, write_clip
 from tests.portraits import portrait
 from torchfakes_cli.video.options import SamplingConfig
-from torchfakes_cli.video.probing import probe
+from torchfakes_cli.video.probing import examine
 from torchfakes_cli.video.reader import VideoReader
 
 SMALL = (192, 108)
@@ -97,8 +97,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
 def test_time_zero_is_the_earliest_stream_s(clip: Path, tmp_path: Path, suffix: str) -> None:
     path = with_sound(clip, tmp_path / f"late.{suffix}", sound_s=5, late_s=2)
-    assert probe(path).duration_s == pytest.approx(5, abs=0.05)
-    assert probe(path).fps == 30
+    assert examine(path).info.duration_s == pytest.approx(5, abs=0.05)
+    assert examine(path).info.fps == 30
     frames = shown(path)
     assert [number for _, number in frames] == list(range(90))
     for time_s, number in frames:
@@ -112,7 +112,7 @@ def test_sound_may_outlast_the_picture(clip: Path, tmp_path: Path, suffix: str) 
     path = with_sound(clip, tmp_path / f"long.{suffix}", sound_s=20)
     assert len(shown(path)) == 90
     if suffix == "mkv":
-        assert any("partial" in warning for warning in probe(cut_file(path, 0.1)).warnings)
+        assert any("partial" in warning for warning in examine(cut_file(path, 0.1)).info.warnings)
 
 
 def test_frames_cut_by_an_edit_list_are_not_missing(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_edit_list_with_reordered_and_repeated_parts(tmp_path: Path, gop: str, b
     set_edits(path, [(1.0, media_s + 2.0), (0.5, -1), (1.0, media_s), (0.5, media_s + 0.5)])
     wanted = [*range(60, 90), *range(30), *range(15, 30)]
     times = [*np.arange(30) / 30, *(1.5 + np.arange(45) / 30)]
-    assert probe(path).duration_s == pytest.approx(3.0)
+    assert examine(path).info.duration_s == pytest.approx(3.0)
     assert shown(path) == [
         (pytest.approx(time_s, abs=0.002), number) for time_s, number in zip(times, wanted, strict=True)
     ]
@@ -147,7 +147,7 @@ def test_edit_list_with_rates(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "rates.mp4", barcode_frames(60, SMALL), options={"g": "15", "bf": "0"})
     frames = shown(set_edits(path, [(1.0, 0.0, 2.0)]))
     assert frames == [(pytest.approx(number / 60, abs=0.001), number) for number in range(60)]
-    assert probe(path).fps == 60
+    assert examine(path).info.fps == 60
     frames = shown(set_edits(path, [(0.5, 1.0, 0.5), (2.0, 0.1, 0.0), (0.1, 0.0)]))
     slow = [(number / 15, 30 + number) for number in range(8)]
     wanted = [*slow, (0.5, 3), *(((2.5 + number / 30), number) for number in range(3))]

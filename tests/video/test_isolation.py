@@ -314,13 +314,13 @@ def send(message):
     sys.stdout.flush()
 info = {"path": "a", "container": "mp4", "codec": "h264", "width": 64, "height": 48, "fps": [25, 1], "duration_s": 1.0,
         "frame_count": 25, "rotation": 0, "warnings": [], "picture": False}
-opened = {"info": info, "sound_start_s": 0.0}
+opened = [info, 0.0]
 report = {"frames_wanted": 1, "frames_delivered": 0, "packets_bad": 0, "warnings": []}
 picture = {"time_s": 0.0, "index": 0, "width": 64, "height": 48, "damaged": False}
 def give(**changes):
     send({"call": 1, "result": opened})
     send({"call": 2, "result": report})
-    send({"call": 3, "result": {"picture": {**picture, **changes}, "report": report}})
+    send({"call": 3, "result": [{**picture, **changes}, report]})
 send({"call": 0, "result": []})
 """
 
@@ -333,11 +333,11 @@ send({"call": 0, "result": []})
         "send([1, 2])",
         "send(bytes(1 << 23))",
         "send(b'[' * 100_000 + b'\\n')",
-        "send({'call': 1, 'result': {**opened, 'info': {**info, 'width': '64'}}})",
-        "send({'call': 1, 'result': {**opened, 'info': {**info, 'fps': [1, 0]}}})",
-        "send({'call': 1, 'result': {**opened, 'info': {**info, 'fps': '1e999999999'}}})",
+        "send({'call': 1, 'result': [{**info, 'width': '64'}, 0.0]})",
+        "send({'call': 1, 'result': [{**info, 'fps': [1, 0]}, 0.0]})",
+        "send({'call': 1, 'result': [{**info, 'fps': '1e999999999'}, 0.0]})",
         "send({'call': 1, 'result': 7})",
-        "send({'call': 1, 'error': {'kind': 'SystemExit', 'cause': '', 'path': None, 'advice': ''}})",
+        "send({'call': 1, 'error': ['SystemExit', '', None, '']})",
         "give(width=1 << 20, height=1 << 20)",
         "give(width=-1)",
         "give(time_s=None)",

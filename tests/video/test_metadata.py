@@ -14,9 +14,10 @@ from PIL import Image
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.errors import UnsupportedMediaError
 from torchfakes_cli.facts import CredentialsState, FileFacts
+
+from torchfakes_cli.video.index import read_layout
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.metadata import describe_file
-from torchfakes_cli.video.mp4_boxes import read_layout
 
 
 def named(facts: FileFacts) -> dict[str, str]:

@@ -16,7 +16,7 @@ from torchfakes_cli.errors import (
     UnreadableFileError,
     UnsupportedMediaError,
 )
-from torchfakes_cli.video.probing import probe
+from torchfakes_cli.video.probing import examine
 
 PLAYLISTS = {
     "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n",
@@ -32,7 +32,7 @@ PLAYLISTS = {
 def refusal(path: Path) -> MediaError:
     """Returns the error of opening a file, which must be one line with the file's name."""
     with pytest.raises(MediaError) as caught:
-        probe(path)
+        examine(path)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
@@ -65,7 +65,7 @@ def test_a_playlist_never_connects(tmp_path: Path, kind: str) -> None:
 def test_an_address_is_taken_for_a_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnreadableFileError):
-        probe(address)
+        examine(address)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_odd_names_open(tmp_path: Path, barcode_clip: Path, monkeypatch: pytest.
         shutil.copyfile(barcode_clip, tmp_path / name)
     except OSError:
         pytest.skip("this file system has no such names")
-    assert probe(name).frame_count == 60
+    assert examine(name).info.frame_count == 60
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text on Windows")
@@ -168,7 +168,7 @@ def test_a_name_that_is_not_utf8_opens(tmp_path: Path, barcode_clip: Path) -> No
         shutil.copyfile(barcode_clip, name)
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
-    assert probe(name).frame_count == 60
+    assert examine(name).info.frame_count == 60
 
 
 def test_a_link_to_a_video_opens(tmp_path: Path, barcode_clip: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_link_to_a_video_opens(tmp_path: Path, barcode_clip: Path) -> None:
         link.symlink_to(barcode_clip)
     except OSError:
         pytest.skip("no permission to link")
-    assert probe(link).frame_count == 60
+    assert examine(link).info.frame_count == 60
 
 
 def test_every_refusal_is_one_of_ours(tmp_path: Path, barcode_clip: Path) -> None:
@@ -188,6 +188,6 @@ def test_every_refusal_is_one_of_ours(tmp_path: Path, barcode_clip: Path) -> Non
     for place in range(moov, len(data) - 1, 29):
         path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         try:
-            probe(path)
+            examine(path)
         except TorchfakesError:
             continue

@@ -7,13 +7,13 @@ import pytest
 
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.video.convert import square_size
-from torchfakes_cli.video.probing import probe
+from torchfakes_cli.video.probing import examine
 
 SMALL = (192, 108)
 
 
 def test_a_clip_is_described(barcode_clip: Path) -> None:
-    info = probe(barcode_clip)
+    info = examine(barcode_clip).info
     assert info.path == str(barcode_clip)
     assert info.codec == "h264"
     assert "mp4" in info.container
@@ -27,13 +27,13 @@ def test_a_clip_is_described(barcode_clip: Path) -> None:
 def test_rates_are_exact(tmp_path: Path) -> None:
     rate = Fraction(30000, 1001)
     path = write_clip(tmp_path / "ntsc.mp4", barcode_frames(30, SMALL), rate)
-    assert probe(path).fps == rate
-    assert probe(path).duration_s == pytest.approx(30 * 1001 / 30000, abs=0.001)
+    assert examine(path).info.fps == rate
+    assert examine(path).info.duration_s == pytest.approx(30 * 1001 / 30000, abs=0.001)
 
 
 def test_variable_rate_is_measured(tmp_path: Path) -> None:
     times = [*(n / 10 for n in range(20)), *(2 + n / 50 for n in range(20))]
-    info = probe(write_clip(tmp_path / "variable.mkv", barcode_frames(40, SMALL), 50, times_s=times))
+    info = examine(write_clip(tmp_path / "variable.mkv", barcode_frames(40, SMALL), 50, times_s=times)).info
     assert info.fps is not None
     assert float(info.fps) == pytest.approx(39 / times[-1], rel=0.02)
 
@@ -45,7 +45,7 @@ def test_a_duration_that_lies_is_counted_again(tmp_path: Path) -> None:
         place = data.index(box) + 4 + version_0_duration
         data[place : place + 4] = (0x7000_0000).to_bytes(4, "big")
     path.write_bytes(data)
-    info = probe(path)
+    info = examine(path).info
     assert info.duration_s == pytest.approx(1.0, abs=0.05)
     assert info.frame_count == 30
     assert info.warnings == ()
@@ -54,7 +54,7 @@ def test_a_duration_that_lies_is_counted_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_warned_of(tmp_path: Path, transfer: int, name: str) -> None:
     path = write_clip(tmp_path / "hdr.mp4", barcode_frames(3, SMALL), transfer=transfer, pixel_format="yuv420p10le")
-    assert any(name in warning and "tone-mapped" in warning for warning in probe(path).warnings)
+    assert any(name in warning and "tone-mapped" in warning for warning in examine(path).info.warnings)
 
 
 def test_several_streams_give_a_warning(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_several_streams_give_a_warning(tmp_path: Path) -> None:
             for picture in barcode_frames(5, size):
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")))
             output.mux(stream.encode())
-    info = probe(path)
+    info = examine(path).info
     assert (info.width, info.height) == SMALL
     assert info.warnings == ("2 video streams: only the main one is scanned",)
 
@@ -81,7 +81,7 @@ def test_long_still_gives_a_warning(tmp_path: Path) -> None:
     """One flipped bit in a timestamp can turn seconds into days."""
     times = [0.0, 0.1, 0.2, 83_000.0, 83_000.1]
     path = write_clip(tmp_path / "gap.mkv", barcode_frames(5, SMALL), times_s=times)
-    assert [text for text in probe(path).warnings if "one picture stays for 83000 of its 83000 s" in text]
+    assert [text for text in examine(path).info.warnings if "one picture stays for 83000 of its 83000 s" in text]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelError, OutputError, UsageError
-from torchfakes_cli.export.convert import (
+from torchfakes_cli.export import parity
+from torchfakes_cli.export.networks import (
+    NETWORKS,
+    OUTPUTS,
+    CascadeNetwork,
+    WholeDetector,
+    load_both,
     need_libraries,
     planes,
     session,
@@ -29,21 +35,17 @@ from torchfakes_cli.export.convert import (
     to_onnx,
     with_property,
 )
-from torchfakes_cli.export.networks import NETWORKS, OUTPUTS, CascadeNetwork, WholeDetector, load_both
 from torchfakes_cli.export.parity import (
     BOUNDS,
     SIDES,
     Boxes,
     CascadeFile,
     Outputs,
+    Pixels,
+    Samples,
     Scores,
-    batches,
-    compare_boxes,
-    compare_outputs,
-    compare_scores,
-    face_detector,
+    random_crops,
 )
-from torchfakes_cli.export.samples import Samples, faces_of, prepared_crops, random_crops, read_pictures
 from torchfakes_cli.faces.mtcnn import STAGE_OVERLAP, STAGE_THRESHOLDS, FaceDetector
 from torchfakes_cli.faces.networks import MEAN, OUTPUT_SIDE, REFINE_SIDE, SCALE
 from torchfakes_cli.faces.options import SHARPNESS_SIZE, FaceConfig
@@ -59,8 +61,6 @@ FORMAT = 1
 ROUNDS = 15
 #: Input (width, height) of the first network's timed runs: one pyramid level.
 TIMED_LEVEL = (320, 180)
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +153,13 @@ def export_model(
     names = [DETECTOR_FILE, *(f"{name}.onnx" for name in NETWORKS), FACTS_FILE]
     targets = [out / name for name in names] if whole else [out, out.with_suffix(".json")]
     _check_free(out, targets, whole=whole, force=force)
-    seen = read_pictures(pictures) if pictures is not None else []
+    seen = parity.read_pictures(pictures) if pictures is not None else []
     module, detector = load_both(model)
     header = detector.header
     faces = FaceDetector(device="cpu", dtype=torch.float32)
-    samples = None
+    samples = parity.faces_of(seen, header, faces) if seen and crops is None else None
     if crops is not None:
-        samples = prepared_crops(crops, header)
-    elif seen:
-        samples = faces_of(seen, header, faces)
+        samples = parity.prepared_crops(crops, header)
     data, file, scores = _export_detector(module, detector, samples, targets[0], precision)
     troubles = [score.trouble(BOUNDS[precision]) for score in scores]
     files, boxes = {file: data}, None
@@ -225,13 +223,13 @@ def _export_detector(
     data = to_onnx(module, torch.zeros(2, 3, side, side), "crops", names, free)
     # Random crops widen the ranges, which a few similar faces would leave too narrow; the comparison uses another seed.
     calibrating = [*random_crops(side, side, seed=1), *samples.calibrating] if samples else []
-    data = _converted(data, precision, list(batches(calibrating)) if calibrating else None)
+    data = _converted(data, precision, list(parity.batches(calibrating)) if calibrating else None)
     data = with_property(data, HEADER_KEY, json.dumps(asdict(header), sort_keys=True))
     run = session(data, torch.get_num_threads())
     random = random_crops(side, side)
-    scores = [compare_scores(run, detector, random, "random crops")]
+    scores = [parity.compare_scores(run, detector, random, "random crops")]
     if samples is not None:
-        scores.append(compare_scores(run, detector, samples.compared, "the crops", samples.fake))
+        scores.append(parity.compare_scores(run, detector, samples.compared, "the crops", samples.fake))
     one = planes(random[:1])
     times = _milliseconds(lambda: run.run(None, {"crops": one}), lambda: detector.score(random[:1]))
     return data, ExportedFile(path, precision, len(data) / 1e6, "face", *times), scores
@@ -246,7 +244,7 @@ def _export_cascade(
     recorders = [CascadeFile(name, session(data, threads), record=True) for name, data in plain.items()]
     if precision == "int8":
         for picture in pictures[::2]:
-            face_detector(recorders).detect([picture])
+            parity.face_detector(recorders).detect([picture])
     files, outputs, converted = {}, {}, []
     for (name, module), recorder in zip(modules.items(), recorders, strict=True):
         data = _converted(plain[name], precision, recorder.inputs if pictures else None)
@@ -254,13 +252,13 @@ def _export_cascade(
         converted.append(CascadeFile(name, run))
         size = (SIDES[name], SIDES[name]) if SIDES[name] else TIMED_LEVEL
         random = random_crops(*size)
-        outputs[name] = compare_outputs(run, module, random)
+        outputs[name] = parity.compare_outputs(run, module, random)
         one = planes(random[:1])
         times = _milliseconds(partial(run.run, None, {"pictures": one}), partial(module, torch.from_numpy(one)))
         timed = "candidate" if SIDES[name] else f"{size[0]}×{size[1]}"
         files[ExportedFile(folder / f"{name}.onnx", precision, len(data) / 1e6, timed, *times)] = data
     compared = pictures[1::2]
-    return files, outputs, compare_boxes(face_detector(converted), faces, compared) if compared else None
+    return files, outputs, parity.compare_boxes(parity.face_detector(converted), faces, compared) if compared else None
 
 
 def _network_onnx(name: str, module: CascadeNetwork) -> bytes:

@@ -27,7 +27,7 @@ from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.scheduler import FolderProgress, failed
 from torchfakes_cli.version import __version__
-from torchfakes_cli.video.limits import PICTURE_SUFFIXES
+from torchfakes_cli.video.options import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from types import TracebackType

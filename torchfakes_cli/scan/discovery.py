@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torchfakes_cli.errors import UnreadableFileError
 from torchfakes_cli.scan import remote_files as remote
-from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from torchfakes_cli.video.options import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from torchfakes_cli.video.options import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 #: Endings of the file names of timelines and reports.
 TIMELINE_ENDING = ".timeline.csv"

@@ -19,7 +19,7 @@ from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.prefetch import DecoderPool
 from torchfakes_cli.scan.scheduler import FolderProgress, Networks, Profile, Scheduler, result_of
 from torchfakes_cli.scan.verdict import Policy, settle_policy
-from torchfakes_cli.video.limits import usable_cores
+from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -29,7 +29,7 @@ from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.scanner import Scanner, jobs_for
 from torchfakes_cli.scan.scheduler import failed
-from torchfakes_cli.video.limits import usable_cores
+from torchfakes_cli.video.options import usable_cores
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from torchfakes_cli.video.limits import MAX_PIXELS
 from torchfakes_cli.video.open import AV_ERRORS
+from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,9 +168,8 @@ class Sizes:
         decoder.extradata = self._extradata
         decoder.options = {"max_pixels": str(MAX_PIXELS)}
         try:
-            self._sizes.update(
-                (frame.width, frame.height) for frame in [*decoder.decode(packet), *decoder.decode(None)]
-            )
+            frames = [*decoder.decode(packet), *decoder.decode(None)]
+            self._sizes.update((frame.width, frame.height) for frame in frames)
         except MemoryError:
             raise
         except AV_ERRORS:

@@ -3,6 +3,9 @@
 A decode pass starts in fast mode: frames that no other frame depends on are skipped, and several single-threaded
 decoders work on separate ranges. Frame threads within one decoder would wait for each other's reference frames, which
 takes 1.3 times the processor time on two cores and gains little when frames are skipped.
+
+A hardware device, such as NVDEC for ``cuda``, decodes the same pictures as software, but in NV12 (interleaved color
+planes), whose conversion to RGB differs by one level of 255 in some pixels.
 """
 
 from __future__ import annotations
@@ -11,24 +14,26 @@ import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from threading import Event
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from torchfakes_cli.errors import MediaError
 from torchfakes_cli.video.convert import PictureMaker
-from torchfakes_cli.video.hardware import decodes_on_device, device_of, why_not
 from torchfakes_cli.video.index import PacketReader
-from torchfakes_cli.video.limits import usable_cores
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
+from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
+    from av.codec.codec import Codec
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -38,6 +43,10 @@ if TYPE_CHECKING:
 
     #: Numbers of the first and the last packet of a range.
     GopRange = tuple[int, int]
+    #: Decoded frames with their index in presentation order.
+    Frames = Generator[tuple[int, VideoFrame], None, None]
+    Wanted = Generator[tuple[int, int, VideoFrame], None, None]
+    Samples = Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]
 
     # (frame index, frame), an error, or None at the end of a range.
     Found = Queue[tuple[int, VideoFrame] | BaseException | None]
@@ -85,6 +94,43 @@ def threads_for(pixels: int, cores: int) -> int:
     return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
 
 
+def device_of(name: str) -> HWAccel:
+    """Returns PyAV's configuration for a device; decoders may fall back to software.
+
+    Args:
+        name: FFmpeg's device name, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` for the second CUDA
+            device.
+    """
+    kind, _, which = name.partition(":")
+    return HWAccel(kind, device=which or None, allow_software_fallback=True)
+
+
+def why_not(name: str, codec: Codec) -> str:
+    """Returns the reason why a device can't decode a codec, or an empty string if it can.
+
+    Args:
+        name: device name, as for ``device_of``.
+        codec: decoder to run on the device.
+    """
+    kind = name.partition(":")[0]
+    known = hwdevices_available()
+    if kind not in known:
+        return f"this FFmpeg knows {', '.join(known) or 'none'}"
+    if kind not in {config.device_type.name for config in codec.hardware_configs or () if config.is_supported}:
+        return f"no decoder for {codec.name}"
+    try:
+        device_of(name).create(codec)
+    except AV_ERRORS:
+        return "no such device can be opened"
+    return ""
+
+
+def _decodes_on_device(context: VideoCodecContext) -> bool:
+    """Returns whether a decoder in use runs on its device; it falls back to software for unsupported pictures."""
+    formats = {config.format.name for config in context.codec.hardware_configs or () if config.format is not None}
+    return context.pix_fmt in formats
+
+
 def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> list[GopRange]:
     """Returns the packet ranges, in order, that must be decoded for the frames at increasing indices ``places``.
 
@@ -115,8 +161,8 @@ class RangeDecoder:
         video: open file from which no packet has been read.
         index: frame index of the file.
         places: indices of the wanted frames; unless ``careful``, unneeded non-reference frames are skipped.
-        careful: decode every packet, and skip and count packets that the decoder rejects.
-        threads: number of decoder threads; ignored if ``careful``.
+        careful: decode every packet, with one thread, and skip and count packets that the decoder rejects.
+        threads: number of decoder threads.
         on_packet: callback for every packet that is read.
 
     Attributes:
@@ -128,7 +174,6 @@ class RangeDecoder:
         video: OpenVideo,
         index: FrameIndex,
         places: Sequence[int],
-        *,
         careful: bool,
         threads: int,
         on_packet: Callable[[], None] | None,
@@ -155,7 +200,7 @@ class RangeDecoder:
         self._counted = 0
         self._packets = enumerate(PacketReader(lambda: video.container.demux(video.stream), on_packet))
 
-    def frames(self, span: GopRange) -> Generator[tuple[int, VideoFrame], None, None]:
+    def frames(self, span: GopRange) -> Frames:
         """Decodes the next range and yields (frame index, frame) in presentation order.
 
         Raises:
@@ -191,7 +236,7 @@ class RangeDecoder:
                 pass
         self._context.flush_buffers()
 
-    def _identified(self, packet: Packet[VideoStream] | None) -> Generator[tuple[int, VideoFrame], None, None]:
+    def _identified(self, packet: Packet[VideoStream] | None) -> Frames:
         """Yields the frames that a packet completes, by timestamp or counted; None drains the decoder."""
         try:
             frames = self._context.decode(packet)
@@ -253,22 +298,19 @@ class DecodePass:
         hwaccel: str | None,
         on_packet: Callable[[], None] | None,
     ) -> None:
-        self._path = path
-        self._probe = probe
-        self._index = index
+        self._path, self._probe, self._index = path, probe, index
         self._pixels = probe.info.width * probe.info.height
         self._neighbours = neighbours
         self._threads = threads or threads_for(self._pixels, usable_cores())
+        # Queue length of each parallel decoder in pictures.
+        self._waiting = min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
         self._hwaccel = hwaccel
         self._on_packet = on_packet
         self._last_place = first - 1
-        self.packets_bad = 0
-        self.pictures_damaged = 0
-        self.pictures_replaced = 0
-        self.pictures_fitted = 0
+        self.packets_bad = self.pictures_damaged = self.pictures_replaced = self.pictures_fitted = 0
         self.software_reason = ""
 
-    def samples(self, places: Sequence[int]) -> Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]:
+    def samples(self, places: Sequence[int]) -> Samples:
         """Decodes the frames at increasing indices ``places``; frames that can't be decoded are left out.
 
         Yields:
@@ -294,16 +336,14 @@ class DecodePass:
         name = self._hwaccel
         if name is None:
             return None
-        with open_video(self._path, edit_lists=self._probe.edit_lists) as video:
+        with self._opened(None) as video:
             reason = "its frames have no times" if careful else why_not(name, video.stream.codec_context.codec)
         if reason:
             self.software_reason = f"{name} can't be used ({reason}): decoded in software"
             return None
         return name
 
-    def _pass(
-        self, missing: deque[int], *, careful: bool, device: str | None
-    ) -> Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]:
+    def _pass(self, missing: deque[int], *, careful: bool, device: str | None) -> Samples:
         """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well.
 
         Raises:
@@ -330,30 +370,26 @@ class DecodePass:
         if missing and not careful:
             raise LostError
 
-    def _decoded(
-        self, places: list[int], *, careful: bool, device: str | None
-    ) -> Generator[tuple[int, VideoFrame], None, None]:
+    def _decoded(self, places: list[int], *, careful: bool, device: str | None) -> Frames:
         """Decodes the ranges of the frames at ``places``; yields at least these as (frame index, frame).
 
         Raises:
             LostError: a packet was rejected, unless ``careful``.
         """
         spans = gop_ranges(self._index, places, careful=careful)
-        decoders = 1 if careful or device is not None else self._parallel_decoders(len(spans), len(places))
+        decoders = 1 if careful or device is not None else self._decoders(len(spans), len(places))
         if decoders > 1:
             yield from self._parallel(spans, places, decoders)
             return
         with self._opened(device) as video:
             threads = self._threads if device is None else 1
-            decoder = RangeDecoder(
-                video, self._index, places, careful=careful, threads=threads, on_packet=self._on_packet
-            )
+            decoder = RangeDecoder(video, self._index, places, careful, threads, self._on_packet)
             try:
                 for span in spans:
                     yield from decoder.frames(span)
             finally:
                 self.packets_bad += decoder.refused
-                if device is not None and not decodes_on_device(video.stream.codec_context):
+                if device is not None and not _decodes_on_device(video.stream.codec_context):
                     self.software_reason = f"{device} doesn't suit its pictures: decoded in software"
 
     def _opened(self, device: str | None) -> OpenVideo:
@@ -364,20 +400,13 @@ class DecodePass:
         except MediaError as error:  # the device's memory may have filled up since it was checked
             raise LostError from error
 
-    def _parallel_decoders(self, spans: int, wanted: int) -> int:
+    def _decoders(self, spans: int, wanted: int) -> int:
         """Returns the number of decoders to use; if the frames exceed the queues, the threads of one are faster."""
         if self._probe.info.codec in _IN_ORDER or self._pixels > THREADS_PIXELS or wanted > spans * self._waiting:
             return 1
         return max(1, min(self._threads, spans, _MOST_DECODERS, _DECODERS_PIXELS // max(1, self._pixels)))
 
-    @property
-    def _waiting(self) -> int:
-        """Queue length of each decoder in pictures."""
-        return min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
-
-    def _parallel(
-        self, spans: Sequence[GopRange], places: Sequence[int], decoders: int
-    ) -> Generator[tuple[int, VideoFrame], None, None]:
+    def _parallel(self, spans: Sequence[GopRange], places: Sequence[int], decoders: int) -> Frames:
         """Decodes the frames at ``places`` in fast mode with several decoders; yields (frame index, frame) in order.
 
         Raises:
@@ -390,14 +419,8 @@ class DecodePass:
         def work(found: Found, own: Sequence[GopRange]) -> None:
             try:
                 with self._opened(None) as video:
-                    decoder = RangeDecoder(
-                        video,
-                        self._index,
-                        places,
-                        careful=False,
-                        threads=self._threads // decoders,
-                        on_packet=self._on_packet,
-                    )
+                    threads = self._threads // decoders
+                    decoder = RangeDecoder(video, self._index, places, False, threads, self._on_packet)
                     for span in own:
                         for place, frame in decoder.frames(span):
                             if stop.is_set():
@@ -425,9 +448,7 @@ class DecodePass:
             finally:
                 stop.set()
 
-    def _matched(
-        self, frames: Iterator[tuple[int, VideoFrame]], missing: deque[int], *, careful: bool
-    ) -> Generator[tuple[int, int, VideoFrame], None, None]:
+    def _matched(self, frames: Frames, missing: deque[int], *, careful: bool) -> Wanted:
         """Selects the wanted frames from decoded frames in order; yields (wanted index, frame index, frame).
 
         A damaged or missing frame is replaced by an intact neighbour if neighbours are allowed and one comes before
@@ -475,15 +496,9 @@ class DecodePass:
             yield missing.popleft(), *last
 
 
-def _taken(found: Found) -> Generator[tuple[int, VideoFrame], None, None]:
+def _taken(found: Found) -> Frames:
     """Yields the frames of one range from a decoder's queue."""
-    while True:
-        try:
-            item = found.get(timeout=_LOOK_UP_S)
-        except Empty:
-            continue
-        if item is None:
-            return
+    while (item := found.get()) is not None:
         if isinstance(item, BaseException):
             raise item
         yield item

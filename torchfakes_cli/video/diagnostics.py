@@ -7,10 +7,10 @@ from av.codec.codec import UnknownCodecError
 from av.codec.hwaccel import hwdevices_available
 
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.facts import Fact, Severity
-from torchfakes_cli.video.hardware import why_not
+from torchfakes_cli.records import Fact, Severity
+from torchfakes_cli.video.decode import why_not
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
-from torchfakes_cli.video.limits import usable_cores
+from torchfakes_cli.video.options import usable_cores
 
 #: Common codecs and FFmpeg's software decoders for them; its native AV1 decoder needs hardware, so it isn't listed.
 _CODECS = {

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.video.index import PacketReader
-from torchfakes_cli.video.limits import usable_cores
 from torchfakes_cli.video.open import AV_ERRORS, open_video
+from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -198,7 +198,7 @@ def add_sound(
     zero_s: float | None,
     container: str,
     on_packet: Callable[[], None],
-) -> tuple[bool, list[str]]:
+) -> tuple[bool, tuple[str, ...]]:
     """Writes a file with the pictures of one clip and the sound of another file.
 
     Sound is copied if players expect its codec in the container, otherwise re-encoded. Sound and pictures stay in sync:
@@ -218,17 +218,17 @@ def add_sound(
     with open_video(source) as opened:
         streams = opened.container.streams.audio
         if not streams:
-            return False, []
+            return False, ()
         sound = _main(streams)
         if sound is None:
-            return False, ["sound left out: its codec is unknown or encrypted"]
+            return False, ("sound left out: its codec is unknown or encrypted",)
         if zero_s is None:
-            return False, ["sound left out: its time can't be told from the file"]
+            return False, ("sound left out: its time can't be told from the file",)
         name = sound.codec_context.name
         start_s = zero_s
         if sound.start_time is not None and sound.time_base is not None:
             start_s = float(sound.start_time * sound.time_base)
-    notes = [f"{len(streams)} sound tracks: only the main one is kept"] if len(streams) > 1 else []
+    notes = (f"{len(streams)} sound tracks: only the main one is kept",) if len(streams) > 1 else ()
     origin_s = min(zero_s, start_s)
     usual = av.Codec(name, "r").canonical_name in COPIED[container]
     reason = ""
@@ -241,8 +241,15 @@ def add_sound(
                 av.open(file, "w", format=container, container_options={"movflags": "+faststart"}) as output,
             ):
                 output.metadata.update({key: value for key, value in pictures.metadata.items() if key == "comment"})
-                video = _pictures(pictures, output, zero_s - origin_s)
-                audio = (_copied if copy else _encoded)(opened.container, output, origin_s)
+                shown, sound = pictures.streams.video[0], _main(opened.container.streams.audio)
+                assert sound is not None, "the same file has the same streams"
+                written = output.add_stream_from_template(shown)
+                video: Iterator[_Packet] = _moved(pictures.demux(shown), written, zero_s - origin_s)
+                heard = _in_order(opened.container, sound)
+                if copy:
+                    audio = _moved(heard, output.add_stream_from_template(sound), -origin_s)
+                else:
+                    audio = _encoded(heard, sound, output, origin_s)
                 found = False
                 for packet in merge(video, audio, key=lambda packet: (packet.dts or 0) * packet.time_base):
                     on_packet()
@@ -254,9 +261,9 @@ def add_sound(
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         else:
             if not found:
-                return False, ["sound left out: there is none in its track"]
-            return True, notes + ([] if copy else [f"sound re-encoded: {name} isn't usual in {container.upper()}"])
-    return False, [f"sound left out: {reason}"]
+                return False, ("sound left out: there is none in its track",)
+            return True, notes + (() if copy else (f"sound re-encoded: {name} isn't usual in {container.upper()}",))
+    return False, (f"sound left out: {reason}",)
 
 
 def _main(streams: Sequence[AudioStream]) -> AudioStream | None:
@@ -275,20 +282,6 @@ def _writable(path: str, descriptor: int | None = None) -> FileIO:
     return file
 
 
-def _pictures(pictures: InputContainer, output: OutputContainer, start_s: float) -> Iterator[_Packet]:
-    """Adds a stream for the pictures to the output at once; yields their packets, delayed by ``start_s``."""
-    stream = pictures.streams.video[0]
-    written = output.add_stream_from_template(stream)
-    return _moved(pictures.demux(stream), written, start_s)
-
-
-def _copied(container: InputContainer, output: OutputContainer, origin_s: float) -> Iterator[_Packet]:
-    """Adds a stream for the sound to the output at once; yields its packets, moved to start at ``origin_s``."""
-    sound = _main(container.streams.audio)
-    assert sound is not None, "the same file has the same streams"
-    return _moved(_in_order(container, sound), output.add_stream_from_template(sound), -origin_s)
-
-
 def _moved(packets: Iterable[_Packet], written: AudioStream | VideoStream, by_s: float) -> Iterator[_Packet]:
     for packet in packets:
         if packet.dts is None:
@@ -301,9 +294,8 @@ def _moved(packets: Iterable[_Packet], written: AudioStream | VideoStream, by_s:
 
 def _in_order(container: InputContainer, sound: AudioStream) -> Iterator[Packet[AudioStream]]:
     """Yields packets without those that containers reject: without a timestamp or with a non-increasing one."""
-    packets: PacketReader[AudioStream] = PacketReader(lambda: container.demux(sound))
     last: int | None = None
-    for packet in packets:
+    for packet in PacketReader[Any](lambda: container.demux(sound)):
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.dts is not None and not packet.is_corrupt and (last is None or packet.dts > last):
@@ -311,10 +303,10 @@ def _in_order(container: InputContainer, sound: AudioStream) -> Iterator[Packet[
             yield packet
 
 
-def _encoded(container: InputContainer, output: OutputContainer, origin_s: float) -> Iterator[_Packet]:
+def _encoded(
+    heard: Iterator[Packet[AudioStream]], sound: AudioStream, output: OutputContainer, origin_s: float
+) -> Iterator[_Packet]:
     """Adds an AAC stream to the output at once; yields the sound re-encoded, moved to start at ``origin_s``."""
-    sound = _main(container.streams.audio)
-    assert sound is not None, "the same file has the same streams"
     context = sound.codec_context
     rate = context.sample_rate if context.sample_rate in _RATES else _USUAL_RATE
     layout = "mono" if context.layout.nb_channels == 1 else "stereo"
@@ -324,7 +316,7 @@ def _encoded(container: InputContainer, output: OutputContainer, origin_s: float
 
     def packets() -> Iterator[_Packet]:
         expected: int | None = None
-        for frame in _resampled(container, sound, resampler):
+        for frame in _resampled(heard, sound, resampler):
             # Timestamps of a coarse clock are off by some samples; only longer gaps are real.
             time = (frame.pts or 0) - round(origin_s * rate)
             if expected is not None and time < expected + _GAP_S * rate:
@@ -337,9 +329,11 @@ def _encoded(container: InputContainer, output: OutputContainer, origin_s: float
     return packets()
 
 
-def _resampled(container: InputContainer, sound: AudioStream, resampler: AudioResampler) -> Iterator[AudioFrame]:
+def _resampled(
+    heard: Iterator[Packet[AudioStream]], sound: AudioStream, resampler: AudioResampler
+) -> Iterator[AudioFrame]:
     """Yields the decodable sound of a stream in the resampler's format; damaged packets are skipped."""
-    for packet in chain(_in_order(container, sound), (None,)):
+    for packet in chain(heard, (None,)):
         try:
             frames = sound.codec_context.decode(packet)
         except MemoryError:

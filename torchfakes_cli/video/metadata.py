@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from torchfakes_cli.errors import MediaError
-from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
-from torchfakes_cli.video.mp4_boxes import Mp4Layout, read_layout
+from torchfakes_cli.records import Credentials, CredentialsState, Fact, FileFacts
+from torchfakes_cli.video.index import Mp4Layout, read_layout
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
 
 if TYPE_CHECKING:
@@ -32,15 +32,11 @@ _MOST_TAGS = 40
 _MOST_SHOWN_EDITS = 16
 _MOST_ACTIONS = 20
 _MOST_PROBLEMS = 10
-_CHUNK_BYTES = 1 << 20
 
 #: Notes that encoders write into their streams: settings of x264 and x265 (user data SEI), version of Lavc.
 _NOTES = (
     (re.compile(rb"x264 - core \d+[ -~]*"), "x264 is a software encoder: a computer or server encoded the picture"),
-    (
-        re.compile(rb"x265 \(build \d+\)[ -~]*"),
-        "x265 is a software encoder: a computer or server encoded the picture",
-    ),
+    (re.compile(rb"x265 \(build \d+\)[ -~]*"), "x265 is a software encoder: a computer or server encoded the picture"),
     (re.compile(rb"Lavc\d[0-9.]+"), "FFmpeg's encoders made the stream"),
 )
 #: Tags that name the program that wrote the file.
@@ -80,19 +76,9 @@ def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] | N
     with open_video(path) as video:
         facts = list(_facts(video, path))
         tell()
-    size, checksum = _checksum(Path(path), tell)
+    with _Watched(path, tell) as file:
+        checksum, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
     return FileFacts(size, checksum, tuple(facts), read_credentials(path, tell))
-
-
-def _checksum(path: Path, tell: Callable[[], None]) -> tuple[int, str]:
-    """Returns the size in bytes and the SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-            tell()
-    return size, digest.hexdigest()
 
 
 def _facts(video: OpenVideo, path: str | PathLike[str]) -> Iterator[Fact]:
@@ -250,7 +236,7 @@ def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] 
 
 
 class _Watched(FileIO):
-    """File that calls a function on every read, because validating a long video takes a while."""
+    """File that calls a function on every read, because reading a long video takes a while."""
 
     def __init__(self, path: str | PathLike[str], on_read: Callable[[], None]) -> None:
         super().__init__(path, "rb")
@@ -259,6 +245,10 @@ class _Watched(FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self._on_read()
         return super().read(-1 if size is None else size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._on_read()
+        return super().readinto(buffer)
 
 
 def _told(store: Mapping[str, Any]) -> Credentials:

@@ -25,7 +25,7 @@ from torchfakes_cli.errors import (
     UnreadableFileError,
     UnsupportedMediaError,
 )
-from torchfakes_cli.video.limits import MAX_PIXELS, VIDEO_SUFFIXES
+from torchfakes_cli.video.options import MAX_PIXELS, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -221,13 +221,14 @@ def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
     Returns:
         The first 4096 bytes of the file, and its size in bytes.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise UnreadableFileError(what, path=path, advice=_READABLE)
-        descriptor = os.open(path, flags)
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            head, size = file.read(4096), os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise UnreadableFileError("no such file", path=path, advice="Check the name and the folder.") from error
     except PermissionError as error:
@@ -237,11 +238,6 @@ def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
         raise UnreadableFileError(
             f"can't be read: {reason}", path=path, advice="Check the name and the disk."
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            head, size = file.read(4096), os.fstat(descriptor).st_size
-        except OSError as error:
-            raise UnreadableFileError("can't be read", path=path, advice="Check the disk.") from error
     if not head:
         raise UnreadableFileError("empty file", path=path, advice="Copy or download it again.")
     return head, size

@@ -16,10 +16,9 @@ from av.stream import Stream
 from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
 from torchfakes_cli.video.convert import Orientation, Sizes, square_size
-from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader
-from torchfakes_cli.video.limits import MAX_PIXELS
-from torchfakes_cli.video.mp4_boxes import read_layout
+from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader, read_layout
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, is_shown, open_video
+from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,15 +61,6 @@ class Probe:
     edit_lists: bool = True
 
 
-def probe(path: str | PathLike[str]) -> VideoInfo:
-    """Returns the metadata of a video; decodes its first frame and counts the rest.
-
-    Raises:
-        MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
-    """
-    return examine(path).info
-
-
 def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = None) -> Probe:
     """Probes a video; decodes its first frame and indexes the rest.
 
@@ -107,9 +97,22 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = No
         if first is None or not len(index):
             raise _undecodable(path, video, index)
         orientation = Orientation.of_picture(path) if video.picture else Orientation.of(first)
-        size = sizes.largest(first.width, first.height)
-        info = _describe(path, video, first, size, index, orientation)
-        return Probe(info, index, video.stream.sample_aspect_ratio, orientation, edit_lists=not edits)
+        stream, aspect = video.stream, video.stream.sample_aspect_ratio
+        width, height = orientation.size(square_size(*sizes.largest(first.width, first.height), aspect))
+        info = VideoInfo(
+            path=os.fspath(path),
+            container=video.format_name,
+            codec=video.converted or stream.codec_context.codec.canonical_name,
+            width=width,
+            height=height,
+            fps=None if video.picture else _true_rate(stream.average_rate or stream.guessed_rate, index),
+            duration_s=None if video.picture else index.duration_s,
+            frame_count=len(index),
+            rotation=orientation.clockwise,
+            warnings=() if video.picture else tuple(_warnings(path, video, first, index)),
+            picture=video.picture,
+        )
+        return Probe(info, index, aspect, orientation, edit_lists=not edits)
 
 
 def _own_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int, float]]]:
@@ -179,31 +182,6 @@ def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex)
     )
 
 
-def _describe(
-    path: str | PathLike[str],
-    video: OpenVideo,
-    first: VideoFrame,
-    size: tuple[int, int],
-    index: FrameIndex,
-    orientation: Orientation,
-) -> VideoInfo:
-    stream = video.stream
-    width, height = orientation.size(square_size(*size, stream.sample_aspect_ratio))
-    return VideoInfo(
-        path=os.fspath(path),
-        container=video.format_name,
-        codec=video.converted or stream.codec_context.codec.canonical_name,
-        width=width,
-        height=height,
-        fps=None if video.picture else _true_rate(stream.average_rate or stream.guessed_rate, index),
-        duration_s=None if video.picture else index.duration_s,
-        frame_count=len(index),
-        rotation=orientation.clockwise,
-        warnings=() if video.picture else tuple(_warnings(path, video, first, index)),
-        picture=video.picture,
-    )
-
-
 def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
     """Returns the declared frame rate if the packets confirm it within 10 %, otherwise the measured one."""
     measured = index.measured_fps
@@ -216,8 +194,7 @@ def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
 
 def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[str]:
     warnings = []
-    transfer = _HDR_TRANSFERS.get(int(first.color_trc))
-    if transfer:
+    if transfer := _HDR_TRANSFERS.get(int(first.color_trc)):
         warnings.append(f"HDR ({transfer}) colours are not tone-mapped: scores may be off")
     if first.interlaced_frame:
         warnings.append("interlaced video: moving faces may show combing")
@@ -228,8 +205,7 @@ def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, in
         warnings.append(
             f"one picture stays for {longest:.0f} of its {index.duration_s:.0f} s: its time stamps may be wrong"
         )
-    partial = _partial(path, video, index)
-    if partial:
+    if partial := _partial(path, video, index):
         warnings.append(partial)
     return warnings
 

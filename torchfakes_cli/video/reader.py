@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class VideoReader:
         hwaccel: FFmpeg's name of a device to decode on, such as ``cuda``; None for software. If the device can't be
             used, software decodes and the report gives the reason.
 
+    Attributes:
+        info: metadata of the file, with measured duration and frame count.
+        report: decode report of the latest iterator; complete once the iterator is exhausted.
+        sound_start_s: time zero of the frames on the clock of the file's sound; None if unknown.
+
     Raises:
         MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
     """
@@ -53,7 +58,9 @@ class VideoReader:
         self._hwaccel = hwaccel
         self._on_packet = on_packet
         self._probe = examine(path, on_packet)
-        self._report = DecodeReport(0, 0)
+        self.info: VideoInfo = self._probe.info
+        self.sound_start_s = self._probe.index.zero_s
+        self.report = DecodeReport(0, 0)
         self._running: list[Generator[Frame, None, None]] = []
 
     def __enter__(self) -> VideoReader:
@@ -68,16 +75,6 @@ class VideoReader:
         """Stops all running iterators and closes their files."""
         while self._running:
             self._running.pop().close()
-
-    @property
-    def info(self) -> VideoInfo:
-        """Metadata of the file, with measured duration and frame count."""
-        return self._probe.info
-
-    @property
-    def report(self) -> DecodeReport:
-        """Decode report of the latest iterator; complete once the iterator is exhausted."""
-        return self._report
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
         """Decodes the sampled frames lazily, in presentation order.
@@ -128,27 +125,20 @@ class VideoReader:
         """
         return self._start(np.arange(len(self._probe.index)), needed_share=0.0)
 
-    @property
-    def sound_start_s(self) -> float | None:
-        """Time zero of the frames on the clock of the file's sound; None if unknown."""
-        return self._probe.index.zero_s
-
-    def _start(
-        self, wanted: NDArray[np.int64], *, first: int = 0, neighbours: bool = False, needed_share: float = 0.5
-    ) -> Iterator[Frame]:
-        generator = self._deliver(wanted, first, neighbours, needed_share)
+    def _start(self, wanted: NDArray[np.int64], **options: Any) -> Iterator[Frame]:
+        generator = self._deliver(wanted, **options)
         self._running.append(generator)
         return generator
 
     def _deliver(
-        self, wanted: NDArray[np.int64], first: int, neighbours: bool, needed_share: float
+        self, wanted: NDArray[np.int64], *, first: int = 0, neighbours: bool = False, needed_share: float = 0.5
     ) -> Generator[Frame, None, None]:
         places, repeats = np.unique(wanted, return_counts=True)
         again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
         index = self._probe.index
         delivered = 0
         runs: list[DecodePass] = []
-        self._report = DecodeReport(len(wanted), 0)
+        self.report = DecodeReport(len(wanted), 0)
         try:
             for start, end in pairwise((*index.parts, len(index))):
                 chosen = (places[(places >= start) & (places < end)] - start).tolist()
@@ -171,7 +161,7 @@ class VideoReader:
                         delivered += 1
                         yield frame
         finally:
-            self._report = _report(len(wanted), delivered, runs)
+            self.report = _report(len(wanted), delivered, runs)
         if len(wanted) and (not delivered or delivered < needed_share * len(wanted)):
             raise DecodeError(
                 f"only {delivered} of {len(wanted)} frames could be decoded",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.video.limits import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from torchfakes_cli.video.options import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 REAL, FAKE = "real", "fake"
 TRAIN, VAL, TEST = "train", "val", "test"

@@ -22,7 +22,7 @@ from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.extract import VideoCrops, crop_faces, crop_folder, crop_like, write_crops
 from torchfakes_cli.training.crops.parts import Part, identity, write_part
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
-from torchfakes_cli.video.limits import usable_cores
+from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from torchfakes_cli.faces.mtcnn import FaceDetector

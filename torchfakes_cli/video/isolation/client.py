@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
 from torchfakes_cli import errors
 from torchfakes_cli.errors import DecoderCrashError, DecodeTimeoutError, TooLargeError, TorchfakesError
-from torchfakes_cli.facts import FileFacts
-from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
+from torchfakes_cli.records import DecodeReport, FileFacts, Frame
 from torchfakes_cli.video.isolation.protocol import (
     SLOTS,
     Failure,
@@ -38,13 +37,10 @@ from torchfakes_cli.video.isolation.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from io import FileIO
     from os import PathLike
     from types import TracebackType
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from torchfakes_cli.video.options import SamplingConfig
 
@@ -84,7 +80,7 @@ _ERRORS = {
 
 
 class Deadline:
-    """Time limit for the answers of the decoding process; only time spent waiting for them counts.
+    """Time limits for the answers of the decoding process; only time spent waiting for them counts.
 
     Args:
         silence_s: maximum seconds without a sign of progress.
@@ -95,11 +91,9 @@ class Deadline:
     """
 
     def __init__(self, silence_s: float, total_s: float = math.inf) -> None:
-        self._silence_s = silence_s
-        self._total_s = total_s
+        self._silence_s, self._total_s = silence_s, total_s
         self.slice_s = min(_SLICE_S, silence_s)
-        self._silent_s = 0.0
-        self._spent_s = 0.0
+        self._silent_s = self._spent_s = 0.0
 
     def spend(self, seconds: float, *, progress: bool) -> None:
         """Adds waited seconds; progress restarts the limit on silence."""
@@ -125,28 +119,33 @@ class _Process:
         inherited: additional file descriptors for the process to inherit.
 
     Attributes:
+        settings: memory limit and hardware device.
+        memory: memory that it writes pictures to.
         end: function that ends the process.
     """
 
     def __init__(self, memory_mb: int, hwaccel: str | None, inherited: tuple[int, ...] = ()) -> None:
-        self._memory = PictureMemory()
+        self.settings = memory_mb, hwaccel
+        self.memory = PictureMemory()
         self._calls = 0
         self._enforced: tuple[str, ...] | None = None
+        handle = self.memory.handle
         try:
             self._process = process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, self._memory.handle, memory_mb, hwaccel])],
+                [sys.executable, "-P", "-c", _PROGRAM, json.dumps([sys.path, handle, memory_mb, hwaccel])],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if logger.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
                 env={**os.environ, **_ENVIRONMENT},
-                pass_fds=() if isinstance(self._memory.handle, str) else (self._memory.handle, *inherited),
+                pass_fds=() if isinstance(handle, str) else (handle, *inherited),
             )
         except (OSError, ValueError) as error:
             raise _unstartable(getattr(error, "strerror", None) or str(error)) from error
         finally:
-            self._memory.release_handle()
-        self._calls_to = cast("FileIO", process.stdin)
+            if isinstance(handle, int):
+                os.close(handle)  # inherited by now; the memory remains mapped
+        self._stdin = cast("FileIO", process.stdin)
         self._messages: Messages = SimpleQueue()
         Thread(target=_receive, args=(process, self._messages), daemon=True).start()
         self.end = weakref.finalize(self, _end, process)
@@ -169,6 +168,10 @@ class _Process:
                 raise _unstartable(error.cause) from error
         return self._enforced
 
+    def ask(self, path: str, kind: type[_T], deadline: Deadline, method: str, /, **arguments: Any) -> _T:
+        """Sends a call about a file and waits for its result."""
+        return self.wait(self.call(path, method, **arguments), kind, path, deadline)
+
     def call(self, path: str, method: str, /, **arguments: Any) -> int:
         """Sends a call about a file and returns its number.
 
@@ -178,7 +181,7 @@ class _Process:
         self.enforced()
         self._calls += 1
         try:
-            send(self._calls_to, {"call": self._calls, "method": method, "arguments": arguments})
+            send(self._stdin, {"call": self._calls, "method": method, "arguments": arguments})
         except (OSError, ValueError):  # the pipe is broken, or closed by another thread
             self._crashed(path)
         return self._calls
@@ -200,37 +203,31 @@ class _Process:
             except KeyboardInterrupt:
                 self.end()  # it would continue to decode without a reader
                 raise
+            deadline.spend(min(time.monotonic() - started, 2 * deadline.slice_s), progress=bool(message))
             if message is None:
                 self._crashed(path)
-            if isinstance(message, ProtocolError):
-                self._confused(path)
-            deadline.spend(min(time.monotonic() - started, 2 * deadline.slice_s), progress=bool(message))
             try:
+                if isinstance(message, ProtocolError):
+                    raise message
                 if message.get("call") == call and "error" in message:
-                    self._fail(decode(Failure, message["error"]))
+                    self._fail(*decode(Failure, message["error"]))
                 if message.get("call") == call and "result" in message:
                     return decode(kind, message["result"])
-            except (ProtocolError, KeyError):
-                self._confused(path)
+            except (ProtocolError, KeyError) as error:
+                self.end()
+                raise DecoderCrashError(
+                    "its decoder sent an invalid message and was ended",
+                    path=path,
+                    advice="The file may be made to attack decoders: don't open it elsewhere.",
+                ) from error
             if why := deadline.expired:
                 self.end()
                 raise DecodeTimeoutError(
                     f"timeout: {why}", path=path, advice="It may be damaged; if it is only slow, raise --timeout."
                 )
 
-    def read(self, slot: int, height: int, width: int, path: str) -> NDArray[np.uint8]:
-        """Returns a copy of the picture in a slot of the shared memory."""
-        try:
-            return self._memory.read(slot, height, width)
-        except ProtocolError:
-            self._confused(path)
-
-    def ask(self, path: str, kind: type[_T], deadline: Deadline, method: str, /, **arguments: Any) -> _T:
-        """Sends a call and waits for its result."""
-        return self.wait(self.call(path, method, **arguments), kind, path, deadline)
-
-    def _fail(self, failure: Failure) -> Never:
-        error = _ERRORS[failure.kind](failure.cause, path=failure.path, advice=failure.advice)
+    def _fail(self, kind: str, cause: str, path: str | None, advice: str) -> Never:
+        error = _ERRORS[kind](cause, path=path, advice=advice)
         if isinstance(error, TooLargeError):
             self.end()  # memory that it still holds would reduce the next file's limit
         raise error
@@ -247,14 +244,6 @@ class _Process:
             if name == "SIGKILL":
                 cause = "its decoder was killed (SIGKILL), as happens when memory runs out"
         raise DecoderCrashError(cause, path=path, advice="The file is damaged: copy or download it again.")
-
-    def _confused(self, path: str) -> Never:
-        self.end()
-        raise DecoderCrashError(
-            "its decoder sent an invalid message and was ended",
-            path=path,
-            advice="The file may be made to attack decoders: don't open it elsewhere.",
-        )
 
 
 def _receive(process: subprocess.Popen[bytes], messages: Messages) -> None:
@@ -319,14 +308,6 @@ class IsolatedDecoder:
     ) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Starts the process unless it runs, without waiting until it is ready.
-
-        Raises:
-            TorchfakesError: the process can't be started.
-        """
-        self._started()
-
     def enforced(self) -> tuple[str, ...]:
         """Waits until the process is ready and returns the restrictions that it verified for itself.
 
@@ -337,9 +318,14 @@ class IsolatedDecoder:
         Raises:
             TorchfakesError: the process can't be started.
         """
-        return self._started().enforced()
+        return self.start().enforced()
 
-    def _started(self) -> _Process:
+    def start(self) -> _Process:
+        """Starts the process unless it runs, without waiting until it is ready.
+
+        Raises:
+            TorchfakesError: the process can't be started.
+        """
         process = self._process
         if not self.abandoned and (process is None or not process.alive):
             self.close()
@@ -361,9 +347,8 @@ class IsolatedDecoder:
             TorchfakesError: the process can't be started.
         """
         name = os.fspath(path)
-        return self._on_a_live_process(
-            lambda process: IsolatedReader(process, name, threads, self._timeout_s, self._settings)
-        )
+        process, opened = self._ask(name, Opened, "open", threads=threads)
+        return IsolatedReader(process, name, opened, self._timeout_s)
 
     def describe(self, path: str | PathLike[str]) -> FileFacts:
         """Returns the provenance facts of a file; no video may be open.
@@ -372,20 +357,19 @@ class IsolatedDecoder:
             MediaError: the file can't be opened, or not within the limits.
             TorchfakesError: the process can't be started.
         """
-        name = os.fspath(path)
-        return self._on_a_live_process(
-            lambda process: process.ask(name, FileFacts, Deadline(self._timeout_s), "describe", **_file(name))
-        )
+        return self._ask(os.fspath(path), FileFacts, "describe")[1]
 
-    def _on_a_live_process(self, ask: Callable[[_Process], _T]) -> _T:
-        served_before = self._process is not None and self._process.alive
-        try:
-            return ask(self._started())
-        except DecoderCrashError:
-            if not served_before:
-                raise
-            # The process may have died just before this call: a retry with a new one shows if the file is at fault.
-            return ask(self._started())
+    def _ask(self, path: str, kind: type[_T], method: str, **arguments: Any) -> tuple[_Process, _T]:
+        """Asks the process, or a new one if it died, perhaps just before this call and not because of the file."""
+        retry = self._process is not None and self._process.alive
+        while True:
+            process = self.start()
+            try:
+                return process, process.ask(path, kind, Deadline(self._timeout_s), method, **_file(path), **arguments)
+            except DecoderCrashError:
+                if not retry:
+                    raise
+                retry = False
 
     def abandon(self) -> None:
         """Ends the process permanently, from any thread; pending and later calls fail."""
@@ -409,18 +393,13 @@ class IsolatedReader:
         report: decode report of the latest iterator; complete once the iterator is exhausted.
     """
 
-    def __init__(
-        self, process: _Process, path: str, threads: int | None, timeout_s: float, settings: tuple[int, str | None]
-    ) -> None:
+    def __init__(self, process: _Process, path: str, opened: Opened, timeout_s: float) -> None:
         self._process = process
         self._path = path
         self._timeout_s = timeout_s
-        self._settings = settings
         self._iterator: Generator[Frame, None, None] | None = None
-        opened = process.ask(path, Opened, Deadline(timeout_s), "open", **_file(path), threads=threads)
-        self.info: VideoInfo = opened.info
+        self.info, self._sound_start_s = opened
         self.report = DecodeReport(0, 0)
-        self._sound_start_s = opened.sound_start_s
 
     def __enter__(self) -> IsolatedReader:
         return self
@@ -431,14 +410,9 @@ class IsolatedReader:
         self.close()
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
-        """Decodes the sampled frames in presentation order; a few are decoded ahead.
+        """Decodes the sampled frames in presentation order, a few ahead, like ``VideoReader.frames``.
 
-        Args:
-            sampling: sampling options.
-
-        Returns:
-            An iterator over frames like that of ``VideoReader.frames``. It may also raise ``DecodeTimeoutError``,
-            ``TooLargeError`` and ``DecoderCrashError``.
+        The iterator may also raise ``DecodeTimeoutError``, ``TooLargeError`` and ``DecoderCrashError``.
 
         Raises:
             UsageError: no frame lies in the selected time span.
@@ -450,11 +424,7 @@ class IsolatedReader:
         return self._read()
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
-        """Decodes the frame nearest to each wanted time, like ``VideoReader.frames_at``.
-
-        Args:
-            times_s: seconds on the player's clock, increasing.
-        """
+        """Decodes the frame nearest to each wanted time, like ``VideoReader.frames_at``."""
         return self._read(times_s=[float(time_s) for time_s in times_s])
 
     def _read(self, **wanted: Any) -> Iterator[Frame]:
@@ -472,11 +442,10 @@ class IsolatedReader:
         calls = deque(process.call(path, "next", slot=slot) for slot in range(SLOTS))
         try:
             for slot in cycle(range(SLOTS)):
-                step = process.wait(calls.popleft(), Step, path, deadline)
-                self.report, picture = step.report, step.picture
+                picture, self.report = process.wait(calls.popleft(), Step, path, deadline)
                 if picture is None:
                     return
-                pixels = process.read(slot, picture.height, picture.width, path)
+                pixels = process.memory.slot(slot, picture.height, picture.width).copy()
                 calls.append(process.call(path, "next", slot=slot))
                 yield Frame(picture.time_s, picture.index, pixels, picture.damaged)
         except GeneratorExit:
@@ -496,24 +465,17 @@ class IsolatedReader:
         """
         # There is no progress signal while the finished file's index is moved to the front.
         deadline = self._deadline(self._timeout_s + silent.stat().st_size / _DISK_BYTES_PER_S)
+        arguments = {"silent": str(silent.absolute()), "zero_s": self._sound_start_s, "container": container}
         with target.open("w+b") as file:
             inherited = () if sys.platform == "win32" else (file.fileno(),)
-            process = _Process(*self._settings, inherited)
+            process = _Process(*self._process.settings, inherited)
             try:
-                sound = process.ask(
-                    self._path,
-                    Sound,
-                    deadline,
-                    "add_sound",
-                    **_file(self._path),
-                    silent=str(silent.absolute()),
-                    target=[str(target.absolute()), *inherited],
-                    zero_s=self._sound_start_s,
-                    container=container,
+                written = [str(target.absolute()), *inherited]
+                return process.ask(
+                    self._path, Sound, deadline, "add_sound", **_file(self._path), target=written, **arguments
                 )
             finally:
                 process.end()
-        return sound.added, sound.notes
 
     def close(self) -> None:
         """Ends the iterator if it is running; no other thread may be waiting for a frame."""

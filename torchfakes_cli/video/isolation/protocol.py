@@ -20,13 +20,13 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import cache
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.records import DecodeReport, VideoInfo
-from torchfakes_cli.video.limits import MAX_PIXELS
+from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,21 +38,12 @@ _T = TypeVar("_T")
 
 #: Number of picture slots: one is filled while the other is read.
 SLOTS = 2
-_SLOT_BYTES = 3 * MAX_PIXELS
 #: Maximum message size; the metadata of a file need at most a quarter of it.
 _MOST_BYTES = 1 << 22
 
 
 class ProtocolError(Exception):
     """The other process sent an invalid message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Result of ``open``: the properties of the video, and its time zero on the clock of the file's sound."""
-
-    info: VideoInfo
-    sound_start_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +56,33 @@ class Picture:
     height: int
     damaged: bool
 
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) < 1 or self.width * self.height > MAX_PIXELS:
+            raise ValueError
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Result of ``next``: the next frame or None at the end, and the report so far."""
+
+class Step(NamedTuple):
+    """Result of ``next``: the next frame, None at the end, and the report so far."""
 
     picture: Picture | None
     report: DecodeReport
 
 
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """Result of ``add_sound``, as of ``video.encode.add_sound``."""
+class Opened(NamedTuple):
+    """Result of ``open``: the properties of the video, and its time zero on the clock of the file's sound."""
+
+    info: VideoInfo
+    sound_start_s: float | None
+
+
+class Sound(NamedTuple):
+    """Result of ``add_sound``: whether there is sound in the new file, and notes for the user."""
 
     added: bool
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Error of this package: the name of its class, and its arguments."""
 
     kind: str
@@ -150,6 +149,8 @@ def _decoded(kind: Any, value: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         kinds = parts[:1] * len(value) if parts[-1] is ... else parts
         return tuple(_decoded(part, each) for part, each in zip(kinds, value, strict=True))
+    if isinstance(kind, type) and issubclass(kind, tuple) and isinstance(value, list):
+        return kind(*(_decoded(hint, each) for hint, each in zip(_hints(kind).values(), value, strict=True)))
     if is_dataclass(kind) and isinstance(kind, type):
         return kind(**{name: _decoded(hint, value[name]) for name, hint in _hints(kind).items()})
     if kind is float and type(value) is int:
@@ -183,7 +184,7 @@ class PictureMemory:
 
     def __init__(self, handle: int | str | None = None) -> None:
         self.handle: int | str
-        size = SLOTS * _SLOT_BYTES
+        size = SLOTS * 3 * MAX_PIXELS
         if sys.platform == "win32":
             self.handle = handle or f"torchfakes-{uuid.uuid4().hex}"
             self._memory = mmap.mmap(-1, size, tagname=str(self.handle))
@@ -191,41 +192,22 @@ class PictureMemory:
             self.handle = _nameless_file(size) if handle is None else int(handle)
             self._memory = mmap.mmap(self.handle, size)
 
-    def release_handle(self) -> None:
-        """Closes the handle after the other process has inherited it; the memory remains mapped."""
-        if isinstance(self.handle, int):
-            os.close(self.handle)
-
-    def write(self, slot: int, pixels: NDArray[np.uint8]) -> None:
-        """Writes an H×W×3 picture to a slot."""
-        height, width, _ = pixels.shape
-        np.copyto(self._view(slot, height, width), pixels)
-
-    def read(self, slot: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Returns a copy of the picture in a slot.
-
-        Raises:
-            ProtocolError: the picture doesn't fit.
-        """
-        if height < 1 or width < 1 or height * width * 3 > _SLOT_BYTES:
-            raise ProtocolError
-        return self._view(slot, height, width).copy()
-
-    def _view(self, slot: int, height: int, width: int) -> NDArray[np.uint8]:
-        return np.frombuffer(self._memory, np.uint8, height * width * 3, slot * _SLOT_BYTES).reshape(height, width, 3)
+    def slot(self, number: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Returns the H×W×3 picture in a slot, which changes when the other process writes to it."""
+        pixels = np.frombuffer(self._memory, np.uint8, height * width * 3, number * 3 * MAX_PIXELS)
+        return pixels.reshape(height, width, 3)
 
 
 def _nameless_file(size: int) -> int:
     """Creates an unnamed file, in memory if the system supports it."""
-    if hasattr(os, "memfd_create"):
-        import fcntl
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryFile() as file:
+            file.truncate(size)
+            return os.dup(file.fileno())
+    import fcntl
 
-        descriptor = os.memfd_create("torchfakes-pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, size)
-        # Sealed, because reading memory that the other process had truncated would kill this one (SIGBUS).
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        return descriptor
-    with tempfile.TemporaryFile() as file:
-        descriptor = os.dup(file.fileno())
+    descriptor = os.memfd_create("torchfakes-pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, size)
+    # Sealed, because reading memory that the other process had truncated would kill this one (SIGBUS).
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return descriptor

@@ -1,8 +1,8 @@
-"""Sandbox of the decoding process: a seccomp filter against sockets, file changes and new programs.
+"""Restrictions of the decoding process: no sockets, file changes and new programs (seccomp), and a memory limit.
 
-Supported on Linux on x86-64 and 64-bit ARM; elsewhere ``apply`` does nothing and returns an empty tuple. The filter
-checks system call numbers and flags, so it works in containers and without privileges. It is a deny list: a compromised
-decoder can't change files or send what it read, but the filter doesn't protect against kernel vulnerabilities.
+The seccomp filter is supported on Linux on x86-64 and 64-bit ARM. It checks system call numbers and flags, so it works
+in containers and without privileges. It is a deny list: a compromised decoder can't change files or send what it read,
+but the filter doesn't protect against kernel vulnerabilities.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import platform
 import socket
 import struct
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 # From linux/seccomp.h, linux/prctl.h, linux/bpf_common.h, linux/audit.h.
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
@@ -69,7 +71,27 @@ def apply() -> tuple[str, ...]:
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
     if prctl(_PR_SET_NO_NEW_PRIVS, 1, None, 0, 0) or prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0):
         return ()
-    return tuple(name for name, refused in (("network", _no_socket()), ("file writes", _no_writing())) if refused)
+    acts = {
+        "network": lambda: socket.socket().close(),
+        "file writes": lambda: os.close(os.open(os.devnull, os.O_WRONLY)),
+    }
+    return tuple(name for name, act in acts.items() if _refused(act))
+
+
+def limit_memory(megabytes: int) -> bool:
+    """Limits the memory of this process to its current size and some MiB; returns whether this system supports it."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    try:
+        held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:
+        return False  # not Linux
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = held + (megabytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    return True
 
 
 def _program(names: tuple[int, int, int, int], forbidden: str) -> bytes:
@@ -104,17 +126,9 @@ def _program(names: tuple[int, int, int, int], forbidden: str) -> bytes:
     return b"".join(struct.pack("@HBBI", *instruction) for instruction in code)
 
 
-def _no_socket() -> bool:
+def _refused(act: Callable[[], object]) -> bool:
     try:
-        socket.socket().close()
-    except PermissionError:
-        return True
-    return False
-
-
-def _no_writing() -> bool:
-    try:
-        os.close(os.open(os.devnull, os.O_WRONLY))
+        act()
     except PermissionError:
         return True
     return False

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable
 from io import FileIO
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from torchfakes_cli.errors import TorchfakesError
+from torchfakes_cli.records import DecodeReport, FileFacts, Frame
 from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
 from torchfakes_cli.video.isolation.protocol import (
@@ -34,9 +32,6 @@ from torchfakes_cli.video.reader import VideoReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torchfakes_cli.facts import FileFacts
-    from torchfakes_cli.records import DecodeReport, Frame
-
 #: Minimum seconds between progress messages.
 _PROGRESS_S = 0.1
 
@@ -53,14 +48,13 @@ def main(memory_handle: int | str, memory_mb: int, hwaccel: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     calls, answers = FileIO(0, closefd=False), FileIO(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the answers
-    memory = PictureMemory(memory_handle)
+    server = _Server(answers, PictureMemory(memory_handle), memory_mb, hwaccel)
     # No restrictions with a device: drivers write to device files and reserve far more address space than memory.
     enforced = sandbox.apply() if hwaccel is None else ()
     waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_receive, args=(calls, waiting), daemon=True).start()
-    if hwaccel is None and _limit_memory(memory_mb):
+    if hwaccel is None and sandbox.limit_memory(memory_mb):
         enforced += ("memory",)
-    server = _Server(answers, memory, memory_mb, hwaccel)
     server.send("result", enforced)
     while True:
         server.answer(**waiting.get())
@@ -72,24 +66,8 @@ def _receive(calls: FileIO, waiting: SimpleQueue[dict[str, Any]]) -> None:
     os._exit(0)  # immediately, even while decoding, because the client is gone
 
 
-def _limit_memory(megabytes: int) -> bool:
-    """Limits this process's memory if its current size is known; returns whether it is limited."""
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    try:
-        held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    except OSError:
-        return False  # not Linux
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = held + (megabytes << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-    return True
-
-
 class _Server:
-    """Answers calls of the methods in ``_METHODS``."""
+    """Answers calls: the method ``open`` of the protocol is ``on_open`` here, and so on."""
 
     def __init__(self, answers: FileIO, memory: PictureMemory, memory_mb: int, hwaccel: str | None) -> None:
         self._answers = answers
@@ -104,19 +82,21 @@ class _Server:
         self._sending = threading.Lock()
 
     def answer(self, call: int, method: str, arguments: dict[str, Any]) -> None:
-        """Runs a method and sends its result or error."""
+        """Runs the method ``on_…`` and sends its result or error."""
         self._call = call
         try:
-            self.send("result", _METHODS[method](self, **arguments))
+            self.send("result", getattr(self, f"on_{method}")(**arguments))
+            return
         except TorchfakesError as error:
-            self.send("error", Failure(type(error).__name__, error.cause, error.path, error.advice))
+            failure = Failure(type(error).__name__, error.cause, error.path, error.advice)
         except MemoryError:
             cause = f"too_large: decoding it takes more than {self._memory_mb} MiB of memory"
             advice = "Raise --memory-limit, or scale the video down first."
-            self.send("error", Failure("TooLargeError", cause, self._path, advice))
+            failure = Failure("TooLargeError", cause, self._path, advice)
         except Exception as error:  # noqa: BLE001 - reported to the client, where it fails only this file
             reason = " ".join(str(error).split()) or "no message"
-            self.send("error", Failure("DecodeError", f"unexpected {type(error).__name__}: {reason}", self._path, ""))
+            failure = Failure("DecodeError", f"unexpected {type(error).__name__}: {reason}", self._path, "")
+        self.send("error", failure)
 
     def send(self, kind: str, body: Any) -> None:
         """Sends a message about the current call; decoding threads send progress."""
@@ -137,12 +117,12 @@ class _Server:
         if folder:
             os.chdir(folder)
 
-    def _open(self, path: str, folder: str, threads: int | None) -> Opened:
+    def on_open(self, path: str, folder: str, threads: int | None) -> Opened:
         self._enter(path, folder)
         self._reader = reader = VideoReader(path, self._progress, threads=threads, hwaccel=self._hwaccel)
         return Opened(reader.info, reader.sound_start_s)
 
-    def _sample(self, sampling: Any = None, times_s: list[float] | None = None) -> DecodeReport:
+    def on_sample(self, sampling: Any = None, times_s: list[float] | None = None) -> DecodeReport:
         """Selects the frames of a ``SamplingConfig``, the frames nearest to given times, or all frames."""
         reader = self._reader
         assert reader is not None, "a file is opened before its frames are asked for"
@@ -153,36 +133,26 @@ class _Server:
             self._frames = reader.every_frame() if times_s is None else reader.frames_at(times_s)
         return reader.report
 
-    def _next(self, slot: int) -> Step:
+    def on_next(self, slot: int) -> Step:
         assert self._reader is not None, "a file is opened before its frames are read"
         frame = next(self._frames, None)
         if frame is None:
             return Step(None, self._reader.report)
-        self._memory.write(slot, frame.pixels)
-        return Step(Picture(frame.time_s, frame.index, *frame.size, frame.damaged), self._reader.report)
+        width, height = frame.size
+        self._memory.slot(slot, height, width)[:] = frame.pixels
+        return Step(Picture(frame.time_s, frame.index, width, height, frame.damaged), self._reader.report)
 
-    def _close(self) -> bool:
+    def on_close(self) -> bool:
         if self._reader is not None:
             self._reader.close()
         return True
 
-    def _describe(self, path: str, folder: str) -> FileFacts:
+    def on_describe(self, path: str, folder: str) -> FileFacts:
         from torchfakes_cli.video.metadata import describe_file  # loaded lazily, because few scans need it
 
         self._enter(path, folder)
         return describe_file(path, self._progress)
 
-    def _add_sound(self, path: str, folder: str, **arguments: Any) -> Sound:
+    def on_add_sound(self, path: str, folder: str, **arguments: Any) -> Sound:
         self._enter(path, folder)
-        added, notes = add_sound(source=path, on_packet=self._progress, **arguments)
-        return Sound(added, tuple(notes))
-
-
-_METHODS: dict[str, Callable[..., Any]] = {
-    "open": _Server._open,
-    "sample": _Server._sample,
-    "next": _Server._next,
-    "close": _Server._close,
-    "describe": _Server._describe,
-    "add_sound": _Server._add_sound,
-}
+        return Sound(*add_sound(source=path, on_packet=self._progress, **arguments))
