@@ -244,6 +244,13 @@ class CsvTable(LineTable):
         rows: list[BatchRow] = []
         with suppress(csv.Error):  # a damaged file: the rows up to there are good
             columns = next(lines)
+            for separator in ";\t":
+                if columns[0].startswith(f"path{separator}status{separator}"):
+                    raise OutputError(
+                        f"was saved with {separator!r} between its columns, as some spreadsheets do",
+                        path=self._path,
+                        advice="Save it as CSV with commas, or choose another path with -o.",
+                    )
             if not self.knows(columns):
                 return None
             kinds = [column_types(BatchRow)[column] for column in columns]
