@@ -8,9 +8,8 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -246,17 +245,7 @@ def _is_single(paths: list[str]) -> bool:
 
 
 def _check(paths: list[str], unasked: list[str], options: _Options, *, single: bool) -> None:
-    """Refuse options that contradict each other, and URLs that aren't supported.
-
-    Args:
-        paths: paths to scan.
-        unasked: those whose web pages the user hasn't asked to open.
-        options: options of the command.
-        single: True if a single file is scanned.
-
-    Raises:
-        UsageError: options or URLs are refused.
-    """
+    """Refuse options that contradict each other, and URLs: web pages that are ``unasked``, and unsupported ones."""
     from torchfakes_cli.scan.remote_files import is_url
     from torchfakes_cli.scan.web_pages import is_web_page, need_yt_dlp
 
@@ -296,7 +285,7 @@ def _scan(
     fail_on_fake: bool,
 ) -> ExitCode:
     from torchfakes_cli.cli.console import Screen, profile_table
-    from torchfakes_cli.cli.console.batch_view import report_earlier, rows, summarize
+    from torchfakes_cli.cli.console.batch_view import print_each, print_one, report_earlier, rows, summarize
     from torchfakes_cli.scan.scanner import Scanner
 
     logger.info("torchfakes %s: model %s, %s", __version__, options.model or "that ships", config)
@@ -320,9 +309,9 @@ def _scan(
                 if options.prune and batch.earlier:  # also with --quiet
                     screen.trouble(f"{rows(batch.earlier.pruned)} of files that are gone removed from {options.table}")
                 if single:
-                    _print_one(batch, screen, options)
+                    print_one(batch, screen, options.format, bar=not options.annotate)
                 else:
-                    _print_each(batch, pool.place if pool else "", screen, options)
+                    print_each(batch, pool.place if pool else "", screen, options.format)
         except KeyboardInterrupt:
             if options.table and not single:
                 screen.note("to go on from here, run the same command again")
@@ -339,20 +328,10 @@ def _scan(
         }
         summarize(batch, found, time.monotonic() - started, places, screen)
     if options.profile:
-        screen.aside(profile_table(scanner.profile, time.monotonic() - _STARTED, _time_of_ended_processes()))
+        screen.aside(profile_table(scanner.profile, time.monotonic() - _STARTED))
     if fail_on_fake and batch.tally[Verdict.FAKE]:
         return ExitCode.FAKE_FOUND
     return ExitCode.SOME_FAILED if batch.tally[Status.ERROR] else ExitCode.DONE
-
-
-def _time_of_ended_processes() -> float | None:
-    """Processor time of the child processes that have ended; None where the system doesn't report it."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _find(paths: list[str], screen: Screen, options: _Options) -> Finds:
@@ -459,48 +438,3 @@ def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, o
         )
     for note in notes:
         screen.warning(f"{out}: {note}")
-
-
-def _print_one(batch: Batch, screen: Screen, options: _Options) -> None:
-    from torchfakes_cli.cli.console import show_verdict
-
-    with ExitStack() as stack:
-        with screen.progress(Path(batch.pending[0]).name) as advance:
-            results = batch.results(lambda _, done, wanted: advance(done, wanted))
-            result = next(stack.enter_context(closing(results)))
-        _print(result, screen, options, lambda: show_verdict(result, screen), one_line=False)
-        with nullcontext() if options.annotate else screen.progress("writing"):
-            next(results, None)  # raises the error of the scan or of writing
-
-
-def _print_each(batch: Batch, place: str, screen: Screen, options: _Options) -> None:
-    """Print each result; errors go to stderr, in the same columns."""
-    from torchfakes_cli.cli.console import verdict_line
-
-    progress = screen.batch(len(batch.pending))
-    width = max(map(len, batch.pending), default=0)
-    with closing(batch.results(progress.advance)) as results:
-        for path in batch.pending:
-            with progress.waiting(place or path):
-                result = next(results)
-            line = verdict_line(result, width)
-            _print(result, screen, options, partial(screen.result, line), one_line=True)
-            if result.status is Status.ERROR:
-                screen.trouble(line)
-        next(results, None)  # raises an error of writing the last result
-
-
-def _print(result: VideoResult, screen: Screen, options: _Options, text: Callable[[], None], *, one_line: bool) -> None:
-    """Print a result in the format of the options; ``text`` prints the one for people, who read errors on stderr."""
-    from torchfakes_cli.cli.console import safe
-    from torchfakes_cli.report import result_to_json
-
-    if options.format == "json":
-        screen.line(result_to_json(result, one_line=one_line))
-    elif options.format == "tsv":
-        p_fake = "" if result.p_fake is None else f"{result.p_fake:.4f}"
-        screen.line("\t".join([safe(result.path), result.verdict or result.status, p_fake]))
-    elif not options.quiet and result.status is Status.OK:
-        text()
-    for warning in result.warnings:
-        screen.warning(f"{result.path}: {warning}")
