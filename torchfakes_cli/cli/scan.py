@@ -395,6 +395,8 @@ def _batch(
         if out := options.annotate:
             check_clip_target(out, path, force=options.force)
             extras[f"annotated clip: {out}"] = lambda result: _annotate(result, out, scanner, screen, options)
+    elif options.table and os.path.realpath(options.table) in map(os.path.realpath, found.videos):
+        raise UsageError("a video and the table can't be one file", path=options.table, advice="Choose another path.")
     return Batch(
         scanner,
         found,
