@@ -236,9 +236,10 @@ class ErrorRates:
         genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
         undecided = self.genuine["inconclusive"] + self.fakes["inconclusive"]
         return (
-            f"In a test on {self.footage or 'held-out videos'}, this detector called {self.genuine['fake']} of "
-            f"{genuine} genuine videos fake (false alarms) and {self.fakes['real']} of {fakes} fakes real (misses); it "
-            f"found {self.fakes['fake']} of the fakes, and left {undecided} videos undecided."
+            f"In a cross-validated test on {self.footage or 'held-out videos'}, this detector called "
+            f"{self.genuine['fake']} of {genuine} genuine videos fake (false alarms) and {self.fakes['real']} of "
+            f"{fakes} fakes real (misses); it found {self.fakes['fake']} of the fakes, "
+            f"and left {undecided} videos undecided."
         )
 
     def short(self) -> str:

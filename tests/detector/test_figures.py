@@ -35,8 +35,8 @@ def test_error_rates_come_from_people_that_the_calibration_was_not_fitted_on() -
     rates = error_rates(Header(name="x", metrics={"calibration": record}))
     assert rates is not None
     assert rates.sentence() == (
-        "In a test on 21 videos of 9 people, this detector called 1 of 10 genuine videos fake (false alarms) and 2 of "
-        "11 fakes real (misses); it found 6 of the fakes, and left 7 videos undecided."
+        "In a cross-validated test on 21 videos of 9 people, this detector called 1 of 10 genuine videos fake (false "
+        "alarms) and 2 of 11 fakes real (misses); it found 6 of the fakes, and left 7 videos undecided."
     )
 
 

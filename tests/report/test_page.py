@@ -198,6 +198,6 @@ def test_a_still_picture_has_a_page_without_time() -> None:
     text = " ".join(Elements(page_of(still, PROVENANCE, faces=[telling(film.timeline[0])])).text.split())
     assert "report on one picture" in text
     assert "The picture shows 2 faces; 1 of 2 faces were fit to be scored, 1 too blurry." in text
-    assert "One view of a face tells less than a video" in text
+    assert "A single view of a face tells less than a video" in text
     assert "over time" not in text
     assert "0:00" not in text

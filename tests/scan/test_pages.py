@@ -22,7 +22,7 @@ def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds
     with Scanner(ScanConfig(sampling=few)) as scanner:
         own = Pages(scanner, command="torchfakes scan a.mp4").provenance
         rates = scanner.scan(SAMPLE).error_rates
-    said = r"In a test on \d+ public clips .*, this detector called \d+ of \d+ genuine videos fake \(false alarms\).*"
+    said = r"In a cross-validated test on \d+ public clips .* called \d+ of \d+ genuine videos fake \(false alarms\).*"
     assert rates is not None
     assert re.fullmatch(said, rates.sentence())
     assert own.calibrated_on

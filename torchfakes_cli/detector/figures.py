@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ def error_rates(header: Header) -> ErrorRates | None:
 
 def _rates(counts: Mapping[str, Mapping[str, Any]], footage: str) -> ErrorRates:
     genuine, fakes = ({name: int(counts[label][name]) for name in VERDICTS} for label in ("real", "fake"))
-    return ErrorRates(genuine, fakes, footage)
+    # The record counts the videos that the calibration was fitted on; verdicts also count those without a score.
+    videos = sum(genuine.values()) + sum(fakes.values())
+    return ErrorRates(genuine, fakes, re.sub(r"^\d+ ", f"{videos} ", footage))
 
 
 def figures_markdown(header: Header, *, methods: bool = True) -> str:

@@ -28,12 +28,12 @@ _PROOF = {
 }
 
 #: Shown beside the verdict on a still picture.
-ONE_VIEW = "One view of a face tells less than a video, which the detector was calibrated on."
+ONE_VIEW = "A single view of a face tells less than a video. The detector was calibrated and tested on videos only."
 
 #: True of every detector that this program runs.
 LIMITS = (
     CAVEAT,
-    "A high score is no proof of forgery either: genuine videos are called fake too, the more often the less they "
+    "A high score is no proof of forgery: genuine videos can be called fake, the more often the less they "
     "resemble what the detector was trained on.",
     "It looks for swapped faces and animated portraits, frame by frame. It doesn't listen, doesn't judge movement, and "
     "wasn't made for fully generated scenes, manipulated bodies or drawings.",
@@ -203,6 +203,7 @@ def summarise(result: VideoResult) -> Summary:
     real, fake, *own = apart(*scores)
     bounds = {"real": real, "fake": fake, "score": "".join(own)}
     thing = "picture" if result.is_picture else "clip"
+    source = f"find the source of the {thing} (by a reverse image search)"
     options = ""
     if result.reason:
         why = (_WHY_OF_A_PICTURE if result.is_picture else _WHY)[result.reason]
@@ -211,17 +212,17 @@ def summarise(result: VideoResult) -> Summary:
         moment = clock(result.peak_time_s or 0)
         words = {**bounds, "frames": frames, "person": person, "moment": moment, **_part(result)}
         headline, options, short = why.sentence.format(**words), why.options.format(**words), why.short
-        step = f"{why.step.format(**words)}, find the source of the {thing}, and try another tool."
+        step = f"{why.step.format(**words)}, {source}, and try another tool."
     elif verdict is Verdict.FAKE:
         headline, short = _flagged(result, bounds), f"person{_numbers([track.number for track in result.flagged])}"
         moments = [f"{clock(track.peak_time_s or 0)} (person {track.number})" for track in result.flagged[:3]]
         where = "the face" if result.is_picture else _and(moments)
-        step = f"Look closely at {where}, find the source of the {thing}, and try another tool."
+        step = f"Look closely at {where}, {source}, and try another tool."
     else:
         where = " in this one picture" if result.is_picture else ""
         headline = f"The highest score{where} is {''.join(own)} (person {ranked[0].number}; real below {real})."
         short = f"highest score: person {ranked[0].number}"
-        step = f"If doubts remain, find the source of the {thing} and try another tool."
+        step = f"If doubts remain, {source} and try another tool."
     measured = result.error_rates.sentence() if result.error_rates else ""
     return Summary(verdict, "".join(own), real, fake, short, headline, _PROOF[verdict], measured, step, options, people)
 
@@ -337,7 +338,7 @@ def _calibration(calibrated_on: str) -> str:
     if not calibrated_on:
         return "This detector was never calibrated: its score (p_fake) orders faces by suspicion and means no more."
     return (
-        f"The score (p_fake) was calibrated on {calibrated_on}. It isn't the probability that this video is fake: on "
+        f"The score (p_fake) was calibrated on {calibrated_on}. It isn't the probability that this file is fake: on "
         "other footage (strong compression, screen recordings, filters, newer generators) it can be far off."
     )
 
