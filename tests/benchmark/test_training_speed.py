@@ -21,7 +21,7 @@ from tests.benchmark.learning import BATCH, WORKERS, crops_per_second, own, plai
 from tests.benchmark.plain_training import plain_loader
 from tests.portraits import scene
 from tests.training.crop_folders import row
-from torchfakes_cli.cli.runtime_environment import runtime_settings
+from torchfakes_cli.cli import runtime_settings
 from torchfakes_cli.training.crops.manifest import COLUMNS
 
 pytestmark = pytest.mark.benchmark

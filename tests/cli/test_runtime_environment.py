@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from torchfakes_cli.cli.runtime_environment import set_up_runtime
+from torchfakes_cli.cli import set_up_runtime
 
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 

@@ -6,12 +6,12 @@ import asyncio
 import json
 import re
 import sys
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from starlette.exceptions import HTTPException
 
 from tests.report.results import result
 from tests.service import Server
@@ -19,8 +19,7 @@ from torchfakes_cli.report import result_to_json
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.serve.app import create_app
 from torchfakes_cli.serve.config import ServeConfig
-from torchfakes_cli.serve.documents import JobDocument, ScanDocument, describe, job_document, problem
-from torchfakes_cli.serve.jobs import Job, State
+from torchfakes_cli.serve.documents import JobDocument, ScanDocument
 from torchfakes_cli.serve.service import Service
 
 
@@ -45,32 +44,36 @@ def extra_fields(document: Any, schema: dict[str, Any], defined: dict[str, Any])
 def document(tmp_path: Path) -> dict[str, Any]:
     """The document of a server with a token."""
     service = Service(ServeConfig(), ScanConfig(), tmp_path)
-    return describe(create_app(service, token="t" * 16, local_only=False))
+    return create_app(service, token="t" * 16, local_only=False).openapi()
 
 
-def test_results_and_jobs_are_as_described(document: dict[str, Any]) -> None:
+def test_results_and_jobs_are_as_described(document: dict[str, Any], tmp_path: Path) -> None:
     defined = document["components"]["schemas"]
     text = result_to_json(result())
     TypeAdapter(ScanDocument).validate_json(text, strict=True)
     assert extra_fields(json.loads(text), defined["ScanDocument"], defined) == set()
 
-    async def jobs() -> list[Job]:
-        waiting, done, failed = (Job(Path(), name) for name in "abc")
-        waiting.state, done.state, failed.state = State.QUEUED, State.DONE, State.FAILED
-        done.document, failed.problem = text, problem(HTTPStatus.GATEWAY_TIMEOUT, "too slow")
-        return [waiting, done, failed]
+    async def jobs() -> list[Any]:
+        service = Service(ServeConfig(), ScanConfig(), tmp_path)
+        service.ready = True
+        waiting, done, failed = (service.admit() for _ in range(3))
+        service.enqueue(waiting)
+        service.finish(done, text)
+        service.finish(failed, HTTPException(504, "too slow"))
+        return [service.document(job) for job in (waiting, done, failed)]
 
-    for job in asyncio.run(jobs()):
-        sent = job_document(job, 1 if job.state is State.QUEUED else None)
+    for sent, status in zip(asyncio.run(jobs()), ("queued", "done", "failed"), strict=True):
+        assert sent["status"] == status
         TypeAdapter(JobDocument).validate_json(json.dumps(sent), strict=True)
         assert extra_fields(sent, defined["JobDocument"], defined) == set()
 
 
-def test_operations_have_readable_names_and_codes_are_enumerated(document: dict[str, Any]) -> None:
-    names = {each["operationId"] for operations in document["paths"].values() for each in operations.values()}
-    assert names == {
-        "create_scan", "get_scan", "delete_scan", "get_metrics", "get_health", "get_readiness",
-    }  # fmt: skip
+def test_operations_have_readable_names_and_tags_and_codes_are_enumerated(document: dict[str, Any]) -> None:
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    assert {each["operationId"]: each["tags"] for each in operations} == {
+        **{name: ["scans"] for name in ("create_scan", "get_scan", "delete_scan")},
+        **{name: ["monitoring"] for name in ("get_metrics", "get_health", "get_readiness")},
+    }
     defined = document["components"]["schemas"]
     assert defined["Verdict"]["enum"] == ["real", "fake", "inconclusive"]
     assert "frames_disagree" in defined["Reason"]["enum"]

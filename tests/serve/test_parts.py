@@ -6,10 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from starlette.exceptions import HTTPException
 
-from torchfakes_cli.serve.access import is_loopback
-from torchfakes_cli.serve.config import ServeConfig
-from torchfakes_cli.serve.jobs import Jobs, QueueFullError, State
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.serve.config import ServeConfig, is_loopback
+from torchfakes_cli.serve.service import Service, State
 from torchfakes_cli.serve.upload import shown_name
 
 
@@ -41,32 +42,42 @@ def test_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
+def ready_service(config: ServeConfig, folder: Path) -> Service:
+    """A service that takes clips, and doesn't scan them."""
+    service = Service(config, ScanConfig(), folder)
+    service.ready = True
+    return service
+
+
 def test_the_queue_is_bounded_and_old_results_go(tmp_path: Path) -> None:
     async def run() -> None:
-        jobs = Jobs(ServeConfig(queue=2, keep_results=2), tmp_path)
-        first = jobs.admit()
-        jobs.enqueue(first)
-        assert await jobs.next() is first
-        waiting = [jobs.admit(), jobs.admit()]
-        with pytest.raises(QueueFullError):
-            jobs.admit()
-        assert jobs.find(waiting[0].id) is None  # it is still on its way
-        jobs.enqueue(waiting[1])
-        jobs.enqueue(waiting[0])
-        assert [jobs.place(job) for job in (first, waiting[1], waiting[0])] == [None, 1, 2]
-        jobs.finish(first, "{}", 1.0)
-        assert await jobs.next() is waiting[1]
-        jobs.finish(waiting[1], "{}")
-        jobs.forget(waiting[0])
+        service = ready_service(ServeConfig(queue=2, keep_results=2), tmp_path)
+        first = service.admit()
+        service.enqueue(first)
+        assert await service.next() is first
+        waiting = [service.admit(), service.admit()]
+        with pytest.raises(HTTPException, match="the queue is full") as full:
+            service.admit()
+        assert full.value.status_code == 429
+        assert full.value.headers == {"Retry-After": "5"}
+        assert service.find(waiting[0].id) is None  # it is still on its way
+        service.enqueue(waiting[1])
+        service.enqueue(waiting[0])
+        ahead = [service.document(job)["ahead"] for job in (first, waiting[1], waiting[0])]
+        assert ahead == [None, 1, 2]
+        service.finish(first, "{}")
+        assert await service.next() is waiting[1]
+        service.finish(waiting[1], "{}")
+        service.forget(waiting[0])
         assert waiting[0].stopped
         for _ in range(2):
-            job = jobs.admit()
-            jobs.enqueue(job)
-            assert await jobs.next() is job
-            jobs.finish(job, "{}")
-        assert jobs.find(first.id) is None
-        assert jobs.find(waiting[1].id) is None
-        assert jobs.find(job.id) is job
+            job = service.admit()
+            service.enqueue(job)
+            assert await service.next() is job
+            service.finish(job, "{}")
+        assert service.find(first.id) is None
+        assert service.find(waiting[1].id) is None
+        assert service.find(job.id) is job
         assert job.state is State.DONE
 
     asyncio.run(run())
@@ -74,13 +85,13 @@ def test_the_queue_is_bounded_and_old_results_go(tmp_path: Path) -> None:
 
 def test_results_are_kept_for_a_while(tmp_path: Path) -> None:
     async def run() -> None:
-        jobs = Jobs(ServeConfig(keep_s=0.05), tmp_path)
-        job = jobs.admit()
-        jobs.enqueue(job)
-        await jobs.next()
-        jobs.finish(job, "{}")
-        assert jobs.find(job.id) is job
+        service = ready_service(ServeConfig(keep_s=0.05), tmp_path)
+        job = service.admit()
+        service.enqueue(job)
+        await service.next()
+        service.finish(job, "{}")
+        assert service.find(job.id) is job
         await asyncio.sleep(0.1)
-        assert jobs.find(job.id) is None
+        assert service.find(job.id) is None
 
     asyncio.run(run())

@@ -35,10 +35,10 @@ def test_the_document_is_that_of_scan_json(server: Server, model: Path, clips: P
     answered = server.ask(
         "POST", "/v1/scans?name=face.mp4", (clips / "face.mp4").read_bytes(), content_type="video/mp4"
     )
-    for document in (printed, answered.json):
+    sent = answered.json
+    for document in (printed, sent):
         del document["elapsed_s"], document["scanned_at"]
-    assert answered.json.keys() == printed.keys()
-    assert {key: answered.json[key] for key in printed} == printed
+    assert sent == printed
 
 
 def test_a_large_clip_is_refused_before_it_is_read(server: Server) -> None:
@@ -118,7 +118,7 @@ def test_web_pages_are_refused_where_there_is_no_token(server: Server, clips: Pa
 
 
 def test_unknown_places_and_methods_are_problems(server: Server) -> None:
-    assert server.ask("GET", "/docs").problem[0] == 404
+    assert server.ask("GET", "/nothing").problem[0] == 404
     assert server.ask("GET", "/v1/scans/unknown").problem[0] == 404
     assert server.ask("DELETE", "/v1/scans/unknown").problem[0] == 404
     assert server.ask("PUT", "/v1/scans").problem[0] == 405

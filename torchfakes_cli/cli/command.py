@@ -26,8 +26,6 @@ RENAMED_OPTIONS: dict[str, dict[str, str]] = {
     "demo": {"--max-mb": "--max-size"},
 }
 
-_EXAMPLES = "Examples:\n"
-
 
 class Command(typer.core.TyperCommand):
     """A Typer command that accepts renamed options and shows no Python types in its help."""
@@ -64,7 +62,7 @@ def add_command(group: typer.Typer, name: str, function: Callable[..., None]) ->
 
     The lines below ``Examples:`` at the end of the docstring become the examples below the options.
     """
-    text, _, examples = (inspect.getdoc(function) or "").partition(_EXAMPLES)
+    text, _, examples = (inspect.getdoc(function) or "").partition("Examples:\n")
     # Typer keeps the line breaks of a docstring, which fit an editor's width and not the terminal's.
     paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
     lines = [line.strip() for line in examples.splitlines() if line.strip()]

@@ -1,12 +1,12 @@
 """Shell completion of values beyond the fixed choices of an option.
 
-Where none of them begins with what was typed, the shell offers files, which all of these options take as well (but for
-devices and kinds of damage). Nothing heavy is imported: a person waits for it.
+Where no value begins with what was typed, the shell offers files, which most of these options take as well. Nothing
+heavy is imported, because a person waits for the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import get_args
 
 from torchfakes_cli.training.config import PrepareConfig, TrackerName
@@ -34,30 +34,19 @@ def starts(incomplete: str) -> list[str]:
     return _beginning(["vggface2", "imagenet", "scratch", *detector_names("")], incomplete)
 
 
-def devices(incomplete: str) -> list[str]:
-    """Complete devices, without checking whether this machine has them."""
-    return _beginning(["auto", "cpu", "cuda"], incomplete)
-
-
-def trackers(incomplete: str) -> list[str]:
-    """Complete names of experiment trackers."""
-    return _beginning(get_args(TrackerName), incomplete)
-
-
-def damages(incomplete: str) -> list[str]:
-    """Complete kinds of damage to crops."""
-    return _beginning([*DAMAGES, "all"], incomplete)
-
-
-def compressions(incomplete: str) -> list[str]:
-    """Complete compressions of FaceForensics++."""
-    return _beginning(["raw", "c23", "c40"], incomplete)
-
-
-def splits(incomplete: str) -> list[str]:
-    """Complete ways to split a corpus."""
-    return _beginning([PrepareConfig().split, "official"], incomplete)
-
-
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
+
+
+def _among(*names: str) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return _beginning(names, incomplete)
+
+    return complete
+
+
+devices = _among("auto", "cpu", "cuda")
+trackers = _among(*get_args(TrackerName))
+damages = _among(*DAMAGES, "all")
+compressions = _among("raw", "c23", "c40")
+splits = _among(PrepareConfig().split, "official")

@@ -9,13 +9,17 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
+from torchfakes_cli.cli.options import DebugOption
 from torchfakes_cli.records import Fact, Severity
 from torchfakes_cli.version import __version__
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 #: Libraries that every scan needs, and the groups of diagnostics that must be in order.
 _LIBRARIES = {"PyTorch": "torch", "PyAV": "av", "OpenCV": "cv2", "NumPy": "numpy", "safetensors": "safetensors"}
@@ -40,7 +44,7 @@ _EXTRAS = {
 
 def doctor_command(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the log, and tracebacks of errors.")] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Show what this machine and installation can do, and which choices follow from it.
 
@@ -54,40 +58,67 @@ def doctor_command(
             found = examine()
         broken = [fact for facts in found.values() for fact in facts if fact.severity is Severity.BROKEN]
         if json:
-            facts = [_document(group, fact) for group, facts in found.items() for fact in facts]
+            facts = [
+                {"group": group, "name": fact.name, "value": fact.value, "why": fact.why, "standing": fact.severity}
+                for group, facts in found.items()
+                for fact in facts
+            ]
             screen.line(json_format.dumps({"can_scan": not broken, "facts": facts}, indent=2, ensure_ascii=False))
         else:
-            from torchfakes_cli.cli.console.doctor_view import facts_table
-
-            screen.result(facts_table(found))
+            screen.result(_table(found))
         for fact in broken:
             screen.error(f"no scan can work: {fact.name}: {fact.value}" + (f" ({fact.why})" if fact.why else ""))
     raise typer.Exit(ExitCode.FAILED if broken else ExitCode.DONE)
 
 
-def _document(group: str, fact: Fact) -> dict[str, str]:
-    return {"group": group, "name": fact.name, "value": fact.value, "why": fact.why, "standing": fact.severity}
+def _table(found: dict[str, list[Fact]]) -> Table:
+    """Make a table by group: name, value and reason; limits and errors are in color."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from torchfakes_cli.report.summary import safe
+
+    styles = {Severity.GOOD: "", Severity.LIMITED: "yellow", Severity.BROKEN: "bold red"}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "found or chosen", "why"):
+        table.add_column(name, overflow="fold")
+    for group, facts in found.items():
+        table.add_row(Text(group, style="bold"))
+        for fact in facts:
+            value = Text(safe(fact.value), style=styles[fact.severity])
+            table.add_row(f"  {safe(fact.name)}", value, Text(safe(fact.why)))
+    return table
 
 
 def examine() -> dict[str, list[Fact]]:
     """Collect all diagnostics by group; a part that can't be loaded is a diagnostic, too."""
-    groups: dict[str, Callable[[], list[Fact]]] = {
+    groups = {
         "programs": _programs,
-        "computing": _computing,
-        "decoding": _decoding,
-        "detector": _detector,
+        "computing": _part("detector.diagnostics", "computing_diagnostics"),
+        "decoding": _part("video.diagnostics", "decoding_diagnostics"),
+        "detector": _part("detector.diagnostics", "detector_diagnostics"),
         "extras": _extras,
-        "folders": _folders,
+        "folders": _part("detector.diagnostics", "cache_diagnostics"),
     }
-    return {name: _gathered(name, gather) for name, gather in groups.items()}
+    found = {}
+    for name, collect in groups.items():
+        try:
+            found[name] = collect()
+        except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
+            severity = Severity.BROKEN if name in _NEEDED else Severity.LIMITED
+            found[name] = [Fact(name, "can't be examined", _in_one_line(error), severity)]
+    return found
 
 
-def _gathered(name: str, gather: Callable[[], list[Fact]]) -> list[Fact]:
-    try:
-        return gather()
-    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-        severity = Severity.BROKEN if name in _NEEDED else Severity.LIMITED
-        return [Fact(name, "can't be examined", _in_one_line(error), severity)]
+def _part(module: str, function: str) -> Callable[[], list[Fact]]:
+    """Return a function of the package that is imported when it is called, because importing it may fail."""
+
+    def collect() -> list[Fact]:
+        facts: list[Fact] = getattr(importlib.import_module(f"torchfakes_cli.{module}"), function)()
+        return facts
+
+    return collect
 
 
 def _in_one_line(error: Exception) -> str:
@@ -121,26 +152,8 @@ def _compiled(module: str) -> list[Fact]:
     if Path(spec.cached).is_file():
         return [Fact("compiled modules", "kept")]
     folder = Path(spec.origin).parent
-    why = f'each start compiles PyTorch\'s anew, for 2 seconds; once and for all: python -m compileall -q "{folder}"'
+    why = f'each start compiles PyTorch again, for 2 seconds; to end that: python -m compileall -q "{folder}"'
     return [Fact("compiled modules", "not kept", why, Severity.LIMITED)]
-
-
-def _computing() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import computing_diagnostics
-
-    return computing_diagnostics()
-
-
-def _decoding() -> list[Fact]:
-    from torchfakes_cli.video.diagnostics import decoding_diagnostics
-
-    return decoding_diagnostics()
-
-
-def _detector() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import detector_diagnostics
-
-    return detector_diagnostics()
 
 
 def _extras() -> list[Fact]:
@@ -148,9 +161,3 @@ def _extras() -> list[Fact]:
         Fact(name, "installed" if importlib.util.find_spec(name) else "not installed", f"for {use}")
         for name, use in _EXTRAS.items()
     ]
-
-
-def _folders() -> list[Fact]:
-    from torchfakes_cli.detector.diagnostics import cache_diagnostics
-
-    return cache_diagnostics()

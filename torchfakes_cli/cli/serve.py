@@ -6,25 +6,26 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.cli.options import DEFAULT_SCAN, OUTPUT_PANEL, DebugOption, DeviceOption, ModelOption
+from torchfakes_cli.cli.options import DEFAULT_SCAN, LIMITS_PANEL, OUTPUT_PANEL, DebugOption, DeviceOption, ModelOption
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.serve.config import ServeConfig
+from torchfakes_cli.serve.config import ServeConfig, read_token
 
-_LIMITS = "Limits"
 _ACCESS = "Access"
 
 _DEFAULT = ServeConfig()
 
 #: Packages of the extra ``serve``.
 _LIBRARIES = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
-#: Fields of the log record of a scan.
-_SCAN_FIELDS = ("scan_id", "bytes", "elapsed_s", "outcome")
+
+
+def _limit(metavar: str, text: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, rich_help_panel=LIMITS_PANEL, help=text)
 
 
 def serve_command(
@@ -50,41 +51,17 @@ def serve_command(
             "served, but no web pages.",
         ),
     ] = False,
-    max_size: Annotated[
-        float, typer.Option(metavar="MIB", rich_help_panel=_LIMITS, help="Refuse clips larger than this.")
-    ] = _DEFAULT.max_size_mb,
-    max_length: Annotated[
-        float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Refuse clips longer than this.")
-    ] = _DEFAULT.max_length_s,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", rich_help_panel=_LIMITS, help="Give up on a scan after this time.")
-    ] = _DEFAULT.timeout_s,
+    max_size: Annotated[float, _limit("MIB", "Refuse clips larger than this.")] = _DEFAULT.max_size_mb,
+    max_length: Annotated[float, _limit("SECONDS", "Refuse clips longer than this.")] = _DEFAULT.max_length_s,
+    timeout: Annotated[float, _limit("SECONDS", "Give up on a scan after this time.")] = _DEFAULT.timeout_s,
     wait: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            rich_help_panel=_LIMITS,
-            help="Wait this long for the result; after that answer with the address to poll.",
-        ),
+        float, _limit("SECONDS", "Wait this long for the result; after that answer with the address to poll.")
     ] = _DEFAULT.wait_s,
-    queue: Annotated[
-        int,
-        typer.Option(
-            metavar="N", rich_help_panel=_LIMITS, help="Queue at most this many clips besides the one being scanned."
-        ),
-    ] = _DEFAULT.queue,
+    queue: Annotated[int, _limit("N", "Queue at most this many clips besides the one being scanned.")] = _DEFAULT.queue,
     keep: Annotated[
-        float,
-        typer.Option(
-            "--result-ttl",
-            metavar="SECONDS",
-            rich_help_panel=_LIMITS,
-            help="Keep results that were not waited for this long.",
-        ),
+        float, _limit("SECONDS", "Keep results that were not waited for this long.", "--result-ttl")
     ] = _DEFAULT.keep_s,
-    keep_results: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=_LIMITS, help="Keep at most this many results.")
-    ] = _DEFAULT.keep_results,
+    keep_results: Annotated[int, _limit("N", "Keep at most this many results.")] = _DEFAULT.keep_results,
     log_format: Annotated[
         Literal["text", "json"],
         typer.Option(rich_help_panel=OUTPUT_PANEL, help="Write the log on stderr as text, or as a JSON object a line."),
@@ -112,8 +89,31 @@ def serve_command(
             keep_s=keep,
             keep_results=keep_results,
         )
+        token = read_token(config, token_file, os.environ, no_auth=no_auth)
+        try:
+            from torchfakes_cli.serve.server import run_service
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in _LIBRARIES:
+                raise
+            raise UsageError(
+                f"the HTTP service needs {error.name}", advice="Install it: pip install 'torchfakes[serve]'."
+            ) from error
+        from torchfakes_cli.cli.console import Screen
+
         _set_up_log(as_json=log_format == "json")
-        _serve(config, ScanConfig(device=device), model, token_file, no_auth=no_auth)
+        screen = Screen()
+        try:
+            run_service(
+                config,
+                ScanConfig(device=device),
+                model=model,
+                token=token,
+                local_only=not no_auth,
+                told=lambda address: screen.note(f"serving on {address}"),
+            )
+        except KeyboardInterrupt:
+            screen.note("stopped")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 class _JsonFormatter(logging.Formatter):
@@ -127,7 +127,7 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        written |= {name: getattr(record, name) for name in _SCAN_FIELDS if hasattr(record, name)}
+        written |= getattr(record, "scan", {})
         if record.exc_info:
             written["traceback"] = self.formatException(record.exc_info)
         return json.dumps(written, ensure_ascii=False)
@@ -139,31 +139,3 @@ def _set_up_log(*, as_json: bool) -> None:
         handler.setFormatter(_JsonFormatter() if as_json else text)
     service_log = logging.getLogger("torchfakes_cli.serve")
     service_log.setLevel(min(logging.INFO, service_log.getEffectiveLevel()))  # a line a clip
-
-
-def _serve(config: ServeConfig, scan_config: ScanConfig, model: str | None, file: str | None, *, no_auth: bool) -> None:
-    try:
-        from torchfakes_cli.serve.access import read_token
-        from torchfakes_cli.serve.server import run_service
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _LIBRARIES:
-            raise
-        raise UsageError(
-            f"the HTTP service needs {error.name}", advice="Install it: pip install 'torchfakes[serve]'."
-        ) from error
-    from torchfakes_cli.cli.console import Screen
-
-    screen = Screen()
-    token = read_token(config, file, os.environ, no_auth=no_auth)
-    try:
-        run_service(
-            config,
-            scan_config,
-            model=model,
-            token=token,
-            local_only=not no_auth,
-            told=lambda address: screen.note(f"serving on {address}"),
-        )
-    except KeyboardInterrupt:
-        screen.note("stopped")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -18,10 +18,13 @@ from torchfakes_cli.records import Fact, Severity
 def computing_diagnostics() -> list[Fact]:
     """Collect the default device, precision and threads of a scan, with the reasons."""
     device = choose_device()
-    facts = [_device(device), _precision(device)]
+    precision = str(fast_dtype(device)).removeprefix("torch.")
+    facts = [_device(device), Fact("precision", precision, _why_precision(device))]
     if device.type == "cpu":
         facts.append(Fact("vector instructions", torch.backends.cpu.get_cpu_capability()))
-    return [*facts, Fact("threads", str(torch.get_num_threads()), _why_threads())]
+    variables = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if os.environ.get(name)]
+    why = f"set by {variables[0]}" if variables else "one a core that this process may use"
+    return [*facts, Fact("threads", str(torch.get_num_threads()), why)]
 
 
 def detector_diagnostics() -> list[Fact]:
@@ -68,16 +71,8 @@ def _device(device: torch.device) -> Fact:
         return Fact("device", f"cuda: {torch.cuda.get_device_name(device)}, {memory:.0f} GiB", "PyTorch finds a GPU")
     if torch.version.cuda is None and torch.version.hip is None:
         return Fact("device", "cpu", "this PyTorch was built without CUDA")
-    return Fact("device", "cpu", f"PyTorch finds no GPU, though it was built for {_built_for()}")
-
-
-def _built_for() -> str:
-    return f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
-
-
-def _precision(device: torch.device) -> Fact:
-    """Report the type that networks compute in."""
-    return Fact("precision", str(fast_dtype(device)).removeprefix("torch."), _why_precision(device))
+    built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+    return Fact("device", "cpu", f"PyTorch finds no GPU, though it was built for {built_for}")
 
 
 def _why_precision(device: torch.device) -> str:
@@ -91,8 +86,3 @@ def _why_precision(device: torch.device) -> str:
     if not hasattr(torch.cpu, "get_capabilities"):
         return "this PyTorch doesn't tell whether the processor has bfloat16 instructions"
     return "this processor has no bfloat16 instructions, and would emulate them slowly"
-
-
-def _why_threads() -> str:
-    variables = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if os.environ.get(name)]
-    return f"set by {variables[0]}" if variables else "one a core that this process may use"

@@ -1,20 +1,17 @@
-"""Schemas of responses and errors, and the OpenAPI document that describes them.
+"""Schemas of responses and errors, as the OpenAPI document has them.
 
 ``report`` writes the results. Errors are RFC 9457 problem documents with the one-line messages of the package.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from torchfakes_cli.errors import (
     DecodeTimeoutError,
@@ -24,9 +21,8 @@ from torchfakes_cli.errors import (
     UnsupportedMediaError,
 )
 from torchfakes_cli.records import Reason, Verdict
-from torchfakes_cli.serve.jobs import Job, Problem, State
 
-PROBLEM_JSON = "application/problem+json"
+_PROBLEM_JSON = "application/problem+json"
 
 #: HTTP status of errors; the first matching class counts.
 _STATUSES: tuple[tuple[type[TorchfakesError], HTTPStatus], ...] = (
@@ -54,14 +50,10 @@ CLIP_BODY: dict[str, Any] = {
 }
 
 _RETRY = {"Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}}
-_HEADERS = {
-    HTTPStatus.ACCEPTED: {
-        **_RETRY,
-        "Location": {"description": "Where to ask for the result.", "schema": {"type": "string"}},
-    },
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": {"schema": {"type": "string"}}},
-    HTTPStatus.TOO_MANY_REQUESTS: _RETRY,
-    HTTPStatus.SERVICE_UNAVAILABLE: _RETRY,
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    429: _RETRY,
+    503: _RETRY,
 }
 _MEANINGS = {
     400: "The form is malformed.",
@@ -78,6 +70,15 @@ _MEANINGS = {
     504: "The scan, or the decoder, took too long.",
     507: "There is no room for the clip.",
 }
+
+
+class Problem(BaseModel):
+    """Problem document of RFC 9457."""
+
+    type: str = Field(description="about:blank: the status says what kind of problem it is.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(ge=400, le=599, description="The HTTP status that the problem has, or would have had.")
+    detail: str = Field(description="What is wrong with what, and what to do next, in one line.")
 
 
 class FaceDocument(BaseModel):
@@ -210,64 +211,44 @@ class StateDocument(BaseModel):
     status: Literal["ok", "ready"]
 
 
-def job_document(job: Job, ahead: int | None) -> dict[str, Any]:
-    """Return the content of a ``JobDocument`` for a job whose clip has been received."""
-    return {
-        "id": job.id,
-        "status": job.state.value,
-        "ahead": ahead,
-        "frames_done": job.frames_done,
-        "frames_wanted": job.frames_wanted,
-        "created_at": job.created_at.isoformat(timespec="milliseconds"),
-        "finished_at": job.finished_at.isoformat(timespec="milliseconds") if job.finished_at else None,
-        "elapsed_s": round(job.elapsed_s, 3),
-        "result": json.loads(job.document) if job.state is State.DONE and job.document else None,
-        "error": job.problem.model_dump() if job.problem else None,
-    }
+#: OpenAPI description of the answer to a scan that goes on.
+ACCEPTED: dict[str, Any] = {
+    "model": JobDocument,
+    "description": "The scan goes on: ask for it later.",
+    "headers": {**_RETRY, "Location": {"description": "Where to ask for the result.", "schema": {"type": "string"}}},
+}
 
 
-def problem(status: HTTPStatus, detail: str) -> Problem:
-    """Create a problem document for a status."""
-    return Problem(title=status.phrase, status=status, detail=detail)
+def problem(error: HTTPException) -> dict[str, Any]:
+    """Return the content of the problem document of an error."""
+    status = HTTPStatus(error.status_code)
+    return {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": error.detail}
 
 
-def problem_of(error: TorchfakesError, name: str) -> Problem:
-    """Create the problem document for a failed scan.
-
-    Args:
-        error: error of the scan.
-        name: name of the clip, as the client gave it.
-    """
-    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
-    # Without the path of the error, which is that of the temporary file.
-    return problem(status, str(TorchfakesError(error.cause, path=name, advice=error.advice)))
-
-
-def problem_response(found: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Create the response with a problem document."""
-    return JSONResponse(found.model_dump(), found.status, headers=headers, media_type=PROBLEM_JSON)
+def problem_response(error: HTTPException) -> JSONResponse:
+    """Create the response with the problem document of an error."""
+    return JSONResponse(problem(error), error.status_code, error.headers, media_type=_PROBLEM_JSON)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI error responses of an operation."""
-    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
+    schema = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+    return {
+        status: {
+            "description": _MEANINGS[status],
+            "content": {_PROBLEM_JSON: schema},
+            "headers": _HEADERS.get(status, {}),
+        }
+        for status in statuses
+    }
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document of an application, without the error schemas that the framework adds."""
-    document = get_openapi(
-        title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
-    )
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            answers = operation["responses"]
-            if answers.get("422", {}).get("description") == "Validation Error":
-                del answers["422"]
-            for status, answer in answers.items():
-                if int(status) >= HTTPStatus.BAD_REQUEST:
-                    answer["content"] = {PROBLEM_JSON: answer["content"]["application/json"]}
-                if headers := _HEADERS.get(HTTPStatus(int(status))):
-                    answer["headers"] = headers
-    for name in ("HTTPValidationError", "ValidationError"):
-        document.get("components", {}).get("schemas", {}).pop(name, None)
-    return document
+def failure_of(error: TorchfakesError, name: str) -> HTTPException:
+    """Create the HTTP error for a failed scan.
+
+    Args:
+        error: error of the scan.
+        name: name of the clip, as the client gave it, in place of the path of the temporary file.
+    """
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    return HTTPException(status, str(TorchfakesError(error.cause, path=name, advice=error.advice)))

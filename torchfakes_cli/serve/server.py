@@ -14,15 +14,12 @@ from fastapi import FastAPI
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.files import temporary_folder
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.serve.app import create_app
+from torchfakes_cli.serve.app import Envelope, create_app
 from torchfakes_cli.serve.config import ServeConfig
-from torchfakes_cli.serve.metrics import Envelope
 from torchfakes_cli.serve.service import Service
 
 #: Seconds that active requests have to end after the stop signal.
 _GRACE_S = 5
-
-_PREFIX = "torchfakes-serve-"
 
 
 def run_service(
@@ -49,7 +46,7 @@ def run_service(
         UsageError: the configuration doesn't fit the detector or this machine.
         TorchfakesError: the address can't be listened on, or no folder for clips can be made.
     """
-    with _listener(config) as listener, temporary_folder(_PREFIX) as folder:
+    with _listener(config) as listener, temporary_folder("torchfakes-serve-") as folder:
         service = Service(config, scan_config or ScanConfig(), folder, model)
         app = create_app(service, token=token, local_only=local_only and token is None)
         server = _Server(Envelope(app, service.metrics), service)
@@ -57,12 +54,14 @@ def run_service(
         host, port = listener.getsockname()[:2]
         told(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         server.run(sockets=[listener])
-        if service.failure is not None:
-            raise service.failure
+        if server.failure is not None:
+            raise server.failure
 
 
 class _Server(uvicorn.Server):
     """Uvicorn server that stops the service before it waits for requests, because these wait for the service."""
+
+    failure: BaseException | None = None
 
     def __init__(self, app: Envelope, service: Service) -> None:
         super().__init__(
@@ -82,19 +81,18 @@ class _Server(uvicorn.Server):
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Run the service for as long as the server runs."""
-        work = asyncio.create_task(self._service.run(self._give_up))
+        """Run the service for as long as the server runs, and end the server if the service fails."""
+        work = asyncio.create_task(self._service.run())
+        work.add_done_callback(lambda _: setattr(self, "should_exit", True))
         yield
         self._service.stop()
-        await work
+        await asyncio.wait({work})
+        self.failure = work.exception()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop the service, then the server."""
         self._service.stop()
         await super().shutdown(sockets)
-
-    def _give_up(self) -> None:
-        self.should_exit = True
 
 
 def _listener(config: ServeConfig) -> socket.socket:

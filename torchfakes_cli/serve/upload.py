@@ -7,9 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -17,6 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from torchfakes_cli.serve.config import ServeConfig
+from torchfakes_cli.serve.service import Job
 
 #: Largest number of bytes in a form besides its file.
 _FORM_BYTES = 1 << 16
@@ -25,21 +24,6 @@ _SLOWEST = 4096
 _LONGEST_NAME = 200
 _FORM = "multipart/form-data"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """Received clip.
-
-    Attributes:
-        name: name of the clip as the client gave it, in printable characters.
-        path: path of the file.
-        size: size in bytes.
-    """
-
-    name: str
-    path: Path
-    size: int
 
 
 def shown_name(given: str) -> str:
@@ -54,12 +38,13 @@ def shown_name(given: str) -> str:
     return "clip" if shown in ("", ".", "..") else shown[-_LONGEST_NAME:]
 
 
-async def receive_clip(request: Request, place: Path, name: str | None, config: ServeConfig) -> Received:
-    """Write the clip of a request to disk; after an error the caller deletes the file.
+async def receive_clip(request: Request, job: Job, name: str | None, config: ServeConfig) -> None:
+    """Write the clip of a request to the file of its job; after an error the caller deletes the file.
 
     Args:
         request: request whose body hasn't been read.
-        place: path of the file; the clip's suffix is added, because some formats are recognised by it.
+        job: job that gets the name and size of the clip; its path gets the clip's suffix, because some formats are
+            recognized by it.
         name: name of the clip from the query, if any.
         config: limits, which are enforced while the body is read and don't rely on its headers.
 
@@ -76,7 +61,7 @@ async def receive_clip(request: Request, place: Path, name: str | None, config: 
         )
     body = _body(request, config, config.max_bytes + (_FORM_BYTES if is_form else 0))
     try:
-        with place.open("wb") as file:
+        with job.path.open("wb") as file:
             if is_form:
                 given = await _file_in_form(request, body)
                 await asyncio.to_thread(shutil.copyfileobj, given.file, file, 1 << 20)
@@ -85,14 +70,14 @@ async def receive_clip(request: Request, place: Path, name: str | None, config: 
             else:
                 async for chunk in body:
                     await asyncio.to_thread(file.write, chunk)
-            size = file.tell()
-        if size > config.max_bytes:
+            job.size = file.tell()
+        if job.size > config.max_bytes:
             raise _too_large(config)
-        shown = shown_name(name or "")
-        if not size:
-            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"{shown}: empty file. Copy or download it again.")
-        suffix = _SUFFIX.search(shown)
-        return Received(shown, place.rename(place.with_suffix(suffix[0].lower())) if suffix else place, size)
+        job.name = shown_name(name or "")
+        if not job.size:
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"{job.name}: empty file. Copy or download it again.")
+        if suffix := _SUFFIX.search(job.name):
+            job.path = job.path.rename(job.path.with_suffix(suffix[0].lower()))
     except OSError as error:
         raise HTTPException(
             HTTPStatus.INSUFFICIENT_STORAGE, f"the clip can't be stored: {error.strerror or 'unknown reason'}"

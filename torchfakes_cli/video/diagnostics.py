@@ -27,7 +27,7 @@ _CODECS = {
 
 
 def decoding_diagnostics() -> list[Fact]:
-    """Reports the usable codecs and devices, and whether the decoding process starts and which limits hold for it."""
+    """Report the usable codecs and devices, and whether the decoding process starts and which limits hold for it."""
     present = {name: next((decoder for decoder in known if _has(decoder)), "") for name, known in _CODECS.items()}
     missing = [name for name, decoder in present.items() if not decoder]
     codecs = Fact(
@@ -66,7 +66,7 @@ def _devices() -> Fact:
 
 
 def _process() -> list[Fact]:
-    """Starts the decoding process and reports the restrictions that it verified for itself."""
+    """Start the decoding process and report the restrictions that it verified for itself."""
     try:
         with IsolatedDecoder() as decoder:
             enforced = decoder.enforced()
