@@ -341,6 +341,14 @@ def test_a_folder_without_videos_is_told(tmp_path: Path) -> None:
     assert "no video or picture found among 1 files" in ended.stderr
 
 
+def test_a_video_of_the_folder_is_no_table_even_with_force(clips: Path) -> None:
+    before = (clips / "face.mp4").read_bytes()
+    ended = scan(clips, "-o", clips / "face.mp4", "--force", "--model", "never loaded")
+    assert ended.exit_code == 2
+    assert "can't be one file" in ended.stderr
+    assert (clips / "face.mp4").read_bytes() == before
+
+
 @pytest.mark.parametrize("target", ["face.mp4", ""])
 def test_a_file_in_the_way_is_kept_and_told_before_anything_is_scanned(clips: Path, target: str) -> None:
     diary = clips / "diary.csv"
@@ -397,6 +405,35 @@ def test_whole_frames_of_each_person_are_saved(clips: Path, model: Path, tmp_pat
     assert all(re.fullmatch(r"face\.person-1-at-\d{3}\.\d{3}s\.jpg", path.name) for path in saved)
     with Image.open(saved[0]) as picture:
         assert picture.size == (640, 360)
+
+
+def test_frames_are_saved_for_rows_of_day_one_too_and_replace_no_other_picture(
+    clips: Path, model: Path, tmp_path: Path
+) -> None:
+    frames, command = tmp_path / "frames", [clips, "--exclude", "b*", "--model", model, "--frames", 3, "-o", "day.csv"]
+    assert scan(*command).exit_code == 0
+    assert scan(*command, "--frames-dir", frames).exit_code == 0
+    mine = sorted(frames.iterdir())
+    assert mine
+    mine[0].write_bytes(b"mine")
+    alone = [clips / "face.mp4", "--model", model, "--frames", 3, "--no-timeline", "--frames-dir", frames]
+    ended = scan(*alone)
+    assert ended.exit_code == 1
+    assert "FAKE" in ended.stdout
+    assert f"{mine[0]}: exists and holds something else" in ended.stderr
+    assert mine[0].read_bytes() == b"mine"
+    assert scan(*alone, "--force").exit_code == 0
+    assert mine[0].read_bytes() != b"mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere the current folder can't be removed")
+def test_a_removed_current_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ended = scan("clip.mp4")
+    assert ended.exit_code == 1
+    assert ended.stderr == "error: the current folder was removed. Go to another one with cd.\n"
 
 
 def test_annotate_draws_over_one_video(clips: Path, model: Path, tmp_path: Path) -> None:

@@ -218,6 +218,29 @@ def test_only_prune_removes_rows_of_files_that_are_gone(path: Path, tmp_path: Pa
     assert paths(path) == names[1:]
 
 
+def test_prune_empties_no_table(path: Path) -> None:
+    fill(path)
+    with pytest.raises(OutputError, match="all of its 3 rows"), BatchTable(path, {}, prune=True):
+        pass
+    assert paths(path) == NAMES
+
+
+def test_one_file_by_another_path_is_one_row(path: Path) -> None:
+    fill(path, "a.mp4", "b.mp4", stamp=replace(STAMP, file="/day/a.mp4"), most=1)
+    here = {"/day/a.mp4": replace(STAMP, file="/day/a.mp4")}
+    with BatchTable(path, here) as table:
+        assert (list(table.kept), table.others) == (["/day/a.mp4"], 0)
+    assert paths(path) == ["/day/a.mp4"]
+
+
+def test_a_table_saved_with_semicolons_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    fill(path)
+    path.write_text(path.read_text().replace(",", ";"), encoding="utf-8-sig")
+    with pytest.raises(OutputError, match="';' between its columns"):
+        check_batch_target(path)
+
+
 def test_a_row_of_another_file_of_the_same_name_is_not_replaced(path: Path, tmp_path: Path) -> None:
     for day in ("1", "2"):
         (tmp_path / day).mkdir()

@@ -14,7 +14,6 @@ from PIL import Image
 from tests.clips import barcode_frames, write_clip
 from torchfakes_cli.errors import UnsupportedMediaError
 from torchfakes_cli.facts import CredentialsState, FileFacts
-
 from torchfakes_cli.video.index import read_layout
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.metadata import describe_file

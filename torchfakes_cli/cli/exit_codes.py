@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType, TracebackType
 
 import typer
@@ -41,14 +42,23 @@ def guarded(*, debug: bool = False, verbose: bool = False) -> Iterator[None]:
     """
     _set_up_logging(debug, verbose)
     try:
+        _check_current_folder()
         yield
     except TorchfakesError as error:
         logger.debug("it happened here:", exc_info=True)
-        show_error(str(error))
+        for line in [*getattr(error, "__notes__", ()), str(error)]:
+            show_error(line)
         raise typer.Exit(ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED) from None
     except KeyboardInterrupt:
         show_error("interrupted; what was written until now is kept")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError:
+        raise TorchfakesError("the current folder was removed", advice="Go to another one with cd.") from None
 
 
 def _set_up_logging(debug: bool, verbose: bool) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
 from torchfakes_cli.video.options import SamplingConfig
 
 #: Headings of the help.
+FILES_PANEL = "Which files"
 FRAMES_PANEL = "Which frames"
 JUDGING_PANEL = "Faces and verdict"
 LIMITS_PANEL = "Limits"
@@ -243,6 +244,106 @@ VerboseOption = Annotated[
     bool,
     typer.Option(
         "--verbose", "-v", rich_help_panel=OUTPUT_PANEL, help="Show a log on stderr: each file, and what is skipped."
+    ),
+]
+RecursiveOption = Annotated[
+    bool,
+    typer.Option("--recursive/--no-recursive", rich_help_panel=FILES_PANEL, help="Search subfolders."),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        rich_help_panel=FILES_PANEL,
+        help="Scan only the files of a folder whose names match ('a*.mp4', 'day1/*'). Repeatable.",
+        show_default=False,
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        rich_help_panel=FILES_PANEL,
+        help="Leave out files and folders whose names match. Repeatable.",
+        show_default=False,
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        rich_help_panel=LIMITS_PANEL,
+        help="Decode this many videos of a folder at once, in each process that scans.",
+        show_default="half of the cores, from 2 to 8",
+    ),
+]
+TableOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Write a table with a row a file: CSV, or what the ending says: .jsonl, .sqlite (.db) or .parquet. "
+        "An existing table grows: unchanged files are not scanned again, and rows of other files stay.",
+        show_default=False,
+    ),
+]
+TimelineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Write the timeline, a CSV row for each face in each frame, to this file. For one video.",
+        show_default="NAME.timeline.csv in the current folder",
+    ),
+]
+TimelinesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Write the timeline of each video into this folder, in subfolders like those of the videos.",
+        show_default=False,
+    ),
+]
+AnnotateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
+        "For one video.",
+        show_default=False,
+    ),
+]
+FramesDirOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Save the most telling whole frames of each person in this folder as JPEG, as for a reverse image search.",
+        show_default=False,
+    ),
+]
+ReportOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        rich_help_panel=OUTPUT_PANEL,
+        help="Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
+        "page each.",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    Literal["text", "json", "tsv"],
+    typer.Option(
+        rich_help_panel=OUTPUT_PANEL,
+        help="Print text for people; JSON, timeline included: a document for one video, a line a file for several; "
+        "or tab-separated lines: path, verdict, p_fake. With json and tsv a timeline is written only on request.",
     ),
 ]
 

@@ -22,8 +22,7 @@ from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.preprocess import box_part, resize_crop
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.export.networks import planes
-from torchfakes_cli.faces.boxes import iou
-from torchfakes_cli.faces.crops import crop_face
+from torchfakes_cli.faces.crops import crop_face, iou
 from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.networks import OUTPUT_SIDE, REFINE_SIDE
 from torchfakes_cli.training.corpora.base import FAKE

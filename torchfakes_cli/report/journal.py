@@ -48,6 +48,7 @@ class Stamp:
         timeline: path of its timeline; empty if none was requested.
         page: path of its report; empty if none was requested.
         file: absolute path of the file, which tells files of the same relative path apart; empty if unknown.
+        frames: path of its saved frames, without their ending; empty if none were requested.
     """
 
     size: int | None
@@ -56,12 +57,17 @@ class Stamp:
     timeline: str = ""
     page: str = ""
     file: str = field(default="", compare=False)
+    frames: str = ""
 
     def covers(self, wanted: Stamp) -> bool:
         """True if a row with this stamp can be reused: nothing has changed, and the outputs wanted exist."""
-        return (self.size, self.mtime_ns, self.settings) == (wanted.size, wanted.mtime_ns, wanted.settings) and all(
-            not new or (new == old and Path(new).is_file())
-            for old, new in ((self.timeline, wanted.timeline), (self.page, wanted.page))
+        return (
+            (self.size, self.mtime_ns, self.settings) == (wanted.size, wanted.mtime_ns, wanted.settings)
+            and wanted.frames in ("", self.frames)
+            and all(
+                not new or (new == old and Path(new).is_file())
+                for old, new in ((self.timeline, wanted.timeline), (self.page, wanted.page))
+            )
         )
 
 
@@ -238,7 +244,8 @@ class BatchTable:
     """Resumable table of results, to which each run adds; a context manager.
 
     The suffix of the path selects the format (``tables``). On entry an incomplete table is repaired. Rows of an earlier
-    run stay: those of other files for good, those of candidates until the file is scanned again. Each row is on disk
+    run stay: those of other files for good, those of candidates until the file is scanned again; one of a candidate
+    under another path (relative, absolute) gets the path that is given now. Each row is on disk
     when ``write`` returns. On exit without an error the candidates' rows are in the order of the candidates, after
     those of other files; before, new rows may be in the order of writing. Devices and pipes get all rows one after
     another, without a journal.
@@ -247,7 +254,7 @@ class BatchTable:
         path: path of the table.
         candidates: stamp of every file of the batch, in the order of the rows.
         force: discard an earlier table, or replace another file.
-        prune: remove the rows of files that are gone. Files of remote stores stay.
+        prune: remove the rows of files that are gone, unless all are. Files of remote stores stay.
 
     Attributes:
         kept: rows of candidates that needn't be scanned again, by path; set on entry, like the following ones.
@@ -257,9 +264,9 @@ class BatchTable:
         pruned: number of rows removed by ``prune``.
 
     Raises:
-        OutputError: on entry, the table can't be written, as for ``check_batch_target``, or has a row of another file
-            with the path of a candidate; on ``write``, the row can't be written (earlier rows remain); on exit, the
-            rows can't be ordered.
+        OutputError: on entry, the table can't be written, as for ``check_batch_target``, has a row of another file
+            with the path of a candidate, or would be emptied by ``prune``; on ``write``, the row can't be written
+            (earlier rows remain); on exit, the rows can't be ordered.
         UsageError: the format of this suffix isn't supported, or a package is missing.
     """
 
@@ -342,8 +349,15 @@ class BatchTable:
                 for video, (_, stamp) in journal.entries.items()
                 if "://" not in video and not os.path.lexists(stamp.file or video)
             ]
+            if gone and len(gone) == len(journal.entries):
+                raise OutputError(
+                    f"--prune would remove all of its {len(gone)} rows",
+                    path=self._path,
+                    advice="Connect the drive of the videos, or start the table over with --force.",
+                )
             journal.remove(gone)
             self.pruned = len(gone)
+        self._rename(journal)
         for video, stamp in self._candidates.items():
             row, written = journal.entries.get(video, (None, None))
             if row is None or written is None:
@@ -357,6 +371,16 @@ class BatchTable:
                 self.kept[video] = row
         self.others = sum(video not in self._candidates for video in journal.entries)
         self._names = distinct_names({**journal.entries, **self._candidates})
+
+    def _rename(self, journal: Journal) -> None:
+        """Give a row of a file that is now given by another path (relative, absolute) that path."""
+        names = {stamp.file: video for video, stamp in self._candidates.items()}
+        for video, (row, written) in list(journal.entries.items()):
+            name = names.get(written.file)
+            if written.file and name and video not in self._candidates:
+                if name not in journal.entries:
+                    journal.add(row._replace(path=name), written, journal.timeline(video))
+                journal.remove([video])
 
     def _adopt(self, journal: Journal, earlier: Sequence[BatchRow]) -> None:
         """Take over rows of the table that the journal lacks, because it was lost."""

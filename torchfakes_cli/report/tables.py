@@ -75,10 +75,12 @@ class Table(ABC):
 
     Attributes:
         holds_timelines: True if the format has timelines.
+        takes_devices: True if the format can go to a device or a pipe.
         lags: True if some rows aren't in the file yet.
     """
 
     holds_timelines = False
+    takes_devices = False
     lags = False
     _next_s = 0.0
 
@@ -93,6 +95,10 @@ class Table(ABC):
             OutputError: the path holds another file, or can't be read and written.
             UsageError: a package is missing.
         """
+        if is_special(self._path):
+            if self.takes_devices:
+                return []
+            raise OutputError("this format can't go to a device or a pipe", path=self._path, advice=OTHER_PATH)
         rows = self.rows_there() if existing(self._path, 1) and not force else []
         if rows is None:
             raise not_ours(self._path, "results")
@@ -173,6 +179,7 @@ class LineTable(Table):
     """
 
     header = ""
+    takes_devices = True
 
     def __init__(self, path: Path, part: Path) -> None:
         super().__init__(path, part)
@@ -182,10 +189,6 @@ class LineTable(Table):
     @abstractmethod
     def line(self, record: Record) -> str:
         """Format one row, with its line end."""
-
-    def earlier(self, *, force: bool = False) -> list[BatchRow]:
-        """See ``Table``."""
-        return [] if self._special else super().earlier(force=force)
 
     def write_part(self, records: Sequence[Record]) -> None:
         """See ``Table``."""
@@ -244,6 +247,13 @@ class CsvTable(LineTable):
         rows: list[BatchRow] = []
         with suppress(csv.Error):  # a damaged file: the rows up to there are good
             columns = next(lines)
+            for separator in ";\t":
+                if columns[0].startswith(f"path{separator}status{separator}"):
+                    raise OutputError(
+                        f"was saved with {separator!r} between its columns, as some spreadsheets do",
+                        path=self._path,
+                        advice="Save it as CSV with commas, or choose another path with -o.",
+                    )
             if not self.knows(columns):
                 return None
             kinds = [column_types(BatchRow)[column] for column in columns]
@@ -292,17 +302,7 @@ class JsonLinesTable(LineTable):
         return None
 
 
-class WholeTable(Table):
-    """Table that is only written as a whole, at intervals and at the end."""
-
-    def earlier(self, *, force: bool = False) -> list[BatchRow]:
-        """See ``Table``."""
-        if is_special(self._path):
-            raise OutputError("this format can't go to a device or a pipe", path=self._path, advice=OTHER_PATH)
-        return super().earlier(force=force)
-
-
-class SqliteTable(WholeTable):
+class SqliteTable(Table):
     """SQLite table: ``results`` has one row per file, ``timeline`` one row per face, joined by ``path``."""
 
     holds_timelines = True
@@ -384,7 +384,7 @@ def is_database(header: bytes, application_id: int, version: int) -> bool:
     return header.startswith(magic) and numbers == [version, application_id]
 
 
-class ParquetTable(WholeTable):
+class ParquetTable(Table):
     """Parquet table."""
 
     def earlier(self, *, force: bool = False) -> list[BatchRow]:

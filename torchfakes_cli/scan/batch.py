@@ -8,22 +8,24 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from torchfakes_cli.detector.registry import find_checkpoint
-from torchfakes_cli.errors import ModelNotFoundError, TorchfakesError, UnreadableFileError
+from torchfakes_cli.errors import MediaError, ModelNotFoundError, TorchfakesError, UnreadableFileError
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp, check_batch_target, check_timeline_targets, write_timeline
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.discovery import Finds, find_videos
-from torchfakes_cli.scan.output_paths import mirrored_paths, report_paths
+from torchfakes_cli.scan.explain import save_frames
+from torchfakes_cli.scan.output_paths import mirrored_paths
 from torchfakes_cli.scan.pages import Pages, ReportFolder, check_pages
-from torchfakes_cli.scan.remote_files import is_url
+from torchfakes_cli.scan.remote_files import Copy, is_url, local_copy
 from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.scan.scheduler import FolderProgress, failed
 from torchfakes_cli.version import __version__
@@ -131,14 +133,14 @@ def scan_to_table(
         if executor is not None:
             stack.enter_context(closing(executor))
         scanner = stack.enter_context(Scanner(config, model=model))
+        found = find_videos(given)
         batch = Batch(
             scanner,
-            find_videos(given),
-            given,
+            found,
             model=model,
             executor=executor,
             table=fspath(table),
-            timelines=None if timelines is None else fspath(timelines),
+            timelines=mirrored_paths(found.videos, given, fspath(timelines)) if timelines is not None else {},
             force=force,
             prune=prune,
         )
@@ -148,26 +150,31 @@ def scan_to_table(
 
 
 class Batch:
-    """Batch scan into timelines, a table and reports; a context manager whose ``results`` method scans.
+    """Scan of one or many files into timelines, a table and reports; a context manager whose ``results`` scans.
 
     Args:
         scanner: scans the files unless an ``executor`` is given, and cuts out the faces of reports; it isn't closed.
         found: files to scan.
-        given: files and folders given by the user; output folders mirror the folders below them.
         model: path or name of the scanner's checkpoint; None for the shipped one.
         executor: worker pool that scans; it isn't closed.
         table: path of the table with one row per video; None writes none.
-        timelines: folder for timelines; None writes none.
-        report: folder for reports; None writes none.
+        timelines: path of each timeline, by video.
+        pages: path of each report, by video.
+        report: folder of the index of the reports; None writes none.
+        frames: path of the frames to save, without their ending, by video.
         command: command line to show in reports.
         force: replace other files, and discard an earlier table.
         prune: remove the rows of files that are gone from the table.
+        alone: the only file was named by the user. It is scanned even if it has a row, its errors are raised, its
+            result is yielded before its outputs are written, and an output that fails doesn't prevent the others.
+        extras: further outputs of a file ``alone``, by name, made of its result with the path of its local copy.
 
     Attributes:
         earlier: table, with counts of the rows of earlier runs; None without a table.
         kept: rows of an earlier run, by path, whose files aren't scanned again.
         pending: paths without a row, in the order of their results; an executor yields results in any order.
         tally: number of files by verdict, or ``error``, including kept rows.
+        written: names of the outputs of a file ``alone`` that are written.
 
     Raises:
         OutputError: an output can't be written, or would replace another file.
@@ -178,20 +185,24 @@ class Batch:
         self,
         scanner: Scanner,
         found: Finds,
-        given: Sequence[str],
         *,
         model: str | PathLike[str] | None = None,
         executor: WorkerPool | None = None,
         table: str | None = None,
-        timelines: str | None = None,
+        timelines: Mapping[str, Path] | None = None,
+        pages: Mapping[str, Path] | None = None,
         report: str | None = None,
+        frames: Mapping[str, Path] | None = None,
         command: str = "",
         force: bool = False,
         prune: bool = False,
+        alone: bool = False,
+        extras: Mapping[str, Callable[[VideoResult], None]] | None = None,
     ) -> None:
         self.earlier: BatchTable | None = None
         self.kept: Mapping[str, BatchRow] = {}
         self.tally: Counter[str] = Counter()
+        self.written: list[str] = []
         self._unreadable = dict(found.unreadable)
         self._candidates = [*self._unreadable, *found.videos]
         self.pending = self._candidates
@@ -200,21 +211,24 @@ class Batch:
         self._found = found
         self._model = model
         self._table = table
-        self._command = command
         self._force = force
         self._prune = prune
+        self._alone = alone
+        self._extras = extras or {}
         self._settings = ""
         self._stack = ExitStack()
-        self._pages: Pages | None = None
-        self._timelines = {} if timelines is None else mirrored_paths(found.videos, given, timelines)
-        self._report_paths = report_paths(report, found.videos, given)
-        self._report = ReportFolder(report, self._report_paths)
+        self._pages = Pages(scanner, model, command)
+        self._timelines = timelines or {}
+        self._page_paths = pages or {}
+        self._frames = frames or {}
+        self._report = ReportFolder(report, self._page_paths)
         if table is not None:
             check_batch_target(table, force=force)
-        check_timeline_targets(
-            (path for video, path in self._timelines.items() if os.path.lexists(video)), force=force, make_folders=True
-        )
-        check_pages(self._report.targets, force=force)
+        # No folder is made for a file that is missing.
+        there = {path for path in found.videos if is_url(path) or os.path.lexists(path)}
+        if not alone:  # those of a file alone are checked when they are written, or by the caller
+            self._check_timelines(there)
+        check_pages([*([self._report.index] if self._report.index else []), *_of(self._page_paths, there)], force=force)
 
     def load(self) -> None:
         """Load the networks, so that their errors are raised before any output is written.
@@ -222,6 +236,8 @@ class Batch:
         Raises:
             TorchfakesError: the networks can't be used.
         """
+        if self._alone and self._table is None:
+            return  # they are loaded while the file is opened
         (self._executor or self._scanner).load()
         on = (self._executor or self._scanner).computed_on
         self._settings = settings_digest(self._scanner.config, self._model, on)
@@ -231,9 +247,7 @@ class Batch:
             if self._table is not None:
                 table = BatchTable(self._table, self._stamps(), force=self._force, prune=self._prune)
                 self.earlier = stack.enter_context(table)
-                self.kept = table.kept
-            if self._report.index is not None:
-                self._pages = Pages(self._scanner, self._model, self._command)
+                self.kept = {} if self._alone else table.kept
             self._stack = stack.pop_all()
         self.tally.update(row.verdict for row in self.kept.values() if row.verdict)
         self.pending = [path for path in self._candidates if path not in self.kept]
@@ -257,6 +271,9 @@ class Batch:
         Raises:
             TorchfakesError: scanning can't continue, or a result can't be written; that result is yielded first.
         """
+        if self._alone:
+            yield from self._scan_alone(self.pending[0], progress)
+            return
         videos = [path for path in self.pending if path not in self._unreadable]
         scans = self._scanner.scan_each(videos, progress) if self._executor is None else self._executor.scan(videos)
         try:
@@ -268,68 +285,99 @@ class Batch:
         finally:
             self._report.finish(self._candidates, self._pages)
 
+    def _scan_alone(self, path: str, progress: FolderProgress | None) -> Generator[VideoResult, None, None]:
+        def advance(done: int, wanted: int | None) -> None:
+            if progress:
+                progress(path, done, wanted)
+
+        with ExitStack() as stack:  # the copy is there until all outputs are written
+            try:
+                limit = self._scanner.config.copy_mb << 20
+                copy = stack.enter_context(local_copy(path, limit)) if is_url(path) else Copy(path)
+                result = self._scanner.scan(copy.path, advance)
+            except MediaError as error:
+                error.path = path
+                yield from self._written(failed(path, error))
+                raise
+            yield from self._written(replace(result, path=path, source=copy.source), copy.path)
+
     def _stamps(self) -> dict[str, Stamp]:
         return {
             path: stamp_of(
                 path,
                 self._settings,
                 "" if Path(path).suffix.lower() in PICTURE_SUFFIXES else self._timelines.get(path, ""),
-                self._report_paths.get(path, ""),
+                self._page_paths.get(path, ""),
+                self._frames.get(path, ""),
                 state=self._found.states.get(path),
             )
             for path in self._candidates
         }
 
-    def _written(self, result: VideoResult) -> Generator[VideoResult, None, None]:
-        """Write the outputs of a result; its table row comes last, because a row marks the other files as complete."""
+    def _written(self, result: VideoResult, file: str = "") -> Generator[VideoResult, None, None]:
+        """Write the outputs of a result; its table row comes last, because a row marks the other files as complete.
+
+        Args:
+            result: the result.
+            file: local copy of its file; empty if it is local.
+        """
         outcome = (result.verdict or result.status).value
         logger.info("%s: %s in %.1f s", result.path, outcome, result.elapsed_s)
         self.tally[outcome] += 1
-        try:
-            timeline = self._timelines.get(result.path)
-            if timeline and result.status is Status.OK and not result.is_picture:
-                write_timeline(timeline, result.timeline)
-            self._report.add(result, self._pages)
-            if self.earlier is not None:
-                self.earlier.write(result)
-        except TorchfakesError:
+        if self._alone:  # a full disk must not cost the verdict
             yield result
-            raise
-        yield result
+        errors: list[TorchfakesError] = []
+        for name, write in self._writers(result, replace(result, path=file or result.path)):
+            if errors and not self._alone:
+                break
+            try:
+                write()
+                self.written += [name] if self._alone and name else []
+            except TorchfakesError as error:
+                errors.append(error)
+        if not self._alone:
+            yield result
+        for another in errors[1:]:
+            errors[0].add_note(str(another))
+        if errors:
+            raise errors[0]
+
+    def _writers(self, result: VideoResult, local: VideoResult) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Yield the name of each output of a result, and what writes it."""
+        path, scanned = result.path, result.status is Status.OK
+        timeline, frames = self._timelines.get(path), self._frames.get(path)
+        if scanned and timeline and not result.is_picture:  # a single moment makes no timeline
+            yield f"timeline: {timeline}", lambda: self._write_timeline(timeline, result)
+        if scanned:
+            for name, write in self._extras.items():
+                yield name, partial(write, local)
+        if scanned and frames:
+            yield f"frames: in {frames.parent}", lambda: self._save_frames(frames, local)
+        page = self._page_paths.get(path)
+        yield f"report: {page}" if page and scanned else "", lambda: self._report.add(result, self._pages, local.path)
+        if table := self.earlier:
+            yield f"results: {self._table}", lambda: table.write(result)
+
+    def _check_timelines(self, videos: Collection[str]) -> None:
+        check_timeline_targets(_of(self._timelines, videos), force=self._force, make_folders=True)
+
+    def _write_timeline(self, path: Path, result: VideoResult) -> None:
+        if self._alone:
+            check_timeline_targets([path], force=self._force)
+        write_timeline(path, result.timeline)
+
+    def _save_frames(self, base: Path, local: VideoResult) -> None:
+        try:
+            with self._scanner.lent_decoder() as decoder:
+                save_frames(base, local, decoder, force=self._force)
+        except MediaError as error:  # the file has changed or gone since its scan
+            if self._alone:
+                raise
+            logger.error("no frames are saved: %s", error)
 
 
-def add_to_table(
-    table: str | PathLike[str],
-    result: VideoResult,
-    stamp: Stamp,
-    scanner: Scanner,
-    model: str | PathLike[str] | None = None,
-    *,
-    force: bool = False,
-    prune: bool = False,
-) -> int:
-    """Add the row of one scanned file to a table, or replace its earlier row.
-
-    Args:
-        table: path of the table.
-        result: result of the file.
-        stamp: stamp of the file before the scan, without settings.
-        scanner: scanner of the result.
-        model: path or name of the scanner's checkpoint; None for the shipped one.
-        force: discard an earlier table, or replace another file.
-        prune: remove the rows of files that are gone.
-
-    Returns:
-        Number of rows removed by ``prune``.
-
-    Raises:
-        OutputError: the row can't be written.
-    """
-    settings = settings_digest(scanner.config, model, scanner.computed_on)
-    stamps = {result.path: replace(stamp, settings=settings + stamp.settings)}
-    with BatchTable(table, stamps, force=force, prune=prune) as rows:
-        rows.write(result)
-    return rows.pruned
+def _of(paths: Mapping[str, Path], videos: Collection[str]) -> list[Path]:
+    return [path for video, path in paths.items() if video in videos]
 
 
 def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None, computed_on: str = "") -> str:
@@ -367,6 +415,7 @@ def stamp_of(
     settings: str = "",
     timeline: str | PathLike[str] = "",
     page: str | PathLike[str] = "",
+    frames: str | PathLike[str] = "",
     *,
     state: State | None = None,
 ) -> Stamp:
@@ -377,6 +426,7 @@ def stamp_of(
         settings: digest from ``settings_digest``.
         timeline: path of its timeline; empty if none is written.
         page: path of its report; empty if none is written.
+        frames: path of its saved frames, without their ending; empty if none are saved.
         state: size and time of change of a remote file. If its store gives neither, the stamp equals no other one,
             because a change of the file can't be detected.
     """
@@ -390,7 +440,7 @@ def stamp_of(
     except (OSError, ValueError):
         logger.debug("%s has no readable status", path, exc_info=True)
     file = "" if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - links stay links
-    return Stamp(size, mtime_ns, settings, fspath(timeline), fspath(page), file)
+    return Stamp(size, mtime_ns, settings, fspath(timeline), fspath(page), file, fspath(frames))
 
 
 def _unreadable(folder: tuple[str, str]) -> VideoResult:

@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.errors import UsageError
+from torchfakes_cli.errors import OutputError, UsageError
 from torchfakes_cli.faces.crops import crop_corner, crop_face
 from torchfakes_cli.faces.regions import REGIONS, face_regions
-from torchfakes_cli.files import write_atomically
+from torchfakes_cli.files import existing, write_atomically
 from torchfakes_cli.records import FaceScore, Frame, VideoResult
 from torchfakes_cli.report.drawing import boxed_frame, encoded, reduced
 from torchfakes_cli.report.explanation import Explanation, RegionShare, TellingFace
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PICTURE_SIDE = 512
 
 _JPEG_QUALITY = 95
+_ELSEWHERE = "Choose another folder with --frames-dir, or replace it with --force."
 
 #: Maps a crop (H×W×3 uint8 RGB) to heat maps of the evidence for "fake" and for "real", S×S float32 each.
 HeatMaps = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -208,21 +209,22 @@ def _cut(
     return TellingFace(row, crop, (eye_1, eye_2, nose, mouth_1, mouth_2), heat_fake, heat_real)
 
 
-def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder) -> list[Path]:
+def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder, *, force: bool = False) -> list[Path]:
     """Save the most telling whole frames of each person as JPEG, as decoded, such as for a reverse image search.
 
     Args:
         base: path of the files without their ending: ``clip`` gives ``clip.person-1-at-002.500s.jpg``; missing folders
-            are made, and files of the same name replaced.
+            are made.
         result: result of a scan with status ``ok``; the file must be unchanged.
         decoder: idle decoder.
+        force: replace other files of the same name.
 
     Returns:
         Paths of the files, without those whose frame can't be decoded again undamaged.
 
     Raises:
         MediaError: the file can no longer be read.
-        OutputError: a file can't be written.
+        OutputError: a file can't be written, or a file of that name holds something else.
     """
     rows = representative_rows(result, most_tracks=max(1, len(result.tracks)))
     saved: list[Path] = []
@@ -235,6 +237,8 @@ def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder) -> li
                 if row.time_s == frame.time_s and not frame.damaged:
                     when = "" if result.is_picture else f"-at-{row.time_s:07.3f}s"
                     saved.append(base.with_name(f"{base.name}.person-{row.track}{when}.jpg"))
+                    if not force and existing(saved[-1], mode="rb", advice=_ELSEWHERE) not in (None, jpeg):
+                        raise OutputError("exists and holds something else", path=saved[-1], advice=_ELSEWHERE)
                     write_atomically(saved[-1], jpeg)
     return saved
 

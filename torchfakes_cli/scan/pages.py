@@ -199,7 +199,7 @@ class ReportFolder:
     """Reports of a batch and their index page.
 
     Args:
-        path: folder of the reports; None writes none.
+        path: folder of the reports; None writes no index.
         paths: paths of the reports, by video.
     """
 
@@ -215,11 +215,6 @@ class ReportFolder:
 
         return self._path and self._path / INDEX
 
-    @property
-    def targets(self) -> list[Path]:
-        """Paths of all files that will be written."""
-        return [*([self.index] if self.index else []), *self._paths.values()]
-
     def keep(self, kept: Mapping[str, BatchRow]) -> None:
         """Add the rows of an earlier run, whose reports exist, to the index."""
         from torchfakes_cli.report.html.index import row_of_earlier
@@ -229,20 +224,19 @@ class ReportFolder:
                 {video: row_of_earlier(row, self._paths[video], self._path) for video, row in kept.items()}
             )
 
-    def add(self, result: VideoResult, pages: Pages | None) -> None:
-        """Write the report on a video if its scan succeeded, and add its row to the index."""
+    def add(self, result: VideoResult, pages: Pages, file: str) -> None:
+        """Write the report on a video if its scan succeeded, from its local ``file``, and add its row to the index."""
         from torchfakes_cli.report.html.index import row_of_result
 
-        if self._path is None or pages is None:
-            return
         path = self._paths.get(result.path)
         if path and result.status is Status.OK:
-            pages.write(path, result)
-        self._rows[result.path] = row_of_result(result, path, self._path)
+            pages.write(path, replace(result, path=file), name=result.path)
+        if self._path:
+            self._rows[result.path] = row_of_result(result, path, self._path)
 
-    def finish(self, candidates: Sequence[str], pages: Pages | None) -> None:
+    def finish(self, candidates: Sequence[str], pages: Pages) -> None:
         """Write the index of the results so far."""
-        if self.index and pages:
+        if self.index:
             rows = [self._rows[path] for path in candidates if path in self._rows]
             pages.write_index(self.index, rows, unfinished=len(candidates) - len(rows))
 

@@ -7,7 +7,7 @@ from av.codec.codec import UnknownCodecError
 from av.codec.hwaccel import hwdevices_available
 
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import Fact, Severity
+from torchfakes_cli.facts import Fact, Severity
 from torchfakes_cli.video.decode import why_not
 from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.options import usable_cores

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from torchfakes_cli.errors import MediaError
-from torchfakes_cli.records import Credentials, CredentialsState, Fact, FileFacts
+from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
 from torchfakes_cli.video.index import Mp4Layout, read_layout
 from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,13 +12,12 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.scheduler import Profile
 
 
-def profile_table(profile: Profile, total_s: float, decoding_s: float | None) -> Table:
+def profile_table(profile: Profile, total_s: float) -> Table:
     """Make a table of seconds, share, and frames or faces a second by stage.
 
     Args:
         profile: of the scan.
         total_s: wall time since the command began; what no stage claims is its last row.
-        decoding_s: processor time of the decoding processes, which work beside the stages; None where it isn't known.
     """
     table = Table(box=box.SIMPLE, title="where the time went", title_justify="left", title_style="bold")
     table.add_column("stage")
@@ -35,6 +35,9 @@ def profile_table(profile: Profile, total_s: float, decoding_s: float | None) ->
     add("starting, and the rest", max(0.0, total_s - sum(profile.seconds.values())))
     table.add_section()
     table.add_row("in all", f"{total_s:.2f}")
-    if decoding_s is not None:
-        table.add_row("decoding, beside it (processor time)", f"{decoding_s:.2f}")
+    if sys.platform != "win32":
+        import resource
+
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the decoding processes, which have ended
+        table.add_row("decoding, beside it (processor time)", f"{usage.ru_utime + usage.ru_stime:.2f}")
     return table

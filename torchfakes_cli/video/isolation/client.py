@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 
 from torchfakes_cli import errors
 from torchfakes_cli.errors import DecoderCrashError, DecodeTimeoutError, TooLargeError, TorchfakesError
-from torchfakes_cli.records import DecodeReport, FileFacts, Frame
+from torchfakes_cli.facts import FileFacts
+from torchfakes_cli.records import DecodeReport, Frame
 from torchfakes_cli.video.isolation.protocol import (
     SLOTS,
     Failure,

@@ -11,7 +11,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import DecodeReport, FileFacts, Frame
+from torchfakes_cli.facts import FileFacts
+from torchfakes_cli.records import DecodeReport, Frame
 from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
 from torchfakes_cli.video.isolation.protocol import (
