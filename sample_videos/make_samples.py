@@ -26,8 +26,8 @@ WIDTH, HEIGHT = 1920, 1080
 FPS = 30
 #: Rooms are dimmer than the studio where the portrait was taken, this one by half, that one by a tenth.
 DIM, BRIGHT = 0.5, 0.9
-#: Centre of the astronaut's face and the distance from it to the chin, in pixels of the portrait.
-FACE_CENTRE = (223.0, 116.0)
+#: Center of the astronaut's face and the distance from it to the chin, in pixels of the portrait.
+FACE_CENTER = (223.0, 116.0)
 FACE_RADII = (40.0, 57.0)
 
 
@@ -60,20 +60,20 @@ def filmed(
 def manipulated(portrait: Picture) -> Picture:
     """The portrait with another rendering of the face blended over it, as face swappers do.
 
-    The face is generated at a low resolution, with even less detail in its colours, enlarged and sharpened, a little
+    The face is generated at a low resolution, with even less detail in its colors, enlarged and sharpened, a little
     larger and in other light, and a wide soft oval mask joins the two.
     """
     size = (portrait.shape[1], portrait.shape[0])
-    x, y = FACE_CENTRE
+    x, y = FACE_CENTER
     moved = cv2.warpAffine(
         portrait, np.array([[1.05, 0, -0.05 * x + 2], [0, 1.05, -0.05 * y - 1]]), size, flags=cv2.INTER_CUBIC
     )
     coarse = cv2.resize(moved, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA)
     face = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
     face = np.clip(2 * face - cv2.GaussianBlur(face, (0, 0), 2.0), 0, 255)
-    colours = cv2.cvtColor((face / 255).clip(0, 1).astype(np.float32), cv2.COLOR_RGB2YCrCb)
-    colours[..., 1:] = cv2.GaussianBlur(colours[..., 1:], (0, 0), 8)
-    face = cv2.cvtColor(colours, cv2.COLOR_YCrCb2RGB) * 255 + np.array([21.0, -6.0, -18.0])
+    colors = cv2.cvtColor((face / 255).clip(0, 1).astype(np.float32), cv2.COLOR_RGB2YCrCb)
+    colors[..., 1:] = cv2.GaussianBlur(colors[..., 1:], (0, 0), 8)
+    face = cv2.cvtColor(colors, cv2.COLOR_YCrCb2RGB) * 255 + np.array([21.0, -6.0, -18.0])
     mask = np.zeros(portrait.shape[:2], np.float32)
     radii = round(1.2 * FACE_RADII[0]), round(1.2 * FACE_RADII[1])
     cv2.ellipse(mask, (round(x), round(y) + 4), radii, 0, 0, 360, 1.0, -1)

@@ -38,10 +38,10 @@ def read_barcode(pixels: Pixels) -> int:
     """The number burnt into an upright picture, whatever the codec made of it."""
     height, width = pixels.shape[:2]
     row = pixels[height - max(8, height // 12) // 2, :, 1]
-    centres = ((np.arange(BARCODE_BLOCKS) + 0.5) * width / BARCODE_BLOCKS).astype(int)
+    centers = ((np.arange(BARCODE_BLOCKS) + 0.5) * width / BARCODE_BLOCKS).astype(int)
     number = 0
-    for centre in centres:
-        number = number << 1 | int(row[centre - 1 : centre + 2].mean() > 127)
+    for center in centers:
+        number = number << 1 | int(row[center - 1 : center + 2].mean() > 127)
     return number
 
 
@@ -83,7 +83,7 @@ def write_clip(
     Args:
         path: of the file; its ending chooses the container unless ``container`` does.
         frames: H×W×3 uint8 RGB pictures of one size with even sides, as they are stored; or frames that are encoded as
-            they are, in their own pixel format and with the colour properties that they declare.
+            they are, in their own pixel format and with the color properties that they declare.
         fps: frame rate.
         codec: FFmpeg's name of the encoder.
         options: of the encoder; fast ones by default for libx264.
@@ -112,7 +112,7 @@ def write_clip(
                 stream.pix_fmt = frame.format.name
                 stream.codec_context.time_base = tick
                 if frame is picture:
-                    _declare_colours(stream.codec_context, frame)
+                    _declare_colors(stream.codec_context, frame)
                 if codec_tag is not None:
                     stream.codec_context.codec_tag = codec_tag
                 if aspect is not None:
@@ -138,7 +138,7 @@ def _as_frame(picture: Pixels | av.VideoFrame, pixel_format: str) -> av.VideoFra
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(format=pixel_format)
 
 
-def _declare_colours(context: av.VideoCodecContext, frame: av.VideoFrame) -> None:
+def _declare_colors(context: av.VideoCodecContext, frame: av.VideoFrame) -> None:
     context.colorspace, context.color_range = frame.colorspace, frame.color_range
     context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
 

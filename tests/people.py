@@ -13,7 +13,7 @@ SIZE = (640, 360)
 
 @cache
 def natural() -> Pixels:
-    """360×640×3 RGB with a face of natural colours on the left."""
+    """360×640×3 RGB with a face of natural colors on the left."""
     return scene(SIZE, (160.0, 180.0), 110.0)
 
 

@@ -9,8 +9,8 @@ from skimage import data
 
 Pixels = NDArray[np.uint8]
 
-#: Centre of the face in the portrait, and its height, in pixels.
-FACE_CENTRE = (223.0, 118.0)
+#: Center of the face in the portrait, and its height, in pixels.
+FACE_CENTER = (223.0, 118.0)
 FACE_HEIGHT = 110.0
 
 
@@ -19,10 +19,10 @@ def portrait() -> Pixels:
     return np.ascontiguousarray(data.astronaut())
 
 
-def scene(size: tuple[int, int], centre: tuple[float, float], face_height: float) -> Pixels:
-    """A grey (width, height) picture into which the portrait's head is put at a place and size."""
+def scene(size: tuple[int, int], center: tuple[float, float], face_height: float) -> Pixels:
+    """A gray (width, height) picture into which the portrait's head is put at a place and size."""
     scale = face_height / FACE_HEIGHT
-    matrix = np.array([[scale, 0, centre[0] - scale * FACE_CENTRE[0]], [0, scale, centre[1] - scale * FACE_CENTRE[1]]])
+    matrix = np.array([[scale, 0, center[0] - scale * FACE_CENTER[0]], [0, scale, center[1] - scale * FACE_CENTER[1]]])
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(
         cv2.warpAffine(portrait(), matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(90, 90, 90)),

@@ -25,7 +25,7 @@ def command(*arguments: str | Path) -> Result:
 
 
 def person(tone: float, *, fake: bool) -> Iterator[Pixels]:
-    """A face that drifts across a grey room; the fake one is smeared and reddened in the middle."""
+    """A face that drifts across a gray room; the fake one is smeared and reddened in the middle."""
     for frame in range(FRAMES):
         x, y = 150 + 3 * frame, 110
         picture = np.clip(scene((320, 240), (x, y), 120.0) * tone, 0, 255)

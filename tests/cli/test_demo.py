@@ -145,7 +145,7 @@ def test_nothing_is_in_the_way_of_any_reader(browser: Browser, served: Served, c
         page.set_default_timeout(120_000)
         page.goto(served.address)
         page.wait_for_selector("#start")
-        # Colours on their way from one to another are nobody's.
+        # Colors on their way from one to another are nobody's.
         page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
         broken = axe.Axe().run(page).response["violations"]
         page.set_input_files("#given input[type=file]", str(clips / "face.mp4"))

@@ -62,7 +62,7 @@ def test_the_detector_that_ships_scores_the_same_in_its_fast_type() -> None:
     assert found == pytest.approx(expected, abs=0.01)
 
 
-def test_a_score_does_not_depend_on_its_neighbours(checkpoint: Path) -> None:
+def test_a_score_does_not_depend_on_its_neighbors(checkpoint: Path) -> None:
     detector, crops = load_detector(checkpoint, "cpu"), faces(4)
     together = detector.score(crops)
     apart = np.concatenate([detector.score([crop]) for crop in crops])

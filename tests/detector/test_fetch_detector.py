@@ -24,7 +24,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A file in the origin's format."""
     torch.manual_seed(0)
     state = {name: value.half() for name, value in portable_state(build_network()).items()}
-    # As if its pictures had been grey, with values from 0 to 1.
+    # As if its pictures had been gray, with values from 0 to 1.
     filters = state["conv2d_1a.conv.weight"].float()
     state["conv2d_1a.bn.running_mean"] = (filters.sum((1, 2, 3)) * 0.45).half()
     path = tmp_path_factory.mktemp("weights") / "w.pth"

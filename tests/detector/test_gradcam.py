@@ -10,7 +10,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from tests.portraits import FACE_CENTRE, portrait
+from tests.portraits import FACE_CENTER, portrait
 from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.gradcam import GradCam, load_gradcam
 from torchfakes_cli.detector.network import EfficientNetLite0, InceptionResnetV1, build_network
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def face(shift: float = 0.0) -> np.ndarray:
-    x, y = FACE_CENTRE
+    x, y = FACE_CENTER
     return crop_face(portrait(), (x - 45 + shift, y - 55, x + 45 + shift, y + 55), 1.3)
 
 
@@ -73,10 +73,10 @@ def test_places_lie_where_the_layers_put_them(kind: type[InceptionResnetV1] | ty
     place = found[0].shape[-1] // 2
     (seen,) = torch.autograd.grad(found[0][0, :, place, place].sum(), pictures)
     weights = seen[0].sum((0, 1)).double()
-    centre = float((weights * torch.arange(side)).sum() / weights.sum())
+    center = float((weights * torch.arange(side)).sum() / weights.sum())
     only_it = np.zeros(found[0].shape[2:], np.float32)
     only_it[place, place] = 1
-    assert abs(float(maps._enlarged(only_it).sum(0) @ np.arange(side)) - centre) < 2
+    assert abs(float(maps._enlarged(only_it).sum(0) @ np.arange(side)) - center) < 2
 
 
 def test_randomised_weights_change_the_map(network: nn.Module) -> None:

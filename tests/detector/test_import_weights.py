@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from tests.portraits import FACE_CENTRE, portrait
+from tests.portraits import FACE_CENTER, portrait
 from tests.torture import Canaries, all_cases, write_case
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
 from torchfakes_cli.detector.detector import Detector, load_detector
@@ -28,7 +28,7 @@ from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError, UsageError
 from torchfakes_cli.faces.crops import crop_face
 
-BOX = (FACE_CENTRE[0] - 88.6, FACE_CENTRE[1] - 111.3, FACE_CENTRE[0] + 87.2, FACE_CENTRE[1] + 104.8)
+BOX = (FACE_CENTER[0] - 88.6, FACE_CENTER[1] - 111.3, FACE_CENTER[0] + 87.2, FACE_CENTER[1] + 104.8)
 
 
 def network_trained_on(mean: float, scale: float) -> InceptionResnetV1:

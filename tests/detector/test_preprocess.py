@@ -7,7 +7,7 @@ import torch
 from facenet_pytorch import fixed_image_standardization
 from torch.nn import functional
 
-from tests.portraits import FACE_CENTRE, portrait
+from tests.portraits import FACE_CENTER, portrait
 from torchfakes_cli.detector.preprocess import box_part, resize_crop, to_input
 from torchfakes_cli.faces.crops import crop_face
 
@@ -43,7 +43,7 @@ def test_crops_are_enlarged_from_their_own_size_where_a_detector_wants_that() ->
 
 
 def test_a_square_crop_holds_the_one_in_the_boxs_shape() -> None:
-    x, y = FACE_CENTRE
+    x, y = FACE_CENTER
     box = (x - 40.0, y - 50.0, x + 40.0, y + 50.0)
     for margin in (1.0, 1.4):
         part = box_part(crop_face(portrait(), box, margin), 80, 100)

@@ -35,7 +35,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     # Calibration needs pictures that differ.
     for light in (0.5, 0.8, 1.0, 1.4):
-        for number, (size, centre, height) in enumerate(places):
-            picture = (scene(size, centre, height) * light).clip(0, 255).astype(np.uint8)
+        for number, (size, center, height) in enumerate(places):
+            picture = (scene(size, center, height) * light).clip(0, 255).astype(np.uint8)
             cv2.imwrite(str(folder / f"{light}-{number}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return folder

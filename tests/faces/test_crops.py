@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.portraits import FACE_CENTRE, portrait
+from tests.portraits import FACE_CENTER, portrait
 from torchfakes_cli.faces.crops import crop_corner, crop_face, crop_origin, sharpness
 
-FACE_BOX = (FACE_CENTRE[0] - 45, FACE_CENTRE[1] - 55, FACE_CENTRE[0] + 45, FACE_CENTRE[1] + 55)
+FACE_BOX = (FACE_CENTER[0] - 45, FACE_CENTER[1] - 55, FACE_CENTER[0] + 45, FACE_CENTER[1] + 55)
 
 
 def numbered_pixels(width: int, height: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_a_crop_does_not_keep_its_frame_alive() -> None:
     assert crop_face(frame, (10, 10, 50, 50), 1.0).base is None
 
 
-def test_the_crop_is_centred_on_the_face() -> None:
+def test_the_crop_is_centerd_on_the_face() -> None:
     assert crop_origin((100, 100, 140, 180), 1.5) == (60, 80, 120)
 
 

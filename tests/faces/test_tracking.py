@@ -19,19 +19,19 @@ RED, BLUE = (200, 60, 50), (40, 70, 190)
 SIDE = 80
 
 
-def room(colour: tuple[int, int, int] = (120, 120, 120)) -> np.ndarray:
+def room(color: tuple[int, int, int] = (120, 120, 120)) -> np.ndarray:
     """A textured 640×360 background."""
     noise = np.random.default_rng(3).integers(-15, 15, (360, 640, 1))
-    return np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+    return np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
 
 
 def shown(
     people: list[tuple[float, float, tuple[int, int, int]]], background: np.ndarray
 ) -> tuple[np.ndarray, list[Face]]:
-    """People as coloured squares at (x, y) with the faces found there."""
+    """People as colored squares at (x, y) with the faces found there."""
     pixels, faces = background.copy(), []
-    for x, y, colour in people:
-        pixels[int(y) - 10 : int(y) + SIDE + 10, max(0, int(x) - 10) : int(x) + SIDE + 10] = colour
+    for x, y, color in people:
+        pixels[int(y) - 10 : int(y) + SIDE + 10, max(0, int(x) - 10) : int(x) + SIDE + 10] = color
         points = tuple((x + dx, y + dy) for dx, dy in ((25, 30), (55, 30), (40, 45), (28, 60), (52, 60)))
         faces.append(Face((x, y, x + SIDE, y + SIDE), 0.99, points))  # type: ignore[arg-type]
     return pixels, faces
@@ -91,9 +91,9 @@ def test_two_faces_of_one_frame_never_share_a_track() -> None:
     assert tracks(steps) == [[1], [1, 2]]
 
 
-def letterboxed(colour: tuple[int, int, int]) -> np.ndarray:
-    """A room between black bars, which take most of the picture and keep its colours from changing much in a cut."""
-    pixels = room(colour)
+def letterboxed(color: tuple[int, int, int]) -> np.ndarray:
+    """A room between black bars, which take most of the picture and keep its colors from changing much in a cut."""
+    pixels = room(color)
     pixels[:, :160] = pixels[:, 480:] = 0
     pixels[:60] = pixels[300:] = 0
     return pixels

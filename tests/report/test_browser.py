@@ -99,18 +99,18 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(browser: Browser, folder: P
 
 
 def test_dark_and_light_are_told_apart_by_the_plot_as_well(browser: Browser, folder: Path) -> None:
-    colours = []
+    colors = []
     for scheme in ("light", "dark"):
         page = window(browser, scheme=scheme)
         page.goto((folder / "b.html").as_uri())
-        colours.append(
+        colors.append(
             page.evaluate(
                 "['body', '.wide text', '.wide path[stroke]']"
                 ".map((each) => getComputedStyle(document.querySelector(each)))"
                 ".map((style) => style.backgroundColor + style.fill + style.stroke)"
             )
         )
-    assert all(light != dark for light, dark in zip(*colours, strict=True))
+    assert all(light != dark for light, dark in zip(*colors, strict=True))
 
 
 def test_a_page_works_by_keyboard(browser: Browser, folder: Path) -> None:

@@ -24,20 +24,20 @@ def overlay(size: tuple[int, int], timeline: list[FaceScore], duration_s: float 
     return Overlay(size, result, duration_s)
 
 
-def grey(size: tuple[int, int], level: int = 120) -> Pixels:
+def gray(size: tuple[int, int], level: int = 120) -> Pixels:
     return np.full((size[1], size[0], 3), level, np.uint8)
 
 
-def coloured(pixels: Pixels, colour: tuple[int, int, int]) -> int:
-    """How many pixels have a colour."""
-    return int((pixels == np.array(colour, np.uint8)).all(-1).sum())
+def colored(pixels: Pixels, color: tuple[int, int, int]) -> int:
+    """How many pixels have a color."""
+    return int((pixels == np.array(color, np.uint8)).all(-1).sum())
 
 
 def lefts(places: FacePlaces, time_s: float) -> list[float]:
     return [round(face.box[0], 6) for face in places.at(time_s)]
 
 
-def test_a_box_moves_straight_between_neighbouring_samples() -> None:
+def test_a_box_moves_straight_between_neighboring_samples() -> None:
     places = FacePlaces([row(1.0, LEFT), row(2.0, RIGHT)])
     assert [lefts(places, time_s) for time_s in (0.9, 1.0, 1.25, 1.99, 2.0)] == [[], [0.0], [25.0], [99.0], [100.0]]
     assert [places.at(time_s)[0].sampled for time_s in (1.0, 1.25, 2.0)] == [True, False, True]
@@ -73,10 +73,10 @@ def test_letters_are_readable_at_any_size(size: tuple[int, int]) -> None:
     drawn = overlay(size, [row(0.0, (40, 40, 90, 90))])
     width, height = drawn.size
     assert width % 2 == height % 2 == 0
-    picture = drawn.draw(grey(size), 0.0)
+    picture = drawn.draw(gray(size), 0.0)
     assert picture.shape == (height, width, 3)
     assert height < 1.4 * size[1] * drawn.scale
-    label = coloured(picture[: size[1] * drawn.scale], COLORS[Word.FAKE])
+    label = colored(picture[: size[1] * drawn.scale], COLORS[Word.FAKE])
     side = min(size) * drawn.scale
     assert side >= 288
     assert label > (side / 360) ** 2 * 600
@@ -89,9 +89,9 @@ def test_every_standing_has_words_and_a_look_of_its_own() -> None:
         row(0.0, boxes[1], 0.1, track=2),
         row(0.0, boxes[2], None, "blurry", track=3),
     ]
-    picture = overlay((640, 360), timeline).draw(grey((640, 360)), 0.0)[:360]
+    picture = overlay((640, 360), timeline).draw(gray((640, 360)), 0.0)[:360]
     looks = zip((60, 260, 460), (Word.FAKE, Word.REAL, Word.UNSCORED), strict=True)
-    fake, real, unscored = (coloured(picture[110:190, x - 8 : x + 4], COLORS[word]) for x, word in looks)
+    fake, real, unscored = (colored(picture[110:190, x - 8 : x + 4], COLORS[word]) for x, word in looks)
     assert fake > real > unscored > 0
     labels = {
         word: label_of(Person(track(4, None if word is Word.UNSCORED else 0.5), word, "", False)) for word in Word
@@ -103,7 +103,7 @@ def test_every_standing_has_words_and_a_look_of_its_own() -> None:
 def test_the_bar_shows_the_moment_and_marks_scores_by_shape_too() -> None:
     timeline = [row(0.0, LEFT, 0.9), row(5.0, LEFT, 0.5), row(9.0, LEFT, 0.1)]
     drawn = overlay((640, 360), timeline)
-    start, end = (drawn.draw(grey((640, 360)), time_s)[360:].copy() for time_s in (2.0, 8.0))
+    start, end = (drawn.draw(gray((640, 360)), time_s)[360:].copy() for time_s in (2.0, 8.0))
     moments = [np.flatnonzero((bar[50] == 245).all(-1)) for bar in (start, end)]
     assert all(len(columns) for columns in moments)
     assert moments[1].mean() - moments[0].mean() == pytest.approx((640 - 38 - 208) * 0.6, abs=4)
@@ -120,14 +120,14 @@ def test_the_bar_shows_the_moment_and_marks_scores_by_shape_too() -> None:
 
 def test_a_picture_of_another_size_is_fitted_with_its_boxes() -> None:
     drawn = overlay((640, 360), [row(0.0, (40, 20, 80, 60))])
-    picture = drawn.draw(grey((320, 180)), 0.0)
+    picture = drawn.draw(gray((320, 180)), 0.0)
     assert (picture[60, 78] == np.array(COLORS[Word.FAKE])).all()
     assert (picture[300, 600] == 120).all()
 
 
 def test_a_face_at_the_edge_and_far_outside_is_no_trouble() -> None:
     timeline = [row(0.0, (-50, -80, 30, 20)), row(0.0, (1e7, -1e9, 1e8, 1e9), track=2)]
-    assert overlay((640, 360), timeline).draw(grey((640, 360)), 0.0).shape[1] == 640
+    assert overlay((640, 360), timeline).draw(gray((640, 360)), 0.0).shape[1] == 640
 
 
 def test_letters_of_one_size_are_as_high_whatever_they_are() -> None:
@@ -137,7 +137,7 @@ def test_letters_of_one_size_are_as_high_whatever_they_are() -> None:
 
 def test_damage_is_told() -> None:
     drawn = overlay((640, 360), [], 10.0)
-    whole = drawn.draw(grey((640, 360)), 0.0).copy()
-    damaged = drawn.draw(grey((640, 360)), 0.0, damaged=True)
+    whole = drawn.draw(gray((640, 360)), 0.0).copy()
+    damaged = drawn.draw(gray((640, 360)), 0.0, damaged=True)
     assert (whole[:360] == 120).all()
     assert (damaged[:20, :80] != 120).any()

@@ -105,9 +105,9 @@ def test_everybody_above_the_threshold_is_named_and_shown_in_a_whole_frame() -> 
 
 
 def test_heat_is_hot_where_it_should_be_and_survives_what_is_no_number() -> None:
-    grey = np.full((50, 100, 3), 128, np.uint8)
+    gray = np.full((50, 100, 3), 128, np.uint8)
     heat = np.array([[0.0, 1.0], [np.nan, 0.0]], np.float32)
-    drawn = heated(grey, heat, (255, 0, 0)).astype(int)
+    drawn = heated(gray, heat, (255, 0, 0)).astype(int)
     redness = drawn[..., 0] - drawn[..., 2]
     assert redness[0, 99] > 150
     assert abs(redness[0, 0]) < 10

@@ -11,11 +11,11 @@ from tests.report.pages import crowd
 from tests.report.results import TRACK, result
 from torchfakes_cli.records import Reason, SuspiciousSpan, VideoResult
 from torchfakes_cli.report.html.index import row_of_result
-from torchfakes_cli.report.summary import caveats, reason_words, summarise
+from torchfakes_cli.report.summary import caveats, reason_words, summarize
 
 
 def said(film: VideoResult) -> str:
-    summary = summarise(film)
+    summary = summarize(film)
     words = [summary.short, summary.headline, summary.proof, summary.measured, summary.next_step, summary.options]
     return " ".join([*words, *caveats(film, "32 videos")])
 
@@ -33,7 +33,7 @@ def test_every_reason_is_said_without_its_code(reason: Reason, picture: bool, tm
 
 
 def test_an_explanation_and_its_advice_are_apart() -> None:
-    summary = summarise(replace(result(), reason=Reason.NO_FACE))
+    summary = summarize(replace(result(), reason=Reason.NO_FACE))
     assert summary.headline == "No face was found in the 2 frames sampled."
     assert summary.options == "Try --min-face for smaller faces, or --fps to sample more frames."
 
@@ -50,7 +50,7 @@ def test_numbers_that_look_alike_are_told_apart_or_said_once() -> None:
 
 def test_the_person_who_decides_comes_first() -> None:
     film, _ = crowd(20, 3)
-    summary = summarise(film)
+    summary = summarize(film)
     first, *others = summary.people
     assert (first.decides, first.word, first.standing) == (True, "fake", "looks synthetic")
     assert not any(person.decides for person in others)
@@ -64,14 +64,14 @@ def test_the_person_who_decides_comes_first() -> None:
 def test_a_person_is_not_called_real_or_fake_where_the_verdict_is_not(reason: Reason) -> None:
     score = {Reason.FRAMES_DISAGREE: 0.9, Reason.DAMAGED: 0.1, Reason.BETWEEN_THRESHOLDS: 0.5}[reason]
     person = replace(TRACK, lasting=True, p_fake=score)
-    summary = summarise(replace(result(), reason=reason, p_fake=score, tracks=(person,)))
+    summary = summarize(replace(result(), reason=reason, p_fake=score, tracks=(person,)))
     assert summary.people[0].word == summary.verdict == "inconclusive"
     assert summary.people[0].standing == summary.short
 
 
 def test_a_suspicious_part_is_named_with_its_seconds_and_how_to_scan_it_alone() -> None:
     person = replace(TRACK, number=2, lasting=True, suspicious_span=SuspiciousSpan(65.2, 67.9, 0.93))
-    summary = summarise(replace(result(), reason=Reason.PART_OF_CLIP, tracks=(TRACK, person)))
+    summary = summarize(replace(result(), reason=Reason.PART_OF_CLIP, tracks=(TRACK, person)))
     assert summary.headline.startswith("Person 2 looks synthetic to this detector from 1:05 to 1:08 (score 0.93 there")
     assert "--start 65 --end 68" in summary.options
     assert [shown.standing for shown in summary.people if shown.track is person] == [

@@ -40,8 +40,8 @@ def numbers(content: Content, size: tuple[int, int] = (320, 180), scale: int = 2
     return [read_barcode(frame[: height * scale, : width * scale]) for frame in content.frames]
 
 
-def near(pixel: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:
-    return bool(np.abs(pixel.astype(int) - np.array(colour)).max() < 50)
+def near(pixel: NDArray[np.uint8], color: tuple[int, int, int]) -> bool:
+    return bool(np.abs(pixel.astype(int) - np.array(color)).max() < 50)
 
 
 def test_frames_times_and_sound_are_those_of_the_source(tmp_path: Path) -> None:

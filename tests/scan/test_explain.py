@@ -76,7 +76,7 @@ def test_a_person_is_shown_at_the_extremes_and_as_usual(faces_a_track: int, logi
     assert chosen({1: seen}, faces_a_track) == logits
 
 
-def test_neighbours_of_a_telling_face_are_passed_over() -> None:
+def test_neighbors_of_a_telling_face_are_passed_over() -> None:
     seen = [0.0] * 30
     seen[10:13] = [7.0, 8.0, 7.0]
     seen[13:15] = [-7.0, -7.0]
@@ -85,7 +85,7 @@ def test_neighbours_of_a_telling_face_are_passed_over() -> None:
     assert [(row.time_s, row.logit) for row in rows] == [(11.0, 8.0), (0.0, 0.0), (25.0, -5.0)]
 
 
-def test_neighbours_are_better_than_none() -> None:
+def test_neighbors_are_better_than_none() -> None:
     assert chosen({1: [1.0, 3.0]}) == [3.0, 1.0]
     assert chosen({1: [2.0]}) == [2.0]
 

@@ -13,7 +13,7 @@ from tests.torture.boxes import (
     Movie,
     element,
     ftyp,
-    grey_png,
+    gray_png,
     jpeg,
     matroska,
     matroska_cluster,
@@ -35,7 +35,7 @@ BLACK = (0, 0, 0)
 @cache
 def huge_png() -> bytes:
     """256 million black pixels."""
-    return grey_png(HUGE)
+    return gray_png(HUGE)
 
 
 @case("k_gif_bomb_16000x16000_5000f.gif", Outcome.ERROR, _NOTE)
@@ -71,7 +71,7 @@ def deflated_pictures(place: Path) -> None:
     row = bytes(side * 3)
     packed = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     raw_rgb = element("2EB524", b"BGR\x18")
-    track = matroska_track(1, (side, side), "V_UNCOMPRESSED", colour=raw_rgb, deflated=True)
+    track = matroska_track(1, (side, side), "V_UNCOMPRESSED", color=raw_rgb, deflated=True)
     place.write_bytes(matroska([track], [matroska_cluster(number * 40, packed) for number in range(20)], 800))
 
 

@@ -182,9 +182,9 @@ def matroska_info(duration_ms: float | None = None) -> bytes:
     return element("1549A966", info)
 
 
-def matroska_track(number: int, size: Size, codec: str, *, colour: bytes = b"", deflated: bool = False) -> bytes:
+def matroska_track(number: int, size: Size, codec: str, *, color: bytes = b"", deflated: bool = False) -> bytes:
     """A video track; ``deflated`` says that zlib is to be undone from its blocks."""
-    picture = element("B0", size[0]) + element("BA", size[1]) + colour
+    picture = element("B0", size[0]) + element("BA", size[1]) + color
     track = element("D7", number) + element("73C5", number) + element("83", 1) + element("86", codec)
     track += element("E0", picture)
     if deflated:
@@ -216,8 +216,8 @@ def motion_jpeg_matroska(size: Size, frames: Sequence[tuple[int, bytes]], durati
 # --- pictures that unpack to more than they are
 
 
-def grey_png(size: Size) -> bytes:
-    """A black grey-scale PNG file of any size, which zlib packs a thousandfold."""
+def gray_png(size: Size) -> bytes:
+    """A black gray-scale PNG file of any size, which zlib packs a thousandfold."""
     width, height = size
     row = bytes(width + 1)
     packer = zlib.compressobj(9)

@@ -26,7 +26,7 @@ from typing import TypedDict, Unpack
 #: Letter before the first underscore of a case's name -> category, which is also the name of its module.
 CATEGORIES = {
     "a": "codecs",
-    "b": "colour",
+    "b": "color",
     "c": "geometry",
     "d": "timing",
     "e": "streams",

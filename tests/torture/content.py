@@ -14,7 +14,7 @@ from tests.torture.pictures import (
     RATE,
     SIZE,
     close_up,
-    colour_bars,
+    color_bars,
     crowd,
     head_clip,
     noise,
@@ -46,7 +46,7 @@ def still_writer(picture: Pixels) -> Writer:
 
 # --- no face
 
-add_case("h_no_face_bars.mp4", Outcome.NO_FACES, still_writer(colour_bars()), faces=False, **timed(COUNT))
+add_case("h_no_face_bars.mp4", Outcome.NO_FACES, still_writer(color_bars()), faces=False, **timed(COUNT))
 add_case("h_black.mp4", Outcome.NO_FACES, still_writer(plain((0, 0, 0))), faces=False, **timed(COUNT))
 add_case("h_white.mp4", Outcome.NO_FACES, still_writer(plain((255, 255, 255))), faces=False, **timed(COUNT))
 
@@ -116,7 +116,7 @@ def huge_face(place: Path) -> None:
 
 @case("h_half_face_edge.mp4", Outcome.OK, "half outside the left edge: negative coordinates", **timed(50))
 def face_at_edge(place: Path) -> None:
-    encode(place, (talking_head(index, centre=(30, SIZE[1] * 0.53)) for index in range(50)))
+    encode(place, (talking_head(index, center=(30, SIZE[1] * 0.53)) for index in range(50)))
 
 
 @case("h_blurred_face.mp4", Outcome.NO_FACES, **timed(50))

@@ -1,4 +1,4 @@
-"""Pictures of the set: a talking head with its index burnt in, colour patches, a crowd, noise and plain colours.
+"""Pictures of the set: a talking head with its index burnt in, color patches, a crowd, noise and plain colors.
 
 All are H×W×3 uint8 RGB arrays. The face is ``skimage.data.astronaut()``, a portrait in the public domain.
 """
@@ -42,11 +42,11 @@ STEADY: Facts = {
 }
 SMALL: Facts = {**STEADY, "frames": SMALL_COUNT, "duration_s": SMALL_COUNT / RATE}
 
-#: Colours of the patches at the top left, which show wrong matrices and ranges.
+#: Colors of the patches at the top left, which show wrong matrices and ranges.
 PATCHES = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128))
 
-#: Centre and half axes of the mouth in the 512×512 portrait; it opens by up to 6 pixels.
-_MOUTH_CENTRE = (226.0, 167.0)
+#: Center and half axes of the mouth in the 512×512 portrait; it opens by up to 6 pixels.
+_MOUTH_CENTER = (226.0, 167.0)
 _MOUTH_HALF_WIDTH = 14.0
 _PORTRAIT_SIDE = 512
 
@@ -57,7 +57,7 @@ def talking_head(
     *,
     rate: float = RATE,
     side: int | None = None,
-    centre: tuple[float, float] | None = None,
+    center: tuple[float, float] | None = None,
     with_face: bool = True,
     marked: bool = True,
     blur: float = 0.0,
@@ -69,7 +69,7 @@ def talking_head(
         size: (width, height).
         rate: pictures a second.
         side: height of the portrait in pixels, of which the face is about a fifth; the picture's height by default.
-        centre: mean (x, y) of the portrait; by default such that the face is above the middle of the picture.
+        center: mean (x, y) of the portrait; by default such that the face is above the middle of the picture.
         with_face: whether anyone is there.
         marked: whether the patches and the index are burnt in.
         blur: standard deviation in pixels.
@@ -80,7 +80,7 @@ def talking_head(
     if with_face:
         nominal = side or height
         zoom = 1 + 0.06 * math.sin(time_s * 1.3)
-        x, y = centre or (width / 2, 0.26 * height + 0.27 * nominal)
+        x, y = center or (width / 2, 0.26 * height + 0.27 * nominal)
         x += 0.12 * width * math.sin(time_s * 0.9) - nominal * zoom / 2
         y += 0.03 * height * math.sin(time_s * 2.1) - nominal * zoom / 2
         head = _speaking(nominal, opening=3 + 3 * math.sin(time_s * 9))
@@ -99,8 +99,8 @@ def small_head(index: int, *, rate: float = RATE, with_face: bool = True, marked
 def mark(picture: Pixels, index: int) -> Pixels:
     """Burns the patches and an index into a picture, in place, and returns it."""
     side = max(4, picture.shape[1] // 20)
-    for number, colour in enumerate(PATCHES):
-        picture[:side, number * side : (number + 1) * side] = colour
+    for number, color in enumerate(PATCHES):
+        picture[:side, number * side : (number + 1) * side] = color
     return burn_barcode(picture, index)
 
 
@@ -150,13 +150,13 @@ def noise(seed: int, size: Size = SIZE) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
 
 
-def plain(colour: tuple[int, int, int], size: Size = SIZE) -> Pixels:
-    """One colour."""
-    return np.full((size[1], size[0], 3), colour, np.uint8)
+def plain(color: tuple[int, int, int], size: Size = SIZE) -> Pixels:
+    """One color."""
+    return np.full((size[1], size[0], 3), color, np.uint8)
 
 
-def colour_bars(size: Size = SIZE) -> Pixels:
-    """Seven bars of 75 % saturation, over a strip of grey steps."""
+def color_bars(size: Size = SIZE) -> Pixels:
+    """Seven bars of 75 % saturation, over a strip of gray steps."""
     width, height = size
     bars = np.array([[r, g, b] for g in (191, 0) for r in (191, 0) for b in (191, 0)], np.uint8)[:7]
     picture = bars[np.arange(width) * len(bars) // width][np.newaxis].repeat(height, axis=0)
@@ -181,12 +181,12 @@ def _speaking(side: int, opening: float) -> Pixels:
     """The portrait at a size, with the mouth open by some pixels of the full-size one."""
     head = _portrait(side).copy()
     scale = side / _PORTRAIT_SIDE
-    centre = (_MOUTH_CENTRE[0] * scale, (_MOUTH_CENTRE[1] + opening / 4) * scale)
+    center = (_MOUTH_CENTER[0] * scale, (_MOUTH_CENTER[1] + opening / 4) * scale)
     axes = (_MOUTH_HALF_WIDTH * scale, (1 + 0.75 * opening) * scale)
     fixed_point = 1 << 4
     cv2.ellipse(
         head,
-        tuple(round(value * fixed_point) for value in centre),
+        tuple(round(value * fixed_point) for value in center),
         tuple(round(value * fixed_point) for value in axes),
         angle=0,
         startAngle=0,

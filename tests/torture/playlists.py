@@ -90,7 +90,7 @@ def hls_of_system_file(place: Path) -> None:
 
 
 @case("j_playlists/local_rel.m3u8", Outcome.ERROR, _NOTE)
-def hls_of_neighbour(place: Path) -> None:
+def hls_of_neighbor(place: Path) -> None:
     write_text(place, hls(_SECRET_STREAM))
 
 
@@ -100,7 +100,7 @@ def hls_of_absolute_path(place: Path) -> None:
 
 
 @case("j_playlists/local_rel_as.mp4", Outcome.ERROR, _NOTE)
-def hls_of_neighbour_renamed(place: Path) -> None:
+def hls_of_neighbor_renamed(place: Path) -> None:
     write_text(place, hls(_SECRET_STREAM))
 
 
@@ -113,7 +113,7 @@ def hls_of_concatenation(place: Path, canaries: Canaries) -> None:
 
 
 @case("j_playlists/rel.ffconcat", Outcome.ERROR, _NOTE)
-def list_of_neighbour(place: Path) -> None:
+def list_of_neighbor(place: Path) -> None:
     write_text(place, ffconcat(_SECRET_STREAM))
 
 
@@ -143,7 +143,7 @@ def dash_renamed(place: Path, canaries: Canaries) -> None:
 
 
 @case("j_playlists/local.mpd", Outcome.ERROR, _NOTE)
-def dash_of_neighbour(place: Path) -> None:
+def dash_of_neighbor(place: Path) -> None:
     write_text(place, dash(_SECRET_CLIP))
 
 

@@ -10,7 +10,7 @@ from av.stream import Disposition
 from tests.torture.boxes import Movie, jpeg
 from tests.torture.case import Outcome, add_case, case
 from tests.torture.encoding import H264, Track, encode_tone, encoded_bytes, head_writer, remux, tone_bytes
-from tests.torture.pictures import COUNT, SIZE, STEADY, colour_bars, head_clip, talking_head
+from tests.torture.pictures import COUNT, SIZE, STEADY, color_bars, head_clip, talking_head
 from tests.torture.sources import plain, tone
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def cover_first(place: Path) -> None:
     remux(place, [cover(), Track(plain(".mp4"))])
 
 
-@case("e_two_video_streams.mkv", Outcome.OK, "colour bars first, then the face, which is the default", **STEADY)
+@case("e_two_video_streams.mkv", Outcome.OK, "color bars first, then the face, which is the default", **STEADY)
 def two_videos(place: Path) -> None:
-    bars = encoded_bytes(".mp4", [colour_bars()] * COUNT)
+    bars = encoded_bytes(".mp4", [color_bars()] * COUNT)
     remux(place, [Track(bars, disposition=Disposition(0)), Track(plain(".mp4"), disposition=Disposition.default)])
 
 

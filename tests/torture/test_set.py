@@ -179,6 +179,6 @@ class TestPictures:
         assert (first[20:160] != later[20:160]).any()
         assert (first[20:160] != empty[20:160]).mean() > 0.3
 
-    def test_patches_show_their_colours(self) -> None:
+    def test_patches_show_their_colors(self) -> None:
         picture = talking_head(5, (320, 180))
         assert [tuple(picture[8, 8 + 16 * number]) for number in range(len(PATCHES))] == list(PATCHES)

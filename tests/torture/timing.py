@@ -212,7 +212,7 @@ def _long_head(count: int, period: int = 350) -> Iterator[Pixels]:
     faces=True,
 )
 def two_hours(place: Path) -> None:
-    pictures = (talking_head(index, (128, 72), side=265, centre=(81, 109), marked=False) for index in range(60 * RATE))
+    pictures = (talking_head(index, (128, 72), side=265, center=(81, 109), marked=False) for index in range(60 * RATE))
     minute = encoded_bytes(".mp4", pictures, Encoding("libx264", {"crf": "34", "g": "250", "bf": "0"}))
     repeat(place, minute, 120)
 

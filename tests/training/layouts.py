@@ -1,6 +1,6 @@
 """Writes a small corpus in each layout that ``prepare`` reads: rendered people, and manipulations of our own.
 
-All people are one public-domain portrait in other colours and proportions; a fake shows the inner face of its source in
+All people are one public-domain portrait in other colors and proportions; a fake shows the inner face of its source in
 the frames of its target. Clips are two seconds of 160×160 pixels and rendered once a process: a corpus takes one to
 three seconds, and much less the second time::
 
@@ -33,7 +33,7 @@ FRAMES = 12
 FPS = 6
 #: Constant rate factors of the three compressions.
 COMPRESSIONS = {"raw": "8", "c23": "23", "c40": "40"}
-#: Where the portrait's face lies in an upright picture, as (centre, half axes) of an ellipse.
+#: Where the portrait's face lies in an upright picture, as (center, half axes) of an ellipse.
 FACE = ((78, 98), (30, 40))
 
 
@@ -292,7 +292,7 @@ def manipulated(target: Pixels, source: Pixels, method: str) -> Pixels:
     Args:
         target: 160×160×3 RGB.
         source: the same, in the target's pose.
-        method: its name decides where the mask lies, how soft its edge is, and how the colours are off.
+        method: its name decides where the mask lies, how soft its edge is, and how the colors are off.
     """
     rng = np.random.default_rng([len(method), *method.encode()])
     face = cv2.GaussianBlur(source, (0, 0), float(rng.uniform(1, 2))).astype(np.float32)

@@ -49,6 +49,7 @@ def test_a_lite_network_trains_and_its_checkpoint_says_what_it_is(crops: Path, t
     assert "gradient_blocks_0" in (tmp_path / "log.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_training_with_a_teacher_resumes_to_the_bit(crops: Path, lite: Path, tmp_path: Path) -> None:
     # The second phase begins within the second epoch.
     config = replace(LITE, teacher=str(lite), feature_epochs=0.6)
@@ -63,6 +64,7 @@ def test_a_training_with_a_teacher_resumes_to_the_bit(crops: Path, lite: Path, t
     assert header.training["teacher"]["name"] == "lite"
 
 
+@pytest.mark.slow
 def test_a_student_learns_to_match_its_teacher(crops: Path, lite: Path, tmp_path: Path) -> None:
     config = replace(LITE, teacher=str(lite), feature_epochs=1.0, epochs=1, samples_per_epoch=48, ema=0.0)
     losses: list[float] = []

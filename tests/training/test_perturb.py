@@ -46,7 +46,7 @@ def test_chance_repeats_itself(kind: Kind) -> None:
     assert error(damaged(kind, 3, seed=1)) == error(damaged(kind, 3, seed=1)) != error(damaged(kind, 3, seed=2))
 
 
-def test_without_saturation_a_face_is_grey() -> None:
+def test_without_saturation_a_face_is_gray() -> None:
     spread = [np.ptp(crop.astype(int), axis=2).max() for crop in damaged(Kind.SATURATION, 5)]
     assert max(spread) <= 2
 

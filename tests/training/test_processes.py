@@ -97,7 +97,7 @@ def distance(some: dict[str, Tensor], others: dict[str, Tensor]) -> float:
 def test_two_processes_learn_what_one_learns_in_two_halves(tmp_path: Path) -> None:
     """Compared are the weights after three steps, not batch norm's running figures.
 
-    Each process normalises its own half, as one process does with micro-batches of half the size; but that one follows
+    Each process normalizes its own half, as one process does with micro-batches of half the size; but that one follows
     both halves in turn with its running figures, and the two processes' figures are averaged. Each process has one
     thread: with more, sums come in another order, and batch norm over so few crops makes much of the difference.
     """

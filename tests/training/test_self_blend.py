@@ -21,9 +21,9 @@ def target() -> Portrait:
 
 def test_it_changes_the_face_and_leaves_the_rest(target: Portrait) -> None:
     rows, columns = np.mgrid[:SIDE, :SIDE]
-    centre = LANDMARKS.mean(0)
-    far = np.hypot(columns - centre[0], rows - centre[1]) > 95
-    near = np.hypot(columns - centre[0], rows - centre[1]) < 20
+    center = LANDMARKS.mean(0)
+    far = np.hypot(columns - center[0], rows - center[1]) > 95
+    near = np.hypot(columns - center[0], rows - center[1]) < 20
     changed = []
     for seed in range(30):
         real, fake, mask = self_blend(target, np.random.default_rng(seed))
@@ -60,10 +60,10 @@ def test_a_donors_face_takes_the_targets_place(target: Portrait) -> None:
     assert np.abs(real.astype(int) - fake.astype(int)).mean() > 1
 
 
-def test_a_grey_picture_stays_grey(target: Portrait) -> None:
-    grey = np.repeat(target.pixels.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+def test_a_gray_picture_stays_gray(target: Portrait) -> None:
+    gray = np.repeat(target.pixels.mean(2, keepdims=True), 3, 2).astype(np.uint8)
     for seed in range(10):
-        for picture in self_blend(Portrait(grey, LANDMARKS), np.random.default_rng(seed))[:2]:
+        for picture in self_blend(Portrait(gray, LANDMARKS), np.random.default_rng(seed))[:2]:
             assert np.ptp(picture.astype(int), axis=2).max() == 0
 
 
@@ -87,7 +87,7 @@ def test_no_augmentation_only_resizes(target: Portrait) -> None:
     assert np.array_equal(changes.apply(target.pixels, SIDE), target.pixels)
 
 
-def test_jpeg_keeps_colours_and_loses_more_at_lower_quality(target: Portrait) -> None:
+def test_jpeg_keeps_colors_and_loses_more_at_lower_quality(target: Portrait) -> None:
     loss = [np.abs(jpeg_round_trip(target.pixels, q).astype(int) - target.pixels).mean() for q in (95, 60, 20)]
     assert loss == sorted(loss)
     assert loss[0] < 3

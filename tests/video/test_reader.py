@@ -125,7 +125,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, rotation: int, mirrored: bo
         assert video.info.rotation == rotation
     assert [frame.size for frame in frames] == [(320, 192)] * 3
     assert [read_barcode(frame.pixels) for frame in frames] == [0, 1, 2]
-    # A region in colour tells a mirrored picture from a turned one.
+    # A region in color tells a mirrored picture from a turned one.
     difference = frames[0].pixels.astype(int) - upright[0].astype(int)
     assert np.abs(difference).mean() < 12
 
@@ -147,12 +147,12 @@ def test_an_absurd_pixel_shape_is_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "yuv444p", "yuvj420p"])
 def test_colors_by_bit_depth_and_range(tmp_path: Path, pixel_format: str) -> None:
-    colours = [(220, 30, 40), (30, 200, 60), (40, 50, 230), (250, 250, 250), (5, 5, 5), (128, 128, 128)]
-    picture = np.repeat(np.array(colours, dtype=np.uint8)[None], 64, axis=0).repeat(32, axis=1)
-    path = write_clip(tmp_path / "colours.mp4", [picture] * 2, pixel_format=pixel_format, options={"crf": "8"})
+    colors = [(220, 30, 40), (30, 200, 60), (40, 50, 230), (250, 250, 250), (5, 5, 5), (128, 128, 128)]
+    picture = np.repeat(np.array(colors, dtype=np.uint8)[None], 64, axis=0).repeat(32, axis=1)
+    path = write_clip(tmp_path / "colors.mp4", [picture] * 2, pixel_format=pixel_format, options={"crf": "8"})
     pixels = read(path)[0].pixels
-    for place, colour in enumerate(colours):
-        assert pixels[32, 32 * place + 16].tolist() == pytest.approx(colour, abs=6)
+    for place, color in enumerate(colors):
+        assert pixels[32, 32 * place + 16].tolist() == pytest.approx(color, abs=6)
 
 
 def test_reading_is_lazy_and_closes_the_file(tmp_path: Path, barcode_clip: Path) -> None:

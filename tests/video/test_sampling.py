@@ -148,7 +148,7 @@ def test_key_frame_reach() -> None:
     ]
 
 
-def test_few_samples_stay_at_their_centres_between_key_frames() -> None:
+def test_few_samples_stay_at_their_centers_between_key_frames() -> None:
     times, duration = constant_rate(300, 30)
     behind = after_key(300, 30)
     chosen = choose_frames(times, duration, SamplingConfig(frames=10, frames_fixed=True), behind)

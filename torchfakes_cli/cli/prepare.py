@@ -177,13 +177,13 @@ def _prepare(corpus: str, config: PrepareConfig) -> None:
 
 
 def _show_notes(summary: PrepareSummary, screen: Screen) -> None:
-    from torchfakes_cli.training.corpora.base import summarised
+    from torchfakes_cli.training.corpora.base import summarized
 
     for note in summary.notes[:_MOST_NOTES]:
         screen.warning(note)
     if len(summary.notes) > _MOST_NOTES:
         screen.warning(f"{len(summary.notes) - _MOST_NOTES} more such notes are in the report")
-    for line in summarised(summary.skipped):
+    for line in summarized(summary.skipped):
         screen.warning(line)
     if summary.unchanged:
         screen.note(f"{summary.unchanged} faces in fakes equal their original's and were left out")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.errors import UsageError
-from torchfakes_cli.report.summary import Summary, summarise
+from torchfakes_cli.report.summary import Summary, summarize
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.pages import Pages
 from torchfakes_cli.scan.scanner import Scanner
@@ -96,7 +96,7 @@ class Examiner:
             result = self._scanner.scan(path, looked)
             tell("gathering the evidence", 0, None)
             name = Path(path).name
-            return Finding(name, summarise(result), self._pages.page(result, name=name))
+            return Finding(name, summarize(result), self._pages.page(result, name=name))
 
     def _check(self, path: str | PathLike[str]) -> None:
         size_mb = Path(path).stat().st_size / 1e6

@@ -156,10 +156,10 @@ def load_detector(model: str | PathLike[str] | None = None, device: str | torch.
 
 
 def gives_scores(network: nn.Module, header: Header) -> bool:
-    """Return True if a grey crop gets a finite score, because finite weights may still overflow.
+    """Return True if a gray crop gets a finite score, because finite weights may still overflow.
 
     The network can't be used afterwards.
     """
-    grey = np.full((header.picture_size, header.picture_size, 3), 128, np.uint8)
+    gray = np.full((header.picture_size, header.picture_size, 3), 128, np.uint8)
     detector = Detector(network, header, torch.device("cpu"), torch.float32)
-    return bool(np.isfinite(detector.score([grey])).all())
+    return bool(np.isfinite(detector.score([gray])).all())

@@ -25,7 +25,7 @@ from torchfakes_cli.detector.preprocess import to_input
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import ModelError
 
-#: Largest distance in input pixels between neighbouring places of the layer.
+#: Largest distance in input pixels between neighboring places of the layer.
 _MOST_PIXELS_A_PLACE = 16
 
 
@@ -79,7 +79,7 @@ class GradCam:
         return np.asarray((weights * kept[0].detach()).sum(1)[0].cpu().numpy(), np.float32)
 
     def _enlarged(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Enlarge a map to the input, with each place at the centre of its receptive field and the sum 1."""
+        """Enlarge a map to the input, with each place at the center of its receptive field and the sum 1."""
         side = self._header.input_size
         step, first = 1 / self._step, -self._first / self._step
         from_input = np.array([(step, 0, first), (0, step, first)])
@@ -90,9 +90,9 @@ class GradCam:
 
 
 def _layer_of(network: nn.Module) -> tuple[str, float, float]:
-    """Return the layer to explain, the input pixel at the centre of its first place, and the pixels between places.
+    """Return the layer to explain, the input pixel at the center of its first place, and the pixels between places.
 
-    A convolution without padding moves the centres: in InceptionResnetV1 conv2d_1a by 1 pixel (2 apart from then on),
+    A convolution without padding moves the centers: in InceptionResnetV1 conv2d_1a by 1 pixel (2 apart from then on),
     conv2d_2a by 2, maxpool_3a by 2 (4 apart), conv2d_4a by 4, conv2d_4b by 4 (8 apart). TensorFlow's padding of even
     sides moves them as well.
     """

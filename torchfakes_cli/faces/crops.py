@@ -92,7 +92,7 @@ def _box_part(width: int, height: int, box: Box, margin: float) -> tuple[int, in
 
 
 def sharpness(crop: NDArray[np.uint8]) -> float:
-    """Variance of the 3×3 Laplacian of the grey crop at one fixed size.
+    """Variance of the 3×3 Laplacian of the gray crop at one fixed size.
 
     The measure follows Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000). Resizing first
     makes one threshold valid for faces of every size; a strongly enlarged face counts as blurry, as intended.
@@ -101,10 +101,10 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
         crop: H×W×3 uint8 RGB, usually a square.
 
     Returns:
-        The variance, in squared grey levels; 0 for a flat picture.
+        The variance, in squared gray levels; 0 for a flat picture.
     """
-    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    shrinks = min(grey.shape) > SHARPNESS_SIZE
+    gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    shrinks = min(gray.shape) > SHARPNESS_SIZE
     size = (SHARPNESS_SIZE, SHARPNESS_SIZE)
-    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S, ksize=1))[1][0, 0] ** 2)
+    gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return float(cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S, ksize=1))[1][0, 0] ** 2)

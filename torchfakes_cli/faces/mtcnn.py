@@ -269,8 +269,8 @@ def _expected(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates
     scores = torch.zeros(boxes.shape[:2])
     for number, known in enumerate(near):
         square = _squared(torch.tensor(known, dtype=torch.float32))
-        centre, side = (square[:, :2] + square[:, 2:]) / 2, square[:, 2:] - square[:, :2]
-        boxes[number, : len(known)] = torch.cat([centre - side * GROWN / 2, centre + side * GROWN / 2], 1)
+        center, side = (square[:, :2] + square[:, 2:]) / 2, square[:, 2:] - square[:, :2]
+        boxes[number, : len(known)] = torch.cat([center - side * GROWN / 2, center + side * GROWN / 2], 1)
         scores[number, : len(known)] = 1
     return Candidates(boxes.to(device), scores.to(device))
 

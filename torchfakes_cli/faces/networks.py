@@ -1,6 +1,6 @@
 """MTCNN's three networks with facenet-pytorch's weights, for inference only.
 
-The outputs equal those of facenet-pytorch's modules. Inputs are bytes in channels-last order: normalisation is folded
+The outputs equal those of facenet-pytorch's modules. Inputs are bytes in channels-last order: normalization is folded
 into the first convolution. Of the two classes only the difference of the logits is computed. PReLU and the first
 network's pooling work on whole rows of memory, because torch's own kernels are slow for few channels.
 
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from torchfakes_cli.errors import ModelNotFoundError
 
-#: Normalisation of the networks' training data: (value − 127.5) / 128.
+#: Normalization of the networks' training data: (value − 127.5) / 128.
 MEAN, SCALE = 127.5, 128.0
 #: Input sides of the second and the third network in pixels.
 REFINE_SIDE, OUTPUT_SIDE = 24, 48
@@ -189,7 +189,7 @@ def _layer(weights: Weights, number: int, device: torch.device, dtype: torch.dty
 
 
 def _first_layer(weights: Weights, device: torch.device, dtype: torch.dtype) -> _Layer:
-    """First convolution with folded normalisation; its inputs 0 to 255 are exact in both half precisions."""
+    """First convolution with folded normalization; its inputs 0 to 255 are exact in both half precisions."""
     weight = (weights["conv1.weight"] / SCALE).to(dtype).float()
     # Computed from the rounded weights; otherwise the mean of the picture would leak into the result.
     bias = weights["conv1.bias"] - MEAN * weight.sum((1, 2, 3))

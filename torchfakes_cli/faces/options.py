@@ -7,7 +7,7 @@ from math import inf
 
 from torchfakes_cli.errors import UsageError
 
-#: Side in pixels to which a grey crop is resized before its sharpness is measured, so that one threshold applies to
+#: Side in pixels to which a gray crop is resized before its sharpness is measured, so that one threshold applies to
 #: faces of every size.
 SHARPNESS_SIZE = 160
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torchfakes_cli.records import Status, Track, VideoResult
 from torchfakes_cli.report.rows import COLUMN_DIGITS, PIXEL_DIGITS, TIME_DIGITS, rounded
-from torchfakes_cli.report.summary import summarise
+from torchfakes_cli.report.summary import summarize
 
 #: Version of the schema, which increases when a field is removed or changes its meaning, but not for new fields.
 SCHEMA = 1
@@ -41,7 +41,7 @@ def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
 
 def _document(result: VideoResult) -> dict[str, Any]:
     known = result.status is Status.OK  # nothing is counted in a file that failed
-    summary = summarise(result) if known and result.fake_above is not None else None
+    summary = summarize(result) if known and result.fake_above is not None else None
     info, rates = result.info, result.error_rates
     document = {
         "schema": SCHEMA,

@@ -31,7 +31,7 @@ from torchfakes_cli.report.drawing import (
     plate_size,
     write,
 )
-from torchfakes_cli.report.summary import Person, Summary, Word, clock, score, summarise
+from torchfakes_cli.report.summary import Person, Summary, Word, clock, score, summarize
 
 PAPER: Color = (245, 245, 245)
 FAINT: Color = (165, 165, 165)
@@ -85,7 +85,7 @@ class Overlay:
 
     def __init__(self, size: tuple[int, int], result: VideoResult, duration_s: float) -> None:
         self.scale = max(1, min(-(-_SMALLEST_SIDE // min(size)), _ENLARGED_WIDTH // max(size)))
-        summary = summarise(result)
+        summary = summarize(result)
         self._people = {person.track.number: person for person in summary.people}
         self._places = FacePlaces(result.timeline)
         self._picture_size = (size[0] * self.scale, size[1] * self.scale)

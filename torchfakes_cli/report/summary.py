@@ -215,7 +215,7 @@ class Summary:
         return f"score {self.score}: {bounds}" if self.score else bounds
 
 
-def summarise(result: VideoResult) -> Summary:
+def summarize(result: VideoResult) -> Summary:
     """Put a result with status ``ok`` into words."""
     assert result.fake_above is not None, "a scanned file has thresholds"
     assert result.real_below is not None, "a scanned file has thresholds"

@@ -108,7 +108,7 @@ def representative_rows(
 
     By default these are, for each person, the most suspicious face, the least suspicious face, and a face whose score
     is close to the person's score. They are spread over the time in which the person is visible if possible, because
-    neighbouring frames look alike.
+    neighboring frames look alike.
 
     Args:
         result: result of a scan.

@@ -273,7 +273,7 @@ class DecodePass:
         probe: result of probing the file.
         index: index of the file's frames, or of the frames of one edit list part.
         first: index of the first frame that may be delivered.
-        neighbours: whether a lost frame may be replaced by the nearest intact frame before the next wanted one.
+        neighbors: whether a lost frame may be replaced by the nearest intact frame before the next wanted one.
         threads: maximum number of threads; None for the default of ``threads_for``.
         hwaccel: FFmpeg's name of a device to decode on if possible; None for software.
         on_packet: callback for every packet that is read, as a sign of progress; called from several threads.
@@ -281,7 +281,7 @@ class DecodePass:
     Attributes:
         packets_bad: number of packets that the decoder rejected.
         pictures_damaged: number of delivered pictures with concealed errors.
-        pictures_replaced: number of lost or damaged pictures that were replaced by neighbours.
+        pictures_replaced: number of lost or damaged pictures that were replaced by neighbors.
         pictures_fitted: number of pictures padded because their size differed from the video's.
         software_reason: sentence on why the requested device wasn't used; empty if it was used or none was requested.
     """
@@ -293,14 +293,14 @@ class DecodePass:
         index: FrameIndex,
         *,
         first: int,
-        neighbours: bool,
+        neighbors: bool,
         threads: int | None,
         hwaccel: str | None,
         on_packet: Callable[[], None] | None,
     ) -> None:
         self._path, self._probe, self._index = path, probe, index
         self._pixels = probe.info.width * probe.info.height
-        self._neighbours = neighbours
+        self._neighbors = neighbors
         self._threads = threads or threads_for(self._pixels, usable_cores())
         # Queue length of each parallel decoder in pictures.
         self._waiting = min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
@@ -314,7 +314,7 @@ class DecodePass:
         """Decodes the frames at increasing indices ``places``; frames that can't be decoded are left out.
 
         Yields:
-            The index of the wanted frame, the index of the decoded one (a neighbour if the wanted one was lost), its
+            The index of the wanted frame, the index of the decoded one (a neighbor if the wanted one was lost), its
             H×W×3 uint8 RGB pixels, and whether the decoder concealed errors in it.
         """
         missing = deque(places)
@@ -451,7 +451,7 @@ class DecodePass:
     def _matched(self, frames: Frames, missing: deque[int], *, careful: bool) -> Wanted:
         """Selects the wanted frames from decoded frames in order; yields (wanted index, frame index, frame).
 
-        A damaged or missing frame is replaced by an intact neighbour if neighbours are allowed and one comes before
+        A damaged or missing frame is replaced by an intact neighbor if neighbors are allowed and one comes before
         the next wanted frame; otherwise the damaged frame is used.
 
         Raises:
@@ -476,7 +476,7 @@ class DecodePass:
                     yield lost, *damaged  # the current frame is wanted itself, so it can't replace the lost one
                     lost = damaged = None
             if missing and place == missing[0]:
-                if not (frame.is_corrupt and careful and self._neighbours):
+                if not (frame.is_corrupt and careful and self._neighbors):
                     yield missing.popleft(), place, frame
                     spare = None
                 elif spare is not None:
@@ -484,10 +484,10 @@ class DecodePass:
                     spare = None
                 else:
                     damaged = place, frame
-            elif lost is not None and self._neighbours:
+            elif lost is not None and self._neighbors:
                 yield (lost, *damaged) if damaged is not None and frame.is_corrupt else (lost, place, frame)
                 damaged = None
-            elif self._neighbours and careful and not frame.is_corrupt:
+            elif self._neighbors and careful and not frame.is_corrupt:
                 spare = place, frame
             if not missing:
                 return

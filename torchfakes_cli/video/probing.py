@@ -195,7 +195,7 @@ def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
 def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[str]:
     warnings = []
     if transfer := _HDR_TRANSFERS.get(int(first.color_trc)):
-        warnings.append(f"HDR ({transfer}) colours are not tone-mapped: scores may be off")
+        warnings.append(f"HDR ({transfer}) colors are not tone-mapped: scores may be off")
     if first.interlaced_frame:
         warnings.append("interlaced video: moving faces may show combing")
     if video.video_streams > 1:

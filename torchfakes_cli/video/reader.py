@@ -84,7 +84,7 @@ class VideoReader:
 
         Returns:
             An iterator over full-resolution, upright RGB frames with square pixels. A frame lost to damage is replaced
-            by a neighbour if possible. At its end the iterator raises ``DecodeError`` if fewer than half of the wanted
+            by a neighbor if possible. At its end the iterator raises ``DecodeError`` if fewer than half of the wanted
             frames could be decoded.
 
         Raises:
@@ -102,7 +102,7 @@ class VideoReader:
             )
         # A lost frame isn't replaced by a frame from before the start.
         first, _ = span_of(index.times_s, sampling)
-        return self._start(chosen, first=first, neighbours=True)
+        return self._start(chosen, first=first, neighbors=True)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
         """Decodes the frame nearest to each wanted time lazily.
@@ -131,7 +131,7 @@ class VideoReader:
         return generator
 
     def _deliver(
-        self, wanted: NDArray[np.int64], *, first: int = 0, neighbours: bool = False, needed_share: float = 0.5
+        self, wanted: NDArray[np.int64], *, first: int = 0, neighbors: bool = False, needed_share: float = 0.5
     ) -> Generator[Frame, None, None]:
         places, repeats = np.unique(wanted, return_counts=True)
         again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
@@ -149,7 +149,7 @@ class VideoReader:
                     self._probe,
                     index.part(start, end),
                     first=max(0, first - start),
-                    neighbours=neighbours,
+                    neighbors=neighbors,
                     threads=self._threads,
                     hwaccel=self._hwaccel,
                     on_packet=self._on_packet,
@@ -181,7 +181,7 @@ def _report(wanted: int, delivered: int, runs: Sequence[DecodePass]) -> DecodeRe
     if damaged:
         warnings.append(f"damaged pictures among the frames: {damaged} of {delivered}")
     if not warnings and (replaced := sum(run.pictures_replaced for run in runs)):
-        warnings.append(f"damaged pictures replaced by their neighbours: {replaced}")
+        warnings.append(f"damaged pictures replaced by their neighbors: {replaced}")
     warnings += dict.fromkeys(run.software_reason for run in runs if run.software_reason)
     if any(run.pictures_fitted for run in runs):
         warnings.append("the picture changes its size: pictures of other sizes than the video's have black borders")

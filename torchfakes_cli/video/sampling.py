@@ -1,12 +1,12 @@
 """Frame sampling: selects frames by presentation time and key frames, independently of any decoder.
 
-The time span is divided into equal intervals, and the frame on screen at the centre of each is selected. A frame that
+The time span is divided into equal intervals, and the frame on screen at the center of each is selected. A frame that
 stays on screen for long counts for at most one interval, so that neither a freeze nor a broken timestamp takes samples
 from the moving parts.
 
 Most frames depend on others, back to a key frame, which is decoded alone. So a key frame within a quarter of an
-interval of the wanted time is preferred, and a long series of samples may move off the centres together if that hits
-many more key frames. The number of samples stays the same, and neighbouring samples are half to one and a half
+interval of the wanted time is preferred, and a long series of samples may move off the centers together if that hits
+many more key frames. The number of samples stays the same, and neighboring samples are half to one and a half
 intervals apart. The selection happens before decoding and doesn't depend on how the file is decoded.
 """
 
@@ -38,10 +38,10 @@ _FEWEST_FRAMES = 4
 #: Possible positions of a sample within its interval, best first; with the reach of key frames they cover all of it.
 _PHASES = (0.5, 0.375, 0.625, 0.25, 0.75, 0.125, 0.875)
 
-#: Minimum number of samples that may move off the centres; with fewer, the gaps at both ends would be noticeable.
+#: Minimum number of samples that may move off the centers; with fewer, the gaps at both ends would be noticeable.
 _FEWEST_SAMPLES = 32
 
-#: Samples move off the centres only if this leaves at most this share of the frames to decode.
+#: Samples move off the centers only if this leaves at most this share of the frames to decode.
 _WORTH_MOVING = 0.9
 
 
@@ -153,5 +153,5 @@ def _frames_needed(chosen: NDArray[np.int64], after_key: NDArray[np.int64]) -> i
 
 
 def _evenly(frames: int, count: int) -> NDArray[np.int64]:
-    """Spreads ``count`` indices evenly over ``frames``, at the centres of equal parts."""
+    """Spreads ``count`` indices evenly over ``frames``, at the centers of equal parts."""
     return ((2 * np.arange(count, dtype=np.int64) + 1) * frames) // (2 * count)

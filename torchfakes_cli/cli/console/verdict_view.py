@@ -24,7 +24,7 @@ from torchfakes_cli.report.summary import (
     reason_words,
     safe,
     score,
-    summarise,
+    summarize,
 )
 
 #: People shown in the panel besides all those above the threshold; the rest are in the timeline.
@@ -77,7 +77,7 @@ def verdict_panel(result: VideoResult, *, unicode: bool = True, boxed: bool = Tr
         unicode: True if block characters can be shown.
         boxed: draw a box around it.
     """
-    summary = summarise(result)
+    summary = summarize(result)
     style = _STYLES[summary.verdict]
     path = Text(safe(result.path), style="bold")
     parts: list[RenderableType] = [] if boxed else [path]

@@ -18,7 +18,7 @@ from torchfakes_cli.report.drawing import FAKE, REAL, Pixels, encoded, heated, r
 from torchfakes_cli.report.explanation import RegionShare, TellingFace
 from torchfakes_cli.report.html.plot import draw_timeline, table_rows
 from torchfakes_cli.report.html.rendering import again, render
-from torchfakes_cli.report.summary import LIMITS, Person, Provenance, Summary, caveats, summarise
+from torchfakes_cli.report.summary import LIMITS, Person, Provenance, Summary, caveats, summarize
 
 #: Largest number of people with their faces, besides all those above the threshold, and in the table below them.
 CARDS = 24
@@ -83,7 +83,7 @@ def page_of(
         file: properties of the file; None if it couldn't be opened again.
         notes: sentences on what is missing among the people, and why.
     """
-    summary = summarise(result)
+    summary = summarize(result)
     cards = _cards(summary, faces, max(CARDS, len(result.flagged)))
     others = [person for person in summary.people if person not in [card[0] for card in cards]]
     length, rows = table_rows(result.timeline)

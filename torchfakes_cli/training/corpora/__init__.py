@@ -1,6 +1,6 @@
 """Corpus readers: which files are real or fake, how they were made, and whom they show.
 
-Each reader handles some layouts, which are recognised by their folders. A *group* is a person or a piece of footage and
+Each reader handles some layouts, which are recognized by their folders. A *group* is a person or a piece of footage and
 is never split. A fake belongs to the group whose footage it shows, and names the other one, whose face was put in,
 unless both are one group.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import dfdc, folders, published
-from torchfakes_cli.training.corpora.base import FAKE, Corpus, listed, summarised
+from torchfakes_cli.training.corpora.base import FAKE, Corpus, listed, summarized
 from torchfakes_cli.training.corpora.selection import (
     BY_GROUPS,
     joined,
@@ -27,7 +27,7 @@ from torchfakes_cli.training.corpora.tables import unused_tables
 
 __all__ = ["read_corpus", "select"]
 
-#: The first that recognises a folder reads it.
+#: The first that recognizes a folder reads it.
 _LAYOUTS = (*published.LAYOUTS, dfdc.LAYOUT, folders.LAYOUT)
 
 
@@ -45,7 +45,7 @@ def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = BY_GROUPS, 
     """
     if not root.is_dir():
         raise DataError("is not a folder", path=root, advice="Give the folder that holds the corpus.")
-    layout = next((layout for layout in _LAYOUTS if layout.recognises(root)), None)
+    layout = next((layout for layout in _LAYOUTS if layout.recognizes(root)), None)
     if layout is None:
         found = listed(sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir()))
         *first, last = (layout.signs for layout in _LAYOUTS)
@@ -54,7 +54,7 @@ def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = BY_GROUPS, 
         )
     corpus = with_sources(_with_reals(layout.read(root), reals), layout.advice)
     if not corpus.videos:
-        reasons = "; ".join(summarised(corpus.skipped))
+        reasons = "; ".join(summarized(corpus.skipped))
         raise DataError(
             f"holds no video or picture that can be used{f' ({reasons})' if reasons else ''}",
             path=root,

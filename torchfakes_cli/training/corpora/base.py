@@ -104,7 +104,7 @@ class Layout:
     Attributes:
         name: name of the corpus.
         signs: folders or files that identify it, for error messages.
-        recognises: returns True for a folder that holds such a corpus.
+        recognizes: returns True for a folder that holds such a corpus.
         read: reads the folder, without joining groups or finding originals.
         official: applies the published splits in a folder; None if there are none.
         advice: where to get missing originals; None if fakes may have none.
@@ -112,7 +112,7 @@ class Layout:
 
     name: str
     signs: str
-    recognises: Callable[[Path], bool]
+    recognizes: Callable[[Path], bool]
     read: Callable[[Path], Corpus]
     official: Callable[[Corpus, Path], Corpus] | None = None
     advice: str | None = None
@@ -178,7 +178,7 @@ def split_named(text: str, path: Path, line: int) -> str:
     return _SPLIT_NAMES.get(name, "")
 
 
-def summarised(skipped: Sequence[Skipped]) -> list[str]:
+def summarized(skipped: Sequence[Skipped]) -> list[str]:
     """Return one line per reason, the most frequent first."""
     counts = Counter(each.reason for each in skipped)
     first = {each.reason: each.name for each in reversed(skipped)}

@@ -73,7 +73,7 @@ def _label_tables(root: Path) -> list[Path]:
     return [path for path in _files_named(root, _LABELS) if {"filename", "label"} <= set(table_columns(path))]
 
 
-def _recognises(root: Path) -> bool:
+def _recognizes(root: Path) -> bool:
     return bool(_metadata_files(root) or _label_tables(root))
 
 
@@ -172,7 +172,7 @@ def _official(corpus: Corpus, folder: Path) -> Corpus:
 LAYOUT = Layout(
     name="DFDC",
     signs="DFDC (dfdc_train_part_N/metadata.json, or test/labels.csv) or its preview (dataset.json)",
-    recognises=_recognises,
+    recognizes=_recognizes,
     read=_read,
     official=_official,
     advice="",

@@ -48,7 +48,7 @@ _COLUMNS = (*_REQUIRED, "method", "group", "split", "source")
 _PEOPLE = ("path", "group")
 
 
-def _recognises(root: Path) -> bool:
+def _recognizes(root: Path) -> bool:
     return (root / REAL).is_dir() or (root / FAKE).is_dir() or find_table(root, _REQUIRED) is not None
 
 
@@ -117,7 +117,7 @@ def _read_listed(root: Path, table: Path) -> Corpus:
 LAYOUT = Layout(
     name="folders",
     signs="folders real/ and fake/<method>/, or a CSV with the columns path and label",
-    recognises=_recognises,
+    recognizes=_recognizes,
     read=_read,
 )
 

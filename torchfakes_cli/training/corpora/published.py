@@ -112,7 +112,7 @@ class _Files:
         names = {name.casefold() for name in self.folders}
         return {p.name.casefold(): p for p in sorted(root.iterdir()) if p.name.casefold() in names and p.is_dir()}
 
-    def recognises(self, root: Path) -> bool:
+    def recognizes(self, root: Path) -> bool:
         """Return True if any of the folders exists."""
         return bool(self.found(root))
 
@@ -244,7 +244,7 @@ _DEEPERFORENSICS = _Files(
 
 def read_originals(root: Path) -> list[SourceVideo] | None:
     """Read the genuine videos of FaceForensics++ in one compression; None for another folder."""
-    if not _FACEFORENSICS.recognises(root):
+    if not _FACEFORENSICS.recognizes(root):
         return None
     originals = [video for video in _FACEFORENSICS.read(root).videos if video.label == REAL]
     found = {video.compression for video in originals}
@@ -387,7 +387,7 @@ def _celeb_key(name: str) -> str:
 
 
 def _layout(files: _Files, signs: str, official: Callable[[Corpus, Path], Corpus], advice: str = "") -> Layout:
-    return Layout(files.name, f"{files.name} ({signs})", files.recognises, files.read, official, advice)
+    return Layout(files.name, f"{files.name} ({signs})", files.recognizes, files.read, official, advice)
 
 
 LAYOUTS: Sequence[Layout] = (

@@ -1,4 +1,4 @@
-"""Pixel formats and colours: depths, chroma, alpha, ranges, matrices, and high dynamic range.
+"""Pixel formats and colors: depths, chroma, alpha, ranges, matrices, and high dynamic range.
 
 VP9 of more than 8 bits is left out: the libvpx that PyAV bundles can't write it. HEVC of 12 bits stands in.
 """
@@ -75,7 +75,7 @@ for _name, _encoding in _ENCODINGS.items():
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Colours:
+class Colors:
     """How RGB becomes YUV, and what the file says of it.
 
     Attributes:
@@ -93,7 +93,7 @@ class Colours:
     full_range: bool = False
 
     def frames(self, pictures: Iterable[Pixels | NDArray[np.uint16]], pixel_format: str) -> Iterator[av.VideoFrame]:
-        """H×W×3 RGB pictures of 8 or 16 bits as frames of a pixel format that declare these colours."""
+        """H×W×3 RGB pictures of 8 or 16 bits as frames of a pixel format that declare these colors."""
         span = ColorRange.JPEG if self.full_range else ColorRange.MPEG
         for picture in pictures:
             rgb = av.VideoFrame.from_ndarray(picture, "rgb24" if picture.dtype == np.uint8 else "rgb48le")
@@ -103,27 +103,27 @@ class Colours:
             yield frame
 
 
-def colours_writer(colours: Colours, pixel_format: str = "yuv420p") -> Writer:
-    """A writer of the talking head in H.264 with such colours."""
+def colors_writer(colors: Colors, pixel_format: str = "yuv420p") -> Writer:
+    """A writer of the talking head in H.264 with such colors."""
 
     def write(place: Path) -> None:
-        encode(place, colours.frames(head_clip(), pixel_format), H264)
+        encode(place, colors.frames(head_clip(), pixel_format), H264)
 
     return write
 
 
-_COLOURS = {
-    "b_full_range.mp4": Colours(full_range=True),
-    "b_bt709.mp4": Colours(SCALER_BT709, BT709, BT709, BT709),
-    "b_bt601.mp4": Colours(SCALER_BT601, SMPTE170M, SMPTE170M, SMPTE170M),
+_COLORS = {
+    "b_full_range.mp4": Colors(full_range=True),
+    "b_bt709.mp4": Colors(SCALER_BT709, BT709, BT709, BT709),
+    "b_bt601.mp4": Colors(SCALER_BT601, SMPTE170M, SMPTE170M, SMPTE170M),
 }
 
-for _name, _colours in _COLOURS.items():
-    add_case(_name, Outcome.OK, colours_writer(_colours), **STEADY)
+for _name, _colors in _COLORS.items():
+    add_case(_name, Outcome.OK, colors_writer(_colors), **STEADY)
 
-# FFmpeg makes grey of full range only.
-_GREY = colours_writer(Colours(full_range=True), "gray")
-add_case("b_h264_gray.mp4", Outcome.OK, _GREY, "no chroma", **STEADY)
+# FFmpeg makes gray of full range only.
+_GRAY = colors_writer(Colors(full_range=True), "gray")
+add_case("b_h264_gray.mp4", Outcome.OK, _GRAY, "no chroma", **STEADY)
 
 
 # --- high dynamic range
@@ -145,7 +145,7 @@ def to_pq(picture: Pixels) -> NDArray[np.uint16]:
 @case(
     "b_hdr10_real_pq.mp4",
     Outcome.OK,
-    "really PQ and BT.2020: grey and dark if taken for an ordinary picture",
+    "really PQ and BT.2020: gray and dark if taken for an ordinary picture",
     frames=50,
     duration_s=2.0,
     fps=Fraction(RATE),
@@ -154,6 +154,6 @@ def to_pq(picture: Pixels) -> NDArray[np.uint16]:
     faces=True,
 )
 def real_pq(place: Path) -> None:
-    colours = Colours(SCALER_BT2020, BT2020, BT2020, PQ)
+    colors = Colors(SCALER_BT2020, BT2020, BT2020, PQ)
     pictures = (to_pq(picture) for picture in head_clip()[:50])
-    encode(place, colours.frames(pictures, "yuv420p10le"), hevc_10(_PQ_TAGS))
+    encode(place, colors.frames(pictures, "yuv420p10le"), hevc_10(_PQ_TAGS))
