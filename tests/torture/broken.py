@@ -278,8 +278,8 @@ add_case(
 add_case("f_git_lfs_pointer.mp4", Outcome.ERROR, bytes_writer(LFS_POINTER.encode()), "common in data sets")
 add_case("f_zip_renamed.mp4", Outcome.ERROR, bytes_writer(zip_archive()))
 add_case("f_jpeg_renamed.mp4", Outcome.ERROR, image_writer("JPEG"), "a still picture is not a video")
-add_case("f_image.jpg", Outcome.SKIP, image_writer("JPEG"))
-add_case("f_image.png", Outcome.SKIP, image_writer("PNG"))
+add_case("f_image.jpg", Outcome.OK, image_writer("JPEG"))
+add_case("f_image.png", Outcome.OK, image_writer("PNG"))
 add_case("f_elf_renamed.mp4", Outcome.ERROR, bytes_writer(program()))
 add_case(
     "f_macos/._clip.mp4",
