@@ -258,7 +258,7 @@ def test_pictures_in_folders_count_and_the_log_names_what_is_skipped(clips: Path
         (clips / name).touch()
     ended = scan(clips, "--exclude", "*.mp4", "--model", model, "-v")
     assert "photo.png" in ended.stdout
-    assert "4 other files skipped; 1 hidden files and folders skipped" in ended.stderr
+    assert "4 other files skipped; hidden files and folders skipped: 1" in ended.stderr
     log = subprocess.run(
         [sys.executable, "-m", "torchfakes_cli", "scan", clips, "--exclude", "*.mp4", "--model", model, "-v"],
         capture_output=True,
@@ -480,4 +480,7 @@ def test_one_file_named_three_ways_is_one_row(
     ended = scan(*command, "-o", "results.csv")
     assert ended.exit_code == 0
     assert [row["path"] for row in table(tmp_path / "results.csv")] == ["clips/empty.mp4"]
-    assert "2 more names of the same files left out: ./clips/empty.mp4 is clips/empty.mp4" in ended.stderr
+    assert (
+        "further names of files that are scanned: 2, such as ./clips/empty.mp4, which is clips/empty.mp4"
+        in ended.stderr
+    )

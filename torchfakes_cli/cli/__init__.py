@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 from contextlib import suppress
 from typing import Annotated
@@ -68,6 +69,10 @@ for _name, _command in MODELS_COMMANDS.items():
 app.add_typer(_models, name="models")
 
 
+#: Columns of a terminal below which help has no boxes.
+_NARROW = 70
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     install_handlers()
@@ -75,6 +80,8 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 100)
     command = next(iter(sys.argv[1:]), None)
     set_up_runtime(command)
+    if not (sys.stdout.isatty() and sys.stderr.isatty()) or shutil.get_terminal_size().columns < _NARROW:
+        app.rich_markup_mode = _models.rich_markup_mode = None  # help and usage errors without boxes
     try:
         # The group itself, not the Typer object: calling that would replace the handler of unexpected errors.
         typer.main.get_command(app)(prog_name="torchfakes")

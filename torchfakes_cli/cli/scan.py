@@ -356,7 +356,9 @@ def _find(paths: list[str], screen: Screen, options: _Options) -> Finds:
         screen.warning(f"nothing matches {unmatched}")
     if found.duplicates:
         path, taken = next(iter(found.duplicates.items()))
-        screen.note(f"{len(found.duplicates)} more names of the same files left out: {path} is {taken}")
+        screen.note(
+            f"further names of files that are scanned: {len(found.duplicates)}, such as {path}, which is {taken}"
+        )
     return found
 
 

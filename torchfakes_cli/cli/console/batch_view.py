@@ -37,6 +37,10 @@ def report_earlier(batch: Batch, screen: Screen) -> None:
             screen.note(f"{rows(count)} {fate}")
 
 
+def _in_words(kind: str, count: int) -> str:
+    return "errors" if kind == Status.ERROR.value and count != 1 else kind
+
+
 def rows(count: int) -> str:
     """Return a number of rows in words."""
     return f"{count} row{'' if count == 1 else 's'}"
@@ -46,10 +50,10 @@ def summarize(batch: Batch, found: Finds, elapsed_s: float, places: Mapping[str,
     """Print what a batch found and, by kind, the places where its outputs are."""
     tally, kept = batch.tally, len(batch.kept)
     kinds = [*(verdict.value for verdict in Verdict), Status.ERROR.value]
-    parts = [", ".join(f"{tally[kind]} {kind}" for kind in kinds if tally[kind])]
+    parts = [", ".join(f"{tally[kind]} {_in_words(kind, tally[kind])}" for kind in kinds if tally[kind])]
     parts += [f"{kept} of them kept from an earlier run"] if kept else []
-    parts += [f"{found.skipped} other files skipped"] if found.skipped else []
-    parts += [f"{found.hidden} hidden files and folders skipped"] if found.hidden else []
+    parts += [f"{found.skipped} other file{'' if found.skipped == 1 else 's'} skipped"] if found.skipped else []
+    parts += [f"hidden files and folders skipped: {found.hidden}"] if found.hidden else []
     files = "1 file" if tally.total() == 1 else f"{tally.total()} files"
     screen.note(f"{files} in {duration(elapsed_s)}: {'; '.join(parts)}")
     for kind, place in places.items():
