@@ -220,7 +220,7 @@ def try_lock(path: Path) -> BaseFileLock | None:
         lock.acquire()
     except Timeout:
         return None
-    except NotImplementedError as error:  # a file system without locks counts as unlocked
+    except NotImplementedError as error:  # the file system has no locks
         logger.debug("no lock on %s: %s", path, error)
     return lock
 

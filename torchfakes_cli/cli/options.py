@@ -324,7 +324,7 @@ FramesDirOption = Annotated[
     typer.Option(
         metavar="FOLDER",
         rich_help_panel=OUTPUT_PANEL,
-        help="Save the most telling whole frames of each person in this folder as JPEG, as for a reverse image search.",
+        help="Save representative whole frames of each person in this folder as JPEG, for a reverse image search.",
         show_default=False,
     ),
 ]

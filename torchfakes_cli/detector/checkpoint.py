@@ -45,12 +45,12 @@ class Header:
         name: name of the detector, shown beside every verdict.
         architecture: name of the architecture, as ``network.build_network`` takes it.
         input_size: side of the network's input in pixels.
-        margin: factor by which a face's box is enlarged to its crop.
+        margin: side of the crop divided by the longer side of the face's box.
         crop_shape: ``square`` around the longer side of the box, or ``box`` for the box stretched to a square.
         crop_size: side in pixels to which crops are resized before they are enlarged to ``input_size``, for networks
             that were trained this way; 0 for no such step.
         mean: value subtracted from RGB values (0 to 255).
-        scale: value by which RGB values are divided afterwards.
+        scale: divisor of RGB values after the mean is subtracted.
         slope: slope of the calibration, for ``calibration.probability``.
         intercept: intercept of the calibration.
         calibrated_on: footage of the calibration; empty if the detector isn't calibrated.

@@ -97,7 +97,7 @@ class Detector:
 
     @property
     def margin(self) -> float:
-        """Factor by which a face's box is enlarged to the crop that this detector expects."""
+        """Side of the crop that this detector expects, divided by the longer side of the face's box."""
         return self.header.margin
 
     @property

@@ -56,7 +56,7 @@ def standardise(pictures: Tensor, mean: float = MEAN, scale: float = SCALE, size
     Args:
         pictures: resized crops.
         mean: value subtracted from each RGB value (0 to 255).
-        scale: value by which the difference is divided.
+        scale: divisor of the difference.
         size: side of the network's input in pixels, to which crops are enlarged bilinearly; None for S.
     """
     inputs = pictures.permute(0, 3, 1, 2).float().sub_(mean).div_(scale)
@@ -75,7 +75,7 @@ def to_input(
         crops: crops of H×W×3 uint8 RGB; sizes may differ.
         size: side of the network's input in pixels.
         mean: value subtracted from each RGB value (0 to 255).
-        scale: value by which the difference is divided.
+        scale: divisor of the difference.
         crop_size: side to which crops are resized before they are enlarged to ``size``; 0 for no such step.
 
     Returns:

@@ -27,7 +27,7 @@ def crop_origin(box: Box, margin: float) -> tuple[int, int, int]:
 
     Args:
         box: (x1, y1, x2, y2) in pixels of the frame.
-        margin: factor by which the longer side of the box grows.
+        margin: side of the crop divided by the longer side of the box.
 
     Returns:
         (left, top, side) in whole pixels; the square may leave the frame.
@@ -45,7 +45,7 @@ def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "
     Args:
         pixels: H×W×3 uint8.
         box: (x1, y1, x2, y2) in pixels of the frame.
-        margin: factor by which the longer side of the box grows.
+        margin: side of the crop divided by the longer side of the box.
         shape: ``square``, or ``box`` for the clipped box with both sides grown by the margin.
 
     Returns:

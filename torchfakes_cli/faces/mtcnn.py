@@ -38,7 +38,7 @@ from torchfakes_cli.records import Box, Face, Point
 STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
 #: Overlap with a better candidate above which the second and the third stage drop a candidate.
 STAGE_OVERLAP = 0.7
-#: Factor by which the known box of a face grows before the last two stages search it.
+#: Enlargement of the known box of a face before the last two stages search it.
 GROWN = 1.1
 #: Initial maximum number of candidates per picture after each stage, on a graphics card.
 INITIAL_LIMITS = (512, 128, 64)

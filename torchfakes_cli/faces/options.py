@@ -19,7 +19,7 @@ class FaceConfig:
     Attributes:
         min_face: minimum side of a detected face, in pixels of the frame.
         confidence: minimum confidence of the face detector.
-        margin: factor by which a face's box is enlarged for its crop.
+        margin: side of the crop divided by the longer side of the face's box.
         blur_threshold: minimum variance of the Laplacian for a crop to be scored.
     """
 

@@ -165,7 +165,7 @@ def boxed_frame(pixels: Pixels, row: FaceScore, side: int) -> Pixels:
     scale = picture.shape[1] / pixels.shape[1]
     x1, y1, x2, y2 = (edge * scale for edge in row.face.box)
     line, size = max(2, side // 240), max(12, side // 40)
-    # A neutral color, whatever the verdict.
+    # A neutral color for every verdict.
     frame_face(picture, (x1, y1, x2, y2), line, _WHITE, corners=False, dashed=False)
     text = f"person {row.track}"
     width, height = plate_size(text, size)

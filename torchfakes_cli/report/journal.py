@@ -140,7 +140,7 @@ class Journal:
             self._database = None
 
     def _load(self) -> None:
-        """Open the database and fill ``entries``; a damaged one is made anew, because the table has its rows."""
+        """Open the database and fill ``entries``; a damaged one is replaced, because the table has its rows."""
         try:
             whole = self._connect().execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
         except sqlite3.DatabaseError as error:

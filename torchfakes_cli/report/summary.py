@@ -186,7 +186,7 @@ class Summary:
         verdict: verdict on the file.
         score: ``p_fake`` such as ``0.88``; empty if no face was scored.
         real_below: threshold of the verdict real, with as many decimals as distinguish it from the score.
-        fake_above: threshold of the verdict fake, likewise.
+        fake_above: threshold of the verdict fake, in the same form.
         short: basis of the verdict, or reason why it is inconclusive, in a few words.
         headline: what was measured, in a sentence or two.
         proof: what the verdict doesn't prove.

@@ -210,7 +210,7 @@ def _cut(
 
 
 def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder, *, force: bool = False) -> list[Path]:
-    """Save the most telling whole frames of each person as JPEG, as decoded, such as for a reverse image search.
+    """Save representative whole frames of each person as JPEG, as decoded, for a reverse image search.
 
     Args:
         base: path of the files without their ending: ``clip`` gives ``clip.person-1-at-002.500s.jpg``; missing folders

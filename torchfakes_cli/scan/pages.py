@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 _Found = TypeVar("_Found")
 
-#: Largest number of people shown besides all those above the threshold, and faces per person for up to so many people.
+#: Largest number of people shown, unless more are above the threshold; faces per person by the number of people.
 #: Fewer faces are shown of many people, because each may require decoding of a whole group of pictures.
 _MOST_PEOPLE = 12
 _FACES = ((2, 6), (6, 4), (_MOST_PEOPLE, 3), (1 << 31, 1))

@@ -200,7 +200,7 @@ def _interrupts_kept() -> Iterator[None]:
 
 
 def divide(nodes: Sequence[Mapping[str, float]], device: str, workers: int | None = None) -> tuple[int, int, int]:
-    """Divide a cluster among equal workers, none of which spans machines.
+    """Divide a cluster among equal workers, each on one machine.
 
     Args:
         nodes: numbers of cores (``CPU``) and GPUs (``GPU``) of each machine.

@@ -172,7 +172,7 @@ async def create_scan(
         str | None, Header(description="RFC 7240: respond-async, or wait=SECONDS, at most the server's own.")
     ] = None,
     wait: Annotated[
-        int | None, Query(ge=0, description="Wait so many seconds for the result, at most the server's own.")
+        int | None, Query(ge=0, description="Wait for the result for this many seconds, up to the server's own limit.")
     ] = None,
 ) -> Response:
     """Answer with the result if it comes soon, and else with where to ask for it.

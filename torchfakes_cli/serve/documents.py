@@ -37,7 +37,7 @@ _CLIP = {"type": "string", "format": "binary"}
 CLIP_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A video or a picture: one file in a form, whatever its field is called, or the bytes alone.",
+        "description": "A video or a picture: one file in a form, under any field name, or the bytes alone.",
         "content": {
             "multipart/form-data": {
                 "schema": {"type": "object", "required": ["file"], "properties": {"file": _CLIP}},

@@ -1,4 +1,4 @@
-"""Marks of training groups and pictures: short hashes in a checkpoint, by which later data that overlap are noticed."""
+"""Marks of training groups and pictures: short hashes in a checkpoint that reveal an overlap with later data."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ MEANING: dict[Kind, str] = {
     Kind.JPEG: "quality",
     Kind.BLUR: "Gaussian kernel in pixels (standard deviation: a sixth of it)",
     Kind.NOISE: "variance of Gaussian noise in luma and chroma (range: 0 to 1)",
-    Kind.RESIZE: "factor by which a crop is reduced and enlarged again",
+    Kind.RESIZE: "reduction factor before a crop is enlarged again",
     Kind.BLOCKS: "number of gray squares (side: a 32nd of the crop's)",
     Kind.SATURATION: "factor on the chroma",
     Kind.CONTRAST: "factor on all values",

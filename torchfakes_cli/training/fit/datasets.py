@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 MAX_REDRAWS = 20
 #: Share of the self-blended fakes whose face comes from another person.
 DONOR_SHARE = 0.35
-#: Factor by which some are drawn more often: fakes beside their originals, since others teach their source as well as
-#: the manipulation, and frames of videos to be blended, since stills are sharper than what will be scanned.
+#: How much more often some crops are drawn: fakes beside their originals, because other fakes also teach their source,
+#: and frames of videos for blending, because stills are sharper than scanned footage.
 FAVORED_ODDS = 3.0
 #: Share of the fakes that show only a part, blended into their original. The whole face shows another person as well,
 #: and a network may learn the few people of a corpus by heart.

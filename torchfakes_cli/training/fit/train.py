@@ -84,7 +84,7 @@ class TrainSummary:
         best: path of the calibrated checkpoint with the best validation.
         last: path of the checkpoint after the last epoch.
         best_epoch: number of the best epoch, from 1.
-        validation: figures of the best checkpoint on the crops by which it was chosen.
+        validation: figures of the best checkpoint on the crops that chose it.
         test: its figures on groups kept out of everything; None if there are none.
         test_verdicts: how many real and fake test videos get which verdict, as from ``verdict_counts``.
         header: header of the best checkpoint.
