@@ -61,6 +61,7 @@ def test_a_page_tells_the_verdict_its_doubts_the_file_and_how_to_get_the_same() 
         "Next: Look for a longer or sharper version, find the source of the clip",
         "scanned on 2026-11-30 10:05:12 UTC",
         "calibrated on 32 validation videos of 19 groups",
+        "each video was judged by a calibration fitted without its people",
         "1 of the 2 frames sampled shows a face; 1 of 2 faces were fit to be scored, 1 too blurry",
         "Partial: 2 of 5 frames.",
         "0:00.00, frame 0",

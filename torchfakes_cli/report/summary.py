@@ -41,6 +41,11 @@ LIMITS = (
     "anyone.",
 )
 
+#: How the measured error rates relate to the calibration.
+_TEST = (
+    "In the test above, each video was judged by a calibration fitted without its people. Videos without a score count "
+    "as undecided there, and don't count in the calibration."
+)
 #: People named in a headline; a list of all stands below it.
 _NAMED = 12
 
@@ -338,6 +343,8 @@ def caveats(result: VideoResult, calibrated_on: str) -> list[str]:
         calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
     """
     found = [_calibration(calibrated_on) if result.p_fake is not None else "", _coverage(result)]
+    if calibrated_on and result.error_rates:
+        found.insert(1, _TEST)
     ranked = by_suspicion(result)
     if result.is_picture:
         found.append(ONE_VIEW)
