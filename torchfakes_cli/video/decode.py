@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from queue import Full, Queue
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,10 @@ import numpy as np
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from torchfakes_cli.errors import MediaError
+from torchfakes_cli.records import DecodeReport
 from torchfakes_cli.video.convert import PictureMaker
 from torchfakes_cli.video.index import PacketReader
-from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
+from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, damage_ignored, open_video
 from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from av.codec.codec import Codec
     from av.packet import Packet
-    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -41,15 +41,10 @@ if TYPE_CHECKING:
     from torchfakes_cli.video.index import FrameIndex
     from torchfakes_cli.video.probing import Probe
 
-    #: Numbers of the first and the last packet of a range.
-    GopRange = tuple[int, int]
     #: Decoded frames with their index in presentation order.
     Frames = Generator[tuple[int, VideoFrame], None, None]
     Wanted = Generator[tuple[int, int, VideoFrame], None, None]
     Samples = Generator[tuple[int, int, NDArray[np.uint8], bool], None, None]
-
-    # (frame index, frame), an error, or None at the end of a range.
-    Found = Queue[tuple[int, VideoFrame] | BaseException | None]
 
 #: Pictures above this many pixels (4K) are decoded one at a time, because each frame in progress holds several of them.
 THREADS_PIXELS = 4096 * 2304
@@ -73,15 +68,22 @@ _KEYS_BACK = 2
 _MOST_DECODERS = 4
 #: Maximum total pixels over all decoders, counting one picture each; a decoder holds up to 16 more.
 _DECODERS_PIXELS = 4 * THREADS_PIXELS
-#: Maximum total pixels, and number, of the decoded pictures queued per decoder.
-_WAITING_PIXELS = 8 * 1920 * 1080
-_WAITING = 32
-# Interval in seconds at which a blocked thread checks whether it should stop.
-_LOOK_UP_S = 0.1
+#: Maximum total pixels, and number, of the pictures that a parallel decoder has decoded ahead.
+_AHEAD_PIXELS = 8 * 1920 * 1080
+_AHEAD = 32
 
 
 class LostError(Exception):
     """Fast decoding found damage; decode again in careful mode from the first missing frame."""
+
+
+@dataclass(slots=True)
+class GopRange:
+    """Range of packets that begins at a key frame: its first and last packet, and the indices of its wanted frames."""
+
+    start: int
+    end: int
+    places: list[int]
 
 
 def threads_for(pixels: int, cores: int) -> int:
@@ -94,13 +96,7 @@ def threads_for(pixels: int, cores: int) -> int:
     return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
 
 
-def device_of(name: str) -> HWAccel:
-    """Returns PyAV's configuration for a device; decoders may fall back to software.
-
-    Args:
-        name: FFmpeg's device name, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` for the second CUDA
-            device.
-    """
+def _device_of(name: str) -> HWAccel:
     kind, _, which = name.partition(":")
     return HWAccel(kind, device=which or None, allow_software_fallback=True)
 
@@ -109,7 +105,8 @@ def why_not(name: str, codec: Codec) -> str:
     """Returns the reason why a device can't decode a codec, or an empty string if it can.
 
     Args:
-        name: device name, as for ``device_of``.
+        name: FFmpeg's device name, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` for the second CUDA
+            device.
         codec: decoder to run on the device.
     """
     kind = name.partition(":")[0]
@@ -119,16 +116,10 @@ def why_not(name: str, codec: Codec) -> str:
     if kind not in {config.device_type.name for config in codec.hardware_configs or () if config.is_supported}:
         return f"no decoder for {codec.name}"
     try:
-        device_of(name).create(codec)
+        _device_of(name).create(codec)
     except AV_ERRORS:
         return "no such device can be opened"
     return ""
-
-
-def _decodes_on_device(context: VideoCodecContext) -> bool:
-    """Returns whether a decoder in use runs on its device; it falls back to software for unsupported pictures."""
-    formats = {config.format.name for config in context.codec.hardware_configs or () if config.format is not None}
-    return context.pix_fmt in formats
 
 
 def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> list[GopRange]:
@@ -139,19 +130,20 @@ def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> li
     begin some key frames earlier, because with intra refresh a picture becomes complete only over several of them.
     """
     if index.stamps is None:
-        return [(0, sys.maxsize)]
+        return [GopRange(0, sys.maxsize, list(places))]
     entries = index.entries
     if careful:
         distinct = np.unique(entries)
         entries = distinct[np.maximum(np.searchsorted(distinct, entries) - _KEYS_BACK, 0)]
-    spans: list[GopRange] = []
+    ranges: list[GopRange] = []
     for place in places:
         start, end = int(entries[place]), int(index.packets[place])
-        if spans and start <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+        if ranges and start <= ranges[-1].end:
+            ranges[-1].end = max(ranges[-1].end, end)
+            ranges[-1].places.append(place)
         else:
-            spans.append((start, end))
-    return spans
+            ranges.append(GopRange(start, end, [place]))
+    return ranges
 
 
 class RangeDecoder:
@@ -160,8 +152,8 @@ class RangeDecoder:
     Args:
         video: open file from which no packet has been read.
         index: frame index of the file.
-        places: indices of the wanted frames; unless ``careful``, unneeded non-reference frames are skipped.
-        careful: decode every packet, with one thread, and skip and count packets that the decoder rejects.
+        careful: decode every packet, with one thread, and skip and count packets that the decoder rejects; otherwise
+            unneeded non-reference frames are skipped.
         threads: number of decoder threads.
         on_packet: callback for every packet that is read.
 
@@ -173,7 +165,6 @@ class RangeDecoder:
         self,
         video: OpenVideo,
         index: FrameIndex,
-        places: Sequence[int],
         careful: bool,
         threads: int,
         on_packet: Callable[[], None] | None,
@@ -194,11 +185,16 @@ class RangeDecoder:
             # Some decoders (HEVC) withhold damaged pictures by default; intact ones are preferred later.
             context.options = {**context.options, "flags": "+output_corrupt"}
         self._skipping = context.name in _SKIPPING_DECODERS and not careful
-        self._needed = {int(index.packets[place]) for place in places}
         stamps = index.stamps
         self._places = None if stamps is None else dict(zip(stamps.tolist(), range(len(stamps)), strict=True))
         self._counted = 0
         self._packets = enumerate(PacketReader(lambda: video.container.demux(video.stream), on_packet))
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a device decodes; decoders fall back to software for pictures that their device doesn't support."""
+        configs = self._context.codec.hardware_configs or ()
+        return self._context.pix_fmt in {config.format.name for config in configs if config.format is not None}
 
     def frames(self, span: GopRange) -> Frames:
         """Decodes the next range and yields (frame index, frame) in presentation order.
@@ -206,34 +202,26 @@ class RangeDecoder:
         Raises:
             LostError: a packet was rejected or a picture is damaged, unless ``careful``.
         """
-        start, end = span
         entering = not self._careful
+        needed = {int(self._index.packets[place]) for place in span.places}
         for number, packet in self._packets:
-            if number < start:
+            if number < span.start:
                 # Parameters in the middle of a stream hold for all later packets.
                 if (number == 0 and self._context.name in _ADAPTING_DECODERS) or packet.has_sidedata("new_extradata"):
-                    self._prepare(packet)
+                    for each in (packet, None):
+                        with damage_ignored():
+                            self._context.decode(each)
+                    self._context.flush_buffers()
                 continue
-            entering &= number == start or not packet.is_keyframe
+            entering &= number == span.start or not packet.is_keyframe
             if entering and self._index.leading[number]:
                 continue
             if self._skipping:
-                self._context.skip_frame = "DEFAULT" if number in self._needed else "NONREF"
+                self._context.skip_frame = "DEFAULT" if number in needed else "NONREF"
             yield from self._identified(packet)
-            if number >= end:
+            if number >= span.end:
                 break
         yield from self._identified(None)
-        self._context.flush_buffers()
-
-    def _prepare(self, packet: Packet[VideoStream]) -> None:
-        """Decodes a packet for what the decoder learns from it and keeps: the encoder's version, parameter sets."""
-        for each in (packet, None):
-            try:
-                self._context.decode(each)
-            except MemoryError:
-                raise
-            except AV_ERRORS:
-                pass
         self._context.flush_buffers()
 
     def _identified(self, packet: Packet[VideoStream] | None) -> Frames:
@@ -262,7 +250,7 @@ class RangeDecoder:
 
 
 class DecodePass:
-    """Decodes the wanted frames of a file, identified by their index in presentation order.
+    """Decodes the wanted frames of a file, identified by their index in presentation order, and counts what is damaged.
 
     Decoding starts in fast mode, with threads and without unneeded frames. At the first sign of damage it restarts at
     the first missing frame in careful mode: one frame at a time, every packet decoded, damaged packets skipped and
@@ -271,182 +259,173 @@ class DecodePass:
     Args:
         path: path of the file.
         probe: result of probing the file.
-        index: index of the file's frames, or of the frames of one edit list part.
-        first: index of the first frame that may be delivered.
         neighbors: whether a lost frame may be replaced by the nearest intact frame before the next wanted one.
         threads: maximum number of threads; None for the default of ``threads_for``.
         hwaccel: FFmpeg's name of a device to decode on if possible; None for software.
         on_packet: callback for every packet that is read, as a sign of progress; called from several threads.
-
-    Attributes:
-        packets_bad: number of packets that the decoder rejected.
-        pictures_damaged: number of delivered pictures with concealed errors.
-        pictures_replaced: number of lost or damaged pictures that were replaced by neighbors.
-        pictures_fitted: number of pictures padded because their size differed from the video's.
-        software_reason: sentence on why the requested device wasn't used; empty if it was used or none was requested.
     """
 
     def __init__(
         self,
         path: str,
         probe: Probe,
-        index: FrameIndex,
         *,
-        first: int,
         neighbors: bool,
         threads: int | None,
         hwaccel: str | None,
         on_packet: Callable[[], None] | None,
     ) -> None:
-        self._path, self._probe, self._index = path, probe, index
-        self._pixels = probe.info.width * probe.info.height
+        info = probe.info
+        self._path, self._probe = path, probe
+        self._pixels = info.width * info.height
+        self._maker = PictureMaker(probe.aspect, probe.orientation, (info.width, info.height))
         self._neighbors = neighbors
         self._threads = threads or threads_for(self._pixels, usable_cores())
-        # Queue length of each parallel decoder in pictures.
-        self._waiting = min(_WAITING, max(1, _WAITING_PIXELS // max(1, self._pixels)))
-        self._hwaccel = hwaccel
         self._on_packet = on_packet
-        self._last_place = first - 1
-        self.packets_bad = self.pictures_damaged = self.pictures_replaced = self.pictures_fitted = 0
-        self.software_reason = ""
+        self._packets_bad = self._damaged = self._replaced = 0
+        self._device = hwaccel
+        self._software_reason = ""
+        if hwaccel is not None:
+            with self._opened(None) as video:
+                counted = probe.index.stamps is None
+                reason = "its frames have no times" if counted else why_not(hwaccel, video.stream.codec_context.codec)
+            if reason:
+                self._use_software(f"{hwaccel} can't be used ({reason})")
 
-    def samples(self, places: Sequence[int]) -> Samples:
-        """Decodes the frames at increasing indices ``places``; frames that can't be decoded are left out.
+    def samples(self, index: FrameIndex, places: Sequence[int], first: int) -> Samples:
+        """Decodes frames of the file, or of one part of an edit list; frames that can't be decoded are left out.
+
+        Args:
+            index: index of the frames.
+            places: increasing indices of the wanted frames.
+            first: index of the first frame that may replace a lost one.
 
         Yields:
             The index of the wanted frame, the index of the decoded one (a neighbor if the wanted one was lost), its
             H×W×3 uint8 RGB pixels, and whether the decoder concealed errors in it.
         """
+        self._index, self._last_place = index, first - 1
         missing = deque(places)
         # Without timestamps frames are identified by counting, which fails if a frame is lost.
-        careful = self._index.stamps is None
-        device = self._usable_device(careful=careful)
+        careful = index.stamps is None
         while missing:
             try:
-                yield from self._pass(missing, careful=careful, device=device)
+                yield from self._pass(missing, careful=careful)
             except LostError:
-                if device is None:
-                    careful = True
-                else:
-                    self.software_reason, device = f"{self._hwaccel} failed at it: decoded in software", None
+                careful = self._device is None
+                if self._device is not None:
+                    self._use_software(f"{self._device} failed at it")
             else:
                 return
 
-    def _usable_device(self, *, careful: bool) -> str | None:
-        name = self._hwaccel
-        if name is None:
-            return None
-        with self._opened(None) as video:
-            reason = "its frames have no times" if careful else why_not(name, video.stream.codec_context.codec)
-        if reason:
-            self.software_reason = f"{name} can't be used ({reason}): decoded in software"
-            return None
-        return name
+    def report(self, wanted: int, delivered: int) -> DecodeReport:
+        """Reports the damage so far, given the numbers of frames."""
+        warnings = []
+        if delivered < wanted:
+            warnings.append(f"partial: {delivered} of {wanted} frames")
+        if self._packets_bad:
+            warnings.append(f"damaged packets skipped: {self._packets_bad}")
+        if self._damaged:
+            warnings.append(f"damaged pictures among the frames: {self._damaged} of {delivered}")
+        if self._replaced and not warnings:
+            warnings.append(f"damaged pictures replaced by their neighbors: {self._replaced}")
+        if self._software_reason:
+            warnings.append(self._software_reason)
+        if self._maker.fitted:
+            warnings.append("the picture changes its size: pictures of other sizes than the video's have black borders")
+        return DecodeReport(wanted, delivered, self._packets_bad, tuple(warnings))
 
-    def _pass(self, missing: deque[int], *, careful: bool, device: str | None) -> Samples:
+    def _use_software(self, reason: str) -> None:
+        self._device, self._software_reason = None, f"{reason}: decoded in software"
+
+    def _pass(self, missing: deque[int], *, careful: bool) -> Samples:
         """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well.
 
         Raises:
             LostError: a packet was rejected or a frame is missing, unless ``careful``.
         """
-        info = self._probe.info
-        maker = PictureMaker(self._probe.aspect, self._probe.orientation, (info.width, info.height))
-        with closing(self._decoded(list(missing), careful=careful, device=device)) as frames:
+        with closing(self._decoded(list(missing), careful=careful)) as frames:
             for wanted, place, frame in self._matched(frames, missing, careful=careful):
                 try:
-                    pixels = maker.make(frame)
+                    pixels = self._maker.make(frame)
                 except MemoryError:
                     raise
                 except AV_ERRORS:
-                    self.packets_bad += 1
+                    self._packets_bad += 1
                     continue
                 self._last_place = place
-                self.pictures_replaced += place != wanted
+                self._replaced += place != wanted
                 # Decoders of still pictures conceal errors silently unless damage raises an error.
-                damaged = frame.is_corrupt or (careful and info.picture)
-                self.pictures_damaged += damaged
-                self.pictures_fitted = self.pictures_fitted or maker.fitted
+                damaged = frame.is_corrupt or (careful and self._probe.info.picture)
+                self._damaged += damaged
                 yield wanted, place, pixels, damaged
         if missing and not careful:
             raise LostError
 
-    def _decoded(self, places: list[int], *, careful: bool, device: str | None) -> Frames:
+    def _decoded(self, places: list[int], *, careful: bool) -> Frames:
         """Decodes the ranges of the frames at ``places``; yields at least these as (frame index, frame).
 
         Raises:
             LostError: a packet was rejected, unless ``careful``.
         """
-        spans = gop_ranges(self._index, places, careful=careful)
-        decoders = 1 if careful or device is not None else self._decoders(len(spans), len(places))
-        if decoders > 1:
-            yield from self._parallel(spans, places, decoders)
+        ranges = gop_ranges(self._index, places, careful=careful)
+        # Number of ranges that each parallel decoder may decode ahead; without any, the threads of one are faster.
+        ahead = min(_AHEAD, max(1, _AHEAD_PIXELS // self._pixels)) // max(len(span.places) for span in ranges)
+        decoders = min(self._threads, len(ranges), _MOST_DECODERS, _DECODERS_PIXELS // self._pixels)
+        one = careful or self._device is not None or self._probe.info.codec in _IN_ORDER
+        if decoders > 1 and ahead and not one and self._pixels <= THREADS_PIXELS:
+            yield from self._parallel(ranges, decoders, ahead)
             return
-        with self._opened(device) as video:
-            threads = self._threads if device is None else 1
-            decoder = RangeDecoder(video, self._index, places, careful, threads, self._on_packet)
+        with self._opened(self._device) as video:
+            threads = self._threads if self._device is None else 1
+            decoder = RangeDecoder(video, self._index, careful, threads, self._on_packet)
             try:
-                for span in spans:
+                for span in ranges:
                     yield from decoder.frames(span)
             finally:
-                self.packets_bad += decoder.refused
-                if device is not None and not _decodes_on_device(video.stream.codec_context):
-                    self.software_reason = f"{device} doesn't suit its pictures: decoded in software"
+                self._packets_bad += decoder.refused
+                if self._device is not None and not decoder.on_device:
+                    self._use_software(f"{self._device} doesn't suit its pictures")
 
     def _opened(self, device: str | None) -> OpenVideo:
         if device is None:
             return open_video(self._path, edit_lists=self._probe.edit_lists)
         try:
-            return open_video(self._path, device_of(device), edit_lists=self._probe.edit_lists)
+            return open_video(self._path, _device_of(device), edit_lists=self._probe.edit_lists)
         except MediaError as error:  # the device's memory may have filled up since it was checked
             raise LostError from error
 
-    def _decoders(self, spans: int, wanted: int) -> int:
-        """Returns the number of decoders to use; if the frames exceed the queues, the threads of one are faster."""
-        if self._probe.info.codec in _IN_ORDER or self._pixels > THREADS_PIXELS or wanted > spans * self._waiting:
-            return 1
-        return max(1, min(self._threads, spans, _MOST_DECODERS, _DECODERS_PIXELS // max(1, self._pixels)))
-
-    def _parallel(self, spans: Sequence[GopRange], places: Sequence[int], decoders: int) -> Frames:
-        """Decodes the frames at ``places`` in fast mode with several decoders; yields (frame index, frame) in order.
+    def _parallel(self, ranges: Sequence[GopRange], decoders: int, ahead: int) -> Frames:
+        """Decodes the wanted frames in fast mode with several decoders, each in a thread; yields them in order.
 
         Raises:
-            LostError: a packet was rejected or a picture is damaged; raised after the preceding frames were yielded.
+            LostError: a packet was rejected or a picture is damaged; raised after the preceding ranges were yielded.
         """
-        wanted = frozenset(places)
         stop = Event()
-        queues: list[Found] = [Queue(self._waiting) for _ in range(decoders)]
 
-        def work(found: Found, own: Sequence[GopRange]) -> None:
-            try:
-                with self._opened(None) as video:
-                    threads = self._threads // decoders
-                    decoder = RangeDecoder(video, self._index, places, False, threads, self._on_packet)
-                    for span in own:
-                        for place, frame in decoder.frames(span):
-                            if stop.is_set():
-                                return
-                            if place in wanted:
-                                put((place, frame), found)
-                        put(None, found)
-            except BaseException as error:  # noqa: BLE001 - re-raised in the consumer
-                put(error, found)
+        def decode(own: Sequence[GopRange]) -> Generator[list[tuple[int, VideoFrame]], None, None]:
+            with self._opened(None) as video:
+                decoder = RangeDecoder(video, self._index, False, self._threads // decoders, self._on_packet)
+                for span in own:
+                    found, wanted = [], frozenset(span.places)
+                    for place, frame in decoder.frames(span):
+                        if stop.is_set():
+                            return
+                        if place in wanted:
+                            found.append((place, frame))
+                    yield found
 
-        def put(item: tuple[int, VideoFrame] | BaseException | None, found: Found) -> None:
-            while not stop.is_set():
-                try:
-                    found.put(item, timeout=_LOOK_UP_S)
-                except Full:
-                    continue
-                return
-
-        with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
-            try:
-                for number, found in enumerate(queues):
-                    pool.submit(work, found, spans[number::decoders])
-                for number in range(len(spans)):
-                    yield from _taken(queues[number % decoders])
-            finally:
-                stop.set()
+        with ExitStack() as stack:
+            work = [stack.enter_context(closing(decode(ranges[number::decoders]))) for number in range(decoders)]
+            pools = [stack.enter_context(ThreadPoolExecutor(1, "decode")) for _ in work]
+            stack.callback(stop.set)
+            waiting: deque[Future[list[tuple[int, VideoFrame]]]] = deque()
+            for number in range(len(ranges)):
+                waiting.append(pools[number % decoders].submit(next, work[number % decoders]))
+                if len(waiting) == decoders * ahead:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
 
     def _matched(self, frames: Frames, missing: deque[int], *, careful: bool) -> Wanted:
         """Selects the wanted frames from decoded frames in order; yields (wanted index, frame index, frame).
@@ -457,8 +436,8 @@ class DecodePass:
         Raises:
             LostError: a frame is missing, unless ``careful``.
         """
-        spare: tuple[int, VideoFrame] | None = None  # the last intact frame before the wanted one
-        damaged: tuple[int, VideoFrame] | None = None  # the wanted frame itself, if damaged
+        # The last intact frame before the wanted one, or the wanted one itself if it is damaged.
+        substitute: tuple[int, VideoFrame] | None = None
         seen = self._last_place
         for place, frame in frames:
             if place <= seen:
@@ -469,36 +448,23 @@ class DecodePass:
                 if not careful:
                     raise LostError
                 lost = missing.popleft()
-                if spare is not None:
-                    yield lost, *spare
-                    lost = spare = None
-                elif damaged is not None and missing and place >= missing[0]:
-                    yield lost, *damaged  # the current frame is wanted itself, so it can't replace the lost one
-                    lost = damaged = None
+                # The current frame replaces the lost one only if it is intact and isn't wanted itself.
+                usable = not frame.is_corrupt and not (missing and place >= missing[0])
+                if substitute is not None and not (substitute[1].is_corrupt and usable):
+                    yield lost, *substitute
+                    lost = substitute = None
             if missing and place == missing[0]:
-                if not (frame.is_corrupt and careful and self._neighbors):
-                    yield missing.popleft(), place, frame
-                    spare = None
-                elif spare is not None:
-                    yield missing.popleft(), *spare
-                    spare = None
+                if frame.is_corrupt and self._neighbors and substitute is None:
+                    substitute = place, frame
                 else:
-                    damaged = place, frame
+                    yield missing.popleft(), *(substitute if frame.is_corrupt and substitute else (place, frame))
+                    substitute = None
             elif lost is not None and self._neighbors:
-                yield (lost, *damaged) if damaged is not None and frame.is_corrupt else (lost, place, frame)
-                damaged = None
+                yield lost, place, frame
+                substitute = None
             elif self._neighbors and careful and not frame.is_corrupt:
-                spare = place, frame
+                substitute = place, frame
             if not missing:
                 return
-        last = spare or damaged
-        if last is not None and missing:
-            yield missing.popleft(), *last
-
-
-def _taken(found: Found) -> Frames:
-    """Yields the frames of one range from a decoder's queue."""
-    while (item := found.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+        if substitute is not None and missing:
+            yield missing.popleft(), *substitute

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +29,7 @@ from torchfakes_cli.errors import (
 from torchfakes_cli.video.options import MAX_PIXELS, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
     from types import TracebackType
 
@@ -51,6 +53,18 @@ _OPTIONS = {
 
 #: Exceptions that PyAV raises on damaged files.
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, OverflowError, RuntimeError)
+
+
+@contextmanager
+def damage_ignored() -> Iterator[None]:
+    """Ignores errors of PyAV on damaged files, except a lack of memory."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except AV_ERRORS:
+        pass
+
 
 #: FFmpeg's single-picture formats. Its other picture reader (image2) treats a name with ``%d`` as a sequence of files.
 _PICTURE_FORMATS = {"JPEG": "jpeg_pipe", "PNG": "png_pipe", "WebP": "webp_pipe"}

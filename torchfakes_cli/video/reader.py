@@ -133,56 +133,33 @@ class VideoReader:
     def _deliver(
         self, wanted: NDArray[np.int64], *, first: int = 0, neighbors: bool = False, needed_share: float = 0.5
     ) -> Generator[Frame, None, None]:
+        index, delivered = self._probe.index, 0
         places, repeats = np.unique(wanted, return_counts=True)
-        again = dict(zip(places.tolist(), repeats.tolist(), strict=True))
-        index = self._probe.index
-        delivered = 0
-        runs: list[DecodePass] = []
         self.report = DecodeReport(len(wanted), 0)
+        decoding = DecodePass(
+            self._path,
+            self._probe,
+            neighbors=neighbors,
+            threads=self._threads,
+            hwaccel=self._hwaccel,
+            on_packet=self._on_packet,
+        )
         try:
             for start, end in pairwise((*index.parts, len(index))):
-                chosen = (places[(places >= start) & (places < end)] - start).tolist()
-                if not chosen:
-                    continue
-                run = DecodePass(
-                    self._path,
-                    self._probe,
-                    index.part(start, end),
-                    first=max(0, first - start),
-                    neighbors=neighbors,
-                    threads=self._threads,
-                    hwaccel=self._hwaccel,
-                    on_packet=self._on_packet,
-                )
-                runs.append(run)
-                for asked, place, pixels, damaged in run.samples(chosen):
+                inside = (places >= start) & (places < end)
+                again = dict(zip((places[inside] - start).tolist(), repeats[inside].tolist(), strict=True))
+                for asked, place, pixels, damaged in decoding.samples(
+                    index.part(start, end), list(again), first - start
+                ):
                     frame = Frame(float(index.times_s[start + place]), start + place, pixels, damaged)
-                    for _ in range(again[start + asked]):
+                    for _ in range(again[asked]):
                         delivered += 1
                         yield frame
         finally:
-            self.report = _report(len(wanted), delivered, runs)
+            self.report = decoding.report(len(wanted), delivered)
         if len(wanted) and (not delivered or delivered < needed_share * len(wanted)):
             raise DecodeError(
                 f"only {delivered} of {len(wanted)} frames could be decoded",
                 path=self._path,
                 advice="The file is damaged: copy or download it again.",
             )
-
-
-def _report(wanted: int, delivered: int, runs: Sequence[DecodePass]) -> DecodeReport:
-    warnings = []
-    packets_bad = sum(run.packets_bad for run in runs)
-    damaged = sum(run.pictures_damaged for run in runs)
-    if delivered < wanted:
-        warnings.append(f"partial: {delivered} of {wanted} frames")
-    if packets_bad:
-        warnings.append(f"damaged packets skipped: {packets_bad}")
-    if damaged:
-        warnings.append(f"damaged pictures among the frames: {damaged} of {delivered}")
-    if not warnings and (replaced := sum(run.pictures_replaced for run in runs)):
-        warnings.append(f"damaged pictures replaced by their neighbors: {replaced}")
-    warnings += dict.fromkeys(run.software_reason for run in runs if run.software_reason)
-    if any(run.pictures_fitted for run in runs):
-        warnings.append("the picture changes its size: pictures of other sizes than the video's have black borders")
-    return DecodeReport(wanted, delivered, packets_bad, tuple(warnings))
