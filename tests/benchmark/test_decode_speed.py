@@ -68,7 +68,7 @@ def test_decoding_to_the_samples_against_a_plain_loop(
 ) -> None:
     path = write_film(tmp_path / "film.mp4", seconds, size, key_each=key_each)
     with IsolatedDecoder() as decoder:
-        decoder.wait()
+        decoder.enforced()
         print(f"\n{seconds} s of {size[1]}p at {FPS} fps, a key frame each {key_each}, one sample a second, {CORES}:")
         for key_frames in (True, False):
             sampling = SamplingConfig(fps=Fraction(1), key_frames=key_frames)

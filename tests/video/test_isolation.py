@@ -337,7 +337,7 @@ send({"call": 0, "result": []})
         "send({'call': 1, 'result': [{**info, 'fps': [1, 0]}, 0.0]})",
         "send({'call': 1, 'result': [{**info, 'fps': '1e999999999'}, 0.0]})",
         "send({'call': 1, 'result': 7})",
-        "send({'call': 1, 'error': ['SystemExit', '', None, '']})",
+        "send({'call': 1, 'error': ['SystemExit', '', '']})",
         "give(width=1 << 20, height=1 << 20)",
         "give(width=-1)",
         "give(time_s=None)",

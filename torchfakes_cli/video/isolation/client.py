@@ -13,11 +13,12 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, cast
 
 from torchfakes_cli import errors
 from torchfakes_cli.errors import DecoderCrashError, DecodeTimeoutError, TooLargeError, TorchfakesError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from io import FileIO
     from os import PathLike
-    from types import TracebackType
 
     from torchfakes_cli.video.options import SamplingConfig
 
@@ -80,35 +80,26 @@ _ERRORS = {
 }
 
 
+@dataclass(slots=True)
 class Deadline:
-    """Time limits for the answers of the decoding process; only time spent waiting for them counts.
+    """Limits in seconds on the time without a sign of progress, and in all; only waiting for the process counts."""
 
-    Args:
-        silence_s: maximum seconds without a sign of progress.
-        total_s: maximum total seconds.
-
-    Attributes:
-        slice_s: maximum seconds of one wait; a longer one means that this process was suspended.
-    """
-
-    def __init__(self, silence_s: float, total_s: float = math.inf) -> None:
-        self._silence_s, self._total_s = silence_s, total_s
-        self.slice_s = min(_SLICE_S, silence_s)
-        self._silent_s = self._spent_s = 0.0
+    silence_s: float
+    total_s: float = math.inf
+    silent_s: float = 0.0
+    spent_s: float = 0.0
 
     def spend(self, seconds: float, *, progress: bool) -> None:
         """Adds waited seconds; progress restarts the limit on silence."""
-        self._silent_s = 0.0 if progress else self._silent_s + seconds
-        self._spent_s += seconds
+        self.silent_s = 0.0 if progress else self.silent_s + seconds
+        self.spent_s += seconds
 
     @property
     def expired(self) -> str:
         """Timeout reason, or an empty string while time remains."""
-        if self._silent_s >= self._silence_s:
-            return f"its decoder made no progress for {self._silence_s:g} s"
-        if self._spent_s >= self._total_s:
-            return f"decoding it took longer than {self._total_s:.0f} s"
-        return ""
+        if self.silent_s >= self.silence_s:
+            return f"its decoder made no progress for {self.silence_s:g} s"
+        return f"decoding it took longer than {self.total_s:.0f} s" if self.spent_s >= self.total_s else ""
 
 
 class _Process:
@@ -157,11 +148,7 @@ class _Process:
         return self.end.alive and self._process.poll() is None
 
     def enforced(self) -> tuple[str, ...]:
-        """Waits until the process is ready and returns the restrictions that it verified for itself.
-
-        Raises:
-            TorchfakesError: the process ended before.
-        """
+        """Waits until the process is ready and returns the restrictions that it verified for itself."""
         if self._enforced is None:
             try:
                 self._enforced = self.wait(0, tuple[str, ...], "", Deadline(_START_S))
@@ -174,11 +161,7 @@ class _Process:
         return self.wait(self.call(path, method, **arguments), kind, path, deadline)
 
     def call(self, path: str, method: str, /, **arguments: Any) -> int:
-        """Sends a call about a file and returns its number.
-
-        Raises:
-            DecoderCrashError: the process has ended.
-        """
+        """Sends a call about a file and returns its number."""
         self.enforced()
         self._calls += 1
         try:
@@ -194,24 +177,30 @@ class _Process:
             TorchfakesError: the process reported an error, timed out or ended.
         """
         deadline.spend(0.0, progress=True)
+        slice_s = min(_SLICE_S, deadline.silence_s)
         while True:
             started = time.monotonic()
             message: dict[str, Any] | ProtocolError | None = {}
             try:
-                message = self._messages.get(timeout=deadline.slice_s)
+                message = self._messages.get(timeout=slice_s)
             except Empty:
                 pass
             except KeyboardInterrupt:
                 self.end()  # it would continue to decode without a reader
                 raise
-            deadline.spend(min(time.monotonic() - started, 2 * deadline.slice_s), progress=bool(message))
+            # A much longer wait means that this process was suspended.
+            deadline.spend(min(time.monotonic() - started, 2 * slice_s), progress=bool(message))
             if message is None:
                 self._crashed(path)
             try:
                 if isinstance(message, ProtocolError):
                     raise message
                 if message.get("call") == call and "error" in message:
-                    self._fail(*decode(Failure, message["error"]))
+                    name, cause, advice = decode(Failure, message["error"])
+                    failure = _ERRORS[name](cause, path=path, advice=advice)
+                    if isinstance(failure, TooLargeError):
+                        self.end()  # memory that it still holds would reduce the next file's limit
+                    raise failure
                 if message.get("call") == call and "result" in message:
                     return decode(kind, message["result"])
             except (ProtocolError, KeyError) as error:
@@ -226,12 +215,6 @@ class _Process:
                 raise DecodeTimeoutError(
                     f"timeout: {why}", path=path, advice="It may be damaged; if it is only slow, raise --timeout."
                 )
-
-    def _fail(self, kind: str, cause: str, path: str | None, advice: str) -> Never:
-        error = _ERRORS[kind](cause, path=path, advice=advice)
-        if isinstance(error, TooLargeError):
-            self.end()  # memory that it still holds would reduce the next file's limit
-        raise error
 
     def _crashed(self, path: str) -> Never:
         with suppress(subprocess.TimeoutExpired):
@@ -273,11 +256,6 @@ def _unstartable(reason: str) -> TorchfakesError:
     return TorchfakesError(f"the decoding process can't be started: {reason}", advice="Run it with --debug to see why.")
 
 
-def _file(path: str) -> dict[str, str]:
-    """The file's path and the folder that a relative path refers to; empty for an absolute path."""
-    return {"path": path, "folder": "" if Path(path).is_absolute() else str(Path.cwd())}
-
-
 class IsolatedDecoder:
     """Opens videos one after another in a child process, which is restarted after a file that crashed it.
 
@@ -293,6 +271,8 @@ class IsolatedDecoder:
 
     Attributes:
         abandoned: whether ``abandon`` was called.
+
+    All methods raise ``TorchfakesError`` if the process can't be started.
     """
 
     def __init__(self, *, timeout_s: float = 60.0, memory_mb: int = 2048, hwaccel: str | None = None) -> None:
@@ -301,12 +281,10 @@ class IsolatedDecoder:
         self._settings = memory_mb, hwaccel
         self._process: _Process | None = None
 
-    def __enter__(self) -> IsolatedDecoder:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def enforced(self) -> tuple[str, ...]:
@@ -315,18 +293,11 @@ class IsolatedDecoder:
         Returns:
             Any of ``network`` (it can't open sockets), ``file writes`` (it can't change files or start programs) and
             ``memory`` (its memory is limited).
-
-        Raises:
-            TorchfakesError: the process can't be started.
         """
         return self.start().enforced()
 
     def start(self) -> _Process:
-        """Starts the process unless it runs, without waiting until it is ready.
-
-        Raises:
-            TorchfakesError: the process can't be started.
-        """
+        """Starts the process unless it runs, without waiting until it is ready."""
         process = self._process
         if not self.abandoned and (process is None or not process.alive):
             self.close()
@@ -345,28 +316,27 @@ class IsolatedDecoder:
 
         Raises:
             MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.
-            TorchfakesError: the process can't be started.
         """
-        name = os.fspath(path)
-        process, opened = self._ask(name, Opened, "open", threads=threads)
-        return IsolatedReader(process, name, opened, self._timeout_s)
+        process, opened = self._ask(path, Opened, "open", threads=threads)
+        return IsolatedReader(process, os.fspath(path), opened, self._timeout_s)
 
     def describe(self, path: str | PathLike[str]) -> FileFacts:
         """Returns the provenance facts of a file; no video may be open.
 
         Raises:
             MediaError: the file can't be opened, or not within the limits.
-            TorchfakesError: the process can't be started.
         """
-        return self._ask(os.fspath(path), FileFacts, "describe")[1]
+        return self._ask(path, FileFacts, "describe")[1]
 
-    def _ask(self, path: str, kind: type[_T], method: str, **arguments: Any) -> tuple[_Process, _T]:
+    def _ask(self, path: str | PathLike[str], kind: type[_T], method: str, **arguments: Any) -> tuple[_Process, _T]:
         """Asks the process, or a new one if it died, perhaps just before this call and not because of the file."""
         retry = self._process is not None and self._process.alive
         while True:
             process = self.start()
             try:
-                return process, process.ask(path, kind, Deadline(self._timeout_s), method, **_file(path), **arguments)
+                return process, process.ask(
+                    os.fspath(path), kind, Deadline(self._timeout_s), method, path=_absolute(path), **arguments
+                )
             except DecoderCrashError:
                 if not retry:
                     raise
@@ -387,7 +357,8 @@ class IsolatedDecoder:
 class IsolatedReader:
     """Reads frames of one video through the decoding process, with the interface of ``VideoReader``; a context manager.
 
-    Created by ``IsolatedDecoder.open``.
+    Created by ``IsolatedDecoder.open``. Iterators may also raise ``DecodeTimeoutError``, ``TooLargeError`` and
+    ``DecoderCrashError``.
 
     Attributes:
         info: metadata of the file, with measured duration and frame count.
@@ -399,25 +370,18 @@ class IsolatedReader:
         self._path = path
         self._timeout_s = timeout_s
         self._iterator: Generator[Frame, None, None] | None = None
-        self.info, self._sound_start_s = opened
+        info, self._sound_start_s = opened
+        self.info = replace(info, path=path)
         self.report = DecodeReport(0, 0)
 
-    def __enter__(self) -> IsolatedReader:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
-        """Decodes the sampled frames in presentation order, a few ahead, like ``VideoReader.frames``.
-
-        The iterator may also raise ``DecodeTimeoutError``, ``TooLargeError`` and ``DecoderCrashError``.
-
-        Raises:
-            UsageError: no frame lies in the selected time span.
-        """
+        """Decodes the sampled frames in presentation order, a few ahead, like ``VideoReader.frames``."""
         return self._read(sampling=encode(sampling))
 
     def every_frame(self) -> Iterator[Frame]:
@@ -466,14 +430,20 @@ class IsolatedReader:
         """
         # There is no progress signal while the finished file's index is moved to the front.
         deadline = self._deadline(self._timeout_s + silent.stat().st_size / _DISK_BYTES_PER_S)
-        arguments = {"silent": str(silent.absolute()), "zero_s": self._sound_start_s, "container": container}
         with target.open("w+b") as file:
             inherited = () if sys.platform == "win32" else (file.fileno(),)
             process = _Process(*self._process.settings, inherited)
             try:
-                written = [str(target.absolute()), *inherited]
                 return process.ask(
-                    self._path, Sound, deadline, "add_sound", **_file(self._path), target=written, **arguments
+                    self._path,
+                    Sound,
+                    deadline,
+                    "add_sound",
+                    path=_absolute(self._path),
+                    silent=_absolute(silent),
+                    target=[_absolute(target), *inherited],
+                    zero_s=self._sound_start_s,
+                    container=container,
                 )
             finally:
                 process.end()
@@ -482,3 +452,7 @@ class IsolatedReader:
         """Ends the iterator if it is running; no other thread may be waiting for a frame."""
         if self._iterator is not None:
             self._iterator.close()
+
+
+def _absolute(path: str | PathLike[str]) -> str:
+    return str(Path(path).absolute())

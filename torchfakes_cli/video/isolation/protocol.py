@@ -20,7 +20,7 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import cache
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _T = TypeVar("_T")
+_hints = cache(get_type_hints)
 
 #: Number of picture slots: one is filled while the other is read.
 SLOTS = 2
@@ -61,34 +62,14 @@ class Picture:
             raise ValueError
 
 
-class Step(NamedTuple):
-    """Result of ``next``: the next frame, None at the end, and the report so far."""
-
-    picture: Picture | None
-    report: DecodeReport
-
-
-class Opened(NamedTuple):
-    """Result of ``open``: the properties of the video, and its time zero on the clock of the file's sound."""
-
-    info: VideoInfo
-    sound_start_s: float | None
-
-
-class Sound(NamedTuple):
-    """Result of ``add_sound``: whether there is sound in the new file, and notes for the user."""
-
-    added: bool
-    notes: tuple[str, ...]
-
-
-class Failure(NamedTuple):
-    """Error of this package: the name of its class, and its arguments."""
-
-    kind: str
-    cause: str
-    path: str | None
-    advice: str
+#: Result of ``open``: the properties of the video, and its time zero on the clock of the file's sound.
+Opened = tuple[VideoInfo, float | None]
+#: Result of ``next``: the next frame, None at the end, and the report so far.
+Step = tuple[Picture | None, DecodeReport]
+#: Result of ``add_sound``: whether there is sound in the new file, and notes for the user.
+Sound = tuple[bool, tuple[str, ...]]
+#: An error of this package: the name of its class, cause and advice.
+Failure = tuple[str, str, str]
 
 
 def send(stream: FileIO, message: dict[str, Any]) -> None:
@@ -149,8 +130,6 @@ def _decoded(kind: Any, value: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         kinds = parts[:1] * len(value) if parts[-1] is ... else parts
         return tuple(_decoded(part, each) for part, each in zip(kinds, value, strict=True))
-    if isinstance(kind, type) and issubclass(kind, tuple) and isinstance(value, list):
-        return kind(*(_decoded(hint, each) for hint, each in zip(_hints(kind).values(), value, strict=True)))
     if is_dataclass(kind) and isinstance(kind, type):
         return kind(**{name: _decoded(hint, value[name]) for name, hint in _hints(kind).items()})
     if kind is float and type(value) is int:
@@ -162,11 +141,6 @@ def _decoded(kind: Any, value: Any) -> Any:
     if type(value) is not kind:
         raise TypeError(kind)
     return value
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 class PictureMemory:

@@ -16,7 +16,6 @@ from torchfakes_cli.records import DecodeReport, Frame
 from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
 from torchfakes_cli.video.isolation.protocol import (
-    Failure,
     Opened,
     Picture,
     PictureMemory,
@@ -78,7 +77,6 @@ class _Server:
         self._call = 0
         self._reader: VideoReader | None = None
         self._frames: Iterator[Frame] = iter(())
-        self._path = ""
         self._progress_at = 0.0
         self._sending = threading.Lock()
 
@@ -89,14 +87,13 @@ class _Server:
             self.send("result", getattr(self, f"on_{method}")(**arguments))
             return
         except TorchfakesError as error:
-            failure = Failure(type(error).__name__, error.cause, error.path, error.advice)
+            failure = type(error).__name__, error.cause, error.advice
         except MemoryError:
             cause = f"too_large: decoding it takes more than {self._memory_mb} MiB of memory"
-            advice = "Raise --memory-limit, or scale the video down first."
-            failure = Failure("TooLargeError", cause, self._path, advice)
+            failure = "TooLargeError", cause, "Raise --memory-limit, or scale the video down first."
         except Exception as error:  # noqa: BLE001 - reported to the client, where it fails only this file
             reason = " ".join(str(error).split()) or "no message"
-            failure = Failure("DecodeError", f"unexpected {type(error).__name__}: {reason}", self._path, "")
+            failure = "DecodeError", f"unexpected {type(error).__name__}: {reason}", ""
         self.send("error", failure)
 
     def send(self, kind: str, body: Any) -> None:
@@ -113,15 +110,10 @@ class _Server:
             self._progress_at = now
             self.send("progress", True)
 
-    def _enter(self, path: str, folder: str) -> None:
-        self._path, self._reader = path, None
-        if folder:
-            os.chdir(folder)
-
-    def on_open(self, path: str, folder: str, threads: int | None) -> Opened:
-        self._enter(path, folder)
+    def on_open(self, path: str, threads: int | None) -> Opened:
+        self._reader = None  # frees its memory first
         self._reader = reader = VideoReader(path, self._progress, threads=threads, hwaccel=self._hwaccel)
-        return Opened(reader.info, reader.sound_start_s)
+        return reader.info, reader.sound_start_s
 
     def on_sample(self, sampling: Any = None, times_s: list[float] | None = None) -> DecodeReport:
         """Selects the frames of a ``SamplingConfig``, the frames nearest to given times, or all frames."""
@@ -138,22 +130,21 @@ class _Server:
         assert self._reader is not None, "a file is opened before its frames are read"
         frame = next(self._frames, None)
         if frame is None:
-            return Step(None, self._reader.report)
+            return None, self._reader.report
         width, height = frame.size
         self._memory.slot(slot, height, width)[:] = frame.pixels
-        return Step(Picture(frame.time_s, frame.index, width, height, frame.damaged), self._reader.report)
+        return Picture(frame.time_s, frame.index, width, height, frame.damaged), self._reader.report
 
     def on_close(self) -> bool:
         if self._reader is not None:
             self._reader.close()
         return True
 
-    def on_describe(self, path: str, folder: str) -> FileFacts:
+    def on_describe(self, path: str) -> FileFacts:
         from torchfakes_cli.video.metadata import describe_file  # loaded lazily, because few scans need it
 
-        self._enter(path, folder)
+        self._reader = None
         return describe_file(path, self._progress)
 
-    def on_add_sound(self, path: str, folder: str, **arguments: Any) -> Sound:
-        self._enter(path, folder)
-        return Sound(*add_sound(source=path, on_packet=self._progress, **arguments))
+    def on_add_sound(self, path: str, **arguments: Any) -> Sound:
+        return add_sound(source=path, on_packet=self._progress, **arguments)
