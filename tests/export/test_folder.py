@@ -93,10 +93,10 @@ def test_what_differs_too_much_is_refused_unless_accepted(
 @pytest.mark.parametrize("name", BOUNDS)
 def test_what_is_no_number_is_beyond_every_bound(name: str) -> None:
     nan = float("nan")
-    assert Scores("x", 8, nan, nan, 1.0, 1.0, nan, nan).trouble(BOUNDS[name])
+    assert Scores("x", 8, nan, nan, 1.0, 1.0, None, None).trouble(BOUNDS[name])
     assert Outputs(nan, nan).trouble("pnet", BOUNDS[name])
-    assert not Scores("x", 8, 0.0, 0.0, 1.0, 1.0, nan, nan).trouble(BOUNDS[name])
-    assert not Boxes(4, 0, 0, 0, nan).trouble(BOUNDS[name])
+    assert not Scores("x", 8, 0.0, 0.0, 1.0, 1.0, None, None).trouble(BOUNDS[name])
+    assert not Boxes(4, 0, 0, 0, None).trouble(BOUNDS[name])
 
 
 @pytest.mark.parametrize(

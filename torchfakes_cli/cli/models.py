@@ -368,7 +368,7 @@ def export_command(
     with guarded(debug=debug):
         from torchfakes_cli.cli.console import Screen
         from torchfakes_cli.cli.console.models_view import show_export
-        from torchfakes_cli.export.folder import export_model, without_nan
+        from torchfakes_cli.export.folder import export_model
 
         screen = Screen()
         made = export_model(
@@ -382,7 +382,7 @@ def export_command(
             accept=accept,
         )
         if json:
-            _print_json(screen, without_nan(asdict(made)))
+            _print_json(screen, asdict(made))
         else:
             show_export(screen, made)
         for doubt in made.doubts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,32 +19,9 @@ from numpy.typing import NDArray
 from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.errors import ModelError, OutputError, UsageError
-from torchfakes_cli.export import parity
-from torchfakes_cli.export.networks import (
-    NETWORKS,
-    OUTPUTS,
-    CascadeNetwork,
-    WholeDetector,
-    load_both,
-    need_libraries,
-    planes,
-    session,
-    to_half,
-    to_int8,
-    to_onnx,
-    with_property,
-)
-from torchfakes_cli.export.parity import (
-    BOUNDS,
-    SIDES,
-    Boxes,
-    CascadeFile,
-    Outputs,
-    Pixels,
-    Samples,
-    Scores,
-    random_crops,
-)
+from torchfakes_cli.export import networks, parity
+from torchfakes_cli.export.networks import NETWORKS, CascadeNetwork, planes, session
+from torchfakes_cli.export.parity import BOUNDS, SIDES, random_crops
 from torchfakes_cli.faces.mtcnn import STAGE_OVERLAP, STAGE_THRESHOLDS, FaceDetector
 from torchfakes_cli.faces.networks import MEAN, OUTPUT_SIDE, REFINE_SIDE, SCALE
 from torchfakes_cli.faces.options import SHARPNESS_SIZE, FaceConfig
@@ -103,9 +79,9 @@ class Exported:
     threads: int
     files: tuple[ExportedFile, ...]
     facts: Path
-    scores: tuple[Scores, ...]
-    outputs: dict[str, Outputs]
-    boxes: Boxes | None
+    scores: tuple[parity.Scores, ...]
+    outputs: dict[str, parity.Outputs]
+    boxes: parity.Boxes | None
     doubts: tuple[str, ...]
 
 
@@ -144,7 +120,7 @@ def export_model(
         ModelError: the files' outputs differ too much from torch's; nothing is written.
         OutputError: a file exists already, or can't be written.
     """
-    need_libraries()
+    networks.need_libraries()
     cascade_precision = cascade_precision or ("fp16" if precision == "int8" else precision)
     for name in (precision, cascade_precision):
         if name not in BOUNDS:
@@ -154,7 +130,7 @@ def export_model(
     targets = [out / name for name in names] if whole else [out, out.with_suffix(".json")]
     _check_free(out, targets, whole=whole, force=force)
     seen = parity.read_pictures(pictures) if pictures is not None else []
-    module, detector = load_both(model)
+    module, detector = networks.load_both(model)
     header = detector.header
     faces = FaceDetector(device="cpu", dtype=torch.float32)
     samples = parity.faces_of(seen, header, faces) if seen and crops is None else None
@@ -163,12 +139,12 @@ def export_model(
     data, file, scores = _export_detector(module, detector, samples, targets[0], precision)
     troubles = [score.trouble(BOUNDS[precision]) for score in scores]
     files, boxes = {file: data}, None
-    outputs: dict[str, Outputs] = {}
+    outputs: dict[str, parity.Outputs] = {}
     if whole:
         if not seen and samples is not None:  # the crops as pictures, alternately for calibration and comparison
             seen = [crop for pair in zip(samples.calibrating, samples.compared, strict=False) for crop in pair]
-        networks, outputs, boxes = _export_cascade(faces, seen, out, cascade_precision)
-        files |= networks
+        more, outputs, boxes = _export_cascade(faces, seen, out, cascade_precision)
+        files |= more
         bound = BOUNDS[cascade_precision]
         troubles += [found.trouble(name, bound) for name, found in outputs.items()]
         troubles += [boxes.trouble(bound)] if boxes is not None else []
@@ -190,19 +166,10 @@ def export_model(
     }
     for file, content in files.items():
         write_atomically(file.path, content)
-    write_atomically(targets[-1], json.dumps(without_nan(facts), indent=2, ensure_ascii=False))
+    write_atomically(targets[-1], json.dumps(facts, indent=2, ensure_ascii=False))
     shape = f"N×3×{header.picture_size}×{header.picture_size}"
     threads = torch.get_num_threads()
     return Exported(shape, threads, tuple(files), targets[-1], tuple(scores), outputs, boxes, tuple(troubles))
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN by None in a document, because JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _check_free(out: Path, targets: Sequence[Path], *, whole: bool, force: bool) -> None:
@@ -215,16 +182,16 @@ def _check_free(out: Path, targets: Sequence[Path], *, whole: bool, force: bool)
 
 
 def _export_detector(
-    module: WholeDetector, detector: Detector, samples: Samples | None, path: Path, precision: str
-) -> tuple[bytes, ExportedFile, list[Scores]]:
+    module: networks.WholeDetector, detector: Detector, samples: parity.Samples | None, path: Path, precision: str
+) -> tuple[bytes, ExportedFile, list[parity.Scores]]:
     header, names = detector.header, ("logit", "p_fake")
     side = header.picture_size
     free = {name: {0: "batch"} for name in ("crops", *names)}
-    data = to_onnx(module, torch.zeros(2, 3, side, side), "crops", names, free)
+    data = networks.to_onnx(module, torch.zeros(2, 3, side, side), "crops", names, free)
     # Random crops widen the ranges, which a few similar faces would leave too narrow; the comparison uses another seed.
     calibrating = [*random_crops(side, side, seed=1), *samples.calibrating] if samples else []
     data = _converted(data, precision, list(parity.batches(calibrating)) if calibrating else None)
-    data = with_property(data, HEADER_KEY, json.dumps(asdict(header), sort_keys=True))
+    data = networks.with_property(data, HEADER_KEY, json.dumps(asdict(header), sort_keys=True))
     run = session(data, torch.get_num_threads())
     random = random_crops(side, side)
     scores = [parity.compare_scores(run, detector, random, "random crops")]
@@ -236,12 +203,12 @@ def _export_detector(
 
 
 def _export_cascade(
-    faces: FaceDetector, pictures: Sequence[Pixels], folder: Path, precision: str
-) -> tuple[dict[ExportedFile, bytes], dict[str, Outputs], Boxes | None]:
+    faces: FaceDetector, pictures: Sequence[parity.Pixels], folder: Path, precision: str
+) -> tuple[dict[ExportedFile, bytes], dict[str, parity.Outputs], parity.Boxes | None]:
     modules = {name: CascadeNetwork(name) for name in NETWORKS}
     plain = {name: _network_onnx(name, module) for name, module in modules.items()}
     threads = torch.get_num_threads()
-    recorders = [CascadeFile(name, session(data, threads), record=True) for name, data in plain.items()]
+    recorders = [parity.CascadeFile(name, session(data, threads), record=True) for name, data in plain.items()]
     if precision == "int8":
         for picture in pictures[::2]:
             parity.face_detector(recorders).detect([picture])
@@ -249,7 +216,7 @@ def _export_cascade(
     for (name, module), recorder in zip(modules.items(), recorders, strict=True):
         data = _converted(plain[name], precision, recorder.inputs if pictures else None)
         run = session(data, threads)
-        converted.append(CascadeFile(name, run))
+        converted.append(parity.CascadeFile(name, run))
         size = (SIDES[name], SIDES[name]) if SIDES[name] else TIMED_LEVEL
         random = random_crops(*size)
         outputs[name] = parity.compare_outputs(run, module, random)
@@ -262,19 +229,19 @@ def _export_cascade(
 
 
 def _network_onnx(name: str, module: CascadeNetwork) -> bytes:
-    free = {output: {0: "batch"} for output in ("pictures", *OUTPUTS[name])}
+    free = {output: {0: "batch"} for output in ("pictures", *networks.OUTPUTS[name])}
     if name == "pnet":
         free["pictures"] |= {2: "height", 3: "width"}
         free["logit"] |= {1: "rows", 2: "columns"}
         free["offsets"] |= {2: "rows", 3: "columns"}
     side = SIDES[name] or 64
-    return to_onnx(module, torch.zeros(2, 3, side, side), "pictures", OUTPUTS[name], free)
+    return networks.to_onnx(module, torch.zeros(2, 3, side, side), "pictures", networks.OUTPUTS[name], free)
 
 
 def _converted(plain: bytes, precision: str, calibrating: Sequence[NDArray[np.float32]] | None) -> bytes:
     if precision == "int8":
-        return to_int8(plain, calibrating)
-    return to_half(plain) if precision == "fp16" else plain
+        return networks.to_int8(plain, calibrating)
+    return networks.to_half(plain) if precision == "fp16" else plain
 
 
 @torch.inference_mode()

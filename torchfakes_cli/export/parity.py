@@ -98,9 +98,9 @@ class Scores:
         largest: maximum difference of the calibrated log-odds (slope × logit).
         mean: mean difference of the calibrated log-odds.
         verdicts: share of crops on the same side of the detector's two thresholds.
-        rank: Spearman's correlation of the logits; NaN for fewer than three crops.
-        auc: ROC AUC of the file; NaN without labels of both classes.
-        auc_torch: ROC AUC of torch; NaN without labels of both classes.
+        rank: Spearman's correlation of the logits; None for fewer than three crops.
+        auc: ROC AUC of the file; None without labels of both classes.
+        auc_torch: ROC AUC of torch; None without labels of both classes.
     """
 
     on: str
@@ -108,9 +108,9 @@ class Scores:
     largest: float
     mean: float
     verdicts: float
-    rank: float
-    auc: float
-    auc_torch: float
+    rank: float | None
+    auc: float | None
+    auc_torch: float | None
 
     def trouble(self, bound: Bound) -> str:
         """Return a description of the first exceeded bound, or an empty string."""
@@ -143,14 +143,14 @@ class Boxes:
         torch: number of faces found by torch.
         files: number of faces found by the files.
         both: number of faces found by both.
-        overlap: mean intersection over union of the faces found by both; NaN without any.
+        overlap: mean intersection over union of the faces found by both; None without any.
     """
 
     pictures: int
     torch: int
     files: int
     both: int
-    overlap: float
+    overlap: float | None
 
     def trouble(self, bound: Bound) -> str:
         """Return a description of the first exceeded bound, or an empty string."""
@@ -158,7 +158,7 @@ class Boxes:
         for faces in (self.torch, self.files):
             if faces - self.both > max(1.0, (1 - bound.faces) * faces):
                 return f"{found}: more than {1 - bound.faces:.0%} differ"
-        if self.both and not self.overlap >= bound.overlap:
+        if self.overlap is not None and self.overlap < bound.overlap:
             return f"boxes overlap torch's by {self.overlap:.3f} on average, less than {bound.overlap:g}"
         return ""
 
@@ -173,14 +173,14 @@ def compare_scores(
     differences = np.abs(found - expected) * detector.header.slope
     zones = [_zones(logits, detector.header) for logits in (found, expected)]
     both_kinds = fake is not None and 0 < fake.sum() < len(fake)
-    aucs = [float(roc_auc_score(fake, logits)) if both_kinds else np.nan for logits in (found, expected)]
+    aucs = [float(roc_auc_score(fake, logits)) if both_kinds else None for logits in (found, expected)]
     return Scores(
         on=on,
         count=len(crops),
         largest=float(differences.max()),
         mean=float(differences.mean()),
         verdicts=float((zones[0] == zones[1]).mean()),
-        rank=float(spearmanr(found, expected)[0]) if len(crops) > 2 else np.nan,
+        rank=float(spearmanr(found, expected)[0]) if len(crops) > 2 else None,
         auc=aucs[0],
         auc_torch=aucs[1],
     )
@@ -245,7 +245,7 @@ def compare_boxes(files: FaceDetector, faces: FaceDetector, pictures: Sequence[P
             if best is not None and iou(box, best) >= SAME_FACE:
                 found.remove(best)
                 overlaps.append(iou(box, best))
-    mean = float(np.mean(overlaps)) if overlaps else np.nan
+    mean = float(np.mean(overlaps)) if overlaps else None
     return Boxes(len(pictures), counts[0], counts[1], len(overlaps), mean)
 
 

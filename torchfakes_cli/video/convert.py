@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from torchfakes_cli.video.open import AV_ERRORS
+from torchfakes_cli.video.open import damage_ignored
 from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -167,13 +167,9 @@ class Sizes:
         decoder = cast("VideoCodecContext", av.CodecContext.create(self._codec, "r"))
         decoder.extradata = self._extradata
         decoder.options = {"max_pixels": str(MAX_PIXELS)}
-        try:
+        with damage_ignored():  # the scan reports it
             frames = [*decoder.decode(packet), *decoder.decode(None)]
             self._sizes.update((frame.width, frame.height) for frame in frames)
-        except MemoryError:
-            raise
-        except AV_ERRORS:
-            pass  # the scan reports damage
 
     def largest(self, width: int, height: int) -> tuple[int, int]:
         """Returns the (width, height) that holds every picture, given the size of the first decoded one."""

@@ -167,7 +167,7 @@ class RangeDecoder:
         index: FrameIndex,
         careful: bool,
         threads: int,
-        on_packet: Callable[[], None] | None,
+        on_packet: Callable[[], None],
     ) -> None:
         self.refused = 0
         self._index = index
@@ -273,7 +273,7 @@ class DecodePass:
         neighbors: bool,
         threads: int | None,
         hwaccel: str | None,
-        on_packet: Callable[[], None] | None,
+        on_packet: Callable[[], None],
     ) -> None:
         info = probe.info
         self._path, self._probe = path, probe

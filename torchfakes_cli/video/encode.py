@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.video.index import PacketReader
-from torchfakes_cli.video.open import AV_ERRORS, open_video
+from torchfakes_cli.video.open import AV_ERRORS, damage_ignored, open_video
 from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
@@ -105,9 +104,7 @@ class ClipWriter:
     def __enter__(self) -> ClipWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._finish()
         else:
@@ -306,7 +303,10 @@ def _in_order(container: InputContainer, sound: AudioStream) -> Iterator[Packet[
 def _encoded(
     heard: Iterator[Packet[AudioStream]], sound: AudioStream, output: OutputContainer, origin_s: float
 ) -> Iterator[_Packet]:
-    """Adds an AAC stream to the output at once; yields the sound re-encoded, moved to start at ``origin_s``."""
+    """Adds an AAC stream to the output at once; yields the sound re-encoded, moved to start at ``origin_s``.
+
+    Damaged packets are skipped.
+    """
     context = sound.codec_context
     rate = context.sample_rate if context.sample_rate in _RATES else _USUAL_RATE
     layout = "mono" if context.layout.nb_channels == 1 else "stereo"
@@ -314,9 +314,16 @@ def _encoded(
     written.codec_context.layout = layout
     resampler = AudioResampler("fltp", layout, rate, _PACKET_SAMPLES)
 
+    def resampled() -> Iterator[AudioFrame]:
+        for packet in chain(heard, (None,)):
+            with damage_ignored():
+                for frame in context.decode(packet):
+                    yield from resampler.resample(frame)
+        yield from resampler.resample(None)
+
     def packets() -> Iterator[_Packet]:
         expected: int | None = None
-        for frame in _resampled(heard, sound, resampler):
+        for frame in resampled():
             # Timestamps of a coarse clock are off by some samples; only longer gaps are real.
             time = (frame.pts or 0) - round(origin_s * rate)
             if expected is not None and time < expected + _GAP_S * rate:
@@ -327,22 +334,6 @@ def _encoded(
         yield from written.encode(None)
 
     return packets()
-
-
-def _resampled(
-    heard: Iterator[Packet[AudioStream]], sound: AudioStream, resampler: AudioResampler
-) -> Iterator[AudioFrame]:
-    """Yields the decodable sound of a stream in the resampler's format; damaged packets are skipped."""
-    for packet in chain(heard, (None,)):
-        try:
-            frames = sound.codec_context.decode(packet)
-        except MemoryError:
-            raise
-        except AV_ERRORS:
-            continue
-        for frame in frames:
-            yield from resampler.resample(frame)
-    yield from resampler.resample(None)
 
 
 Picture = NDArray[np.uint8]

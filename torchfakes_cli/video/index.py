@@ -7,10 +7,13 @@ and counts in a file are untrusted, so every read and every loop is bounded.
 
 from __future__ import annotations
 
+import os
 import struct
 from array import array
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import av
@@ -18,6 +21,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from os import PathLike
 
     from av.packet import Packet
     from av.stream import Stream
@@ -65,8 +69,7 @@ class FrameIndex:
         end_position: byte offset at which the last packet ends; 0 if unknown.
         read_errors: number of failed reads.
         zero_s: the player's time zero on the clock of the file's streams; None if the streams have no clock.
-        parts: index of the first frame of each part that an edit list plays, in playback order. Within a part, frames
-            follow the order of the file.
+        parts: index of the first frame of each part that an edit list plays, in playback order.
     """
 
     times_s: NDArray[np.float64]
@@ -143,11 +146,6 @@ class FrameIndex:
             parts=tuple(parts),
         )
 
-    @property
-    def packets_read(self) -> int:
-        """Number of packets in the file, including those of frames that aren't shown."""
-        return len(self.leading)
-
 
 class PacketReader(Generic[StreamT]):
     """Iterates over the non-empty packets of a stream and continues after read errors if possible.
@@ -161,7 +159,7 @@ class PacketReader(Generic[StreamT]):
     """
 
     def __init__(
-        self, demux: Callable[[], Iterator[Packet[StreamT]]], on_packet: Callable[[], None] | None = None
+        self, demux: Callable[[], Iterator[Packet[StreamT]]], on_packet: Callable[[], None] = lambda: None
     ) -> None:
         self._demux = demux
         self._on_packet = on_packet
@@ -172,8 +170,7 @@ class PacketReader(Generic[StreamT]):
         while in_a_row <= _READ_ERRORS_LIMIT:
             try:
                 for packet in self._demux():
-                    if self._on_packet is not None:
-                        self._on_packet()
+                    self._on_packet()
                     if packet.size:
                         in_a_row = 0
                         yield packet
@@ -194,23 +191,19 @@ class IndexBuilder:
         self._dts = array("q")
         self._shown = bytearray()
         self._key = bytearray()
-        self._pts_missing = False
-        self._dts_missing = False
-        self._last_duration = 0
-        self._end_position = 0
+        self._pts_missing = self._dts_missing = False
+        self._last_duration = self._end_position = 0
 
     def add(self, packet: Packet[VideoStream]) -> None:
         """Adds the next packet."""
-        pts, dts = packet.pts, packet.dts
-        self._pts_missing |= pts is None
-        self._dts_missing |= dts is None
-        self._pts.append(pts or 0)
-        self._dts.append(dts or 0)
+        self._pts_missing |= packet.pts is None
+        self._dts_missing |= packet.dts is None
+        self._pts.append(packet.pts or 0)
+        self._dts.append(packet.dts or 0)
         self._shown.append(not packet.is_discard)
         self._key.append(packet.is_keyframe)
         self._last_duration = packet.duration or self._last_duration
-        if packet.pos is not None:
-            self._end_position = max(self._end_position, packet.pos + packet.size)
+        self._end_position = max(self._end_position, (packet.pos or 0) + packet.size)
 
     def build(
         self, stream: VideoStream, container_format: str, read_errors: int, others_start_s: float | None = None
@@ -226,13 +219,16 @@ class IndexBuilder:
         tick = float(stream.time_base or Fraction(1, 1000))
         rate = stream.guessed_rate or stream.average_rate or _FALLBACK_RATE
         frame_s = float(1 / rate) if rate > 0 else float(1 / _FALLBACK_RATE)
-        pts = np.frombuffer(self._pts, dtype=np.int64)
+        pts, dts = (np.frombuffer(stamps, dtype=np.int64) for stamps in (self._pts, self._dts))
         key = np.frombuffer(self._key, dtype=np.bool_)
         numbers = np.flatnonzero(np.frombuffer(self._shown, dtype=np.bool_))
+        # AVI stores no presentation times: FFmpeg passes on the decoding order for codecs that reorder frames.
+        context = stream.codec_context
+        reordered = container_format == "avi" and context.name in {"h264", "hevc"} and context.has_b_frames
         stamps: NDArray[np.int64] | None = None
         line = pts
         first_s: float | None = None
-        if self._pts_trusted(stream, container_format):
+        if not self._pts_missing and not reordered and _distinct(pts):
             ahead = _JUMP_AHEAD_S / tick if container_format in _CLOCK_FORMATS else np.inf
             line = _without_jumps(pts, key, max(1, round(frame_s / tick)), ahead)
             # In presentation order; the first packet of each timestamp counts.
@@ -242,7 +238,7 @@ class IndexBuilder:
             if line is pts and len(ticks):
                 first_s = int(ticks[0]) * tick
             stamps = pts[numbers] if line is pts or _distinct(pts[numbers], share=1) else None
-        elif not self._dts_missing and _distinct(dts := np.frombuffer(self._dts, dtype=np.int64)):
+        elif not self._dts_missing and _distinct(dts):
             ticks = np.sort(dts[numbers])
             times = (ticks - ticks[:1]) * tick
             first_s = int(ticks[0]) * tick if len(ticks) else None
@@ -271,15 +267,6 @@ class IndexBuilder:
             read_errors=read_errors,
             zero_s=zero_s,
         )
-
-    def _pts_trusted(self, stream: VideoStream, container_format: str) -> bool:
-        if self._pts_missing:
-            return False
-        # AVI stores no presentation times: FFmpeg passes on the decoding order for codecs that reorder frames.
-        context = stream.codec_context
-        if container_format == "avi" and context.name in {"h264", "hevc"} and context.has_b_frames:
-            return False
-        return _distinct(np.frombuffer(self._pts, dtype=np.int64))
 
 
 def _distinct(stamps: NDArray[np.int64], share: float = _DISTINCT_SHARE) -> bool:
@@ -334,6 +321,7 @@ def _rate(times_s: NDArray[np.floating[Any]]) -> Fraction | None:
 _MOST_BOXES = 4096
 _MOST_EDITS = 1024
 _MOST_BRANDS = 32
+_MOST_BYTES = 8 + 20 * _MOST_EDITS
 #: Container boxes on the path to an edit list.
 _FOLDERS = {b"moov", b"trak", b"edts"}
 _FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
@@ -359,38 +347,39 @@ class Mp4Layout:
     movie_scale: int | None
 
 
-def read_layout(file: BinaryIO, size: int) -> Mp4Layout | None:
-    """Reads the box structure of a file; returns None if the file doesn't consist of boxes.
-
-    Args:
-        file: open binary file, at any position.
-        size: size of the file in bytes.
-    """
+def read_layout(path: str | PathLike[str]) -> Mp4Layout | None:
+    """Reads the box structure of a file; returns None if the file doesn't consist of boxes."""
     boxes: list[str] = []
     brands: tuple[str, ...] = ()
     edits: dict[int, tuple[Edit, ...]] = {}
-    track = 0
-    scale: int | None = None
-    for depth, kind, start, end in _walk(file, 0, size, 0, [_MOST_BOXES]):
-        if not boxes and kind not in _FIRST:
-            return None
-        if depth == 0 and boxes[-1:] != [kind.decode("latin-1")]:
-            boxes.append(kind.decode("latin-1"))
-        if kind == b"ftyp" and depth == 0:
-            brands = _brands(_content(file, start, end, 8 + 4 * _MOST_BRANDS))
-        elif kind == b"tkhd":
-            track = _number(_content(file, start, end, 32), 12, 20)
-        elif kind == b"elst":
-            edits[track] = _edits(_content(file, start, end, 8 + 20 * _MOST_EDITS))
-        elif kind == b"mvhd":
-            scale = _number(_content(file, start, end, 32), 12, 20) or None
+    track, scale = 0, None
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for depth, kind, start, end in islice(_walk(file, 0, size, 0), _MOST_BOXES):
+            if not boxes and kind not in _FIRST:
+                return None
+            if depth == 0 and boxes[-1:] != [kind.decode("latin-1")]:
+                boxes.append(kind.decode("latin-1"))
+            if kind not in (b"ftyp", b"tkhd", b"elst", b"mvhd"):
+                continue
+            file.seek(start)
+            content = file.read(max(0, min(end - start, _MOST_BYTES)))
+            if kind == b"ftyp":
+                # The major brand and the compatible ones; the minor version lies between them.
+                parts = [content[place : place + 4].decode("latin-1") for place in range(0, len(content) - 3, 4)]
+                brands = tuple(dict.fromkeys(parts[:1] + parts[2 : _MOST_BRANDS + 2]))
+            elif kind == b"elst":
+                edits[track] = _edits(content)
+            else:  # both hold a number after two times, whose length depends on the version
+                place = 20 if content[:1] == b"\x01" else 12
+                number = int.from_bytes(content[place : place + 4], "big")
+                track, scale = (number, scale) if kind == b"tkhd" else (track, number or None)
     return Mp4Layout(tuple(boxes), brands, edits, scale) if boxes else None
 
 
-def _walk(file: BinaryIO, start: int, end: int, depth: int, left: list[int]) -> Iterator[tuple[int, bytes, int, int]]:
+def _walk(file: BinaryIO, start: int, end: int, depth: int) -> Iterator[tuple[int, bytes, int, int]]:
     """Yields (depth, type, content start, content end) of each box between two offsets, container boxes recursively."""
-    while start + 8 <= end and left[0] > 0:
-        left[0] -= 1
+    while start + 8 <= end:
         file.seek(start)
         head = file.read(16)
         if len(head) < 8:
@@ -406,25 +395,8 @@ def _walk(file: BinaryIO, start: int, end: int, depth: int, left: list[int]) -> 
         last = min(start + length, end)
         yield depth, kind, content, last
         if kind in _FOLDERS and depth < 3:
-            yield from _walk(file, content, last, depth + 1, left)
+            yield from _walk(file, content, last, depth + 1)
         start = last
-
-
-def _content(file: BinaryIO, start: int, end: int, most: int) -> bytes:
-    file.seek(start)
-    return file.read(max(0, min(end - start, most)))
-
-
-def _brands(content: bytes) -> tuple[str, ...]:
-    """Returns the major brand and the compatible ones; the minor version between them is skipped."""
-    parts = [content[place : place + 4] for place in range(0, len(content) - 3, 4)]
-    return tuple(dict.fromkeys(part.decode("latin-1") for part in parts[:1] + parts[2:]))
-
-
-def _number(content: bytes, short: int, long: int) -> int:
-    """Reads the 32-bit field that follows two version-dependent times; 0 if the content is too short."""
-    place = long if content[:1] == b"\x01" else short
-    return int.from_bytes(content[place : place + 4], "big")
 
 
 def _edits(content: bytes) -> tuple[Edit, ...]:

@@ -9,16 +9,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from io import FileIO
+from itertools import islice
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from torchfakes_cli.errors import MediaError
 from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
 from torchfakes_cli.video.index import Mp4Layout, read_layout
-from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, open_video
+from torchfakes_cli.video.open import OpenVideo, damage_ignored, open_video
 
 if TYPE_CHECKING:
     from av.stream import Stream
@@ -62,7 +61,7 @@ _EXIF = {"make": 271, "model": 272, "software": 305, "time": 306}
 _CAMERA = re.compile(r"(^|[.:])(make|model|manufacturer|android\.version|quicktime\.(make|model))$", re.I)
 
 
-def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] | None = None) -> FileFacts:
+def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] = lambda: None) -> FileFacts:
     """Collects all provenance facts of a file.
 
     Args:
@@ -72,21 +71,18 @@ def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] | N
     Raises:
         MediaError: the file can't be opened.
     """
-    tell = on_progress or (lambda: None)
     with open_video(path) as video:
         facts = list(_facts(video, path))
-        tell()
-    with _Watched(path, tell) as file:
+        on_progress()
+    with _Watched(path, on_progress) as file:
         checksum, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
-    return FileFacts(size, checksum, tuple(facts), read_credentials(path, tell))
+    return FileFacts(size, checksum, tuple(facts), read_credentials(path, on_progress))
 
 
 def _facts(video: OpenVideo, path: str | PathLike[str]) -> Iterator[Fact]:
     container = video.container
     yield Fact("container", video.converted.upper() or container.format.long_name or container.format.name)
-    with Path(path).open("rb") as file:
-        layout = read_layout(file, container.size) if container.size else None
-    if layout:
+    if layout := read_layout(path):
         yield from _layout_facts(layout)
     if container.bit_rate:
         yield Fact("bit rate in all", f"{container.bit_rate / 1000:.0f} kb/s")
@@ -150,15 +146,9 @@ def _stream(stream: Stream) -> str:
 def _notes(video: OpenVideo) -> Iterator[Fact]:
     """Yields encoder notes inside the video stream, which survive remuxing."""
     pieces = [video.stream.codec_context.extradata or b""]
-    try:
-        for packet in video.container.demux(video.stream):
-            pieces.append(bytes(packet)[:_PACKET_BYTES] if packet.size else b"")
-            if len(pieces) > _PACKETS:
-                break
-    except MemoryError:
-        raise
-    except (*AV_ERRORS, MediaError):
-        pass  # the scan reports damage; use the packets read so far
+    with damage_ignored():  # the scan reports it; the packets read so far are used
+        packets = islice(video.container.demux(video.stream), _PACKETS)
+        pieces.extend(bytes(packet)[:_PACKET_BYTES] for packet in packets if packet.size)
     content = b"\n".join(pieces)
     for pattern, why in _NOTES:
         if found := pattern.search(content):
@@ -209,7 +199,7 @@ _STATES = {
 _UNTRUSTED = "signingCredential.untrusted"
 
 
-def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] | None = None) -> Credentials:
+def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] = lambda: None) -> Credentials:
     """Reads and validates the Content Credentials of a file, without network access.
 
     Args:
@@ -220,7 +210,7 @@ def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] 
         return Credentials(CredentialsState.NOT_LOOKED)
     c2pa = importlib.import_module("c2pa")
     try:
-        with _Watched(path, on_progress or (lambda: None)) as file, c2pa.Context.from_dict(_SETTINGS) as context:
+        with _Watched(path, on_progress) as file, c2pa.Context.from_dict(_SETTINGS) as context:
             reader = c2pa.Reader.try_create("", file, context=context)
             if reader is None:
                 return Credentials(CredentialsState.NONE)
@@ -267,9 +257,8 @@ def _told(store: Mapping[str, Any]) -> Credentials:
 def _manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
     signature = manifest.get("signature_info") or {}
     generators = manifest.get("claim_generator_info") or [{"name": manifest.get("claim_generator", "")}]
-    made_by = ", ".join(f"{each.get('name', '')} {each.get('version', '')}".strip() for each in generators)
     values = {
-        "made with": made_by,
+        "made with": ", ".join(f"{each.get('name', '')} {each.get('version', '')}".strip() for each in generators),
         "title": manifest.get("title"),
         "signed by": signature.get("common_name"),
         "certificate of": signature.get("issuer"),
@@ -279,16 +268,11 @@ def _manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
     for name, value in values.items():
         if value:
             yield Fact(name, _shortened(str(value)))
-    actions = list(_actions(manifest))
-    for what, why in actions[:_MOST_ACTIONS]:
-        yield Fact("action", _shortened(what), _shortened(why))
-
-
-def _actions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields each recorded action with its declared source type or description."""
-    for assertion in manifest.get("assertions") or []:
-        if not str(assertion.get("label", "")).startswith("c2pa.actions"):
-            continue
-        for action in (assertion.get("data") or {}).get("actions") or []:
-            source = str(action.get("digitalSourceType") or "").rsplit("/", 1)[-1]
-            yield str(action.get("action")), f"source: {source}" if source else str(action.get("description") or "")
+    assertions = [
+        each for each in manifest.get("assertions") or [] if str(each.get("label")).startswith("c2pa.actions")
+    ]
+    actions = [action for each in assertions for action in (each.get("data") or {}).get("actions") or []]
+    for action in actions[:_MOST_ACTIONS]:
+        source = str(action.get("digitalSourceType") or "").rsplit("/", 1)[-1]
+        why = f"source: {source}" if source else str(action.get("description") or "")
+        yield Fact("action", _shortened(str(action.get("action"))), _shortened(why))

@@ -31,7 +31,6 @@ from torchfakes_cli.video.options import MAX_PIXELS, VIDEO_SUFFIXES
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
-    from types import TracebackType
 
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
@@ -124,9 +123,7 @@ class OpenVideo:
     def __enter__(self) -> OpenVideo:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.container.close()
 
 

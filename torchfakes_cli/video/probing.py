@@ -6,7 +6,6 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
@@ -17,7 +16,7 @@ from torchfakes_cli.errors import DecodeError, MediaError, UnsupportedMediaError
 from torchfakes_cli.records import VideoInfo
 from torchfakes_cli.video.convert import Orientation, Sizes, square_size
 from torchfakes_cli.video.index import FrameIndex, IndexBuilder, PacketReader, read_layout
-from torchfakes_cli.video.open import AV_ERRORS, OpenVideo, is_shown, open_video
+from torchfakes_cli.video.open import OpenVideo, damage_ignored, is_shown, open_video
 from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Probe:
     edit_lists: bool = True
 
 
-def examine(path: str | PathLike[str], on_packet: Callable[[], None] | None = None) -> Probe:
+def examine(path: str | PathLike[str], on_packet: Callable[[], None] = lambda: None) -> Probe:
     """Probes a video; decodes its first frame and indexes the rest.
 
     Args:
@@ -120,8 +119,7 @@ def _own_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int, fl
 
     With several parts FFmpeg's times are off by up to a key frame interval, and it ignores rates.
     """
-    with Path(path).open("rb") as file:
-        layout = read_layout(file, os.fstat(file.fileno()).st_size)
+    layout = read_layout(path)
     if layout is None or layout.movie_scale is None or "moof" in layout.boxes:
         return {}
     scale = layout.movie_scale
@@ -154,12 +152,9 @@ def _others_start_s(video: OpenVideo) -> float | None:
 
 
 def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoFrame | None:
-    try:
+    with damage_ignored():
         return next(iter(video.stream.codec_context.decode(packet)), None)
-    except MemoryError:
-        raise
-    except AV_ERRORS:
-        return None
+    return None
 
 
 def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> MediaError:
@@ -218,11 +213,11 @@ def _partial(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> 
     """
     container = video.container
     declared_frames = video.stream.frames
-    if container.format.name.startswith("mov") and declared_frames > index.packets_read:
+    if container.format.name.startswith("mov") and declared_frames > len(index.leading):
         # Samples removed by the edit list aren't missing.
         in_file = _end_of(path, "video", edit_lists=False)[0]
         if in_file < declared_frames:
-            return f"partial: {min(in_file, index.packets_read)} of {declared_frames} frames are in the file"
+            return f"partial: {min(in_file, len(index.leading))} of {declared_frames} frames are in the file"
     declared_s = (container.duration or 0) / av.time_base
     gave_up = bool(index.read_errors) or 0 < index.end_position < _READ_SHARE * container.size
     tolerance_s = max(_EARLY_END_S, _EARLY_END_SHARE * declared_s)

@@ -17,7 +17,6 @@ from torchfakes_cli.video.sampling import choose_frames, nearest_frames, span_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from os import PathLike
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -48,7 +47,7 @@ class VideoReader:
     def __init__(
         self,
         path: str | PathLike[str],
-        on_packet: Callable[[], None] | None = None,
+        on_packet: Callable[[], None] = lambda: None,
         *,
         threads: int | None = None,
         hwaccel: str | None = None,
@@ -66,9 +65,7 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -169,13 +168,13 @@ def show_export(screen: Screen, made: Exported) -> None:
             f"log-odds differ by {score.largest:.2g} at most and {score.mean:.2g} on average",
             f"{score.verdicts:.1%} of verdicts are the same",
         ]
-        if not isnan(score.rank):
+        if score.rank is not None:
             words.append(f"rank correlation {score.rank:.4f}")
-        if not isnan(score.auc):
+        if score.auc is not None:
             words.append(f"AUC {score.auc:.4f}, torch's {score.auc_torch:.4f}")
         screen.line(f"{score.count} {score.on.removeprefix('the ')}: {'; '.join(words)}")
     if (boxes := made.boxes) is not None:
-        overlap = "" if isnan(boxes.overlap) else f"; these boxes overlap by {boxes.overlap:.3f} on average"
+        overlap = "" if boxes.overlap is None else f"; these boxes overlap by {boxes.overlap:.3f} on average"
         found = f"torch finds {boxes.torch} faces and the files {boxes.files}, {boxes.both} of them the same"
         screen.line(f"{boxes.pictures} pictures: {found}{overlap}")
     threads = "1 thread" if made.threads == 1 else f"{made.threads} threads"

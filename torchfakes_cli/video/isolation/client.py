@@ -23,15 +23,12 @@ from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, cast
 from torchfakes_cli import errors
 from torchfakes_cli.errors import DecoderCrashError, DecodeTimeoutError, TooLargeError, TorchfakesError
 from torchfakes_cli.facts import FileFacts
-from torchfakes_cli.records import DecodeReport, Frame
+from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.isolation.protocol import (
     SLOTS,
-    Failure,
-    Opened,
+    Picture,
     PictureMemory,
     ProtocolError,
-    Sound,
-    Step,
     decode,
     encode,
     received,
@@ -196,7 +193,7 @@ class _Process:
                 if isinstance(message, ProtocolError):
                     raise message
                 if message.get("call") == call and "error" in message:
-                    name, cause, advice = decode(Failure, message["error"])
+                    name, cause, advice = decode(tuple[str, str, str], message["error"])
                     failure = _ERRORS[name](cause, path=path, advice=advice)
                     if isinstance(failure, TooLargeError):
                         self.end()  # memory that it still holds would reduce the next file's limit
@@ -317,7 +314,7 @@ class IsolatedDecoder:
         Raises:
             MediaError: the file can't be opened, holds no video, or no frame of it can be decoded within the limits.
         """
-        process, opened = self._ask(path, Opened, "open", threads=threads)
+        process, opened = self._ask(path, tuple[VideoInfo, float | None], "open", threads=threads)
         return IsolatedReader(process, os.fspath(path), opened, self._timeout_s)
 
     def describe(self, path: str | PathLike[str]) -> FileFacts:
@@ -365,7 +362,7 @@ class IsolatedReader:
         report: decode report of the latest iterator; complete once the iterator is exhausted.
     """
 
-    def __init__(self, process: _Process, path: str, opened: Opened, timeout_s: float) -> None:
+    def __init__(self, process: _Process, path: str, opened: tuple[VideoInfo, float | None], timeout_s: float) -> None:
         self._process = process
         self._path = path
         self._timeout_s = timeout_s
@@ -407,7 +404,9 @@ class IsolatedReader:
         calls = deque(process.call(path, "next", slot=slot) for slot in range(SLOTS))
         try:
             for slot in cycle(range(SLOTS)):
-                picture, self.report = process.wait(calls.popleft(), Step, path, deadline)
+                picture, self.report = process.wait(
+                    calls.popleft(), tuple[Picture | None, DecodeReport], path, deadline
+                )
                 if picture is None:
                     return
                 pixels = process.memory.slot(slot, picture.height, picture.width).copy()
@@ -436,7 +435,7 @@ class IsolatedReader:
             try:
                 return process.ask(
                     self._path,
-                    Sound,
+                    tuple[bool, tuple[str, ...]],
                     deadline,
                     "add_sound",
                     path=_absolute(self._path),

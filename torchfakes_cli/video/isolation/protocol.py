@@ -1,8 +1,8 @@
 """JSON messages and shared picture memory between the program and its decoding process.
 
 Each message is one line of JSON. The client sends calls, ``{"call": 3, "method": "open", "arguments": {…}}``. The
-server answers them in order, each with any number of ``progress`` messages and then one ``result`` or ``error``, all
-with the number of the call. Pixels are passed in slots of shared memory.
+server answers them in order, each with any number of ``progress`` messages and then one ``result`` or ``error`` (class,
+cause and advice), all with the number of the call. Pixels are passed in slots of shared memory.
 
 The server parses untrusted files and may be compromised: the client checks every message and every bound.
 """
@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 import numpy as np
 
 from torchfakes_cli.errors import TorchfakesError
-from torchfakes_cli.records import DecodeReport, VideoInfo
 from torchfakes_cli.video.options import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -60,16 +59,6 @@ class Picture:
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 1 or self.width * self.height > MAX_PIXELS:
             raise ValueError
-
-
-#: Result of ``open``: the properties of the video, and its time zero on the clock of the file's sound.
-Opened = tuple[VideoInfo, float | None]
-#: Result of ``next``: the next frame, None at the end, and the report so far.
-Step = tuple[Picture | None, DecodeReport]
-#: Result of ``add_sound``: whether there is sound in the new file, and notes for the user.
-Sound = tuple[bool, tuple[str, ...]]
-#: An error of this package: the name of its class, cause and advice.
-Failure = tuple[str, str, str]
 
 
 def send(stream: FileIO, message: dict[str, Any]) -> None:

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.facts import FileFacts
-from torchfakes_cli.records import DecodeReport, Frame
+from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
 from torchfakes_cli.video.isolation.protocol import (
-    Opened,
     Picture,
     PictureMemory,
-    Sound,
-    Step,
     decode,
     encode,
     received,
@@ -110,7 +107,7 @@ class _Server:
             self._progress_at = now
             self.send("progress", True)
 
-    def on_open(self, path: str, threads: int | None) -> Opened:
+    def on_open(self, path: str, threads: int | None) -> tuple[VideoInfo, float | None]:
         self._reader = None  # frees its memory first
         self._reader = reader = VideoReader(path, self._progress, threads=threads, hwaccel=self._hwaccel)
         return reader.info, reader.sound_start_s
@@ -126,7 +123,7 @@ class _Server:
             self._frames = reader.every_frame() if times_s is None else reader.frames_at(times_s)
         return reader.report
 
-    def on_next(self, slot: int) -> Step:
+    def on_next(self, slot: int) -> tuple[Picture | None, DecodeReport]:
         assert self._reader is not None, "a file is opened before its frames are read"
         frame = next(self._frames, None)
         if frame is None:
@@ -146,5 +143,5 @@ class _Server:
         self._reader = None
         return describe_file(path, self._progress)
 
-    def on_add_sound(self, path: str, **arguments: Any) -> Sound:
+    def on_add_sound(self, path: str, **arguments: Any) -> tuple[bool, tuple[str, ...]]:
         return add_sound(source=path, on_packet=self._progress, **arguments)
