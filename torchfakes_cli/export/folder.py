@@ -38,19 +38,23 @@ ROUNDS = 15
 #: Input (width, height) of the first network's timed runs: one pyramid level.
 TIMED_LEVEL = (320, 180)
 
+_INPUT = {"type": "float32", "values": "RGB from 0 to 255"}
+_NORMALIZED = "(value - mean) / scale"
+#: Use of the cascade's outputs.
+_FORMULAS = {
+    "level": "side * cell / min_face * factor ** n, rounded to an even number, while the shorter is >= cell",
+    "window": "x1 = floor((stride * column + 1) * ratio), x2 = floor((stride * column + cell) * ratio); "
+    "ratio = width / width of the level; the same for y",
+    "box": "x1 += offsets[0] * side, y1 += offsets[1] * side, x2 += offsets[2] * side, y2 += offsets[3] * side; "
+    "side = x2 - x1 or y2 - y1 for the first network, 1 more for the others",
+    "landmark": "x = x1 - 1 + landmarks[n] * side, y = y1 - 1 + landmarks[5 + n] * side; before the box moves",
+    "cut": "the square from (x1 - 1, y1 - 1) to (x2, y2)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ExportedFile:
-    """An exported file with its size and its latency on this machine.
-
-    Attributes:
-        path: path of the file.
-        precision: precision of the weights.
-        megabytes: file size in units of 10⁶ bytes.
-        timed: input of the timed runs, in words.
-        milliseconds: median latency of the file.
-        torch_milliseconds: median latency of torch in float32.
-    """
+    """An exported file, and the median latency on this machine for the input ``timed``: its own and torch's (fp32)."""
 
     path: Path
     precision: str
@@ -67,7 +71,7 @@ class Exported:
     Attributes:
         input_shape: the detector's input shape, formatted for display.
         threads: number of threads of the latency measurements.
-        files: ONNX files, the detector first.
+        files: the ONNX files, the detector first.
         facts: path of the JSON description.
         scores: parity of the detector, on random crops and on given crops.
         outputs: parity of the cascade's networks on random pictures, by network name.
@@ -258,28 +262,23 @@ def _milliseconds(ours: Callable[[], object], torchs: Callable[[], object]) -> t
 
 def _detector_facts(header: Header, file: str, precision: str) -> dict[str, Any]:
     """Describe the detector's file for apps."""
-    faces, verdict = FaceConfig(), VerdictConfig()
+    faces, verdict, side = FaceConfig(), VerdictConfig(), header.picture_size
+    calibration = {
+        "slope": header.slope,
+        "intercept": header.intercept,
+        "formula": "p_fake = 1 / (1 + exp(-(slope * logit + intercept)))",
+    }
     return {
         "file": file,
         "precision": precision,
         "name": header.name,
         "licence": header.licence,
-        "input": {
-            "name": "crops",
-            "shape": ["N", 3, header.picture_size, header.picture_size],
-            "type": "float32",
-            "values": "RGB from 0 to 255",
-            "size": header.picture_size,
-        },
+        "input": {"name": "crops", "shape": ["N", 3, side, side], **_INPUT, "size": side},
         "outputs": ["logit", "p_fake"],
         "in_the_file": {
-            "normalisation": {"mean": header.mean, "scale": header.scale, "formula": "(value - mean) / scale"},
+            "normalisation": {"mean": header.mean, "scale": header.scale, "formula": _NORMALIZED},
             "enlarged_to": header.input_size,
-            "calibration": {
-                "slope": header.slope,
-                "intercept": header.intercept,
-                "formula": "p_fake = 1 / (1 + exp(-(slope * logit + intercept)))",
-            },
+            "calibration": calibration,
         },
         "crop": {"shape": header.crop_shape, "margin": header.margin, "beyond": 0},
         "sharpness": {"size": SHARPNESS_SIZE, "blurry_below": faces.blur_threshold},
@@ -295,8 +294,8 @@ def _cascade_facts(precision: str) -> dict[str, Any]:
     return {
         "files": [f"{name}.onnx" for name in NETWORKS],
         "precision": precision,
-        "input": {"name": "pictures", "shape": ["N", 3, "H", "W"], "type": "float32", "values": "RGB from 0 to 255"},
-        "in_the_file": {"normalisation": {"mean": MEAN, "scale": SCALE, "formula": "(value - mean) / scale"}},
+        "input": {"name": "pictures", "shape": ["N", 3, "H", "W"], **_INPUT},
+        "in_the_file": {"normalisation": {"mean": MEAN, "scale": SCALE, "formula": _NORMALIZED}},
         "min_face": config.min_face,
         "smallest": config.smallest,
         "confidence": config.confidence,
@@ -307,13 +306,5 @@ def _cascade_facts(precision: str) -> dict[str, Any]:
         "thresholds": list(STAGE_THRESHOLDS),
         "overlap": STAGE_OVERLAP,
         "beyond": GRAY[0],
-        "formulas": {
-            "level": "side * cell / min_face * factor ** n, rounded to an even number, while the shorter is >= cell",
-            "window": "x1 = floor((stride * column + 1) * ratio), x2 = floor((stride * column + cell) * ratio); "
-            "ratio = width / width of the level; the same for y",
-            "box": "x1 += offsets[0] * side, y1 += offsets[1] * side, x2 += offsets[2] * side, y2 += offsets[3] * "
-            "side; side = x2 - x1 or y2 - y1 for the first network, 1 more for the others",
-            "landmark": "x = x1 - 1 + landmarks[n] * side, y = y1 - 1 + landmarks[5 + n] * side; before the box moves",
-            "cut": "the square from (x1 - 1, y1 - 1) to (x2, y2)",
-        },
+        "formulas": _FORMULAS,
     }

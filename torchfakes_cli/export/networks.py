@@ -63,12 +63,7 @@ class WholeDetector(nn.Module):
 
 
 def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector]:
-    """Load a detector twice: in its exported form, and as the float32 reference on the CPU.
-
-    Raises:
-        ModelNotFoundError: the detector doesn't exist.
-        ModelError: the detector can't be used.
-    """
+    """Load a detector twice: in its exported form, and as the float32 reference on the CPU."""
     path = find_checkpoint(model)
     (network, header), (reference, _) = load_network(path), load_network(path)
     whole = WholeDetector(fold_batch_norm(network.requires_grad_(False)), header).eval()
@@ -76,14 +71,7 @@ def load_both(model: str | PathLike[str]) -> tuple[WholeDetector, Detector]:
 
 
 class CascadeNetwork(nn.Module):
-    """One of MTCNN's three networks, with the outputs of :mod:`torchfakes_cli.faces.networks`.
-
-    Args:
-        name: name of the network, one of ``NETWORKS``.
-
-    Raises:
-        ModelNotFoundError: the network's weights are missing.
-    """
+    """One of MTCNN's three networks, with the outputs of :mod:`torchfakes_cli.faces.networks`."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -96,15 +84,9 @@ class CascadeNetwork(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """Run the network on pictures.
+        """Map N×3×H×W pictures, RGB from 0 to 255, to face logits, offsets and (third network only) landmarks.
 
-        Args:
-            pictures: N×3×H×W, RGB from 0 to 255; any even size for the first network, 24 and 48 pixels for the second
-                and the third.
-
-        Returns:
-            Face logits, offsets and landmarks: N×h×w and N×4×h×w for the first network, N, N×4 and (third network only)
-            N×10 for the others.
+        The first network takes any even size and returns N×h×w and N×4×h×w; the others return N, N×4 and N×10.
         """
         layers = self.layers
         features = (pictures - MEAN) / SCALE
@@ -131,11 +113,7 @@ def _layer(weight: Tensor) -> nn.Module:
 
 
 def need_libraries() -> None:
-    """Check that the ONNX libraries are installed.
-
-    Raises:
-        UsageError: a library isn't installed.
-    """
+    """Raise UsageError unless the ONNX libraries are installed."""
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         advice = "Install them: pip install 'torchfakes[onnx]'."
@@ -145,10 +123,10 @@ def need_libraries() -> None:
 def to_onnx(
     module: nn.Module, example: Tensor, taken: str, given: Sequence[str], free: Mapping[str, Mapping[int, str]]
 ) -> bytes:
-    """Convert a module to a float32 ONNX file.
+    """Convert a module in evaluation mode to a float32 ONNX file.
 
     Args:
-        module: module in evaluation mode.
+        module: the module.
         example: example input for tracing.
         taken: name of the input.
         given: names of the outputs.

@@ -54,10 +54,10 @@ class Bound:
     """Allowed differences from torch for one precision.
 
     Attributes:
-        largest: maximum difference of the detector's calibrated log-odds.
-        mean: maximum mean difference of the calibrated log-odds and of the cascade networks' outputs.
+        largest: maximum difference of the detector's log-odds.
+        mean: maximum mean difference of the log-odds, and of the cascade networks' outputs.
         outputs: maximum difference of the cascade networks' outputs.
-        verdicts: minimum share of crops on the same side of the detector's two thresholds.
+        verdicts: minimum share of equal verdicts on crops.
         faces: minimum recall and precision of the cascade's faces.
         overlap: minimum mean intersection over union of matching boxes.
     """
@@ -80,7 +80,7 @@ BOUNDS = {
 
 
 def _beyond(what: str, largest: float, most: float, mean: float, most_mean: float) -> str:
-    # Negated comparisons, so that NaN exceeds the bound.
+    """Describe the first exceeded bound; NaN exceeds every bound."""
     if not largest <= most:
         return f"{what} differ from torch's by up to {largest:.2g}, more than {most:g}"
     if not mean <= most_mean:
@@ -113,7 +113,7 @@ class Scores:
     auc_torch: float | None
 
     def trouble(self, bound: Bound) -> str:
-        """Return a description of the first exceeded bound, or an empty string."""
+        """Describe the first exceeded bound; empty without one."""
         if found := _beyond(f"log-odds on {self.on}", self.largest, bound.largest, self.mean, bound.mean):
             return found
         # One differing crop is always allowed, because it may lie on a threshold.
@@ -130,7 +130,7 @@ class Outputs:
     mean: float
 
     def trouble(self, name: str, bound: Bound) -> str:
-        """Return a description of the first exceeded bound, or an empty string."""
+        """Describe the first exceeded bound; empty without one."""
         return _beyond(f"{name}'s outputs", self.largest, bound.outputs, self.mean, bound.mean)
 
 
@@ -153,7 +153,7 @@ class Boxes:
     overlap: float | None
 
     def trouble(self, bound: Bound) -> str:
-        """Return a description of the first exceeded bound, or an empty string."""
+        """Describe the first exceeded bound; empty without one."""
         found = f"{self.both} of torch's {self.torch} faces are found, and {self.files - self.both} others"
         for faces in (self.torch, self.files):
             if faces - self.both > max(1.0, (1 - bound.faces) * faces):
@@ -199,14 +199,9 @@ def compare_outputs(session: Any, network: nn.Module, pictures: Sequence[Pixels]
 class CascadeFile:
     """One of the cascade's files in the place of ``faces.networks.ProposalNetwork`` or ``CandidateNetwork``.
 
-    Args:
-        name: name of the network.
-        session: inference session of the file.
-        record: keep the inputs.
-
     Attributes:
         side: side of the network's input in pixels; 0 for any.
-        inputs: all inputs so far, N×3×H×W each, if they are kept.
+        inputs: all inputs so far, N×3×H×W each, if they are recorded.
     """
 
     def __init__(self, name: str, session: Any, *, record: bool = False) -> None:
@@ -214,12 +209,11 @@ class CascadeFile:
         self.inputs: list[Floats] = []
         self._session = session
         self._record = record
-        self._outputs = {"pnet": 5, "rnet": 5, "onet": 15}[name]
 
     def __call__(self, pictures: Tensor) -> Any:
         """Map N×H×W×3, values 0 to 255, to the same outputs as the replaced network."""
         if not len(pictures):
-            return torch.zeros(0, self._outputs)
+            return torch.zeros(0, 15 if self.side == OUTPUT_SIDE else 5)
         inputs = planes(list(pictures.numpy()))
         if self._record:
             self.inputs.append(inputs)
@@ -264,12 +258,9 @@ def _zones(logits: Floats, header: Header) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Face crops at the detector's input size.
+    """Face crops (S×S×3 uint8 RGB) of the detector's input size: for calibration, and of other people for comparison.
 
-    Attributes:
-        calibrating: crops for calibration, S×S×3 uint8 RGB each.
-        compared: crops for comparison in the same format, of other people if a manifest separates people.
-        fake: labels of the crops for comparison, True for fake; None if unknown.
+    ``fake`` holds the labels of the crops for comparison, None if they are unknown.
     """
 
     calibrating: list[Pixels]
@@ -339,7 +330,7 @@ def read_pictures(folder: Path) -> list[Pixels]:
 
 
 def random_crops(width: int, height: int, seed: int = 0) -> list[Pixels]:
-    """Create smooth random pictures from dark to bright; pure noise is too unlike the networks' training data."""
+    """Create smooth random pictures, dark to bright; pure noise is too unlike the networks' training data."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0, 255, (RANDOM, 3, 6, 6)).astype(np.float32))
     smooth = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False).numpy()

@@ -37,10 +37,7 @@ _MOST_SIZES = 64
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
     """Returns the (width, height) with square pixels, enlarging one side of the stored picture.
 
-    Args:
-        width: width of the stored picture in pixels.
-        height: height of the stored picture in pixels.
-        aspect: width ÷ height of one stored pixel; None and implausible values count as 1.
+    ``aspect`` is width ÷ height of one stored pixel; None and implausible values count as 1.
     """
     if aspect is None or not Fraction(1, _LONGEST_PIXEL) <= aspect <= _LONGEST_PIXEL:
         return width, height
@@ -50,13 +47,7 @@ def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, 
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """Transformation that makes a stored picture upright: a transposition, then reflections.
-
-    Attributes:
-        transpose: whether rows and columns are swapped.
-        flip_x: whether the result is then mirrored left to right.
-        flip_y: whether the result is then mirrored top to bottom.
-    """
+    """Transformation that makes a stored picture upright: a transposition, then left-right and top-bottom flips."""
 
     transpose: bool = False
     flip_x: bool = False
@@ -143,9 +134,6 @@ class Sizes:
     """Finds the largest picture size among the key frames of a stream.
 
     Recordings of video calls start small and change their size repeatedly, mostly in VP8, VP9 or H.264.
-
-    Args:
-        stream: the stream.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -179,13 +167,10 @@ class Sizes:
 
 
 class PictureMaker:
-    """Converts decoded frames to upright H×W×3 uint8 RGB pictures with square pixels, all of one size.
+    """Converts decoded frames to upright H×W×3 uint8 RGB pictures with square pixels, all of one (width, height).
 
-    Args:
-        aspect: width ÷ height of one stored pixel.
-        orientation: orientation of the stream, read once because reading it from a frame keeps that frame alive.
-        size: upright (width, height) of all pictures. A frame of another size is scaled down if it doesn't fit, and
-            padded with black.
+    A frame of another size is scaled down if it doesn't fit, and padded with black. The orientation is that of the
+    stream, because reading it from a frame keeps that frame alive.
 
     Attributes:
         fitted: number of pictures that had another size.

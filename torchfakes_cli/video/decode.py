@@ -87,12 +87,7 @@ class GopRange:
 
 
 def threads_for(pixels: int, cores: int) -> int:
-    """Returns the default number of decoding threads: one per core, or one fewer for small pictures.
-
-    Args:
-        pixels: number of pixels in a picture.
-        cores: number of usable cores, which decoding shares with face detection and scoring.
-    """
+    """Returns the default number of decoding threads: one per core, or one fewer if a picture has few pixels."""
     return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
 
 
@@ -104,10 +99,7 @@ def _device_of(name: str) -> HWAccel:
 def why_not(name: str, codec: Codec) -> str:
     """Returns the reason why a device can't decode a codec, or an empty string if it can.
 
-    Args:
-        name: FFmpeg's device name, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` for the second CUDA
-            device.
-        codec: decoder to run on the device.
+    ``name`` is FFmpeg's, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` is the second CUDA device.
     """
     kind = name.partition(":")[0]
     known = hwdevices_available()
@@ -149,25 +141,15 @@ def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> li
 class RangeDecoder:
     """Decodes ranges of one open file in order.
 
-    Args:
-        video: open file from which no packet has been read.
-        index: frame index of the file.
-        careful: decode every packet, with one thread, and skip and count packets that the decoder rejects; otherwise
-            unneeded non-reference frames are skipped.
-        threads: number of decoder threads.
-        on_packet: callback for every packet that is read.
+    If ``careful``, it decodes every packet, with one thread, and skips packets that the decoder rejects; otherwise it
+    skips unneeded frames that no other frame depends on.
 
     Attributes:
         refused: number of packets that the decoder rejected.
     """
 
     def __init__(
-        self,
-        video: OpenVideo,
-        index: FrameIndex,
-        careful: bool,
-        threads: int,
-        on_packet: Callable[[], None],
+        self, video: OpenVideo, index: FrameIndex, careful: bool, threads: int, on_packet: Callable[[], None]
     ) -> None:
         self.refused = 0
         self._index = index
@@ -199,8 +181,7 @@ class RangeDecoder:
     def frames(self, span: GopRange) -> Frames:
         """Decodes the next range and yields (frame index, frame) in presentation order.
 
-        Raises:
-            LostError: a packet was rejected or a picture is damaged, unless ``careful``.
+        Raises LostError at a rejected packet or a damaged picture, unless ``careful``.
         """
         entering = not self._careful
         needed = {int(self._index.packets[place]) for place in span.places}
@@ -257,17 +238,13 @@ class DecodePass:
     counted.
 
     Args:
-        path: path of the file.
         probe: result of probing the file.
         neighbors: whether a lost frame may be replaced by the nearest intact frame before the next wanted one.
-        threads: maximum number of threads; None for the default of ``threads_for``.
-        hwaccel: FFmpeg's name of a device to decode on if possible; None for software.
-        on_packet: callback for every packet that is read, as a sign of progress; called from several threads.
+        threads: as for ``VideoReader``, also ``hwaccel`` and ``on_packet``.
     """
 
     def __init__(
         self,
-        path: str,
         probe: Probe,
         *,
         neighbors: bool,
@@ -276,7 +253,7 @@ class DecodePass:
         on_packet: Callable[[], None],
     ) -> None:
         info = probe.info
-        self._path, self._probe = path, probe
+        self._probe = probe
         self._pixels = info.width * info.height
         self._maker = PictureMaker(probe.aspect, probe.orientation, (info.width, info.height))
         self._neighbors = neighbors
@@ -301,8 +278,8 @@ class DecodePass:
             first: index of the first frame that may replace a lost one.
 
         Yields:
-            The index of the wanted frame, the index of the decoded one (a neighbor if the wanted one was lost), its
-            H×W×3 uint8 RGB pixels, and whether the decoder concealed errors in it.
+            The index of the wanted frame and of the decoded one (a neighbor if the wanted one was lost), its H×W×3
+            uint8 RGB pixels, and whether the decoder concealed errors in it.
         """
         self._index, self._last_place = index, first - 1
         missing = deque(places)
@@ -339,11 +316,7 @@ class DecodePass:
         self._device, self._software_reason = None, f"{reason}: decoded in software"
 
     def _pass(self, missing: deque[int], *, careful: bool) -> Samples:
-        """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well.
-
-        Raises:
-            LostError: a packet was rejected or a frame is missing, unless ``careful``.
-        """
+        """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well."""
         with closing(self._decoded(list(missing), careful=careful)) as frames:
             for wanted, place, frame in self._matched(frames, missing, careful=careful):
                 try:
@@ -363,11 +336,7 @@ class DecodePass:
             raise LostError
 
     def _decoded(self, places: list[int], *, careful: bool) -> Frames:
-        """Decodes the ranges of the frames at ``places``; yields at least these as (frame index, frame).
-
-        Raises:
-            LostError: a packet was rejected, unless ``careful``.
-        """
+        """Decodes the ranges of the frames at ``places``; yields at least these as (frame index, frame)."""
         ranges = gop_ranges(self._index, places, careful=careful)
         # Number of ranges that each parallel decoder may decode ahead; without any, the threads of one are faster.
         ahead = min(_AHEAD, max(1, _AHEAD_PIXELS // self._pixels)) // max(len(span.places) for span in ranges)
@@ -388,19 +357,16 @@ class DecodePass:
                     self._use_software(f"{self._device} doesn't suit its pictures")
 
     def _opened(self, device: str | None) -> OpenVideo:
-        if device is None:
-            return open_video(self._path, edit_lists=self._probe.edit_lists)
+        hwaccel = None if device is None else _device_of(device)
         try:
-            return open_video(self._path, _device_of(device), edit_lists=self._probe.edit_lists)
-        except MediaError as error:  # the device's memory may have filled up since it was checked
-            raise LostError from error
+            return open_video(self._probe.info.path, hwaccel, edit_lists=self._probe.edit_lists)
+        except MediaError as error:
+            if device is None:
+                raise
+            raise LostError from error  # the device's memory may have filled up since it was checked
 
     def _parallel(self, ranges: Sequence[GopRange], decoders: int, ahead: int) -> Frames:
-        """Decodes the wanted frames in fast mode with several decoders, each in a thread; yields them in order.
-
-        Raises:
-            LostError: a packet was rejected or a picture is damaged; raised after the preceding ranges were yielded.
-        """
+        """Decodes the wanted frames in fast mode with several decoders, each in a thread; yields them in order."""
         stop = Event()
 
         def decode(own: Sequence[GopRange]) -> Generator[list[tuple[int, VideoFrame]], None, None]:
@@ -432,9 +398,6 @@ class DecodePass:
 
         A damaged or missing frame is replaced by an intact neighbor if neighbors are allowed and one comes before
         the next wanted frame; otherwise the damaged frame is used.
-
-        Raises:
-            LostError: a frame is missing, unless ``careful``.
         """
         # The last intact frame before the wanted one, or the wanted one itself if it is damaged.
         substitute: tuple[int, VideoFrame] | None = None

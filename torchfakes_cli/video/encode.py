@@ -68,7 +68,7 @@ class ClipWriter:
         comment: comment in the file's metadata.
 
     Raises:
-        OutputError: H.264 doesn't support the size.
+        OutputError: H.264 doesn't support the size, or a picture can't be written.
     """
 
     def __init__(
@@ -105,10 +105,22 @@ class ClipWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._finish()
-        else:
-            self._discard()
+        finished = False
+        try:
+            if kind is None:
+                self._encode(None)
+                self._output.close()
+                finished = True
+        except AV_ERRORS as error:
+            raise self._unwritable(error) from error
+        finally:
+            if not finished:
+                # Removed before it is closed; closing would otherwise rewrite the file to move its index to the front.
+                with suppress(OSError):
+                    self._path.unlink()
+                with suppress(*AV_ERRORS):
+                    self._output.close()
+                self._path.unlink(missing_ok=True)
 
     def write(self, pixels: NDArray[np.uint8], time_s: float, duration_s: float) -> None:
         """Adds the next picture.
@@ -117,9 +129,6 @@ class ClipWriter:
             pixels: H×W×3 RGB of the clip's size, contiguous.
             time_s: presentation time in seconds, later than the previous picture's.
             duration_s: display duration in seconds, used for the last picture.
-
-        Raises:
-            OutputError: the picture can't be written.
         """
         shown = av.VideoFrame.from_numpy_buffer(pixels, "rgb24")
         frame = self._reformatter.reformat(
@@ -147,25 +156,6 @@ class ClipWriter:
             raise
         except AV_ERRORS as error:
             raise self._unwritable(error) from error
-
-    def _finish(self) -> None:
-        try:
-            self._encode(None)
-            self._output.close()
-        except AV_ERRORS as error:
-            self._discard()
-            raise self._unwritable(error) from error
-        except BaseException:
-            self._discard()
-            raise
-
-    def _discard(self) -> None:
-        # Removed before it is closed; closing would otherwise rewrite the file to move its index to the front.
-        with suppress(OSError):
-            self._path.unlink()
-        with suppress(*AV_ERRORS):
-            self._output.close()
-        self._path.unlink(missing_ok=True)
 
     def _unwritable(self, error: BaseException) -> OutputError:
         reason = getattr(error, "strerror", None) or str(error)
@@ -207,7 +197,7 @@ def add_sound(
         target: path of the new file, which is replaced, optionally followed by an open file descriptor for it.
         zero_s: the clip's time zero on the clock of the source; None if unknown.
         container: ``mp4`` or ``mov``.
-        on_packet: callback for every packet, as a sign of progress.
+        on_packet: callback for every packet.
 
     Returns:
         Whether a file with sound was written, and notes for the user about the sound.
@@ -369,20 +359,19 @@ def h264_round_trip(pictures: Sequence[Picture], crf: int, *, preset: str = "ver
     encoder.options = {"crf": str(crf), "preset": preset, "x264-params": "log-level=none"}
     decoder: VideoCodecContext = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
-    # Threads make the conversion of a small picture about ten times slower, and more on a busy machine.
-    reformatter, threads = VideoReformatter(), 1
+    # Threads would make the conversion of a small picture about ten times slower.
+    reformatter = VideoReformatter()
     packets = []
     for place, picture in enumerate(pictures):
         # 4:2:0 needs even sides: the last row and column are repeated here and cut off again below.
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        frame = reformatter.reformat(frame, format="yuv420p", threads=threads)
+        frame = reformatter.reformat(frame, format="yuv420p", threads=1)
         frame.pts = place
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
-    shown = [reformatter.reformat(frame, format="rgb24", threads=threads).to_ndarray() for frame in frames]
-    decoded = [picture[:height, :width] for picture in shown]
-    if len(decoded) != len(pictures):
-        raise ValueError(f"{len(decoded)} of {len(pictures)} pictures came back from the encoder")
-    return [np.ascontiguousarray(picture, np.uint8) for picture in decoded]
+    if len(frames) != len(pictures):
+        raise ValueError(f"{len(frames)} of {len(pictures)} pictures came back from the encoder")
+    shown = (reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray() for frame in frames)
+    return [np.ascontiguousarray(picture[:height, :width], np.uint8) for picture in shown]

@@ -63,8 +63,8 @@ class FrameIndex:
             timestamps are missing or wrong and decoded frames must be counted instead.
         packets: packet number (in file order) that holds each frame, shape (N,).
         entries: packet number from which decoding must start for each frame, shape (N,).
-        leading: by packet number, whether the frame is shown before the key frame that precedes it in the file; such
-            a frame also depends on pictures before that key frame (open GOP).
+        leading: for each packet of the file, whether its frame is shown before the key frame that precedes it in the
+            file; such a frame also depends on pictures before that key frame (open GOP).
         measured_fps: average frames per second of the whole stream; None if it can't be measured.
         end_position: byte offset at which the last packet ends; 0 if unknown.
         read_errors: number of failed reads.
@@ -148,11 +148,7 @@ class FrameIndex:
 
 
 class PacketReader(Generic[StreamT]):
-    """Iterates over the non-empty packets of a stream and continues after read errors if possible.
-
-    Args:
-        demux: function that starts reading, or resumes it after an error.
-        on_packet: callback for every packet, as a sign of progress.
+    """Iterates over the non-empty packets of a stream; ``demux`` starts reading, or resumes it after an error.
 
     Attributes:
         errors: number of failed reads.
@@ -210,11 +206,7 @@ class IndexBuilder:
     ) -> FrameIndex:
         """Builds the index of the added packets.
 
-        Args:
-            stream: stream of the packets.
-            container_format: FFmpeg's name of the container format.
-            read_errors: number of failed reads.
-            others_start_s: earliest start of the file's other streams on their clock; None without others.
+        ``others_start_s`` is the earliest start of the file's other streams on their clock; None without others.
         """
         tick = float(stream.time_base or Fraction(1, 1000))
         rate = stream.guessed_rate or stream.average_rate or _FALLBACK_RATE
@@ -226,24 +218,20 @@ class IndexBuilder:
         context = stream.codec_context
         reordered = container_format == "avi" and context.name in {"h264", "hevc"} and context.has_b_frames
         stamps: NDArray[np.int64] | None = None
+        ticks: NDArray[np.int64] | None = None
         line = pts
-        first_s: float | None = None
         if not self._pts_missing and not reordered and _distinct(pts):
             ahead = _JUMP_AHEAD_S / tick if container_format in _CLOCK_FORMATS else np.inf
             line = _without_jumps(pts, key, max(1, round(frame_s / tick)), ahead)
             # In presentation order; the first packet of each timestamp counts.
             ticks, first = np.unique(line[numbers], return_index=True)
             numbers = numbers[first]
-            times = (ticks - ticks[:1]) * tick
-            if line is pts and len(ticks):
-                first_s = int(ticks[0]) * tick
             stamps = pts[numbers] if line is pts or _distinct(pts[numbers], share=1) else None
         elif not self._dts_missing and _distinct(dts):
             ticks = np.sort(dts[numbers])
-            times = (ticks - ticks[:1]) * tick
-            first_s = int(ticks[0]) * tick if len(ticks) else None
-        else:
-            times = np.arange(len(numbers)) * frame_s
+        times = np.arange(len(numbers)) * frame_s if ticks is None else (ticks - ticks[:1]) * tick
+        # Joined recordings have no clock in common with other streams.
+        first_s = int(ticks[0]) * tick if ticks is not None and len(ticks) and line is pts else None
         entries, leading = _entries(line, key)
         zero_s = first_s
         if first_s is not None and others_start_s is not None:
@@ -278,11 +266,7 @@ def _without_jumps(
 ) -> NDArray[np.int64]:
     """Joins recordings with separate clocks into one time line; returns ``pts`` itself if there is only one clock.
 
-    Args:
-        pts: timestamps in file order.
-        key: flags of the packets that are key frames.
-        frame_ticks: duration of a frame.
-        ahead_ticks: a key frame that is further ahead of all earlier timestamps starts a new clock.
+    A key frame more than ``ahead_ticks`` after all earlier timestamps, or well before the latest, starts a new clock.
     """
     behind_ticks = _JUMP_BACK_FRAMES * frame_ticks
     change = pts[1:] - np.maximum.accumulate(pts)[:-1]
@@ -301,8 +285,8 @@ def _without_jumps(
 def _entries(pts: NDArray[np.int64], key: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Returns for each packet the key packet from which decoding must start, and whether its frame is a leading one.
 
-    Decoding starts at the last key packet at or before the packet, or at the start of the file. A leading frame follows
-    that key frame in the file but is shown before it, and needs the previous key frame.
+    Decoding starts at the last key packet up to it, or at the start of the file; for a leading frame one key packet
+    earlier.
     """
     keys = np.concatenate(([0], np.flatnonzero(key)))
     place = np.cumsum(key)

@@ -62,11 +62,7 @@ _CAMERA = re.compile(r"(^|[.:])(make|model|manufacturer|android\.version|quickti
 
 
 def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] = lambda: None) -> FileFacts:
-    """Collects all provenance facts of a file.
-
-    Args:
-        path: path of the file.
-        on_progress: callback that is called repeatedly while the file is read.
+    """Collects all provenance facts of a file; calls ``on_progress`` repeatedly meanwhile.
 
     Raises:
         MediaError: the file can't be opened.
@@ -200,12 +196,7 @@ _UNTRUSTED = "signingCredential.untrusted"
 
 
 def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] = lambda: None) -> Credentials:
-    """Reads and validates the Content Credentials of a file, without network access.
-
-    Args:
-        path: path of a readable file.
-        on_progress: callback for every read of the library.
-    """
+    """Reads and validates the Content Credentials of a file, without network access."""
     if find_spec("c2pa") is None:
         return Credentials(CredentialsState.NOT_LOOKED)
     c2pa = importlib.import_module("c2pa")

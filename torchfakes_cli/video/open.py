@@ -136,10 +136,7 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
         edit_lists: apply the edit lists of MP4 and MOV; otherwise all samples are read with their media times.
 
     Raises:
-        UnreadableFileError: the file is missing, empty, not a regular file, or not readable.
-        UnsupportedMediaError: the file is rejected on purpose: a playlist, text, an unknown format or codec.
-        NoVideoStreamError: the file has no video stream to show.
-        DecodeError: the structure of the file is damaged.
+        MediaError: the file can't be read, is rejected on purpose, has no video stream to show, or is damaged.
     """
     head, size = _read_head(path)
     kind = picture_kind(head)
@@ -227,11 +224,7 @@ def _open_with_pillow(path: str | PathLike[str], kind: str) -> OpenVideo:
 
 
 def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
-    """Checks that a path is a regular, readable, non-empty file, without blocking on a pipe.
-
-    Returns:
-        The first 4096 bytes of the file, and its size in bytes.
-    """
+    """Returns the first 4096 bytes and the size of a regular, non-empty file, without blocking on a pipe."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         mode = Path(path).stat().st_mode

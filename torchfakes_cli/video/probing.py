@@ -61,15 +61,7 @@ class Probe:
 
 
 def examine(path: str | PathLike[str], on_packet: Callable[[], None] = lambda: None) -> Probe:
-    """Probes a video; decodes its first frame and indexes the rest.
-
-    Args:
-        path: path of the video file.
-        on_packet: callback for every packet that is read, as a sign of progress.
-
-    Raises:
-        MediaError: the file can't be opened, holds no video, or no frame of it can be decoded.
-    """
+    """Probes a video: decodes its first frame and indexes the rest; arguments and errors as for ``VideoReader``."""
     with ExitStack() as stack:
         video = stack.enter_context(open_video(path))
         others_start_s = _others_start_s(video)
@@ -152,9 +144,10 @@ def _others_start_s(video: OpenVideo) -> float | None:
 
 
 def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoFrame | None:
+    frames: list[VideoFrame] = []
     with damage_ignored():
-        return next(iter(video.stream.codec_context.decode(packet)), None)
-    return None
+        frames = video.stream.codec_context.decode(packet)
+    return frames[0] if frames else None
 
 
 def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> MediaError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +51,11 @@ class VideoReader:
         threads: int | None = None,
         hwaccel: str | None = None,
     ) -> None:
-        self._path = os.fspath(path)
         self._threads = threads
         self._hwaccel = hwaccel
         self._on_packet = on_packet
         self._probe = examine(path, on_packet)
+        self._path = self._probe.info.path
         self.info: VideoInfo = self._probe.info
         self.sound_start_s = self._probe.index.zero_s
         self.report = DecodeReport(0, 0)
@@ -134,7 +133,6 @@ class VideoReader:
         places, repeats = np.unique(wanted, return_counts=True)
         self.report = DecodeReport(len(wanted), 0)
         decoding = DecodePass(
-            self._path,
             self._probe,
             neighbors=neighbors,
             threads=self._threads,

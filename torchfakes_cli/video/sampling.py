@@ -6,8 +6,7 @@ from the moving parts.
 
 Most frames depend on others, back to a key frame, which is decoded alone. So a key frame within a quarter of an
 interval of the wanted time is preferred, and a long series of samples may move off the centers together if that hits
-many more key frames. The number of samples stays the same, and neighboring samples are half to one and a half
-intervals apart. The selection happens before decoding and doesn't depend on how the file is decoded.
+many more key frames.
 """
 
 from __future__ import annotations
@@ -57,11 +56,10 @@ def choose_frames(
         times_s: presentation times of all frames in seconds, increasing, shape (N,).
         duration_s: time at which the last frame leaves the screen.
         sampling: sampling options.
-        after_key: number of packets between each frame and its key frame, 0 for a key frame, shape (N,); None if all
-            frames cost the same.
+        after_key: number of packets between each frame and its key frame, shape (N,); None if all frames cost the same.
 
     Returns:
-        Indices into ``times_s``, strictly increasing; empty only if no frame begins in the selected time span.
+        Increasing indices into ``times_s``; empty only if no frame begins in the selected time span.
     """
     end_s = duration_s if sampling.end_s is None else min(sampling.end_s, duration_s)
     first, last = span_of(times_s, sampling)
@@ -90,15 +88,7 @@ def span_of(times_s: NDArray[np.float64], sampling: SamplingConfig) -> tuple[int
 
 
 def nearest_frames(times_s: NDArray[np.float64], wanted_s: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:
-    """Finds the frame nearest to each wanted time.
-
-    Args:
-        times_s: presentation times of all frames in seconds, increasing, shape (N,), N ≥ 1.
-        wanted_s: times in seconds, increasing.
-
-    Returns:
-        One index into ``times_s`` for each wanted time, shape (len(wanted_s),); never decreasing.
-    """
+    """Returns the index of the frame nearest to each wanted time; both times are increasing."""
     wanted = np.maximum.accumulate(np.asarray(wanted_s, dtype=np.float64))
     after = np.clip(np.searchsorted(times_s, wanted), 0, len(times_s) - 1)
     before = np.maximum(after - 1, 0)
@@ -109,9 +99,7 @@ def _wanted_count(shown_s: float, sampling: SamplingConfig) -> int:
     """Returns the number of samples for ``shown_s`` seconds, not yet limited by the number of frames."""
     if sampling.fps is not None:
         return max(1, round(shown_s * float(sampling.fps)))
-    if sampling.frames_fixed:
-        return sampling.frames
-    return max(sampling.frames, round(shown_s))
+    return sampling.frames if sampling.frames_fixed else max(sampling.frames, round(shown_s))
 
 
 def _wanted(ends: NDArray[np.float64], count: int, phase: float) -> NDArray[np.float64]:
@@ -129,7 +117,7 @@ def _easiest(
     """Selects samples that prefer nearby key frames, at the phase with the fewest frames to decode."""
     keys = np.flatnonzero(after_key == 0)
     reach = _KEY_REACH * ends[-1] / count
-    best, least = np.empty(0, dtype=np.int64), np.inf
+    choices: list[tuple[float, NDArray[np.int64]]] = []
     for phase in _PHASES if count >= _FEWEST_SAMPLES else _PHASES[:1]:
         wanted = _wanted(ends, count, phase)
         chosen = _on_screen(ends, wanted)
@@ -138,11 +126,8 @@ def _easiest(
             chosen = np.where(np.abs(starts[near] - wanted) <= reach, near, chosen)
         chosen = np.unique(chosen)
         needed = _frames_needed(chosen, after_key)
-        if not len(best):
-            best, least = chosen, needed * _WORTH_MOVING
-        elif needed < least:
-            best, least = chosen, needed
-    return best
+        choices.append((needed if choices else needed * _WORTH_MOVING, chosen))
+    return min(choices, key=lambda choice: choice[0])[1]
 
 
 def _frames_needed(chosen: NDArray[np.int64], after_key: NDArray[np.int64]) -> int:

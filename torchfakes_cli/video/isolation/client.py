@@ -100,12 +100,7 @@ class Deadline:
 
 
 class _Process:
-    """A decoding process.
-
-    Args:
-        memory_mb: memory limit, as for ``IsolatedDecoder``.
-        hwaccel: hardware device, as for ``IsolatedDecoder``.
-        inherited: additional file descriptors for the process to inherit.
+    """A decoding process, which inherits further file descriptors if any are given.
 
     Attributes:
         settings: memory limit and hardware device.
@@ -168,11 +163,7 @@ class _Process:
         return self._calls
 
     def wait(self, call: int, kind: type[_T], path: str, deadline: Deadline) -> _T:
-        """Waits for the result of a call; answers to earlier calls are dropped.
-
-        Raises:
-            TorchfakesError: the process reported an error, timed out or ended.
-        """
+        """Waits for the result of a call and raises reported errors; answers to earlier calls are dropped."""
         deadline.spend(0.0, progress=True)
         slice_s = min(_SLICE_S, deadline.silence_s)
         while True:
@@ -287,9 +278,8 @@ class IsolatedDecoder:
     def enforced(self) -> tuple[str, ...]:
         """Waits until the process is ready and returns the restrictions that it verified for itself.
 
-        Returns:
-            Any of ``network`` (it can't open sockets), ``file writes`` (it can't change files or start programs) and
-            ``memory`` (its memory is limited).
+        These are any of ``network`` (it can't open sockets), ``file writes`` (it can't change files or start programs)
+        and ``memory`` (its memory is limited).
         """
         return self.start().enforced()
 
@@ -421,11 +411,8 @@ class IsolatedReader:
     def add_sound(self, silent: Path, target: Path, container: str) -> tuple[bool, tuple[str, ...]]:
         """Writes a silent clip to a new file with this file's sound, with ``video.encode.add_sound``.
 
-        No iterator may be running. A separate process does this: the decoding process can't change files, and the new
-        one can write only to the file descriptor that it inherits.
-
-        Raises:
-            TorchfakesError: the process failed; the new file is unusable.
+        A separate process does this: the decoding process can't change files, and the new one can write only to the
+        file descriptor that it inherits. After an error the new file is unusable.
         """
         # There is no progress signal while the finished file's index is moved to the front.
         deadline = self._deadline(self._timeout_s + silent.stat().st_size / _DISK_BYTES_PER_S)

@@ -34,13 +34,7 @@ _PROGRESS_S = 0.1
 
 
 def main(memory_handle: int | str, memory_mb: int, hwaccel: str | None) -> None:
-    """Answers calls on standard input until the parent process closes it or ends.
-
-    Args:
-        memory_handle: handle of the ``PictureMemory``.
-        memory_mb: MiB that may be allocated in addition to the current memory, if the system supports such limits.
-        hwaccel: FFmpeg's name of a device to decode on; None for software.
-    """
+    """Answers calls on standard input until the parent process closes it or ends; see ``IsolatedDecoder``."""
     # An interrupt at the terminal reaches all processes; the client handles it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     calls, answers = FileIO(0, closefd=False), FileIO(os.dup(1), "wb")
@@ -115,7 +109,7 @@ class _Server:
     def on_sample(self, sampling: Any = None, times_s: list[float] | None = None) -> DecodeReport:
         """Selects the frames of a ``SamplingConfig``, the frames nearest to given times, or all frames."""
         reader = self._reader
-        assert reader is not None, "a file is opened before its frames are asked for"
+        assert reader is not None
         reader.close()
         if sampling is not None:
             self._frames = reader.frames(decode(SamplingConfig, sampling))
@@ -124,7 +118,7 @@ class _Server:
         return reader.report
 
     def on_next(self, slot: int) -> tuple[Picture | None, DecodeReport]:
-        assert self._reader is not None, "a file is opened before its frames are read"
+        assert self._reader is not None
         frame = next(self._frames, None)
         if frame is None:
             return None, self._reader.report
