@@ -97,11 +97,9 @@ _TEXT_BYTES = bytes([9, 10, 12, 13, 27, *range(32, 127), *range(128, 256)])
 
 @dataclass(frozen=True, slots=True)
 class OpenVideo:
-    """An open container and its shown video stream; a context manager that closes the container.
+    """An open container and the video stream that a player shows; a context manager that closes the container.
 
     Attributes:
-        container: the open container.
-        stream: the video stream that a player shows.
         video_streams: number of video streams that a player could show.
         cut_short: whether the file is smaller than the size declared at its beginning.
         picture: whether the file is a still picture.
@@ -238,10 +236,8 @@ def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
     except PermissionError as error:
         raise UnreadableFileError("may not be read", path=path, advice="Check its permissions.") from error
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UnreadableFileError(
-            f"can't be read: {reason}", path=path, advice="Check the name and the disk."
-        ) from error
+        cause = "can't be read: " + (getattr(error, "strerror", None) or str(error)).lower()
+        raise UnreadableFileError(cause, path=path, advice="Check the name and the disk.") from error
     if not head:
         raise UnreadableFileError("empty file", path=path, advice="Copy or download it again.")
     return head, size

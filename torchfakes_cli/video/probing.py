@@ -152,32 +152,25 @@ def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoF
 
 def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> MediaError:
     """Returns the error for a file without a decodable frame."""
-    if not len(index):
-        return DecodeError("there is no frame in it", path=path, advice="Copy or download it again.")
     limit = f"{MAX_PIXELS // 1_000_000} megapixels"
-    if video.picture:
-        return DecodeError(
-            f"it can't be decoded: damaged, or of more than {limit}",
-            path=path,
-            advice="Copy or download it again, or scale it down.",
-        )
-    if not video.stream.codec_context.width:
-        return UnsupportedMediaError(
-            f"its pictures have no size, or more than {limit}", path=path, advice="Scale it down first."
-        )
-    return DecodeError(
-        "no frame of it can be decoded", path=path, advice="It is damaged or encrypted: copy or download it again."
-    )
+    if not len(index):
+        cause, advice = "there is no frame in it", "Copy or download it again."
+    elif video.picture:
+        cause = f"it can't be decoded: damaged, or of more than {limit}"
+        advice = "Copy or download it again, or scale it down."
+    elif not video.stream.codec_context.width:
+        cause = f"its pictures have no size, or more than {limit}"
+        return UnsupportedMediaError(cause, path=path, advice="Scale it down first.")
+    else:
+        cause, advice = "no frame of it can be decoded", "It is damaged or encrypted: copy or download it again."
+    return DecodeError(cause, path=path, advice=advice)
 
 
 def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
     """Returns the declared frame rate if the packets confirm it within 10 %, otherwise the measured one."""
     measured = index.measured_fps
-    if measured is None:
-        return declared
-    if declared and abs(declared / measured - 1) < Fraction(1, 10):
-        return declared
-    return measured
+    confirmed = measured is None or (declared and abs(declared / measured - 1) < Fraction(1, 10))
+    return declared if confirmed else measured
 
 
 def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, index: FrameIndex) -> list[str]:

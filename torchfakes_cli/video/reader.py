@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +52,8 @@ class VideoReader:
         threads: int | None = None,
         hwaccel: str | None = None,
     ) -> None:
-        self._threads = threads
-        self._hwaccel = hwaccel
-        self._on_packet = on_packet
         self._probe = examine(path, on_packet)
-        self._path = self._probe.info.path
+        self._decode_pass = partial(DecodePass, self._probe, threads=threads, hwaccel=hwaccel, on_packet=on_packet)
         self.info: VideoInfo = self._probe.info
         self.sound_start_s = self._probe.index.zero_s
         self.report = DecodeReport(0, 0)
@@ -75,9 +73,6 @@ class VideoReader:
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
         """Decodes the sampled frames lazily, in presentation order.
 
-        Args:
-            sampling: sampling options.
-
         Returns:
             An iterator over full-resolution, upright RGB frames with square pixels. A frame lost to damage is replaced
             by a neighbor if possible. At its end the iterator raises ``DecodeError`` if fewer than half of the wanted
@@ -93,7 +88,7 @@ class VideoReader:
         if not len(chosen):
             raise UsageError(
                 f"no frame lies between the chosen start and end: it lasts {index.duration_s:.2f} s",
-                path=self._path,
+                path=self.info.path,
                 advice="Choose an earlier start or a later end.",
             )
         # A lost frame isn't replaced by a frame from before the start.
@@ -107,18 +102,13 @@ class VideoReader:
             times_s: seconds on the player's clock, increasing.
 
         Returns:
-            An iterator over one frame per time; times that share a frame get it repeatedly. A frame that can't be
-            decoded is left out (compare ``time_s``). At its end the iterator raises ``DecodeError`` if fewer than half
-            of the frames could be decoded.
+            An iterator over one frame per time, even if times share a frame. A frame that can't be decoded is left out
+            (compare ``time_s``). The iterator ends as that of ``frames``.
         """
         return self._start(nearest_frames(self._probe.index.times_s, times_s))
 
     def every_frame(self) -> Iterator[Frame]:
-        """Decodes all frames lazily, in presentation order.
-
-        Returns:
-            An iterator over each frame once. Frames that can't be decoded are left out and counted in the report.
-        """
+        """Decodes all frames lazily, in presentation order, without those that can't be decoded."""
         return self._start(np.arange(len(self._probe.index)), needed_share=0.0)
 
     def _start(self, wanted: NDArray[np.int64], **options: Any) -> Iterator[Frame]:
@@ -132,13 +122,7 @@ class VideoReader:
         index, delivered = self._probe.index, 0
         places, repeats = np.unique(wanted, return_counts=True)
         self.report = DecodeReport(len(wanted), 0)
-        decoding = DecodePass(
-            self._probe,
-            neighbors=neighbors,
-            threads=self._threads,
-            hwaccel=self._hwaccel,
-            on_packet=self._on_packet,
-        )
+        decoding = self._decode_pass(neighbors=neighbors)
         try:
             for start, end in pairwise((*index.parts, len(index))):
                 inside = (places >= start) & (places < end)
@@ -155,6 +139,6 @@ class VideoReader:
         if len(wanted) and (not delivered or delivered < needed_share * len(wanted)):
             raise DecodeError(
                 f"only {delivered} of {len(wanted)} frames could be decoded",
-                path=self._path,
+                path=self.info.path,
                 advice="The file is damaged: copy or download it again.",
             )

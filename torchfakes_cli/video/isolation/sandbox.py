@@ -56,11 +56,7 @@ _X32 = 0x4000_0000
 
 
 def apply() -> tuple[str, ...]:
-    """Restricts this process permanently; must be called before it starts threads.
-
-    Returns:
-        The verified restrictions, any of ``network`` and ``file writes``; empty if nothing is enforced.
-    """
+    """Restricts this process permanently, before it starts threads; returns which restrictions were verified."""
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None or sys.maxsize < 1 << 32:
         return ()
