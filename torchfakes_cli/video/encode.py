@@ -109,10 +109,7 @@ class ClipWriter:
         try:
             if kind is None:
                 self._encode(None)
-                self._output.close()
                 finished = True
-        except AV_ERRORS as error:
-            raise self._unwritable(error) from error
         finally:
             if not finished:
                 # Removed before it is closed; closing would otherwise rewrite the file to move its index to the front.
@@ -148,18 +145,18 @@ class ClipWriter:
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
+        """Encodes a picture, or completes the file."""
         try:
             for packet in self._stream.encode(frame):
                 packet.duration = self._durations.pop(packet.pts or 0, 0)
                 self._output.mux(packet)
+            if frame is None:
+                self._output.close()
         except MemoryError:
             raise
         except AV_ERRORS as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: BaseException) -> OutputError:
-        reason = getattr(error, "strerror", None) or str(error)
-        return OutputError(f"can't be written: {reason}", path=self._path)
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(f"can't be written: {reason}", path=self._path) from error
 
 
 #: Audio codecs that players expect in each container; others are re-encoded.

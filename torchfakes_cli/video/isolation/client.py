@@ -169,13 +169,8 @@ class _Process:
         while True:
             started = time.monotonic()
             message: dict[str, Any] | ProtocolError | None = {}
-            try:
+            with suppress(Empty):
                 message = self._messages.get(timeout=slice_s)
-            except Empty:
-                pass
-            except KeyboardInterrupt:
-                self.end()  # it would continue to decode without a reader
-                raise
             # A much longer wait means that this process was suspended.
             deadline.spend(min(time.monotonic() - started, 2 * slice_s), progress=bool(message))
             if message is None:
