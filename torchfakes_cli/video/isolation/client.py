@@ -30,7 +30,6 @@ from torchfakes_cli.video.isolation.protocol import (
     PictureMemory,
     ProtocolError,
     decode,
-    encode,
     received,
     send,
 )
@@ -364,7 +363,7 @@ class IsolatedReader:
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
         """Decodes the sampled frames in presentation order, a few ahead, like ``VideoReader.frames``."""
-        return self._read(sampling=encode(sampling))
+        return self._read(sampling=sampling)
 
     def every_frame(self) -> Iterator[Frame]:
         """Decodes all frames in presentation order, like ``VideoReader.every_frame``."""

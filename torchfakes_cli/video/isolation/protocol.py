@@ -62,10 +62,16 @@ class Picture:
 
 
 def send(stream: FileIO, message: dict[str, Any]) -> None:
-    """Sends a message; raises OSError where the other process has ended."""
-    rest = memoryview(json.dumps(message).encode("ascii") + b"\n")
+    """Sends a message, which may hold records; raises OSError where the other process has ended."""
+    rest = memoryview(json.dumps(message, default=_json).encode("ascii") + b"\n")
     while rest:
         rest = rest[stream.write(rest) :]
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return value.numerator, value.denominator
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def received(stream: FileIO) -> Iterator[dict[str, Any]]:
@@ -87,15 +93,6 @@ def received(stream: FileIO) -> Iterator[dict[str, Any]]:
             if not isinstance(message, dict):
                 raise ProtocolError
             yield message
-
-
-def encode(value: Any) -> Any:
-    """Converts a record, number, text or sequence to JSON values."""
-    if is_dataclass(value):
-        return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, list | tuple):
-        return [encode(each) for each in value]
-    return [value.numerator, value.denominator] if isinstance(value, Fraction) else value
 
 
 def decode(kind: type[_T], value: Any) -> _T:

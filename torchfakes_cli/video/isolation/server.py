@@ -15,14 +15,7 @@ from torchfakes_cli.facts import FileFacts
 from torchfakes_cli.records import DecodeReport, Frame, VideoInfo
 from torchfakes_cli.video.encode import add_sound
 from torchfakes_cli.video.isolation import sandbox
-from torchfakes_cli.video.isolation.protocol import (
-    Picture,
-    PictureMemory,
-    decode,
-    encode,
-    received,
-    send,
-)
+from torchfakes_cli.video.isolation.protocol import Picture, PictureMemory, decode, received, send
 from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.reader import VideoReader
 
@@ -91,7 +84,7 @@ class _Server:
         """Sends a message about the current call; decoding threads send progress."""
         try:
             with self._sending:
-                send(self._answers, {"call": self._call, kind: encode(body)})
+                send(self._answers, {"call": self._call, kind: body})
         except OSError:
             os._exit(0)
 
