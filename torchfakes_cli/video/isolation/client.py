@@ -241,7 +241,8 @@ def _unstartable(reason: str) -> TorchfakesError:
 class IsolatedDecoder:
     """Opens videos one after another in a child process, which is restarted after a file that crashed it.
 
-    A context manager. The child process ends with this object, and also with this process, even if that crashes.
+    A context manager. The child process ends with this object, and also with this process, even if that crashes. All
+    methods raise ``TorchfakesError`` if it can't be started.
 
     Args:
         timeout_s: maximum seconds without progress on a file; its total limit is this plus ``FRAME_S`` for each of its
@@ -253,8 +254,6 @@ class IsolatedDecoder:
 
     Attributes:
         abandoned: whether ``abandon`` was called.
-
-    All methods raise ``TorchfakesError`` if the process can't be started.
     """
 
     def __init__(self, *, timeout_s: float = 60.0, memory_mb: int = 2048, hwaccel: str | None = None) -> None:
