@@ -14,7 +14,7 @@ from tests.report.results import FACE, result
 from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.report.drawing import heated
-from torchfakes_cli.report.explanation import TellingFace
+from torchfakes_cli.report.heat_maps import TellingFace
 from torchfakes_cli.report.html.page import page_of, table_rows
 from torchfakes_cli.report.html.rendering import is_ours
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from torchfakes_cli.records import Status, Track, VideoResult
-from torchfakes_cli.report.rows import COLUMN_DIGITS, PIXEL_DIGITS, TIME_DIGITS, rounded
+from torchfakes_cli.report.columns import COLUMN_DIGITS, rounded
 from torchfakes_cli.report.summary import summarize
 
 #: Version of the schema, which increases when a field is removed or changes its meaning, but not for new fields.
@@ -21,11 +21,6 @@ SCHEMA = 1
 _VIDEO = ("container", "codec", "width", "height", "fps", "duration_s", "frame_count", "rotation", "picture")
 _ROW = ("time_s", "frame", "track", "face", "sharpness", "logit", "p_fake", "note")
 _FACE = ("box", "confidence", "landmarks")
-_DIGITS = {
-    **COLUMN_DIGITS,
-    **dict.fromkeys(("start_s", "end_s"), TIME_DIGITS),
-    **dict.fromkeys(("box", "landmarks"), PIXEL_DIGITS),
-}
 
 
 def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
@@ -90,4 +85,4 @@ def _rounded(value: Any, name: str = "") -> Any:
         return {key: _rounded(each, key) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(each, name) for each in value]
-    return rounded(float(value), _DIGITS[name]) if isinstance(value, float | Fraction) else value
+    return rounded(float(value), COLUMN_DIGITS[name]) if isinstance(value, float | Fraction) else value

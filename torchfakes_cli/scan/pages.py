@@ -18,7 +18,7 @@ from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.facts import Fact
 from torchfakes_cli.files import check_targets, sha256_of, write_atomically
 from torchfakes_cli.records import FaceScore, Source, Status, VideoResult
-from torchfakes_cli.report.explanation import Explanation
+from torchfakes_cli.report.heat_maps import Explanation
 from torchfakes_cli.report.summary import Provenance
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.explain import HeatMaps, cut_faces, representative_rows

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import Status, Verdict, VideoResult
+from torchfakes_cli.report.columns import BatchRow, batch_row
 from torchfakes_cli.report.html.rendering import again, render
-from torchfakes_cli.report.rows import BatchRow, batch_row
 from torchfakes_cli.report.summary import Provenance, reason_words
 
 #: File name of the page in the folder of the reports.

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from torchfakes_cli.facts import CredentialsState, Fact, FileFacts
 from torchfakes_cli.records import VideoResult
 from torchfakes_cli.report.drawing import FAKE, REAL, Pixels, encoded, heated, reduced
-from torchfakes_cli.report.explanation import RegionShare, TellingFace
+from torchfakes_cli.report.heat_maps import RegionShare, TellingFace
 from torchfakes_cli.report.html.plot import draw_timeline, table_rows
 from torchfakes_cli.report.html.rendering import again, render
 from torchfakes_cli.report.summary import LIMITS, Person, Provenance, Summary, caveats, summarize

@@ -1,4 +1,4 @@
-"""Explanation folder: one picture per face, and a table with the shares of heat per facial region."""
+"""Heat maps (Grad-CAM) of representative faces: a picture per face, and the shares of heat per facial region."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, first_line, unwritable, write_atomically
 from torchfakes_cli.records import FaceScore, Point, VideoResult
-from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
-from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
+from torchfakes_cli.report.csv import csv_cells, csv_line
 from torchfakes_cli.report.summary import clock
 
 if TYPE_CHECKING:
@@ -149,7 +148,11 @@ def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> 
         name = f"person-{face.row.track}{when}.png"
         write_atomically(place / name, heat_picture(face, still=still))
         written.append(place / name)
-        lines += (csv_line(_cells(name, face.row, share)) for share in shares)
+        row = face.row
+        for share in shares:
+            values = (name, row.time_s, row.frame, row.track, row.logit, row.p_fake)
+            cells = csv_cells(REGION_COLUMNS, (*values, share.region, share.area, share.fake, share.real))
+            lines.append(csv_line(cells))
     write_atomically(place / _TABLE, "".join(lines))
     return (*written, place / _TABLE)
 
@@ -164,14 +167,6 @@ def _pictures_named_in(table: Path) -> Iterator[str]:
         for row in csv.DictReader(file):
             if _PICTURE.fullmatch(row.get("picture") or ""):
                 yield row["picture"]
-
-
-def _cells(picture: str, row: FaceScore, share: RegionShare) -> list[str]:
-    times = number_cell(row.time_s, TIME_DIGITS), number_cell(row.frame), number_cell(row.track)
-    numbers = [
-        number_cell(value, SCORE_DIGITS) for value in (row.logit, row.p_fake, share.area, share.fake, share.real)
-    ]
-    return [text_cell(picture), *times, *numbers[:2], text_cell(share.region), *numbers[2:]]
 
 
 def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
