@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from torchfakes_cli.facts import CredentialsState
 from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
 
 #: Shown where many verdicts stand together; beside a single one stands its ``Summary.proof``.
@@ -40,6 +41,20 @@ LIMITS = (
     "Use it to decide where to look closer, beside the source, the context and other tools; never alone to accuse "
     "anyone.",
 )
+
+#: What a check for Content Credentials (C2PA) found; None if the file couldn't be checked.
+CREDENTIALS = {
+    None: "Not checked: the file couldn't be opened again after the scan.",
+    CredentialsState.NOT_LOOKED: "Not checked: pip install 'torchfakes[c2pa]' adds the official library.",
+    CredentialsState.UNSUPPORTED: "Not looked for: the library doesn't read this format.",
+    CredentialsState.NONE: "The file has none. Most files have none; that says nothing about them.",
+    CredentialsState.UNREADABLE: "The file has some, but they can't be read.",
+    CredentialsState.INVALID: "They don't hold: the file or they themselves were changed after signing, or the "
+    "signature is faulty.",
+    CredentialsState.VALID: "Intact: nothing was changed since they were signed. Who signed was not checked against a "
+    "list of trusted signers, so the names in them are claims.",
+    CredentialsState.TRUSTED: "Intact, and signed by somebody on a list of trusted signers.",
+}
 
 #: How the measured error rates relate to the calibration.
 _TEST = (
