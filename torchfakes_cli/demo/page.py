@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.demo.examiner import Examiner, Finding
 from torchfakes_cli.errors import TorchfakesError, UsageError
-from torchfakes_cli.report.summary import CAVEAT, safe
+from torchfakes_cli.report.summary import CAVEAT
+from torchfakes_cli.report.text import safe
 from torchfakes_cli.video.options import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from torchfakes_cli.report.columns import (
     rounded,
     timeline_row,
 )
+from torchfakes_cli.report.text import escape_undecodable
 
 OTHER_PATH = "Choose another path with -o."
 ROWS_KEPT = "The rows before it are kept. Make room, and run the same command again to go on."
@@ -36,23 +37,6 @@ ROWS_KEPT = "The rows before it are kept. Make room, and run the same command ag
 # Start of a formula in a spreadsheet (OWASP, "CSV Injection"). Leading apostrophes are part of the pattern, so that the
 # escape is reversible: `=x` and a file called `'=x` remain distinct.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def escape_undecodable(text: str) -> str:
-    r"""Escape bytes of a file name that aren't valid UTF-8 as ``\xNN``, so that the text can be encoded.
-
-    Example:
-        >>> escape_undecodable("caf\udce9.mp4")
-        'caf\\xe9.mp4'
-    """
-    return _SURROGATE.sub(_escape_surrogate, text)
-
-
-def _escape_surrogate(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    # Python maps the undecodable bytes 0x80…0xFF to U+DC80…U+DCFF; other lone surrogates come from Windows names.
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def distinct_names(paths: Iterable[str]) -> dict[str, str]:

@@ -24,8 +24,9 @@ from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, existing, is_special, try_lock, unwritable
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report.columns import BatchRow, TimelineRow, batch_row, timeline_row
-from torchfakes_cli.report.csv import OTHER_PATH, ROWS_KEPT, LineTable, distinct_names, escape_undecodable
+from torchfakes_cli.report.csv import OTHER_PATH, ROWS_KEPT, LineTable, distinct_names
 from torchfakes_cli.report.tables import SqliteTable, Table, is_database, open_table
+from torchfakes_cli.report.text import escape_undecodable
 
 _APPLICATION_ID = 0x74666A6E  # "tfjn"
 _VERSION = 1

@@ -31,7 +31,8 @@ from torchfakes_cli.report.drawing import (
     plate_size,
     write,
 )
-from torchfakes_cli.report.summary import Person, Summary, Word, clock, score, summarize
+from torchfakes_cli.report.summary import Person, Summary, Word, summarize
+from torchfakes_cli.report.text import clock, score
 
 PAPER: Color = (245, 245, 245)
 FAINT: Color = (165, 165, 165)

@@ -7,16 +7,15 @@ columns; ``reason_words`` gives their words for people.
 from __future__ import annotations
 
 import math
-import re
 import statistics
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from torchfakes_cli.facts import CredentialsState
-from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoResult
+from torchfakes_cli.report.text import apart, clock, score
 
 #: Shown where many verdicts stand together; beside a single one stands its ``Summary.proof``.
 CAVEAT = "A low score is no proof of authenticity."
@@ -427,71 +426,3 @@ def by_suspicion(result: VideoResult) -> list[Track]:
             track.number,
         ),
     )
-
-
-def score(p_fake: float | None) -> str:
-    """Format a score, such as ``0.88``; return an empty string for None."""
-    return "" if p_fake is None else f"{p_fake:.2f}"
-
-
-def apart(*values: float) -> list[str]:
-    """Format scores with enough decimals, from two to four, to distinguish different ones.
-
-    Example:
-        >>> apart(0.3, 0.7), apart(0.9961, 0.9987, 0.99)
-        (['0.30', '0.70'], ['0.996', '0.999', '0.990'])
-    """
-    for digits in (2, 3, 4):
-        texts = [f"{value:.{digits}f}" for value in values]
-        if len(set(texts)) == len(set(values)):
-            return texts
-    return texts
-
-
-def clock(seconds: float, digits: int = 0) -> str:
-    """Format a time as a player shows it, m:ss or h:mm:ss, with a number of decimals.
-
-    Example:
-        >>> clock(75.9), clock(3605), clock(75.04, 2)
-        ('1:15', '1:00:05', '1:15.04')
-    """
-    # The small amount keeps 75.04 at 4 hundredths in spite of rounding errors.
-    whole, part = divmod(int(seconds * 10**digits + 1e-6), 10**digits)
-    minutes = f"{whole // 3600}:{whole // 60 % 60:02}" if whole >= 3600 else f"{whole // 60}"
-    return f"{minutes}:{whole % 60:02}" + (f".{part:0{digits}}" if digits else "")
-
-
-def geometry(info: VideoInfo) -> list[str]:
-    """Format the known ones of size, frame rate and duration of a video."""
-    facts = [f"{info.width}x{info.height}"]
-    if info.fps is not None:
-        facts.append(f"{float(info.fps):.4g} fps")
-    if info.duration_s is not None:
-        facts.append(clock(info.duration_s))
-    return facts
-
-
-# Marks that reorder text, with which a name could imitate another one.
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-_ESCAPE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
-
-
-def safe(text: str) -> str:
-    r"""Put untrusted text on one line, without terminal controls and reordering; undecodable bytes become ``\xNN``.
-
-    Example:
-        >>> safe("a\x1b[31m\u202eb\nc")
-        'ab c'
-    """
-    return "".join(_safe_character(character) for character in _ESCAPE.sub("", text))
-
-
-def _safe_character(character: str) -> str:
-    if character in "\t\n\r\u2028\u2029":
-        return " "
-    category = unicodedata.category(character)
-    if category == "Cs":
-        code = ord(character)
-        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
-    return "" if category == "Cc" or character in _BIDI else character

@@ -37,12 +37,10 @@ from torchfakes_cli.report.summary import (
     Provenance,
     Summary,
     caveats,
-    clock,
     reason_words,
-    safe,
-    score,
     summarize,
 )
+from torchfakes_cli.report.text import clock, safe, score
 from torchfakes_cli.version import __version__
 
 #: File name of the index in the folder of the reports.
