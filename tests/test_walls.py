@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "training": BASE | {"video", "faces", "detector", "report", "scan.verdict", "scan.config"},
     # What an export is calibrated with and compared on are the crops that ``prepare`` wrote.
     "export": BASE | {"faces", "detector", "scan.config", "training.crops", "training.corpora"},
-    "demo": BASE | {"video", "faces", "detector", "report", "scan"},
+    "demo": BASE | {"video", "faces", "detector", "report", "scan", "serve.config"},
     # The service is the scan behind HTTP: it puts nothing together itself, so it sees no stage.
     "serve": BASE | {"report", "scan"},
     "cli": BASE | {"video", "faces", "detector", "report", "scan", "training", "export", "demo", "serve"},

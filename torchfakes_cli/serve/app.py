@@ -117,13 +117,10 @@ async def require_token(
 
 
 async def refuse_web_pages(request: Request) -> None:
-    """Reject requests of web pages, for a server without a token, which trusts all programs on its machine.
+    """Reject requests of web pages with status 403: a server without a token trusts all programs on its machine.
 
     A browser on this machine can send requests for any web page. They have the page's origin or, with DNS rebinding
     (the page's own name resolves to this machine), that name as their host.
-
-    Raises:
-        HTTPException: status 403.
     """
     host = request.headers.get("host", "")
     try:
@@ -321,7 +318,10 @@ def _wait_s(prefer: str | None, wait: int | None, longest_s: float) -> float:
 
 
 class Envelope:
-    """ASGI middleware that adds headers, counts responses, and turns unexpected errors into problem documents."""
+    """ASGI middleware that adds headers, counts responses, and turns unexpected errors into problem documents.
+
+    Starlette's own ``http`` middleware would hide from a waiting request that its client hangs up.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

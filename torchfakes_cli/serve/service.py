@@ -253,24 +253,22 @@ class Service:
         started = time.monotonic()
         verdict: Verdict | None = None
         result: str | HTTPException
+        outcome = "failed"
         try:
             deadline = started + self.config.timeout_s
             scan = asyncio.get_running_loop().run_in_executor(thread, self._scan, job, scanner, deadline)
             verdict, result = await scan
             outcome = "done"
         except StoppedError:
-            if job.stopped:
-                outcome, result = "cancelled", _ending()
-            else:
-                limit = f"the scan took more than {self.config.timeout_s:g} s. Cut it to the part that matters."
-                outcome, result = "timeout", HTTPException(HTTPStatus.GATEWAY_TIMEOUT, f"{job.name}: {limit}")
+            limit = f"the scan took more than {self.config.timeout_s:g} s. Cut it to the part that matters."
+            late = HTTPException(HTTPStatus.GATEWAY_TIMEOUT, f"{job.name}: {limit}")
+            outcome, result = ("cancelled", _ending()) if job.stopped else ("timeout", late)
         except TorchfakesError as error:
-            outcome, result = "failed", failure_of(error, job.name)
+            result = failure_of(error, job.name)
         except Exception as error:
             logger.error("scan %s: unexpected %s", job.id, type(error).__name__)
             logger.debug("it happened here:", exc_info=True)
-            cause = f"{job.name}: unexpected {type(error).__name__}"
-            outcome, result = "failed", HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, cause)
+            result = HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, f"{job.name}: unexpected {type(error).__name__}")
         finally:
             job.path.unlink(missing_ok=True)
         seconds = time.monotonic() - started
@@ -293,9 +291,6 @@ class Service:
 class Metrics:
     """Prometheus metrics of one service; the series of scans exist from the start, with the value 0.
 
-    Args:
-        service: service whose state is reported.
-
     Attributes:
         registry: registry of all metrics.
         requests: responses by method, route and status.
@@ -304,27 +299,22 @@ class Metrics:
     """
 
     def __init__(self, service: Service) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "torchfakes_http_requests",
-            "Requests that were answered.",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self.scans = Counter("torchfakes_scans", "Scans that ended.", ["outcome", "verdict"], registry=self.registry)
-        self.scan_seconds = Histogram(
-            "torchfakes_scan_seconds", "Seconds that each scan took.", buckets=_BUCKETS_S, registry=self.registry
-        )
-        ready = Gauge("torchfakes_ready", "1 while clips are taken.", registry=self.registry)
+        self.registry = to = CollectorRegistry()
+        labels = ["method", "route", "status"]
+        self.requests = Counter("torchfakes_http_requests", "Requests that were answered.", labels, registry=to)
+        self.scans = Counter("torchfakes_scans", "Scans that ended.", ["outcome", "verdict"], registry=to)
+        seconds = "Seconds that each scan took."
+        self.scan_seconds = Histogram("torchfakes_scan_seconds", seconds, buckets=_BUCKETS_S, registry=to)
+        ready = Gauge("torchfakes_ready", "1 while clips are taken.", registry=to)
         ready.set_function(lambda: service.ready)
-        queue = Gauge("torchfakes_queue_length", "Clips that wait or are being uploaded.", registry=self.registry)
+        queue = Gauge("torchfakes_queue_length", "Clips that wait or are being uploaded.", registry=to)
         queue.set_function(lambda: service.waiting)
         for verdict in Verdict:
             self.scans.labels("done", verdict)
         for outcome in ("failed", "cancelled", "timeout"):
             self.scans.labels(outcome, "")
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
+        ProcessCollector(registry=to)
+        PlatformCollector(registry=to)
 
 
 def _unavailable(detail: str) -> HTTPException:
