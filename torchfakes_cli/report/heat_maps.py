@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
@@ -23,16 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REGION_COLUMNS = (
-    "picture",
-    "time_s",
-    "frame",
-    "track",
-    "logit",
-    "p_fake",
-    "region",
-    "area_share",
-    "fake_share",
-    "real_share",
+    *("picture", "time_s", "frame", "track", "logit", "p_fake"),
+    *("region", "area_share", "fake_share", "real_share"),
 )
 
 _TABLE = "regions.csv"
@@ -43,13 +34,9 @@ _ADVICE = "Choose another folder with -o, or let files in it be replaced with --
 
 
 def check_explanation_target(folder: str | PathLike[str], *, force: bool = False) -> None:
-    """Check in advance that an explanation can be written.
+    """Check in advance that an explanation can be written to a folder, whose parent must exist.
 
     A folder with an earlier explanation is used again; one with other files only with ``force``.
-
-    Args:
-        folder: folder of the explanation; its parent must exist.
-        force: allow any folder.
 
     Raises:
         OutputError: the folder can't be written, or has other files.
@@ -123,14 +110,9 @@ class Explanation:
 
 
 def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> tuple[Path, ...]:
-    """Write the pictures, and then ``regions.csv``, which names them.
+    """Write the pictures of an explanation, and then ``regions.csv``, which names them; return their paths.
 
-    Args:
-        folder: folder of the explanation, made if it is missing; pictures of an earlier explanation are deleted.
-        explanation: explanation with at least one face.
-
-    Returns:
-        Paths of the files, with the table last.
+    The folder is made if it is missing; pictures of an earlier explanation are deleted.
 
     Raises:
         OutputError: a file can't be written.
@@ -158,28 +140,17 @@ def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> 
 
 
 def _remove_pictures(place: Path) -> None:
-    for name in set(_pictures_named_in(place / _TABLE)):
-        (place / name).unlink(missing_ok=True)
-
-
-def _pictures_named_in(table: Path) -> Iterator[str]:
-    with suppress(FileNotFoundError, UnicodeDecodeError), table.open(encoding="utf-8", newline="") as file:
+    """Delete the pictures that the table of an earlier explanation names."""
+    with suppress(FileNotFoundError, UnicodeDecodeError), (place / _TABLE).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if _PICTURE.fullmatch(row.get("picture") or ""):
-                yield row["picture"]
+                (place / row["picture"]).unlink(missing_ok=True)
 
 
 def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
-    """Draw the crop of a face beside its heat maps for "fake" and for "real".
+    """Draw the crop of a face beside its heat maps for "fake" and for "real" as PNG; the time isn't shown of a still.
 
     Each map is scaled to its own maximum, so that colors of different maps or faces can't be compared.
-
-    Args:
-        face: face with heat maps.
-        still: True for a still picture, whose time isn't shown.
-
-    Returns:
-        Content of a PNG file.
     """
     import numpy as np
 

@@ -73,10 +73,7 @@ class Stamp:
 
 
 class Journal:
-    """Journal of a table, whose lock the caller holds.
-
-    Args:
-        path: path of the journal.
+    """Journal of a table, whose lock the caller holds; all methods raise ``OutputError`` if it can't be written.
 
     Attributes:
         entries: row and stamp of each file, by path; timelines remain on disk.
@@ -90,11 +87,7 @@ class Journal:
     def open(self, *, force: bool = False) -> None:
         """Open the database and fill ``entries``; a damaged one is replaced, because the table has its rows.
 
-        Args:
-            force: discard an existing journal or other file in its place.
-
-        Raises:
-            OutputError: the journal can't be written.
+        With ``force`` an existing journal, or another file in its place, is discarded.
         """
         with _translated(self._path, OTHER_PATH):
             if force:
@@ -116,30 +109,18 @@ class Journal:
                     self.entries[row.path] = row, Stamp(**json.loads(stamp_text))
 
     def add(self, row: BatchRow, stamp: Stamp, timeline: Sequence[TimelineRow] = ()) -> None:
-        """Store a row on disk.
-
-        Raises:
-            OutputError: the row can't be written; earlier rows remain.
-        """
+        """Store a row on disk."""
         self._execute(_PUT, row.path, row, asdict(stamp), timeline)
         self.entries[row.path] = row, stamp
 
     def remove(self, videos: Iterable[str]) -> None:
-        """Remove rows.
-
-        Raises:
-            OutputError: the journal can't be written.
-        """
+        """Remove rows."""
         for video in videos:
             self._execute("DELETE FROM rows WHERE path = ?", video)
             del self.entries[video]
 
     def timeline(self, video: str) -> list[TimelineRow]:
-        """Return the timeline of a stored row; empty if there is none.
-
-        Raises:
-            OutputError: the timeline can't be read.
-        """
+        """Return the timeline of a stored row; empty if there is none."""
         (text,) = self._execute("SELECT timeline FROM rows WHERE path = ?", video).fetchone()
         return [TimelineRow(*values) for values in json.loads(text)]
 
@@ -196,11 +177,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _locked(table: Path) -> Iterator[None]:
-    """Hold the lock of a table, which the operating system releases when the process ends.
-
-    Raises:
-        OutputError: another scan holds the lock, or it can't be created.
-    """
+    """Hold the lock of a table, which the operating system releases when the process ends."""
     path = _beside(table, ".journal.lock")
     with _translated(path, OTHER_PATH):
         lock = try_lock(path)
@@ -259,12 +236,10 @@ class BatchTable:
     """Resumable table of results, to which each run adds; a context manager.
 
     The suffix of the path selects the format (``tables``). On entry an incomplete table is repaired. Rows of an earlier
-    run stay: those of other files for good, those of candidates until the file is scanned again; one of a candidate
-    under another path (relative, absolute) gets the path that is given now. Each row is on disk
+    run stay: those of other files for good, those of candidates until the file is scanned again. Each row is on disk
     when ``write`` returns: in the journal, and in a table of lines unless it replaces an earlier one; otherwise the
     table follows every ten seconds or more. On exit without an error the candidates' rows are in the order of the
-    candidates, after those of other files; before, new rows may be in the order of writing. Devices and pipes get all
-    rows one after another, without a journal.
+    candidates, after those of other files. Devices and pipes get all rows one after another, without a journal.
 
     Args:
         path: path of the table.
@@ -280,25 +255,16 @@ class BatchTable:
         pruned: number of rows removed by ``prune``.
 
     Raises:
-        OutputError: on entry, the table can't be written, as for ``check_batch_target``, has a row of another file
-            with the path of a candidate, or would be emptied by ``prune``; on ``write``, the row can't be written
-            (earlier rows remain); on exit, the rows can't be ordered.
+        OutputError: a row can't be written (earlier ones remain). On entry also as for ``check_batch_target``, and if
+            the table has a row of another file with the path of a candidate, or would be emptied by ``prune``.
         UsageError: the format of this suffix isn't supported, or a package is missing.
     """
 
     def __init__(
-        self,
-        path: str | PathLike[str],
-        candidates: Mapping[str, Stamp],
-        *,
-        force: bool = False,
-        prune: bool = False,
+        self, path: str | PathLike[str], candidates: Mapping[str, Stamp], *, force: bool = False, prune: bool = False
     ) -> None:
         self.kept: dict[str, BatchRow] = {}
-        self.retried = 0
-        self.stale = 0
-        self.others = 0
-        self.pruned = 0
+        self.retried = self.stale = self.others = self.pruned = 0
         self._path = Path(path)
         self._candidates = candidates
         self._force = force
@@ -418,11 +384,7 @@ class BatchTable:
         return self._lines.holds(rows) if self._lines else self._table.read() == rows
 
     def _settle(self) -> None:
-        """Make the table hold exactly the rows of the journal, in their final order; readers keep the old version.
-
-        Raises:
-            OutputError: it can't be written.
-        """
+        """Make the table hold exactly the rows of the journal, in their final order; readers keep the old version."""
         if (journal := self._journal) is None:
             return  # a device or a pipe
         entries = journal.entries
@@ -450,16 +412,12 @@ class BatchTable:
             self._next_s = ended + max(_EVERY_S, (ended - started) / _SHARE)
 
 
-def _refuse_another(table: Path, video: str, written: Stamp, stamp: Stamp) -> None:
+def _refuse_another(table: Path, video: str, old: Stamp, new: Stamp) -> None:
     """Refuse to replace the row of another file: the same relative path in another folder, which still exists."""
-    if (
-        written.file
-        and written.file != stamp.file
-        and (written.size, written.mtime_ns) != (stamp.size, stamp.mtime_ns)
-        and os.path.lexists(written.file)
-    ):
+    differ = (old.size, old.mtime_ns) != (new.size, new.mtime_ns)
+    if differ and old.file not in ("", new.file) and os.path.lexists(old.file):
         raise OutputError(
-            f"already has a row of another file called {video}: {written.file}",
+            f"already has a row of another file called {video}: {old.file}",
             path=table,
             advice="Give the files with their full paths, or choose another table with -o.",
         )

@@ -69,15 +69,7 @@ def is_ours(first_line: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Face with its pictures as ``data:`` addresses, which are None if the page has no room left for them.
-
-    Attributes:
-        face: the face.
-        picture: picture of the face.
-        heat_fake: its heat map for "fake"; None without one.
-        heat_real: its heat map for "real"; None without one.
-        frame: the whole frame; None without one.
-    """
+    """Face with its pictures as ``data:`` addresses, which are None if they are missing or the page has no room left."""
 
     face: TellingFace
     picture: str | None = None
@@ -188,13 +180,7 @@ def _data_address(picture: Pixels) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """Row of the index for one file.
-
-    Attributes:
-        row: row of the file in a table.
-        page: address of its report, relative to the index; None without a report.
-        note: why it is inconclusive, or what went wrong.
-    """
+    """Row of the index: row of the file in a table, address of its report if there is one, and what went wrong."""
 
     row: BatchRow
     page: str | None
@@ -212,14 +198,7 @@ class IndexRow:
 
 
 def index_row(row: BatchRow, page: Path | None, folder: Path, *, picture: bool = False) -> IndexRow:
-    """Return the row of a file.
-
-    Args:
-        row: row of the file in a table.
-        page: path of its report, if reports are written; a file that failed has none.
-        folder: folder of the index.
-        picture: True for a still picture.
-    """
+    """Return the row of a file, or of a still picture, with the address of its report relative to the index's folder."""
     address = None
     if page and row.status == Status.OK:
         parts = page.relative_to(folder).parts
@@ -228,21 +207,9 @@ def index_row(row: BatchRow, page: Path | None, folder: Path, *, picture: bool =
 
 
 def write_index(
-    path: str | PathLike[str],
-    rows: Sequence[IndexRow],
-    provenance: Provenance,
-    model: str,
-    *,
-    unfinished: int = 0,
+    path: str | PathLike[str], rows: Sequence[IndexRow], provenance: Provenance, model: str, *, unfinished: int = 0
 ) -> None:
-    """Write the index atomically.
-
-    Args:
-        path: path of the page; an existing file is replaced.
-        rows: rows in the order to be shown.
-        provenance: provenance of the results.
-        model: name of the detector.
-        unfinished: number of files that an interruption left out.
+    """Write the index atomically; ``unfinished`` is the number of files that an interruption left out.
 
     Raises:
         OutputError: the page can't be written.
@@ -266,11 +233,7 @@ def _render(template: str, *, script: str = "", **values: object) -> str:
     """Fill a template.
 
     Strings are shown on one line, without marks that reorder text, and escaped; only ``Markup`` is inserted unchanged.
-
-    Args:
-        template: file name of the template.
-        script: file name of a script to insert; without one no script may run.
-        values: values for the template.
+    Without the file name of a script no script may run.
     """
     style, code = _text("style.css"), _text(script) if script else ""
     return (
