@@ -9,13 +9,13 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from itertools import chain, zip_longest
 from os import PathLike, fsencode
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import cv2
@@ -67,9 +67,8 @@ def is_ours(first_line: str) -> bool:
     return first_line == _OPENING
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Face with its pictures as ``data:`` addresses, which are None if they are missing or the page has no room left."""
+class Shown(NamedTuple):
+    """Face with its pictures as ``data:`` addresses, None if they are missing or the page has no room."""
 
     face: TellingFace
     picture: str | None = None
@@ -178,27 +177,16 @@ def _data_address(picture: Pixels) -> str:
     return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class IndexRow:
+class IndexRow(NamedTuple):
     """Row of the index: row of the file in a table, address of its report if there is one, and what went wrong."""
 
     row: BatchRow
     page: str | None
     note: str
 
-    @property
-    def verdict(self) -> str:
-        """Verdict, or ``error``."""
-        return self.row.verdict or Status.ERROR.value
-
-    @property
-    def rank(self) -> int:
-        """Key for sorting by verdict."""
-        return _RANKS[self.verdict]
-
 
 def index_row(row: BatchRow, page: Path | None, folder: Path, *, picture: bool = False) -> IndexRow:
-    """Return the row of a file, or of a still picture, with the address of its report relative to the index's folder."""
+    """Return the row of a file or still picture, with the address of its report relative to the folder of the index."""
     address = None
     if page and row.status == Status.OK:
         parts = page.relative_to(folder).parts
@@ -214,12 +202,13 @@ def write_index(
     Raises:
         OutputError: the page can't be written.
     """
-    tally = Counter(row.verdict for row in rows)
+    tally = Counter(entry.row.verdict or entry.row.status for entry in rows)
     files = "1 file" if len(rows) == 1 else f"{len(rows)} files"
     page = _render(
         "index.html.j2",
         script="sort.js",
         rows=rows,
+        ranks=_RANKS,
         counts=f"{files}: " + ", ".join(f"{tally[kind]} {kind}" for kind in _RANKS if tally[kind]),
         unfinished=unfinished,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
