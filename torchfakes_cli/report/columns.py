@@ -85,34 +85,12 @@ def rounded(value: float | None, digits: int) -> float | None:
 
 def batch_row(result: VideoResult) -> BatchRow:
     """Return the row of a result."""
-    info = result.info
-    known = result.status is Status.OK  # nothing is counted in a file that failed
-    row = BatchRow(
-        path=result.path,
-        status=result.status,
-        verdict=result.verdict,
-        p_fake=result.p_fake,
-        reason=result.reason,
-        duration_s=info.duration_s if info else None,
-        width=info.width if info else None,
-        height=info.height if info else None,
-        fps=float(info.fps) if info and info.fps is not None else None,
-        frames_sampled=result.frames_sampled if known else None,
-        faces_scored=result.faces_scored if known else None,
-        faces_blurry=result.faces_blurry if known else None,
-        tracks=len(result.tracks) if known else None,
-        peak_time_s=result.peak_time_s,
-        elapsed_s=result.elapsed_s,
-        model=result.model,
-        error=result.error,
-        sha256=result.sha256,
-        scanned_at=result.scanned_at,
-        real_below=result.real_below,
-        fake_above=result.fake_above,
-        people_flagged=result.people_flagged if known else None,
-        warnings="; ".join(result.warnings),
-    )
-    return _plain(row)
+    values = {column: getattr(result, column, None) for column in BATCH_COLUMNS}
+    values |= {column: getattr(result.info, column, None) for column in ("duration_s", "width", "height", "fps")}
+    values |= {"tracks": len(result.tracks), "warnings": "; ".join(result.warnings)}
+    if result.status is not Status.OK:  # nothing is counted in a file that failed
+        values |= dict.fromkeys(("frames_sampled", "faces_scored", "faces_blurry", "tracks", "people_flagged"))
+    return _plain(BatchRow(**values))
 
 
 def timeline_row(score: FaceScore) -> TimelineRow:
