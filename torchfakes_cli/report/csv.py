@@ -66,11 +66,6 @@ def text_cell(text: str) -> str:
     return f"'{escaped}" if _FORMULA.match(escaped) else escaped
 
 
-def text_of_cell(cell: str) -> str:
-    """Return the text of a cell that ``text_cell`` formatted."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
-
-
 def number_cell(value: float | None, digits: int = 0) -> str:
     """Format a number with a fixed number of decimals; return an empty string for None."""
     number = rounded(value, digits)
@@ -221,8 +216,9 @@ class CsvTable(LineTable):
 
 
 def _value(cell: str, kind: type) -> Any:
+    """Return the value of a cell that ``csv_cells`` formatted."""
     if kind is str or not cell:
-        return text_of_cell(cell) or None
+        return (cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell) or None
     with suppress(ValueError):
         return kind(cell)
     return None

@@ -30,7 +30,6 @@ _TABLE = "regions.csv"
 _PICTURE = re.compile(r"person-\d+(-at-[\d.]+s)?\.png")
 #: Layout of the pictures in pixels: side of each part, gap between parts, height of a line of text.
 _SIDE, _GAP, _LINE = 384, 16, 36
-_ADVICE = "Choose another folder with -o, or let files in it be replaced with --force."
 
 
 def check_explanation_target(folder: str | PathLike[str], *, force: bool = False) -> None:
@@ -42,14 +41,13 @@ def check_explanation_target(folder: str | PathLike[str], *, force: bool = False
         OutputError: the folder can't be written, or has other files.
     """
     place = Path(folder)
-    if not place.is_dir():
-        if os.path.lexists(place):
-            raise OutputError("exists and is no folder", path=place, advice="Choose a folder with -o.")
-        check_folder(place, advice="Choose a folder for the pictures with -o.")
-        return
-    check_folder(place / _TABLE, advice="Choose a folder for the pictures with -o.")
-    if not force and any(place.iterdir()) and first_line(place / _TABLE) != ",".join(REGION_COLUMNS):
-        raise OutputError("exists and holds no explanation of torchfakes", path=place, advice=_ADVICE)
+    there = place.is_dir()
+    if os.path.lexists(place) and not there:
+        raise OutputError("exists and is no folder", path=place, advice="Choose a folder with -o.")
+    check_folder(place / _TABLE if there else place, advice="Choose a folder for the pictures with -o.")
+    if there and not force and any(place.iterdir()) and first_line(place / _TABLE) != ",".join(REGION_COLUMNS):
+        advice = "Choose another folder with -o, or let files in it be replaced with --force."
+        raise OutputError("exists and holds no explanation of torchfakes", path=place, advice=advice)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

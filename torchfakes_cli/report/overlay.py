@@ -298,31 +298,27 @@ class ScoreBar:
     def _draw_scores(self, result: VideoResult, summary: Summary) -> None:
         """Draw the scores: triangles, squares and discs for those of the first person, dots for the others."""
         shown = summary.people[0].track.number if summary.people else None
-        scored = [row for row in result.timeline if row.p_fake is not None]
-        counting = [row for row in scored if row.track == shown]
-        for row in result.timeline:
-            if row.p_fake is None:
-                x, y = self._x(row.time_s), self._bottom + self._u(2)
-                fill(self._sheet, (x, y, x + max(1, self._u(0.7)), y + self._u(3)), FAINT if row.face else _LINE_GRAY)
-        for row in scored:  # before the marks, so that no dot hides one
-            if row.track != shown:
-                cv2.circle(self._sheet, self._point(row), max(1, self._u(1.2)), _LINE_GRAY, -1)
+        counting = sum(row.track == shown and row.p_fake is not None for row in result.timeline)
         # Small enough to be told apart where there are many.
-        room = (self._right - self._left) / (2 * max(1, len(counting)))
+        room = (self._right - self._left) / (2 * max(1, counting))
         size = round(min(max(room, self._u(1.4)), self._u(2.8)))
-        for row in counting:
-            x, y = self._point(row)
-            if (row.p_fake or 0) >= (result.fake_above or 0):
+        # The dots come before the marks, so that none hides a mark.
+        for row in sorted(result.timeline, key=lambda row: row.track == shown):
+            x = self._x(row.time_s)
+            if row.p_fake is None:
+                y = self._bottom + self._u(2)
+                fill(self._sheet, (x, y, x + max(1, self._u(0.7)), y + self._u(3)), FAINT if row.face else _LINE_GRAY)
+                continue
+            y = self._y(row.p_fake)
+            if row.track != shown:
+                cv2.circle(self._sheet, (x, y), max(1, self._u(1.2)), _LINE_GRAY, -1)
+            elif row.p_fake >= (result.fake_above or 0):
                 corners = np.array([(x - size, y + size), (x + size, y + size), (x, y - size)], np.int32)
                 cv2.fillConvexPoly(self._sheet, corners, COLORS[Word.FAKE], cv2.LINE_AA)
-            elif (row.p_fake or 0) < (result.real_below or 0):
+            elif row.p_fake < (result.real_below or 0):
                 cv2.circle(self._sheet, (x, y), size, COLORS[Word.REAL], -1, cv2.LINE_AA)
             else:
                 fill(self._sheet, (x - size, y - size, x + size, y + size), COLORS[Word.BETWEEN])
-
-    def _point(self, row: FaceScore) -> tuple[int, int]:
-        assert row.p_fake is not None, "only a row with a score has a point"
-        return self._x(row.time_s), self._y(row.p_fake)
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:
