@@ -84,8 +84,8 @@ def rounded(value: float | None, digits: int) -> float | None:
 
 
 def batch_row(result: VideoResult) -> BatchRow:
-    """Return the row of a result."""
-    values = {column: getattr(result, column, None) for column in BATCH_COLUMNS}
+    """Return the row of a result; columns are named after the attributes of ``VideoResult`` and ``VideoInfo``."""
+    values: dict[str, Any] = {column: getattr(result, column, None) for column in BATCH_COLUMNS}
     values |= {column: getattr(result.info, column, None) for column in ("duration_s", "width", "height", "fps")}
     values |= {"tracks": len(result.tracks), "warnings": "; ".join(result.warnings)}
     if result.status is not Status.OK:  # nothing is counted in a file that failed
