@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "training": BASE | {"video", "faces", "detector", "report", "scan.verdict", "scan.config"},
     # What an export is calibrated with and compared on are the crops that ``prepare`` wrote.
     "export": BASE | {"faces", "detector", "scan.config", "training.crops", "training.corpora"},
-    "demo": BASE | {"video", "faces", "detector", "report", "scan"},
+    "demo": BASE | {"video", "faces", "detector", "report", "scan", "serve.config"},
     # The service is the scan behind HTTP: it puts nothing together itself, so it sees no stage.
     "serve": BASE | {"report", "scan"},
     "cli": BASE | {"video", "faces", "detector", "report", "scan", "training", "export", "demo", "serve"},
@@ -121,7 +121,7 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
         ("import torchfakes_cli", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.scan.verdict", "torch numpy av cv2 pandas rich typer"),
         ("import torchfakes_cli.report", "torch numpy av cv2 pandas rich typer"),
-        ("import torchfakes_cli.report.html.index", "torch av pandas rich typer"),
+        ("import torchfakes_cli.report.html.page", "torch av pandas rich typer"),
         ("import torchfakes_cli.cli.scan", "torch numpy av cv2 pandas jinja2 matplotlib"),
         ("import torchfakes_cli.cli", "torch numpy av cv2 pandas fastapi uvicorn gradio"),
         ("import torchfakes_cli.scan.config, torchfakes_cli.training.config", "torch numpy av cv2 pandas rich typer"),

@@ -6,7 +6,7 @@ from .errors import DataError, MediaError, ModelError, OutputError, TorchfakesEr
 from .faces.options import FaceConfig
 from .records import Face, FaceScore, Reason, Source, Status, Track, Verdict, VideoInfo, VideoResult
 from .report import result_to_json, write_timeline
-from .report.explanation import Explanation, RegionShare, TellingFace
+from .report.heat_maps import Explanation, RegionShare, TellingFace
 from .scan.annotate import annotate_video
 from .scan.batch import scan_folder, scan_to_table
 from .scan.config import ScanConfig, VerdictConfig

@@ -11,7 +11,6 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,30 +135,6 @@ def existing(
         raise OutputError("is a folder", path=path, advice="Name a file.") from error
     except OSError as error:
         raise unwritable(path, error, advice=advice) from error
-
-
-def append(file: FileIO, data: bytes, path: Path) -> None:
-    """Append data to an open file completely or not at all, and flush it to disk.
-
-    Devices and pipes are written to without these guarantees.
-
-    Raises:
-        OutputError: the file can't be written; a regular file is truncated to its old length.
-    """
-    status = os.fstat(file.fileno())
-    regular = stat.S_ISREG(status.st_mode)
-    rest = memoryview(data)
-    try:
-        while rest:
-            rest = rest[file.write(rest) :]
-        if regular:
-            os.fsync(file.fileno())
-    except OSError as error:
-        if regular:
-            with suppress(OSError):
-                file.truncate(status.st_size)
-        again = "The rows before it are kept. Make room, and run the same command again to go on."
-        raise unwritable(path, error, advice=again if regular else "Choose another path with -o.") from error
 
 
 def write_atomically(path: Path, content: str | bytes, temporary: Path | None = None) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.people import natural
 from tests.report.browser import chromium
 from torchfakes_cli.cli import app
 from torchfakes_cli.demo.config import DemoConfig
-from torchfakes_cli.demo.examiner import Examiner
+from torchfakes_cli.demo.page import Examiner
 from torchfakes_cli.errors import MediaError, UsageError
 
 if TYPE_CHECKING:
@@ -207,14 +208,18 @@ def test_when_it_ends_no_upload_is_left(browser: Browser, served: Served, clips:
 @pytest.mark.slow
 def test_the_examiner_keeps_limits_and_goes_on_after_a_bad_file(clips: Path, model: Path) -> None:
     told: list[str] = []
-    with Examiner(DemoConfig(most_mb=1, most_minutes=0.1), model=model) as examiner:
+
+    def tell(what: str, done: int, wanted: int | None) -> None:
+        told.append(what)
+
+    with closing(Examiner(DemoConfig(most_mb=1, most_minutes=0.1), model=model)) as examiner:
         big = clips / "big.mp4"
         big.write_bytes(bytes(1_100_000))
         with pytest.raises(UsageError, match=r"it has 1\.1 MB, and 1 may be given here"):
-            examiner.examine(big)
+            examiner.examine(big, tell)
         with pytest.raises(MediaError):
-            examiner.examine(clips / "broken.mp4")
-        found = examiner.examine(clips / "face.mp4", lambda what, done, wanted: told.append(what))
+            examiner.examine(clips / "broken.mp4", tell)
+        found = examiner.examine(clips / "face.mp4", tell)
     assert found.summary.verdict == "fake"
     assert "face.mp4" in found.report
     assert str(clips) not in found.report

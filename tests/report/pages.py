@@ -9,7 +9,7 @@ import numpy as np
 from tests.report.results import FACE, INFO, result
 from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
 from torchfakes_cli.records import FaceScore, Track, Verdict, VideoResult
-from torchfakes_cli.report.explanation import TellingFace
+from torchfakes_cli.report.heat_maps import TellingFace
 from torchfakes_cli.report.summary import Provenance
 
 PROVENANCE = Provenance(

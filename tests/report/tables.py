@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from torchfakes_cli.report import BATCH_COLUMNS, BatchRow
-from torchfakes_cli.report.rows import column_types
+from torchfakes_cli.report.columns import column_types
 
 #: One ending a format.
 ENDINGS = [".csv", ".jsonl", ".sqlite", ".parquet"]

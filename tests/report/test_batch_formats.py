@@ -16,7 +16,7 @@ from tests.report.results import TIMELINE, failure, result
 from tests.report.tables import journal_of, paths, rows, timeline
 from torchfakes_cli.errors import OutputError, UsageError
 from torchfakes_cli.report import TIMELINE_COLUMNS, BatchTable, Stamp, check_batch_target
-from torchfakes_cli.report import tables as formats
+from torchfakes_cli.report import journal as store
 
 STAMP = Stamp(1000, 1, "settings")
 NAMES = ["a.mp4", "b.mp4", "c.mp4"]
@@ -88,8 +88,8 @@ def test_faces_stay_with_their_row(database: Path) -> None:
 def test_a_reader_keeps_its_version_of_a_database_and_hinders_nobody(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "_EVERY_S", 0.0)
-    monkeypatch.setattr(formats, "_SHARE", 1e9)
+    monkeypatch.setattr(store, "_EVERY_S", 0.0)
+    monkeypatch.setattr(store, "_SHARE", 1e9)
     with BatchTable(database, STAMPS) as table:
         table.write(result("a.mp4"))
         with closing(sqlite3.connect(database, isolation_level=None)) as reader:
@@ -163,8 +163,8 @@ def test_what_is_written_whole_is_written_every_so_often(
 ) -> None:
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
-    monkeypatch.setattr(formats, "_EVERY_S", 0.2)
-    monkeypatch.setattr(formats, "_SHARE", 1e9)
+    monkeypatch.setattr(store, "_EVERY_S", 0.2)
+    monkeypatch.setattr(store, "_SHARE", 1e9)
     path = tmp_path / f"results{ending}"
     with BatchTable(path, STAMPS) as table:
         table.write(result("a.mp4"))

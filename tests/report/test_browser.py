@@ -13,8 +13,8 @@ from tests.report.browser import chromium
 from tests.report.pages import FILE, PROVENANCE, crowd
 from tests.report.results import failure, result
 from torchfakes_cli.facts import Credentials, CredentialsState, Fact
-from torchfakes_cli.report.html.index import row_of_result, write_index
-from torchfakes_cli.report.html.page import page_of
+from torchfakes_cli.report.columns import batch_row
+from torchfakes_cli.report.html.page import index_row, page_of, write_index
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,9 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = result("a.mp4")
     (folder / "a.html").write_text(page_of(plain, PROVENANCE), encoding="utf-8")
     rows = [
-        row_of_result(plain, folder / "a.html", folder),
-        row_of_result(failure(), None, folder),
-        row_of_result(film, folder / "b.html", folder),
+        index_row(batch_row(plain), folder / "a.html", folder),
+        index_row(batch_row(failure()), None, folder),
+        index_row(batch_row(film), folder / "b.html", folder),
     ]
     write_index(folder / "index.html", rows, PROVENANCE, "tested")
     return folder

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.report.results import TIMELINE
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.report import TIMELINE_COLUMNS, check_timeline_targets, write_timeline
+from torchfakes_cli.report.columns import rounded
 from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
-from torchfakes_cli.report.rows import rounded
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'="])

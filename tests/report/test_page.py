@@ -14,9 +14,9 @@ from tests.report.results import FACE, result
 from torchfakes_cli.facts import Credentials, CredentialsState, Fact, FileFacts
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.report.drawing import heated
-from torchfakes_cli.report.explanation import TellingFace
-from torchfakes_cli.report.html.page import page_of, table_rows
-from torchfakes_cli.report.html.rendering import is_ours
+from torchfakes_cli.report.heat_maps import TellingFace
+from torchfakes_cli.report.html.page import is_ours, page_of
+from torchfakes_cli.report.html.plot import table_rows
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}&lt;\u202egpj.exe\x1b[31m'
 

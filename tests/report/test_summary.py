@@ -10,7 +10,8 @@ import pytest
 from tests.report.pages import crowd
 from tests.report.results import TRACK, result
 from torchfakes_cli.records import Reason, SuspiciousSpan, VideoResult
-from torchfakes_cli.report.html.index import row_of_result
+from torchfakes_cli.report.columns import batch_row
+from torchfakes_cli.report.html.page import index_row
 from torchfakes_cli.report.summary import caveats, reason_words, summarize
 
 
@@ -28,7 +29,7 @@ def test_every_reason_is_said_without_its_code(reason: Reason, picture: bool, tm
     if reason is Reason.PART_OF_CLIP:
         film = replace(film, tracks=(replace(TRACK, suspicious_span=SuspiciousSpan(0.0, 1.0, 0.9)),))
     assert "_" not in said(film).replace("p_fake", "")
-    assert "_" not in row_of_result(film, None, tmp_path).note
+    assert "_" not in index_row(batch_row(film), None, tmp_path).note
     assert reason_words(reason.value)
 
 

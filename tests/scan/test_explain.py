@@ -18,7 +18,7 @@ from torchfakes_cli.faces.mtcnn import FaceDetector
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.faces.regions import LANDMARKS, REGIONS
 from torchfakes_cli.records import Face, FaceScore, Status, Verdict, VideoResult
-from torchfakes_cli.report.explanation import RegionShare, TellingFace
+from torchfakes_cli.report.heat_maps import RegionShare, TellingFace
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.explain import average_over_tracks, cut_faces, region_shares, representative_rows
 from torchfakes_cli.scan.scanner import scan_video

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from threading import Event
 from typing import Annotated
 
@@ -54,8 +55,7 @@ def demo_command(
 
 def _serve(limits: DemoConfig, config: ScanConfig, model: str | None) -> None:
     from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.demo.examiner import Examiner
-    from torchfakes_cli.demo.page import serve
+    from torchfakes_cli.demo.page import Examiner, serve
 
     screen = Screen()
     if not limits.is_loopback:
@@ -73,7 +73,7 @@ def _serve(limits: DemoConfig, config: ScanConfig, model: str | None) -> None:
         while not never.wait(_POLL_S):
             pass
 
-    with Examiner(limits, config, model=model) as examiner:
+    with closing(Examiner(limits, config, model=model)) as examiner:
         with screen.progress("loading the detector"):
             examiner.load()
         try:

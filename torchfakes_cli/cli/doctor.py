@@ -77,7 +77,7 @@ def _table(found: dict[str, list[Fact]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from torchfakes_cli.report.summary import safe
+    from torchfakes_cli.report.text import safe
 
     styles = {Severity.GOOD: "", Severity.LIMITED: "yellow", Severity.BROKEN: "bold red"}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

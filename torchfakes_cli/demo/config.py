@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from math import inf
 
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.serve.config import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,4 @@ class DemoConfig:
     @property
     def is_loopback(self) -> bool:
         """True if only this machine can reach the page."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)

@@ -1,4 +1,4 @@
-"""Gradio page of the demo, without network access by Gradio: no telemetry, sharing or downloads."""
+"""Gradio page of the demo: a visitor's file in, a report out. Gradio has no telemetry, sharing or downloads here."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchfakes_cli.demo.config import DemoConfig
-from torchfakes_cli.demo.examiner import Examiner, Finding
 from torchfakes_cli.errors import TorchfakesError, UsageError
-from torchfakes_cli.report.summary import CAVEAT, safe
+from torchfakes_cli.report.summary import CAVEAT, Summary, summarize
+from torchfakes_cli.report.text import safe
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.scan.pages import Pages
+from torchfakes_cli.scan.scanner import Scanner
 from torchfakes_cli.video.options import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import gradio
 
 logger = logging.getLogger(__name__)
+
+#: Called with (stage of the work, items done, total items if known).
+Progress = Callable[[str, int, int | None], None]
 
 #: Environment variables, set before Gradio is imported, that turn off telemetry and update checks.
 _ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
@@ -87,6 +95,49 @@ _FITTED = (
 )
 
 _WAITING = "<div class='finding waiting' role='status'><p>The verdict will stand here.</p></div>"
+
+
+class Finding(NamedTuple):
+    """Result of an examination: name of the file, verdict in words, and report as an HTML document."""
+
+    name: str
+    summary: Summary
+    report: str
+
+
+class Examiner:
+    """Scanner of visitors' files, one at a time, which keeps its networks and decoders until it is closed.
+
+    Args:
+        limits: limits on uploads.
+        config: configuration of the scans; None for the defaults.
+        model: path or name of a checkpoint; None for the shipped one.
+    """
+
+    def __init__(
+        self, limits: DemoConfig, config: ScanConfig | None = None, *, model: str | PathLike[str] | None = None
+    ) -> None:
+        self._limits = limits
+        self._scanner = Scanner(replace(config or ScanConfig(), max_length_s=60 * limits.most_minutes), model=model)
+        self._pages = Pages(self._scanner, model)
+        self.load = self._pages.load
+        self.close = self._scanner.close
+
+    def examine(self, path: str | PathLike[str], tell: Progress) -> Finding:
+        """Scan a file and make its report, which shows only the file's name.
+
+        Raises:
+            UsageError: the file is larger than allowed.
+            TorchfakesError: another error of a scan, such as that the video is longer than allowed.
+        """
+        tell("opening", 0, None)
+        size_mb = Path(path).stat().st_size / 1e6
+        if size_mb > self._limits.most_mb:
+            raise UsageError(f"it has {size_mb:.1f} MB, and {self._limits.most_mb} may be given here")
+        result = self._scanner.scan(path, lambda done, wanted: tell("looking at frames", done, wanted))
+        tell("gathering the evidence", 0, None)
+        name = Path(path).name
+        return Finding(name, summarize(result), self._pages.page(result, name=name))
 
 
 def serve(examiner: Examiner, limits: DemoConfig, *, ready: Callable[[str], None], wait: Callable[[], None]) -> None:

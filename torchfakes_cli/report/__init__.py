@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from torchfakes_cli.report.columns import BATCH_COLUMNS, TIMELINE_COLUMNS, BatchRow
 from torchfakes_cli.report.csv import check_timeline_targets, write_timeline
-from torchfakes_cli.report.explanation import REGION_COLUMNS, check_explanation_target, write_explanation
+from torchfakes_cli.report.heat_maps import REGION_COLUMNS, check_explanation_target, write_explanation
 from torchfakes_cli.report.journal import BatchTable, Stamp, check_batch_target
 from torchfakes_cli.report.json_document import SCHEMA, result_to_json
-from torchfakes_cli.report.rows import BATCH_COLUMNS, TIMELINE_COLUMNS, BatchRow
 
 __all__ = [
     "BATCH_COLUMNS",

@@ -32,22 +32,13 @@ _CORNER = 0.25
 _FAR = 1 << 15
 #: Opacity of a heat map at its maximum.
 _COVER = 0.75
-
-
-@lru_cache(maxsize=32)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # Pillow includes this font (Aileron), so that it is the same on every system.
-    return ImageFont.load_default(size)
+#: Pillow includes this font (Aileron), so that it is the same on every system.
+_font = lru_cache(maxsize=32)(ImageFont.load_default)
 
 
 @lru_cache(maxsize=1024)
 def lettering(text: str, size: int) -> Pixels:
-    """Render a line of text as an H×W coverage mask, 0 to 255; H depends only on the size.
-
-    Args:
-        text: line of text.
-        size: size of the letters in pixels.
-    """
+    """Render a line of text of a size in pixels as an H×W coverage mask, 0 to 255; H depends only on the size."""
     font = _font(size)
     height = line_height(size)
     sheet = Image.new("L", (max(1, int(np.ceil(font.getlength(text)))), height))
@@ -97,40 +88,23 @@ def fill(picture: Pixels, area: tuple[int, int, int, int], color: Color) -> None
 
 
 def frame_face(picture: Pixels, box: Box, thickness: int, color: Color, *, corners: bool, dashed: bool) -> None:
-    """Draw a frame around a face, with a dark edge that is visible on any background.
-
-    Args:
-        picture: picture to draw on.
-        box: box of the face; the line lies outside it.
-        thickness: thickness of the line in pixels.
-        color: color of the line.
-        corners: draw only the corners.
-        dashed: draw dashed lines.
-    """
+    """Draw a frame outside the box of a face, or only its corners, with a dark edge visible on any background."""
     out = thickness / 2
     x1, y1, x2, y2 = (
         round(min(max(edge, -_FAR), _FAR)) for edge in (box[0] - out, box[1] - out, box[2] + out, box[3] + out)
     )
-    lines = _corners(x1, y1, x2, y2) if corners else _sides(x1, y1, x2, y2)
+    reach = _CORNER if corners else 1
+    dx, dy = round(reach * (x2 - x1)), round(reach * (y2 - y1))
+    lines: list[Line] = []
+    for x, inward in ((x1, dx), (x2, -dx)):
+        for y, down in ((y1, dy), (y2, -dy)):
+            lines += [((x, y), (x + inward, y)), ((x, y), (x, y + down))]
     if dashed:
         lines = [dash for line in lines for dash in _dashes(line, _DASH * thickness)]
     edge = 1 + thickness // 3
     for width, ink in ((thickness + 2 * edge, INK), (thickness, color)):
         for start, end in lines:
             cv2.line(picture, start, end, ink, width)
-
-
-def _sides(x1: int, y1: int, x2: int, y2: int) -> list[Line]:
-    return [((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x2, y2), (x1, y2)), ((x1, y2), (x1, y1))]
-
-
-def _corners(x1: int, y1: int, x2: int, y2: int) -> list[Line]:
-    dx, dy = round(_CORNER * (x2 - x1)), round(_CORNER * (y2 - y1))
-    lines: list[Line] = []
-    for x, inward in ((x1, dx), (x2, -dx)):
-        for y, down in ((y1, dy), (y2, -dy)):
-            lines += [((x, y), (x + inward, y)), ((x, y), (x, y + down))]
-    return lines
 
 
 def _dashes(line: Line, length: int) -> Sequence[Line]:
@@ -176,13 +150,7 @@ def boxed_frame(pixels: Pixels, row: FaceScore, side: int) -> Pixels:
 
 
 def heated(picture: Pixels, heat: NDArray[np.float32], hue: Color) -> Pixels:
-    """Return a picture in gray with a heat map laid over it in one hue.
-
-    Args:
-        picture: H×W×3 uint8 RGB.
-        heat: map over the whole picture, scaled to its own maximum; a value that isn't finite counts as 0.
-        hue: color of the heat.
-    """
+    """Return a picture in gray with a heat map over it in one hue, scaled to its own maximum; NaN counts as 0."""
     height, width = picture.shape[:2]
     finite = np.nan_to_num(heat.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     strength = finite / max(float(finite.max()), float(np.finfo(np.float32).tiny))

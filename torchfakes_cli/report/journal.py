@@ -11,30 +11,31 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, existing, is_special, try_lock, unwritable
 from torchfakes_cli.records import Status, VideoResult
-from torchfakes_cli.report.csv import distinct_names
-from torchfakes_cli.report.rows import BatchRow, TimelineRow, batch_row, timeline_row
-from torchfakes_cli.report.tables import OTHER_PATH, Record, Table, is_database, not_ours, open_table
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from torchfakes_cli.report.columns import BatchRow, TimelineRow, batch_row, timeline_row
+from torchfakes_cli.report.csv import OTHER_PATH, ROWS_KEPT, LineTable, distinct_names
+from torchfakes_cli.report.tables import SqliteTable, Table, is_database, open_table
+from torchfakes_cli.report.text import escape_undecodable
 
 _APPLICATION_ID = 0x74666A6E  # "tfjn"
 _VERSION = 1
 #: SQLite errors of a damaged database, as opposed to one that is temporarily not writable.
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _PUT = "INSERT OR REPLACE INTO rows (path, row, stamp, timeline) VALUES (?, ?, ?, ?)"
-_NO_ROOM = "The rows before it are kept. Make room, and run the same command again to go on."
+#: Seconds between two versions of a table that is written whole; more where writing takes long (_SHARE of the time).
+_EVERY_S = 10.0
+_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,89 +73,62 @@ class Stamp:
 
 
 class Journal:
-    """Journal of a table, whose lock the caller holds.
-
-    Args:
-        path: path of the journal.
-        force: discard an existing journal or other file in its place.
+    """Journal of a table, whose lock the caller holds; all methods raise ``OutputError`` if it can't be written.
 
     Attributes:
         entries: row and stamp of each file, by path; timelines remain on disk.
-
-    Raises:
-        OutputError: the journal can't be written.
     """
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.entries: dict[str, tuple[BatchRow, Stamp]] = {}
         self._path = path
         self._database: sqlite3.Connection | None = None
-        try:
-            with self._translated(OTHER_PATH):
-                if force:
-                    _remove(self._path)
-                self._load()
-        except BaseException:
-            self.close()
-            raise
+
+    def open(self, *, force: bool = False) -> None:
+        """Open the database and fill ``entries``; a damaged one is replaced, because the table has its rows.
+
+        With ``force`` an existing journal, or another file in its place, is discarded.
+        """
+        with _translated(self._path, OTHER_PATH):
+            if force:
+                _remove(self._path)
+            try:
+                database = self._connect()
+                whole = database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+                    raise
+                whole = False
+            if not whole:
+                self.close()
+                _remove(self._path)
+                database = self._connect()
+            for row_text, stamp_text in database.execute("SELECT row, stamp FROM rows ORDER BY rowid"):
+                with suppress(ValueError, TypeError):  # the file of an unreadable row is scanned again
+                    row = BatchRow(*json.loads(row_text))
+                    self.entries[row.path] = row, Stamp(**json.loads(stamp_text))
 
     def add(self, row: BatchRow, stamp: Stamp, timeline: Sequence[TimelineRow] = ()) -> None:
-        """Store a row on disk.
-
-        Raises:
-            OutputError: the row can't be written; earlier rows remain.
-        """
-        with self._translated(_NO_ROOM):
-            assert self._database is not None
-            fields = (row.path, row, asdict(stamp), timeline)
-            self._database.execute(_PUT, tuple(map(_text, fields)))
+        """Store a row on disk."""
+        self._execute(_PUT, row.path, row, asdict(stamp), timeline)
         self.entries[row.path] = row, stamp
 
     def remove(self, videos: Iterable[str]) -> None:
-        """Remove rows.
-
-        Raises:
-            OutputError: the journal can't be written.
-        """
-        with self._translated(_NO_ROOM):
-            assert self._database is not None
-            for video in videos:
-                self._database.execute("DELETE FROM rows WHERE path = ?", (_text(video),))
-                del self.entries[video]
+        """Remove rows."""
+        for video in videos:
+            self._execute("DELETE FROM rows WHERE path = ?", video)
+            del self.entries[video]
 
     def timeline(self, video: str) -> list[TimelineRow]:
-        """Return the timeline of a stored row; empty if there is none.
-
-        Raises:
-            OutputError: the timeline can't be read.
-        """
-        with self._translated("Its disk may be failing; start over with --force."):
-            assert self._database is not None
-            (found,) = self._database.execute("SELECT timeline FROM rows WHERE path = ?", (_text(video),)).fetchone()
-            return [TimelineRow(*values) for values in json.loads(found)]
+        """Return the timeline of a stored row; empty if there is none."""
+        (text,) = self._execute("SELECT timeline FROM rows WHERE path = ?", video).fetchone()
+        return [TimelineRow(*values) for values in json.loads(text)]
 
     def close(self) -> None:
         """Close the database."""
         if self._database:
             self._database.close()
             self._database = None
-
-    def _load(self) -> None:
-        """Open the database and fill ``entries``; a damaged one is replaced, because the table has its rows."""
-        try:
-            whole = self._connect().execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in _DAMAGED:
-                raise
-            whole = False
-        if not whole:
-            self.close()
-            _remove(self._path)
-        database = self._database or self._connect()
-        for row_text, stamp_text in database.execute("SELECT row, stamp FROM rows ORDER BY rowid"):
-            with suppress(ValueError, TypeError):  # the file of an unreadable row is scanned again
-                row = BatchRow(*json.loads(row_text))
-                self.entries[row.path] = row, Stamp(**json.loads(stamp_text))
 
     def _connect(self) -> sqlite3.Connection:
         database = self._database = sqlite3.connect(self._path, isolation_level=None)
@@ -171,21 +145,23 @@ class Journal:
         database.execute("PRAGMA synchronous = FULL")
         return database
 
-    @contextmanager
-    def _translated(self, advice: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise OutputError(f"can't be written: {error}", path=self._path, advice=advice) from error
-        except (ValueError, TypeError) as error:
-            raise OutputError("can't be read back", path=self._path, advice=advice) from error
-        except OSError as error:
-            raise unwritable(self._path, error, advice=advice) from error
+    def _execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+        assert self._database is not None, "the journal is open"
+        # JSON in ASCII, so that bytes of a path that aren't UTF-8 are restored exactly.
+        texts = [json.dumps(value, separators=(",", ":")) for value in values]
+        with _translated(self._path, ROWS_KEPT):
+            return self._database.execute(statement, texts)
 
 
-def _text(value: object) -> str:
-    # ASCII, so that bytes of a path that aren't UTF-8 are restored exactly.
-    return json.dumps(value, separators=(",", ":"))
+@contextmanager
+def _translated(path: Path, advice: str) -> Iterator[None]:
+    """Raise errors of the disk and of SQLite as ``OutputError``."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(f"can't be written: {error}", path=path, advice=advice) from error
+    except OSError as error:
+        raise unwritable(path, error, advice=advice) from error
 
 
 def _beside(table: Path, ending: str) -> Path:
@@ -199,30 +175,24 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
-def _locked(table: Path) -> BaseFileLock:
-    """Acquire the lock of a table, which the operating system releases when the process ends.
-
-    Raises:
-        OutputError: another scan holds the lock, or it can't be created.
-    """
+@contextmanager
+def _locked(table: Path) -> Iterator[None]:
+    """Hold the lock of a table, which the operating system releases when the process ends."""
     path = _beside(table, ".journal.lock")
-    try:
+    with _translated(path, OTHER_PATH):
         lock = try_lock(path)
-    except OSError as error:
-        raise unwritable(path, error, advice=OTHER_PATH) from error
     if lock is None:
         raise OutputError(
             "another scan is writing these results",
             path=table,
             advice="Wait for it to end, or choose another path with -o.",
         )
-    return lock
-
-
-def _unlock(lock: BaseFileLock) -> None:
-    with suppress(OSError):  # while it is held: a waiting process notices. Windows removes no open file.
-        Path(lock.lock_file).unlink()
-    lock.release()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # while it is held: a waiting process notices. Windows removes no open file.
+            path.unlink()
+        lock.release()
 
 
 def check_batch_target(path: str | PathLike[str], *, force: bool = False) -> None:
@@ -236,19 +206,40 @@ def check_batch_target(path: str | PathLike[str], *, force: bool = False) -> Non
     """
     target = Path(path)
     if not is_special(target) and _beside(target, ".journal.lock").exists():
-        _unlock(_locked(target))
-    _check(target, _table(target), force=force)
+        with _locked(target):
+            pass
+    _earlier(target, open_table(target), force=force)
+
+
+def _earlier(path: Path, table: Table, *, force: bool) -> list[BatchRow]:
+    """Check the target, and return the rows in the existing table; none with ``force``."""
+    if is_special(path):
+        if not isinstance(table, LineTable):
+            raise OutputError("this format can't go to a device or a pipe", path=path, advice=OTHER_PATH)
+        return []
+    journal = _beside(path, ".journal")
+    if not force and not is_database(existing(journal, 100) or b"", _APPLICATION_ID, _VERSION):
+        raise _not_ours(journal, "journal")
+    rows = table.read() if existing(path, 1) and not force else []
+    if rows is None:
+        raise _not_ours(path, "results")
+    check_folder(path, advice=OTHER_PATH)
+    return rows
+
+
+def _not_ours(path: Path, kind: str) -> OutputError:
+    advice = "Choose another path with -o, or replace it with --force."
+    return OutputError(f"exists and holds no {kind} of torchfakes", path=path, advice=advice)
 
 
 class BatchTable:
     """Resumable table of results, to which each run adds; a context manager.
 
     The suffix of the path selects the format (``tables``). On entry an incomplete table is repaired. Rows of an earlier
-    run stay: those of other files for good, those of candidates until the file is scanned again; one of a candidate
-    under another path (relative, absolute) gets the path that is given now. Each row is on disk
-    when ``write`` returns. On exit without an error the candidates' rows are in the order of the candidates, after
-    those of other files; before, new rows may be in the order of writing. Devices and pipes get all rows one after
-    another, without a journal.
+    run stay: those of other files for good, those of candidates until the file is scanned again. Each row is on disk
+    when ``write`` returns: in the journal, and in a table of lines unless it replaces an earlier one; otherwise the
+    table follows every ten seconds or more. On exit without an error the candidates' rows are in the order of the
+    candidates, after those of other files. Devices and pipes get all rows one after another, without a journal.
 
     Args:
         path: path of the table.
@@ -264,82 +255,75 @@ class BatchTable:
         pruned: number of rows removed by ``prune``.
 
     Raises:
-        OutputError: on entry, the table can't be written, as for ``check_batch_target``, has a row of another file
-            with the path of a candidate, or would be emptied by ``prune``; on ``write``, the row can't be written
-            (earlier rows remain); on exit, the rows can't be ordered.
+        OutputError: a row can't be written (earlier ones remain). On entry also as for ``check_batch_target``, and if
+            the table has a row of another file with the path of a candidate, or would be emptied by ``prune``.
         UsageError: the format of this suffix isn't supported, or a package is missing.
     """
 
     def __init__(
-        self,
-        path: str | PathLike[str],
-        candidates: Mapping[str, Stamp],
-        *,
-        force: bool = False,
-        prune: bool = False,
+        self, path: str | PathLike[str], candidates: Mapping[str, Stamp], *, force: bool = False, prune: bool = False
     ) -> None:
         self.kept: dict[str, BatchRow] = {}
-        self.retried = 0
-        self.stale = 0
-        self.others = 0
-        self.pruned = 0
+        self.retried = self.stale = self.others = self.pruned = 0
         self._path = Path(path)
         self._candidates = candidates
         self._force = force
         self._prune = prune
-        self._table = _table(self._path)
-        self._names = distinct_names(candidates)
-        self._lock: BaseFileLock | None = None
+        self._table = open_table(self._path)
+        self._lines = self._table if isinstance(self._table, LineTable) else None
+        self._lags = False  # some rows aren't in the file yet
+        self._next_s = 0.0  # time of the next version of a table that is written whole
         self._journal: Journal | None = None
-        self._open = False
+        self._names = distinct_names(candidates)
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        special = is_special(self._path)
-        try:
-            self._lock = None if special else _locked(self._path)
-            earlier = _check(self._path, self._table, force=self._force)
+        with ExitStack() as stack:
+            special = is_special(self._path)
             if not special:
-                self._journal = Journal(_beside(self._path, ".journal"), force=self._force)
+                stack.enter_context(_locked(self._path))
+            earlier = _earlier(self._path, self._table, force=self._force)
+            if self._lines:
+                stack.callback(self._lines.close)
+            if not special:
+                self._journal = stack.enter_context(closing(Journal(_beside(self._path, ".journal"))))
+                self._journal.open(force=self._force)
                 self._resume(self._journal, earlier)
-                _part(self._path).unlink(missing_ok=True)
-            self._table.settle(self._records())
-            self._open = True
-        except BaseException:
-            self._close()
-            raise
+                _beside(self._path, ".journal.part").unlink(missing_ok=True)
+                self._settle()
+            elif self._lines:
+                self._lines.append(self._lines.header)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with self._stack:
             if kind is None:
-                self._table.settle(self._records())
-            elif self._table.lags:
+                self._settle()
+            elif self._lags:
                 with suppress(OutputError):  # the rows are safe in the journal, and there is an error already
-                    self._table.settle(self._records())
-        finally:
-            self._close()
+                    self._settle()
 
     def write(self, result: VideoResult) -> None:
         """Add or replace the row of one candidate."""
-        if not self._open:
-            raise ValueError("a BatchTable takes rows only inside its with block")
         row = batch_row(result)
         replaces = False
         if self._journal:
             replaces = row.path in self._journal.entries
-            timeline = [timeline_row(score) for score in result.timeline] if self._table.holds_timelines else []
-            self._journal.add(row, self._candidates[row.path], timeline)
-        self._table.append(self._record(row), self._records, replaces=replaces)
+            faces = result.timeline if isinstance(self._table, SqliteTable) else ()
+            self._journal.add(row, self._candidates[row.path], [timeline_row(face) for face in faces])
+        if self._lines and not replaces:
+            self._lines.append(self._lines.line(self._shown(row)))
+            return
+        self._lags = True
+        if time.monotonic() >= self._next_s:
+            with suppress(OutputError):  # it is tried again later
+                self._settle()
 
     def _resume(self, journal: Journal, earlier: Sequence[BatchRow]) -> None:
-        """Complete the journal with the rows of the table, and decide which files needn't be scanned.
-
-        Args:
-            journal: journal of the table.
-            earlier: rows in the table.
-        """
+        """Complete the journal with the rows of the earlier table, and decide which files needn't be scanned."""
         if not os.path.lexists(self._path):  # the user removed it, and with it the rows of other files
             journal.remove([video for video in journal.entries if video not in self._candidates])
         self._adopt(journal, earlier)
@@ -359,9 +343,9 @@ class BatchTable:
             self.pruned = len(gone)
         self._rename(journal)
         for video, stamp in self._candidates.items():
-            row, written = journal.entries.get(video, (None, None))
-            if row is None or written is None:
+            if video not in journal.entries:
                 continue
+            row, written = journal.entries[video]
             _refuse_another(self._path, video, written, stamp)
             if not written.covers(stamp):
                 self.stale += 1
@@ -386,65 +370,54 @@ class BatchTable:
         """Take over rows of the table that the journal lacks, because it was lost."""
         paths = {name: path for path, name in distinct_names({**journal.entries, **self._candidates}).items()}
         missing = [(row, path) for row in earlier if (path := paths.get(row.path, row.path)) not in journal.entries]
-        timelines = self._table.timelines_there() if missing else {}
+        timelines = self._table.timelines() if missing and isinstance(self._table, SqliteTable) else {}
         for row, path in missing:
             journal.add(row._replace(path=path), Stamp(None, None, "unknown"), timelines.get(row.path, []))
+        self._lags = bool(missing)  # an earlier version may have written fewer columns
 
-    def _records(self) -> list[Record]:
-        """Return the complete content of the table in its final order."""
-        if self._journal is None:
-            return []
-        rows = self._journal.entries
-        order = [*(video for video in rows if video not in self._candidates), *self._candidates]
-        return [self._record(rows[video][0]) for video in order if video in rows]
+    def _shown(self, row: BatchRow) -> BatchRow:
+        """Return a row as it stands in the table: with encodable text and a distinct path."""
+        row = row._replace(path=self._names[row.path])
+        return BatchRow._make(escape_undecodable(value) if isinstance(value, str) else value for value in row)
 
-    def _record(self, row: BatchRow) -> Record:
-        journal = self._journal
-        named = row._replace(path=self._names[row.path])
-        return Record(named, lambda: journal.timeline(row.path) if journal else [])
+    def _holds(self, rows: list[BatchRow]) -> bool:
+        return self._lines.holds(rows) if self._lines else self._table.read() == rows
 
-    def _close(self) -> None:
-        self._open = False
-        self._table.close()
-        if self._journal:
-            self._journal.close()
-            self._journal = None
-        if self._lock:
-            _unlock(self._lock)
-            self._lock = None
+    def _settle(self) -> None:
+        """Make the table hold exactly the rows of the journal, in their final order; readers keep the old version."""
+        if (journal := self._journal) is None:
+            return  # a device or a pipe
+        entries = journal.entries
+        order = [*(video for video in entries if video not in self._candidates), *self._candidates]
+        videos = [video for video in order if video in entries]
+        rows = [self._shown(entries[video][0]) for video in videos]
+        if not self._lags and existing(self._path, 1) and self._holds(rows):
+            return
+        started = time.monotonic()
+        if self._lines:
+            self._lines.close()  # Windows replaces no open file
+        # A fixed name, so that crashes can't leave many files; the lock allows only one process to write it.
+        part = _beside(self._path, ".journal.part")
+        try:
+            with _translated(self._path, ROWS_KEPT):
+                self._table.write(part, rows, map(journal.timeline, videos))
+                with part.open("r+b") as file:
+                    os.fsync(file.fileno())
+                part.replace(os.path.realpath(self._path))
+                self._lags = False
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            ended = time.monotonic()
+            self._next_s = ended + max(_EVERY_S, (ended - started) / _SHARE)
 
 
-def _refuse_another(table: Path, video: str, written: Stamp, stamp: Stamp) -> None:
+def _refuse_another(table: Path, video: str, old: Stamp, new: Stamp) -> None:
     """Refuse to replace the row of another file: the same relative path in another folder, which still exists."""
-    if (
-        written.file
-        and written.file != stamp.file
-        and (written.size, written.mtime_ns) != (stamp.size, stamp.mtime_ns)
-        and os.path.lexists(written.file)
-    ):
+    differ = (old.size, old.mtime_ns) != (new.size, new.mtime_ns)
+    if differ and old.file not in ("", new.file) and os.path.lexists(old.file):
         raise OutputError(
-            f"already has a row of another file called {video}: {written.file}",
+            f"already has a row of another file called {video}: {old.file}",
             path=table,
             advice="Give the files with their full paths, or choose another table with -o.",
         )
-
-
-def _table(path: Path) -> Table:
-    return open_table(path, _part(path))
-
-
-def _part(path: Path) -> Path:
-    # A fixed name, so that crashes can't leave many files; the lock allows only one process to write it.
-    return _beside(path, ".journal.part")
-
-
-def _check(path: Path, table: Table, *, force: bool) -> list[BatchRow]:
-    """Check the target, and return the rows in the existing table."""
-    if is_special(path):
-        return table.earlier(force=force)
-    journal = _beside(path, ".journal")
-    if not force and not is_database(existing(journal, 100) or b"", _APPLICATION_ID, _VERSION):
-        raise not_ours(journal, "journal")
-    earlier = table.earlier(force=force)
-    check_folder(path, advice=OTHER_PATH)
-    return earlier

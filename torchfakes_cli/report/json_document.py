@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from torchfakes_cli.records import Status, Track, VideoResult
-from torchfakes_cli.report.rows import COLUMN_DIGITS, PIXEL_DIGITS, TIME_DIGITS, rounded
+from torchfakes_cli.report.columns import COLUMN_DIGITS, batch_row, rounded
 from torchfakes_cli.report.summary import summarize
 
 #: Version of the schema, which increases when a field is removed or changes its meaning, but not for new fields.
@@ -21,11 +21,6 @@ SCHEMA = 1
 _VIDEO = ("container", "codec", "width", "height", "fps", "duration_s", "frame_count", "rotation", "picture")
 _ROW = ("time_s", "frame", "track", "face", "sharpness", "logit", "p_fake", "note")
 _FACE = ("box", "confidence", "landmarks")
-_DIGITS = {
-    **COLUMN_DIGITS,
-    **dict.fromkeys(("start_s", "end_s"), TIME_DIGITS),
-    **dict.fromkeys(("box", "landmarks"), PIXEL_DIGITS),
-}
 
 
 def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
@@ -40,32 +35,23 @@ def result_to_json(result: VideoResult, *, one_line: bool = False) -> str:
 
 
 def _document(result: VideoResult) -> dict[str, Any]:
-    known = result.status is Status.OK  # nothing is counted in a file that failed
-    summary = summarize(result) if known and result.fake_above is not None else None
+    row = batch_row(result)._asdict()
+    summary = summarize(result) if result.status is Status.OK and result.fake_above is not None else None
     info, rates = result.info, result.error_rates
+
+    def columns(*names: str) -> dict[str, Any]:
+        return {name: row[name] for name in names}
+
     document = {
         "schema": SCHEMA,
-        "path": result.path,
-        "status": result.status,
-        "verdict": result.verdict,
-        "p_fake": result.p_fake,
-        "reason": result.reason,
-        "error": result.error or None,
+        **columns("path", "status", "verdict", "p_fake", "reason", "error"),
         "warnings": result.warnings,
         "video": info and {name: getattr(info, name) for name in _VIDEO},
-        "frames_sampled": result.frames_sampled if known else None,
-        "faces_scored": result.faces_scored if known else None,
-        "faces_blurry": result.faces_blurry if known else None,
-        "peak_time_s": result.peak_time_s,
-        "elapsed_s": result.elapsed_s,
-        "model": result.model or None,
-        "sha256": result.sha256 or None,
-        "scanned_at": result.scanned_at or None,
+        **columns("frames_sampled", "faces_scored", "faces_blurry", "peak_time_s", "elapsed_s", "model", "sha256"),
+        **columns("scanned_at"),
         "headline": f"{summary.headline} {summary.proof}" if summary else None,
         "next_step": summary.next_step if summary else None,
-        "real_below": result.real_below,
-        "fake_above": result.fake_above,
-        "people_flagged": result.people_flagged if known else None,
+        **columns("real_below", "fake_above", "people_flagged"),
         "error_rates": rates and {"footage": rates.footage, "genuine": rates.genuine, "fakes": rates.fakes},
         "source": result.source and asdict(result.source),
         "tracks": [_track(track, result) for track in result.tracks],
@@ -90,4 +76,4 @@ def _rounded(value: Any, name: str = "") -> Any:
         return {key: _rounded(each, key) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(each, name) for each in value]
-    return rounded(float(value), _DIGITS[name]) if isinstance(value, float | Fraction) else value
+    return rounded(float(value), COLUMN_DIGITS[name]) if isinstance(value, float | Fraction) else value

@@ -31,7 +31,8 @@ from torchfakes_cli.report.drawing import (
     plate_size,
     write,
 )
-from torchfakes_cli.report.summary import Person, Summary, Word, clock, score, summarize
+from torchfakes_cli.report.summary import Person, Summary, Word, summarize
+from torchfakes_cli.report.text import clock, score
 
 PAPER: Color = (245, 245, 245)
 FAINT: Color = (165, 165, 165)
@@ -86,7 +87,7 @@ class Overlay:
     def __init__(self, size: tuple[int, int], result: VideoResult, duration_s: float) -> None:
         self.scale = max(1, min(-(-_SMALLEST_SIDE // min(size)), _ENLARGED_WIDTH // max(size)))
         summary = summarize(result)
-        self._people = {person.track.number: person for person in summary.people}
+        self._people: dict[int | None, Person] = {person.track.number: person for person in summary.people}
         self._places = FacePlaces(result.timeline)
         self._picture_size = (size[0] * self.scale, size[1] * self.scale)
         width, self._below = (side + side % 2 for side in self._picture_size)
@@ -118,7 +119,7 @@ class Overlay:
         scale = width / pixels.shape[1], height / pixels.shape[0]
         faces = [(face, _scaled(face.box, scale)) for face in self._places.at(time_s)]
         for face, box in faces:
-            word, unscored = self._person(face.row).word, face.row.p_fake is None
+            word, unscored = self._people[face.row.track].word, face.row.p_fake is None
             thickness = self._u(_LINE * (1.6 if word is Word.FAKE else 1.0))
             frame_face(picture, box, thickness, COLORS[word], corners=not face.sampled, dashed=unscored)
         taken: list[tuple[int, int, int, int]] = []
@@ -137,7 +138,7 @@ class Overlay:
 
     def _label(self, picture: Pixels, face: PlacedFace, box: Box, taken: list[tuple[int, int, int, int]]) -> None:
         """Label the person above the box and the face's own score below it; where there is no room, inside."""
-        person, size, line = self._person(face.row), self._u(_LETTERS), self._u(_LINE)
+        person, size, line = self._people[face.row.track], self._u(_LETTERS), self._u(_LINE)
         p_fake = face.row.p_fake
         own = _NO_SCORE.get(face.row.note, "") if p_fake is None else f"face {score(p_fake)}"
         label = label_of(person)
@@ -157,10 +158,6 @@ class Overlay:
             taken.append(area)
             plate(picture, text, area[:2], size, ink, ground)
 
-    def _person(self, row: FaceScore) -> Person:
-        assert row.track is not None, "a face belongs to a track"
-        return self._people[row.track]
-
 
 def label_of(person: Person) -> str:
     """Return the label of a person, such as ``#1 fake 0.93``, with a word beside the color for color-blind viewers."""
@@ -177,13 +174,7 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool
 
 @dataclass(frozen=True, slots=True)
 class PlacedFace:
-    """A face at some time.
-
-    Attributes:
-        box: box in pixels of the frame, interpolated between samples.
-        row: row of the latest sample.
-        sampled: True if that sample is this very frame.
-    """
+    """A face at some time: interpolated box, row of its latest sample, and whether that sample is this very frame."""
 
     box: Box
     row: FaceScore
@@ -191,11 +182,7 @@ class PlacedFace:
 
 
 class FacePlaces:
-    """Positions of faces at any time, interpolated between samples.
-
-    Args:
-        timeline: one row a face and one for each sampled frame without any, in order of time.
-    """
+    """Positions of faces at any time, interpolated between the samples of a timeline."""
 
     def __init__(self, timeline: Sequence[FaceScore]) -> None:
         moments = [(time_s, list(rows)) for time_s, rows in groupby(timeline, key=lambda row: row.time_s)]
@@ -212,20 +199,21 @@ class FacePlaces:
         place = bisect_right(self._times, time_s + _SAME_S) - 1
         if place < 0:
             return []
-        since = time_s - self._times[place]
+        rows, since = self._rows[place], time_s - self._times[place]
         if since <= _SAME_S:
-            return [PlacedFace(_box(row), row, sampled=True) for row in self._rows[place]]
+            return [PlacedFace(_box(row), row, sampled=True) for row in rows]
         if self._cut_s > self._times[place] + _SAME_S:
             return []
-        following, gap = [], float("inf")
-        if place + 1 < len(self._times):
-            following, gap = self._rows[place + 1], self._times[place + 1] - self._times[place]
-        next_boxes = {row.track: _box(row) for row in following} if gap <= MAX_GAP_S else {}
+        after = place + 1 < len(self._times)
+        gap = self._times[place + 1] - self._times[place] if after else float("inf")
+        next_boxes = {row.track: _box(row) for row in self._rows[place + 1]} if gap <= MAX_GAP_S else {}
         faces = []
-        for row in self._rows[place]:
+        for row in rows:
             box = _box(row)
             if row.track in next_boxes:
-                faces.append(PlacedFace(_between(box, next_boxes[row.track], since / gap), row, sampled=False))
+                share = since / gap
+                moved = [start + (end - start) * share for start, end in zip(box, next_boxes[row.track], strict=True)]
+                faces.append(PlacedFace((moved[0], moved[1], moved[2], moved[3]), row, sampled=False))
             elif since <= min(HOLD_S, gap / 2):
                 faces.append(PlacedFace(box, row, sampled=False))
         return faces
@@ -236,23 +224,10 @@ def _box(row: FaceScore) -> Box:
     return row.face.box
 
 
-def _between(a: Box, b: Box, share: float) -> Box:
-    x1, y1, x2, y2 = (p + (q - p) * share for p, q in zip(a, b, strict=True))
-    return x1, y1, x2, y2
-
-
 class ScoreBar:
     """Bar with the verdict on the left and the scores over time on the right.
 
-    Args:
-        width: width in pixels.
-        unit: pixels in a unit of the drawing.
-        result: result of the scan.
-        summary: summary of the result.
-        duration_s: duration of the clip in seconds.
-
-    Attributes:
-        height: height in pixels, an even number.
+    ``unit`` is the number of pixels in a unit of the drawing; ``height`` in pixels is an even number.
     """
 
     def __init__(self, width: int, unit: float, result: VideoResult, summary: Summary, duration_s: float) -> None:
@@ -323,31 +298,27 @@ class ScoreBar:
     def _draw_scores(self, result: VideoResult, summary: Summary) -> None:
         """Draw the scores: triangles, squares and discs for those of the first person, dots for the others."""
         shown = summary.people[0].track.number if summary.people else None
-        scored = [row for row in result.timeline if row.p_fake is not None]
-        counting = [row for row in scored if row.track == shown]
-        for row in result.timeline:
-            if row.p_fake is None:
-                x, y = self._x(row.time_s), self._bottom + self._u(2)
-                fill(self._sheet, (x, y, x + max(1, self._u(0.7)), y + self._u(3)), FAINT if row.face else _LINE_GRAY)
-        for row in scored:  # before the marks, so that no dot hides one
-            if row.track != shown:
-                cv2.circle(self._sheet, self._point(row), max(1, self._u(1.2)), _LINE_GRAY, -1)
+        counting = sum(row.track == shown and row.p_fake is not None for row in result.timeline)
         # Small enough to be told apart where there are many.
-        room = (self._right - self._left) / (2 * max(1, len(counting)))
+        room = (self._right - self._left) / (2 * max(1, counting))
         size = round(min(max(room, self._u(1.4)), self._u(2.8)))
-        for row in counting:
-            x, y = self._point(row)
-            if (row.p_fake or 0) >= (result.fake_above or 0):
+        # The dots come before the marks, so that none hides a mark.
+        for row in sorted(result.timeline, key=lambda row: row.track == shown):
+            x = self._x(row.time_s)
+            if row.p_fake is None:
+                y = self._bottom + self._u(2)
+                fill(self._sheet, (x, y, x + max(1, self._u(0.7)), y + self._u(3)), FAINT if row.face else _LINE_GRAY)
+                continue
+            y = self._y(row.p_fake)
+            if row.track != shown:
+                cv2.circle(self._sheet, (x, y), max(1, self._u(1.2)), _LINE_GRAY, -1)
+            elif row.p_fake >= (result.fake_above or 0):
                 corners = np.array([(x - size, y + size), (x + size, y + size), (x, y - size)], np.int32)
                 cv2.fillConvexPoly(self._sheet, corners, COLORS[Word.FAKE], cv2.LINE_AA)
-            elif (row.p_fake or 0) < (result.real_below or 0):
+            elif row.p_fake < (result.real_below or 0):
                 cv2.circle(self._sheet, (x, y), size, COLORS[Word.REAL], -1, cv2.LINE_AA)
             else:
                 fill(self._sheet, (x - size, y - size, x + size, y + size), COLORS[Word.BETWEEN])
-
-    def _point(self, row: FaceScore) -> tuple[int, int]:
-        assert row.p_fake is not None, "only a row with a score has a point"
-        return self._x(row.time_s), self._y(row.p_fake)
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Summaries: a result in plain words (headline, reason, people, caveats) for terminal, pages and clips.
+"""The words of a result: headline, reasons, next steps, people and caveats, for terminal, pages and clips.
 
 Renderers take their words from here and add only layout. Codes such as ``frames_disagree`` are for machine-readable
 columns; ``reason_words`` gives their words for people.
@@ -7,15 +7,15 @@ columns; ``reason_words`` gives their words for people.
 from __future__ import annotations
 
 import math
-import re
 import statistics
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoInfo, VideoResult
+from torchfakes_cli.facts import CredentialsState
+from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoResult
+from torchfakes_cli.report.text import apart, clock, score
 
 #: Shown where many verdicts stand together; beside a single one stands its ``Summary.proof``.
 CAVEAT = "A low score is no proof of authenticity."
@@ -41,6 +41,20 @@ LIMITS = (
     "anyone.",
 )
 
+#: What a check for Content Credentials (C2PA) found; None if the file couldn't be checked.
+CREDENTIALS = {
+    None: "Not checked: the file couldn't be opened again after the scan.",
+    CredentialsState.NOT_LOOKED: "Not checked: pip install 'torchfakes[c2pa]' adds the official library.",
+    CredentialsState.UNSUPPORTED: "Not looked for: the library doesn't read this format.",
+    CredentialsState.NONE: "The file has none. Most files have none; that says nothing about them.",
+    CredentialsState.UNREADABLE: "The file has some, but they can't be read.",
+    CredentialsState.INVALID: "They don't hold: the file or they themselves were changed after signing, or the "
+    "signature is faulty.",
+    CredentialsState.VALID: "Intact: nothing was changed since they were signed. Who signed was not checked against a "
+    "list of trusted signers, so the names in them are claims.",
+    CredentialsState.TRUSTED: "Intact, and signed by somebody on a list of trusted signers.",
+}
+
 #: How the measured error rates relate to the calibration.
 _TEST = (
     "In the test above, each video was judged by a calibration fitted without its people. Videos without a score count "
@@ -55,13 +69,10 @@ class Provenance:
     """Provenance of a result: everything needed to reproduce it.
 
     Attributes:
-        version: version of torchfakes.
         command: shell command; empty if there was none, as from Python.
         model_sha256: checksum of the checkpoint in hexadecimal; None if the file is unknown.
         calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
-        fake_above: smallest probability of the verdict fake.
-        real_below: a probability below this gives the verdict real.
-        settings: all other settings that determine the result, as (name, value).
+        settings: settings that determine the result, besides these, as (name, value).
     """
 
     version: str
@@ -73,7 +84,7 @@ class Provenance:
     settings: tuple[tuple[str, str], ...]
 
 
-class _Why(NamedTuple):
+class _ReasonWords(NamedTuple):
     """Why a verdict is inconclusive: a few words, a sentence, what to do next, and options to try."""
 
     short: str
@@ -85,45 +96,45 @@ class _Why(NamedTuple):
 _LARGER = "Look for a larger version"
 _COPY = "Copy or download the file again"
 _MORE_FRAMES = "Try --fps to sample more frames."
-_WHY = {
-    Reason.NO_FACE: _Why(
+_REASONS = {
+    Reason.NO_FACE: _ReasonWords(
         "no face found",
         "No face was found in the {frames}.",
         "Watch the clip yourself",
         "Try --min-face for smaller faces, or --fps to sample more frames.",
     ),
-    Reason.ALL_BLURRY: _Why(
+    Reason.ALL_BLURRY: _ReasonWords(
         "all faces too blurry",
         "Faces were found, but none sharp enough to score.",
         "Look for a sharper version",
         f"{_MORE_FRAMES} --blur-threshold 0 scores them anyway.",
     ),
-    Reason.TOO_FEW_FACES: _Why(
+    Reason.TOO_FEW_FACES: _ReasonWords(
         "too few sharp faces",
         "Too few sharp faces of any one person for a firm verdict.",
         "Look for a longer or sharper version",
         _MORE_FRAMES,
     ),
-    Reason.TINY_FACES: _Why(
+    Reason.TINY_FACES: _ReasonWords(
         "faces too small",
         "The faces of person {person}, who scores highest, are too small for a firm verdict: most are smaller than any "
         "that the detector is known to judge.",
         _LARGER,
     ),
-    Reason.DAMAGED: _Why("the video is damaged", "Too much of the video is damaged for a firm verdict.", _COPY),
-    Reason.BETWEEN_THRESHOLDS: _Why(
+    Reason.DAMAGED: _ReasonWords("the video is damaged", "Too much of the video is damaged for a firm verdict.", _COPY),
+    Reason.BETWEEN_THRESHOLDS: _ReasonWords(
         "between the thresholds",
         "The highest score is {score} (person {person}), between the thresholds (real below {real}, fake from {fake}).",
         "Look at {moment}",
     ),
-    Reason.FRAMES_DISAGREE: _Why(
+    Reason.FRAMES_DISAGREE: _ReasonWords(
         "the frames disagree",
         "The frames disagree: person {person} scores {score} on average (real below {real}, fake from {fake}), but too "
         "many of their faces don't say the same.",
         "Look at the highest scores, such as at {moment}",
         _MORE_FRAMES,
     ),
-    Reason.PART_OF_CLIP: _Why(
+    Reason.PART_OF_CLIP: _ReasonWords(
         "part of the clip",
         "Person {person} looks synthetic to this detector {span} (score {score} there, fake from {fake}), but not over "
         "the whole clip.",
@@ -131,21 +142,21 @@ _WHY = {
         "Scan it alone: --start {start} --end {end} --fps 8.",
     ),
 }
-_WHY_OF_A_PICTURE = _WHY | {
-    Reason.NO_FACE: _Why(
+_REASONS_OF_PICTURES = _REASONS | {
+    Reason.NO_FACE: _ReasonWords(
         "no face found",
         "No face was found in the picture.",
         "Look at the picture yourself",
         "Try --min-face for smaller faces.",
     ),
-    Reason.ALL_BLURRY: _WHY[Reason.ALL_BLURRY]._replace(options="--blur-threshold 0 scores them anyway."),
-    Reason.TINY_FACES: _Why(
+    Reason.ALL_BLURRY: _REASONS[Reason.ALL_BLURRY]._replace(options="--blur-threshold 0 scores them anyway."),
+    Reason.TINY_FACES: _ReasonWords(
         "faces too small",
         "The face of person {person}, who scores highest, is smaller than any that the detector is known to judge.",
         _LARGER,
     ),
-    Reason.DAMAGED: _Why("the picture is damaged", "The picture is damaged.", _COPY),
-    Reason.BETWEEN_THRESHOLDS: _WHY[Reason.BETWEEN_THRESHOLDS]._replace(step="Look at the face closely"),
+    Reason.DAMAGED: _ReasonWords("the picture is damaged", "The picture is damaged.", _COPY),
+    Reason.BETWEEN_THRESHOLDS: _REASONS[Reason.BETWEEN_THRESHOLDS]._replace(step="Look at the face closely"),
 }
 
 _NOTES = {
@@ -168,14 +179,7 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Track with the meaning of its score.
-
-    Attributes:
-        track: track of the person.
-        word: meaning of the score, for a label.
-        standing: meaning of the score as a clause.
-        decides: True if a firm verdict rests on this person.
-    """
+    """Track with the meaning of its score, as a word and as a clause; a firm verdict rests on who ``decides``."""
 
     track: Track
     word: Word
@@ -226,7 +230,10 @@ def summarize(result: VideoResult) -> Summary:
     assert result.real_below is not None, "a scanned file has thresholds"
     verdict = result.verdict or Verdict.INCONCLUSIVE
     ranked = by_suspicion(result)
-    people = tuple(_person(track, result, first=track is ranked[0]) for track in ranked)
+    people = tuple(
+        Person(track, *_standing(track, result, first=not place), decides=not place and not result.reason)
+        for place, track in enumerate(ranked)
+    )
     scores = [result.real_below, result.fake_above, *([] if result.p_fake is None else [result.p_fake])]
     real, fake, *own = apart(*scores)
     bounds = {"real": real, "fake": fake, "score": "".join(own)}
@@ -234,7 +241,7 @@ def summarize(result: VideoResult) -> Summary:
     source = f"find the source of the {thing} (by a reverse image search)"
     options = ""
     if result.reason:
-        why = (_WHY_OF_A_PICTURE if result.is_picture else _WHY)[result.reason]
+        why = (_REASONS_OF_PICTURES if result.is_picture else _REASONS)[result.reason]
         frames = "one frame sampled" if result.frames_sampled == 1 else f"{result.frames_sampled} frames sampled"
         person = str(ranked[0].number) if ranked else ""
         moment = clock(result.peak_time_s or 0)
@@ -285,23 +292,12 @@ def _part(result: VideoResult) -> dict[str, str]:
     if not parts:
         return {}
     span, person = max(parts, key=lambda part: part[0].p_fake)
-    start, end = math.floor(span.start_s), math.floor(span.end_s) + 1
-    return {
-        "person": str(person),
-        "span": _when(span),
-        "score": score(span.p_fake),
-        "start": str(start),
-        "end": str(end),
-    }
+    seconds = {"start": f"{math.floor(span.start_s)}", "end": f"{math.floor(span.end_s) + 1}"}
+    return {"person": str(person), "span": _when(span), "score": score(span.p_fake), **seconds}
 
 
 def _when(span: SuspiciousSpan) -> str:
     return f"from {clock(span.start_s)} to {clock(math.floor(span.end_s) + 1)}"
-
-
-def _person(track: Track, result: VideoResult, *, first: bool) -> Person:
-    word, standing = _standing(track, result, first=first)
-    return Person(track, word, standing, decides=first and not result.reason)
 
 
 def _standing(track: Track, result: VideoResult, *, first: bool) -> tuple[Word, str]:
@@ -327,7 +323,7 @@ def reason_words(reason: Reason | str | None, *, picture: bool = False) -> str:
         >>> reason_words("frames_disagree")
         'the frames disagree'
     """
-    return (_WHY_OF_A_PICTURE if picture else _WHY)[Reason(reason)].short if reason else ""
+    return (_REASONS_OF_PICTURES if picture else _REASONS)[Reason(reason)].short if reason else ""
 
 
 def note_words(note: str) -> str:
@@ -336,12 +332,7 @@ def note_words(note: str) -> str:
 
 
 def caveats(result: VideoResult, calibrated_on: str) -> list[str]:
-    """List what affects the certainty of the verdict, in plain sentences.
-
-    Args:
-        result: result with status ``ok``.
-        calibrated_on: footage of the detector's calibration; empty if it isn't calibrated.
-    """
+    """List what affects the certainty of a verdict, in plain sentences; ``calibrated_on`` is as in ``Provenance``."""
     found = [_calibration(calibrated_on) if result.p_fake is not None else "", _coverage(result)]
     if calibrated_on and result.error_rates:
         found.insert(1, _TEST)
@@ -412,71 +403,3 @@ def by_suspicion(result: VideoResult) -> list[Track]:
             track.number,
         ),
     )
-
-
-def score(p_fake: float | None) -> str:
-    """Format a score, such as ``0.88``; return an empty string for None."""
-    return "" if p_fake is None else f"{p_fake:.2f}"
-
-
-def apart(*values: float) -> list[str]:
-    """Format scores with enough decimals, from two to four, to distinguish different ones.
-
-    Example:
-        >>> apart(0.3, 0.7), apart(0.9961, 0.9987, 0.99)
-        (['0.30', '0.70'], ['0.996', '0.999', '0.990'])
-    """
-    for digits in (2, 3, 4):
-        texts = [f"{value:.{digits}f}" for value in values]
-        if len(set(texts)) == len(set(values)):
-            return texts
-    return texts
-
-
-def clock(seconds: float, digits: int = 0) -> str:
-    """Format a time as a player shows it, m:ss or h:mm:ss, with a number of decimals.
-
-    Example:
-        >>> clock(75.9), clock(3605), clock(75.04, 2)
-        ('1:15', '1:00:05', '1:15.04')
-    """
-    # The small amount keeps 75.04 at 4 hundredths in spite of rounding errors.
-    whole, part = divmod(int(seconds * 10**digits + 1e-6), 10**digits)
-    minutes = f"{whole // 3600}:{whole // 60 % 60:02}" if whole >= 3600 else f"{whole // 60}"
-    return f"{minutes}:{whole % 60:02}" + (f".{part:0{digits}}" if digits else "")
-
-
-def geometry(info: VideoInfo) -> list[str]:
-    """Format the known ones of size, frame rate and duration of a video."""
-    facts = [f"{info.width}x{info.height}"]
-    if info.fps is not None:
-        facts.append(f"{float(info.fps):.4g} fps")
-    if info.duration_s is not None:
-        facts.append(clock(info.duration_s))
-    return facts
-
-
-# Marks that reorder text, with which a name could imitate another one.
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-_ESCAPE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
-
-
-def safe(text: str) -> str:
-    r"""Put untrusted text on one line, without terminal controls and reordering; undecodable bytes become ``\xNN``.
-
-    Example:
-        >>> safe("a\x1b[31m\u202eb\nc")
-        'ab c'
-    """
-    return "".join(_safe_character(character) for character in _ESCAPE.sub("", text))
-
-
-def _safe_character(character: str) -> str:
-    if character in "\t\n\r\u2028\u2029":
-        return " "
-    category = unicodedata.category(character)
-    if category == "Cs":
-        code = ord(character)
-        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
-    return "" if category == "Cc" or character in _BIDI else character

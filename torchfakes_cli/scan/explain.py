@@ -22,7 +22,7 @@ from torchfakes_cli.faces.regions import REGIONS, face_regions
 from torchfakes_cli.files import existing, write_atomically
 from torchfakes_cli.records import FaceScore, Frame, VideoResult
 from torchfakes_cli.report.drawing import boxed_frame, encoded, reduced
-from torchfakes_cli.report.explanation import Explanation, RegionShare, TellingFace
+from torchfakes_cli.report.heat_maps import Explanation, RegionShare, TellingFace
 from torchfakes_cli.report.summary import by_suspicion
 from torchfakes_cli.scan.config import FACES_A_TRACK, MOST_TRACKS, ScanConfig
 from torchfakes_cli.scan.scanner import Progress, Scanner

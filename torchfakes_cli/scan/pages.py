@@ -18,7 +18,8 @@ from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.facts import Fact
 from torchfakes_cli.files import check_targets, sha256_of, write_atomically
 from torchfakes_cli.records import FaceScore, Source, Status, VideoResult
-from torchfakes_cli.report.explanation import Explanation
+from torchfakes_cli.report.columns import BatchRow, batch_row
+from torchfakes_cli.report.heat_maps import Explanation
 from torchfakes_cli.report.summary import Provenance
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.explain import HeatMaps, cut_faces, representative_rows
@@ -27,8 +28,7 @@ from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
-    from torchfakes_cli.report import BatchRow
-    from torchfakes_cli.report.html.index import IndexRow
+    from torchfakes_cli.report.html.page import IndexRow
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Pages:
 
     def write_index(self, path: str | PathLike[str], rows: Sequence[IndexRow], *, unfinished: int = 0) -> None:
         """Write the index page, which links to the reports."""
-        from torchfakes_cli.report.html.index import write_index
+        from torchfakes_cli.report.html.page import write_index
 
         write_index(path, rows, self.provenance, self._scanner.detector.name, unfinished=unfinished)
 
@@ -211,28 +211,29 @@ class ReportFolder:
     @property
     def index(self) -> Path | None:
         """Path of the index; None if no reports are written."""
-        from torchfakes_cli.report.html.index import INDEX
+        if self._path is None:
+            return None
+        from torchfakes_cli.report.html.page import INDEX
 
-        return self._path and self._path / INDEX
+        return self._path / INDEX
 
     def keep(self, kept: Mapping[str, BatchRow]) -> None:
         """Add the rows of an earlier run, whose reports exist, to the index."""
-        from torchfakes_cli.report.html.index import row_of_earlier
-
-        if self._path:
-            self._rows.update(
-                {video: row_of_earlier(row, self._paths[video], self._path) for video, row in kept.items()}
-            )
+        for video, row in kept.items():
+            self._add_row(video, row)
 
     def add(self, result: VideoResult, pages: Pages, file: str) -> None:
         """Write the report on a video if its scan succeeded, from its local ``file``, and add its row to the index."""
-        from torchfakes_cli.report.html.index import row_of_result
-
         path = self._paths.get(result.path)
         if path and result.status is Status.OK:
             pages.write(path, replace(result, path=file), name=result.path)
+        self._add_row(result.path, batch_row(result), picture=result.is_picture)
+
+    def _add_row(self, video: str, row: BatchRow, *, picture: bool = False) -> None:
         if self._path:
-            self._rows[result.path] = row_of_result(result, path, self._path)
+            from torchfakes_cli.report.html.page import index_row
+
+            self._rows[video] = index_row(row, self._paths.get(video), self._path, picture=picture)
 
     def finish(self, candidates: Sequence[str], pages: Pages) -> None:
         """Write the index of the results so far."""
@@ -249,7 +250,7 @@ def check_pages(paths: Sequence[Path], *, force: bool) -> None:
     """
     if not paths:
         return
-    from torchfakes_cli.report.html.rendering import is_ours
+    from torchfakes_cli.report.html.page import is_ours
 
     check_targets(paths, is_ours, kind="a report", option="--report", force=force, make_folders=True)
 

@@ -73,10 +73,7 @@ _BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="The tok
 def create_app(service: Service, *, token: str | None, local_only: bool) -> FastAPI:
     """Create the application for a service that is run elsewhere.
 
-    Args:
-        service: service that scans.
-        token: token that clients must send; None if none is required.
-        local_only: reject requests of web pages, for a server without a token.
+    Clients must send the ``token``, if any; with ``local_only`` requests of web pages are rejected.
     """
     app = FastAPI(
         title="torchfakes",
@@ -91,11 +88,11 @@ def create_app(service: Service, *, token: str | None, local_only: bool) -> Fast
         responses=problems(403) if local_only else {},
     )
     app.state.service, app.state.token = service, token
-    for router in (_scans, _metrics):
-        if token is None:
-            app.include_router(router)
-        else:
-            app.include_router(router, dependencies=[Depends(require_token)], responses=problems(401))
+    guard: dict[str, Any] = (
+        {} if token is None else {"dependencies": [Depends(require_token)], "responses": problems(401)}
+    )
+    app.include_router(_scans, **guard)
+    app.include_router(_metrics, **guard)
     app.include_router(_probes)
     app.include_router(_docs, include_in_schema=False)
     app.add_api_route("/openapi.json", app.openapi, include_in_schema=False)
@@ -117,13 +114,10 @@ async def require_token(
 
 
 async def refuse_web_pages(request: Request) -> None:
-    """Reject requests of web pages, for a server without a token, which trusts all programs on its machine.
+    """Reject requests of web pages with status 403: a server without a token trusts all programs on its machine.
 
     A browser on this machine can send requests for any web page. They have the page's origin or, with DNS rebinding
     (the page's own name resolves to this machine), that name as their host.
-
-    Raises:
-        HTTPException: status 403.
     """
     host = request.headers.get("host", "")
     try:
@@ -285,11 +279,7 @@ async def _receive(request: Request, name: str | None, job: Job, service: Servic
 
 
 async def _finished(job: Job, request: Request, wait_s: float) -> bool:
-    """Wait for the result of a job; return False if it isn't known in time.
-
-    Raises:
-        ClientDisconnect: the client has hung up.
-    """
+    """Wait for the result of a job, but not after the client has hung up; return False if it isn't known in time."""
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -321,7 +311,10 @@ def _wait_s(prefer: str | None, wait: int | None, longest_s: float) -> float:
 
 
 class Envelope:
-    """ASGI middleware that adds headers, counts responses, and turns unexpected errors into problem documents."""
+    """ASGI middleware that adds headers, counts responses, and turns unexpected errors into problem documents.
+
+    Starlette's own ``http`` middleware would hide from a waiting request that its client hangs up.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

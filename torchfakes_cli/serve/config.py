@@ -45,12 +45,13 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:
             raise UsageError("a port is a number from 0 to 65535")
-        for words, number in (
-            ("size of a clip", self.max_size_mb),
-            ("length of a clip", self.max_length_s),
-            ("time for a scan", self.timeout_s),
-            ("time that an upload may be idle", self.idle_s),
-        ):
+        limits = {
+            "size of a clip": self.max_size_mb,
+            "length of a clip": self.max_length_s,
+            "time for a scan": self.timeout_s,
+            "time that an upload may be idle": self.idle_s,
+        }
+        for words, number in limits.items():
             if not 0 < number < inf:
                 raise UsageError(f"the greatest {words} must be a number above 0")
         if not (0 <= self.wait_s < inf and 0 <= self.keep_s < inf):
@@ -80,13 +81,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_token(config: ServeConfig, file: str | None, environment: Mapping[str, str], *, no_auth: bool) -> str | None:
-    """Read the token that clients must send; None if no token is required.
-
-    Args:
-        config: configuration with the address of the server.
-        file: path of a file with the token.
-        environment: environment variables; ``TORCHFAKES_TOKEN`` has the token if no file is given.
-        no_auth: serve all clients without a token.
+    """Read the token that clients must send, from a file or ``TORCHFAKES_TOKEN``; None if no token is required.
 
     Raises:
         UsageError: the token is missing on an address that others can reach, too short, or can't be read.

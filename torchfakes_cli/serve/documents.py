@@ -13,13 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from torchfakes_cli.errors import (
-    DecodeTimeoutError,
-    MediaError,
-    TooLongError,
-    TorchfakesError,
-    UnsupportedMediaError,
-)
+from torchfakes_cli.errors import DecodeTimeoutError, MediaError, TooLongError, TorchfakesError, UnsupportedMediaError
 from torchfakes_cli.records import Reason, Verdict
 
 _PROBLEM_JSON = "application/problem+json"
@@ -244,11 +238,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def failure_of(error: TorchfakesError, name: str) -> HTTPException:
-    """Create the HTTP error for a failed scan.
-
-    Args:
-        error: error of the scan.
-        name: name of the clip, as the client gave it, in place of the path of the temporary file.
-    """
+    """Create the HTTP error for a failed scan, with the client's name of the clip in place of the temporary path."""
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
     return HTTPException(status, str(TorchfakesError(error.cause, path=name, advice=error.advice)))

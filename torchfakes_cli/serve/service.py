@@ -64,11 +64,6 @@ class Job:
         id: unguessable identifier.
         name: name of the clip as the client gave it, in printable characters.
         size: size in bytes.
-        state: state of the job.
-        frames_done: number of frames scanned so far.
-        frames_wanted: number of frames to scan; None if unknown.
-        created_at: time of the request, in UTC.
-        finished_at: time of the result, in UTC; None before it.
         stopped: True if the result is no longer wanted.
         result: JSON text of the result, or the ``HTTPException`` of a failed job.
     """
@@ -100,19 +95,14 @@ class Job:
 class Service:
     """Scan service, which scans the clips of its queue from ``run`` to ``stop``.
 
-    For use in the event loop's thread only; the scans themselves run in another one.
+    For use in the event loop's thread only; the scans themselves run in another one. ``ready`` is True while the
+    detector is loaded and the service isn't stopping.
 
     Args:
         config: limits of the service.
         scan_config: configuration of every scan, except for the greatest length, which ``config`` sets.
         folder: folder of the clips.
         model: path or name of a checkpoint; None for the shipped one.
-
-    Attributes:
-        config: limits of the service.
-        metrics: metrics of the server.
-        ready: True while the detector is loaded and the service isn't stopping.
-        stopping: True once ``stop`` has been called.
     """
 
     def __init__(
@@ -126,7 +116,7 @@ class Service:
         self._folder = folder
         self._model = model
         self._jobs: dict[str, Job] = {}  # uploads, then the queue in its order, then results in order of their time
-        self._queued = asyncio.Event()
+        self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._seconds: deque[float] = deque([5.0], maxlen=_REMEMBERED)
 
     @property
@@ -159,18 +149,15 @@ class Service:
         """Add a job to the queue once its clip has been received."""
         job.state = State.QUEUED
         self._jobs[job.id] = self._jobs.pop(job.id)
-        self._queued.set()
+        self._queue.put_nowait(job)
 
     async def next(self) -> Job | None:
         """Wait for the next job and mark it as running; return None after ``stop``."""
-        while not self.stopping:
-            for job in self._jobs.values():
-                if job.state is State.QUEUED:
-                    job.state = State.RUNNING
-                    return job
-            self._queued.clear()
-            await self._queued.wait()
-        return None
+        while (job := await self._queue.get()) and job.stopped:
+            pass
+        if job:
+            job.state = State.RUNNING
+        return job
 
     def finish(self, job: Job, result: str | HTTPException) -> None:
         """Store the result of a job: the JSON text, or the error."""
@@ -228,14 +215,10 @@ class Service:
             job.stopped = True
             if job.state in _WAITING:
                 self.finish(job, _ending())
-        self._queued.set()
+        self._queue.put_nowait(None)
 
     async def run(self) -> None:
-        """Load the detector and scan until the service is stopped.
-
-        Raises:
-            TorchfakesError: the detector can't be loaded.
-        """
+        """Load the detector and scan until the service is stopped; an error of loading is raised."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "scan") as thread:
             scanner = await loop.run_in_executor(thread, lambda: Scanner(self._scan_config, model=self._model))
@@ -253,24 +236,22 @@ class Service:
         started = time.monotonic()
         verdict: Verdict | None = None
         result: str | HTTPException
+        outcome = "failed"
         try:
             deadline = started + self.config.timeout_s
             scan = asyncio.get_running_loop().run_in_executor(thread, self._scan, job, scanner, deadline)
             verdict, result = await scan
             outcome = "done"
         except StoppedError:
-            if job.stopped:
-                outcome, result = "cancelled", _ending()
-            else:
-                limit = f"the scan took more than {self.config.timeout_s:g} s. Cut it to the part that matters."
-                outcome, result = "timeout", HTTPException(HTTPStatus.GATEWAY_TIMEOUT, f"{job.name}: {limit}")
+            limit = f"the scan took more than {self.config.timeout_s:g} s. Cut it to the part that matters."
+            late = HTTPException(HTTPStatus.GATEWAY_TIMEOUT, f"{job.name}: {limit}")
+            outcome, result = ("cancelled", _ending()) if job.stopped else ("timeout", late)
         except TorchfakesError as error:
-            outcome, result = "failed", failure_of(error, job.name)
+            result = failure_of(error, job.name)
         except Exception as error:
             logger.error("scan %s: unexpected %s", job.id, type(error).__name__)
             logger.debug("it happened here:", exc_info=True)
-            cause = f"{job.name}: unexpected {type(error).__name__}"
-            outcome, result = "failed", HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, cause)
+            result = HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, f"{job.name}: unexpected {type(error).__name__}")
         finally:
             job.path.unlink(missing_ok=True)
         seconds = time.monotonic() - started
@@ -291,40 +272,25 @@ class Service:
 
 
 class Metrics:
-    """Prometheus metrics of one service; the series of scans exist from the start, with the value 0.
-
-    Args:
-        service: service whose state is reported.
-
-    Attributes:
-        registry: registry of all metrics.
-        requests: responses by method, route and status.
-        scans: scans that ended, by outcome and verdict.
-        scan_seconds: duration of scans.
-    """
+    """Prometheus metrics of one service; the series of scans exist from the start, with the value 0."""
 
     def __init__(self, service: Service) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "torchfakes_http_requests",
-            "Requests that were answered.",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self.scans = Counter("torchfakes_scans", "Scans that ended.", ["outcome", "verdict"], registry=self.registry)
-        self.scan_seconds = Histogram(
-            "torchfakes_scan_seconds", "Seconds that each scan took.", buckets=_BUCKETS_S, registry=self.registry
-        )
-        ready = Gauge("torchfakes_ready", "1 while clips are taken.", registry=self.registry)
+        self.registry = to = CollectorRegistry()
+        labels = ["method", "route", "status"]
+        self.requests = Counter("torchfakes_http_requests", "Requests that were answered.", labels, registry=to)
+        self.scans = Counter("torchfakes_scans", "Scans that ended.", ["outcome", "verdict"], registry=to)
+        seconds = "Seconds that each scan took."
+        self.scan_seconds = Histogram("torchfakes_scan_seconds", seconds, buckets=_BUCKETS_S, registry=to)
+        ready = Gauge("torchfakes_ready", "1 while clips are taken.", registry=to)
         ready.set_function(lambda: service.ready)
-        queue = Gauge("torchfakes_queue_length", "Clips that wait or are being uploaded.", registry=self.registry)
+        queue = Gauge("torchfakes_queue_length", "Clips that wait or are being uploaded.", registry=to)
         queue.set_function(lambda: service.waiting)
         for verdict in Verdict:
             self.scans.labels("done", verdict)
         for outcome in ("failed", "cancelled", "timeout"):
             self.scans.labels(outcome, "")
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
+        ProcessCollector(registry=to)
+        PlatformCollector(registry=to)
 
 
 def _unavailable(detail: str) -> HTTPException:

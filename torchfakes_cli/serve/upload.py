@@ -41,12 +41,8 @@ def shown_name(given: str) -> str:
 async def receive_clip(request: Request, job: Job, name: str | None, config: ServeConfig) -> None:
     """Write the clip of a request to the file of its job; after an error the caller deletes the file.
 
-    Args:
-        request: request whose body hasn't been read.
-        job: job that gets the name and size of the clip; its path gets the clip's suffix, because some formats are
-            recognized by it.
-        name: name of the clip from the query, if any.
-        config: limits, which are enforced while the body is read and don't rely on its headers.
+    The job gets the clip's name (from the query if given there) and size, and its path the clip's suffix, because some
+    formats are recognized by it. Limits are enforced while the body is read and don't rely on its headers.
 
     Raises:
         HTTPException: the request is invalid or exceeds a limit; it has the status of the response.

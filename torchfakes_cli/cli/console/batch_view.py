@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from torchfakes_cli.cli.console.screen import Screen, duration
 from torchfakes_cli.cli.console.verdict_view import show_verdict, verdict_line
 from torchfakes_cli.records import Status, Verdict, VideoResult
-from torchfakes_cli.report.summary import safe
+from torchfakes_cli.report.text import safe
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.batch import Batch

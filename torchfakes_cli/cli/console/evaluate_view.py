@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.report.summary import safe
+from torchfakes_cli.report.text import safe
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.evaluate.findings import Calibration, Estimate, Evaluation, Result

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.report.explanation import Explanation
+from torchfakes_cli.report.heat_maps import Explanation
 
 #: From so many times its area on a region stands out.
 _STANDS_OUT = 1.25

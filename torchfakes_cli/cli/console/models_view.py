@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torchfakes_cli.cli.console.screen import Screen
-from torchfakes_cli.report.summary import safe
+from torchfakes_cli.report.text import safe
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header

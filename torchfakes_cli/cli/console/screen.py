@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from torchfakes_cli.report.summary import safe
+from torchfakes_cli.report.text import safe
 
 #: Seconds between two notes on the progress of a batch where there is no bar.
 _TELL_EACH_S = 60.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from torchfakes_cli.records import FaceScore, VideoResult
-from torchfakes_cli.report.summary import apart, by_suspicion, clock, note_words
+from torchfakes_cli.report.summary import by_suspicion, note_words
+from torchfakes_cli.report.text import apart, clock
 
 #: People who get a line of their own; the highest scores of the rest are gathered in one.
 LINES = 6
@@ -41,16 +42,9 @@ _Scale = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One person in one stretch of the timeline, or the frames without a face in it.
+    """One person in one stretch of the timeline, or the frames without a face in it (``track`` is None).
 
-    Attributes:
-        start_s: time in seconds of the first frame.
-        end_s: time in seconds of the last frame.
-        track: number of the person's track; None for frames without a face.
-        rows: number of rows of the timeline that are gathered here.
-        scored: number of these with a score.
-        p_fake: highest of their scores; None without one.
-        notes: why some have no score, without repetition.
+    It gathers a number of ``rows`` of the timeline, of which ``scored`` have a score; ``p_fake`` is the highest.
     """
 
     start_s: float
@@ -93,13 +87,7 @@ def _gathered(rows: Sequence[FaceScore]) -> TableRow:
 
 
 def draw_timeline(result: VideoResult, rows: Sequence[TableRow], length: float) -> str:
-    """Return the plot as an ``svg`` element; empty if no frame was sampled.
-
-    Args:
-        result: result with status ``ok``.
-        rows: rows from ``table_rows``.
-        length: seconds that each row summarizes.
-    """
+    """Return the plot of rows from ``table_rows`` as an ``svg`` element; empty if no frame was sampled."""
     if not rows:
         return ""
     gaps, lines = _lines(rows, length)

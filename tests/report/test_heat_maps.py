@@ -11,7 +11,7 @@ import pytest
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.records import Face, FaceScore, Status, VideoResult
 from torchfakes_cli.report import check_explanation_target, write_explanation
-from torchfakes_cli.report.explanation import Explanation, RegionShare, TellingFace
+from torchfakes_cli.report.heat_maps import Explanation, RegionShare, TellingFace
 
 LANDMARKS = ((20.0, 20.0), (40.0, 20.0), (30.0, 30.0), (22.0, 42.0), (38.0, 42.0))
 

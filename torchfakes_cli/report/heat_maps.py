@@ -1,11 +1,10 @@
-"""Explanation folder: one picture per face, and a table with the shares of heat per facial region."""
+"""Heat maps (Grad-CAM) of representative faces: a picture per face, and the shares of heat per facial region."""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
@@ -15,55 +14,40 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, first_line, unwritable, write_atomically
 from torchfakes_cli.records import FaceScore, Point, VideoResult
-from torchfakes_cli.report.csv import csv_line, number_cell, text_cell
-from torchfakes_cli.report.rows import SCORE_DIGITS, TIME_DIGITS
-from torchfakes_cli.report.summary import clock
+from torchfakes_cli.report.csv import csv_cells, csv_line
+from torchfakes_cli.report.text import clock
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 REGION_COLUMNS = (
-    "picture",
-    "time_s",
-    "frame",
-    "track",
-    "logit",
-    "p_fake",
-    "region",
-    "area_share",
-    "fake_share",
-    "real_share",
+    *("picture", "time_s", "frame", "track", "logit", "p_fake"),
+    *("region", "area_share", "fake_share", "real_share"),
 )
 
 _TABLE = "regions.csv"
 _PICTURE = re.compile(r"person-\d+(-at-[\d.]+s)?\.png")
 #: Layout of the pictures in pixels: side of each part, gap between parts, height of a line of text.
 _SIDE, _GAP, _LINE = 384, 16, 36
-_ADVICE = "Choose another folder with -o, or let files in it be replaced with --force."
 
 
 def check_explanation_target(folder: str | PathLike[str], *, force: bool = False) -> None:
-    """Check in advance that an explanation can be written.
+    """Check in advance that an explanation can be written to a folder, whose parent must exist.
 
     A folder with an earlier explanation is used again; one with other files only with ``force``.
-
-    Args:
-        folder: folder of the explanation; its parent must exist.
-        force: allow any folder.
 
     Raises:
         OutputError: the folder can't be written, or has other files.
     """
     place = Path(folder)
-    if not place.is_dir():
-        if os.path.lexists(place):
-            raise OutputError("exists and is no folder", path=place, advice="Choose a folder with -o.")
-        check_folder(place, advice="Choose a folder for the pictures with -o.")
-        return
-    check_folder(place / _TABLE, advice="Choose a folder for the pictures with -o.")
-    if not force and any(place.iterdir()) and first_line(place / _TABLE) != ",".join(REGION_COLUMNS):
-        raise OutputError("exists and holds no explanation of torchfakes", path=place, advice=_ADVICE)
+    there = place.is_dir()
+    if os.path.lexists(place) and not there:
+        raise OutputError("exists and is no folder", path=place, advice="Choose a folder with -o.")
+    check_folder(place / _TABLE if there else place, advice="Choose a folder for the pictures with -o.")
+    if there and not force and any(place.iterdir()) and first_line(place / _TABLE) != ",".join(REGION_COLUMNS):
+        advice = "Choose another folder with -o, or let files in it be replaced with --force."
+        raise OutputError("exists and holds no explanation of torchfakes", path=place, advice=advice)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,14 +108,9 @@ class Explanation:
 
 
 def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> tuple[Path, ...]:
-    """Write the pictures, and then ``regions.csv``, which names them.
+    """Write the pictures of an explanation, and then ``regions.csv``, which names them; return their paths.
 
-    Args:
-        folder: folder of the explanation, made if it is missing; pictures of an earlier explanation are deleted.
-        explanation: explanation with at least one face.
-
-    Returns:
-        Paths of the files, with the table last.
+    The folder is made if it is missing; pictures of an earlier explanation are deleted.
 
     Raises:
         OutputError: a file can't be written.
@@ -149,42 +128,27 @@ def write_explanation(folder: str | PathLike[str], explanation: Explanation) -> 
         name = f"person-{face.row.track}{when}.png"
         write_atomically(place / name, heat_picture(face, still=still))
         written.append(place / name)
-        lines += (csv_line(_cells(name, face.row, share)) for share in shares)
+        row = face.row
+        for share in shares:
+            values = (name, row.time_s, row.frame, row.track, row.logit, row.p_fake)
+            cells = csv_cells(REGION_COLUMNS, (*values, share.region, share.area, share.fake, share.real))
+            lines.append(csv_line(cells))
     write_atomically(place / _TABLE, "".join(lines))
     return (*written, place / _TABLE)
 
 
 def _remove_pictures(place: Path) -> None:
-    for name in set(_pictures_named_in(place / _TABLE)):
-        (place / name).unlink(missing_ok=True)
-
-
-def _pictures_named_in(table: Path) -> Iterator[str]:
-    with suppress(FileNotFoundError, UnicodeDecodeError), table.open(encoding="utf-8", newline="") as file:
+    """Delete the pictures that the table of an earlier explanation names."""
+    with suppress(FileNotFoundError, UnicodeDecodeError), (place / _TABLE).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if _PICTURE.fullmatch(row.get("picture") or ""):
-                yield row["picture"]
-
-
-def _cells(picture: str, row: FaceScore, share: RegionShare) -> list[str]:
-    times = number_cell(row.time_s, TIME_DIGITS), number_cell(row.frame), number_cell(row.track)
-    numbers = [
-        number_cell(value, SCORE_DIGITS) for value in (row.logit, row.p_fake, share.area, share.fake, share.real)
-    ]
-    return [text_cell(picture), *times, *numbers[:2], text_cell(share.region), *numbers[2:]]
+                (place / row["picture"]).unlink(missing_ok=True)
 
 
 def heat_picture(face: TellingFace, *, still: bool = False) -> bytes:
-    """Draw the crop of a face beside its heat maps for "fake" and for "real".
+    """Draw the crop of a face beside its heat maps for "fake" and for "real" as PNG; the time isn't shown of a still.
 
     Each map is scaled to its own maximum, so that colors of different maps or faces can't be compared.
-
-    Args:
-        face: face with heat maps.
-        still: True for a still picture, whose time isn't shown.
-
-    Returns:
-        Content of a PNG file.
     """
     import numpy as np
 
