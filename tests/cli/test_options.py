@@ -108,7 +108,8 @@ def test_lists_of_paths_in_other_encodings_are_refused(listing: bytes) -> None:
         ("scan", [ScanConfig, SamplingConfig, FaceConfig],
          "paths recursive include exclude allow_urls threshold model ray workers table prune timeline no_timeline "
          "timelines annotate frames_dir report force format json quiet verbose fail_on_fake profile debug"),
-        ("explain", [ScanConfig, SamplingConfig, FaceConfig], "path output faces_a_track people force threshold model debug"),
+        ("explain", [ScanConfig, SamplingConfig, FaceConfig],
+         "path output faces_a_track people force threshold model debug"),
         ("prepare", [PrepareConfig, FaceConfig], "corpus debug"),
         ("train", [TrainConfig], "crops recipe debug"),
         ("evaluate", [EvaluateConfig], "inputs json debug"),

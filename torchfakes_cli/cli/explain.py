@@ -54,9 +54,6 @@ def explain_command(
     detector finds evidence, not why.
     """
     with guarded(debug=debug) as screen:
-        opt.refuse_urls([path])
-        if min(faces_a_track, people) < 1:
-            raise UsageError("at least one face of one person must be shown")
         from torchfakes_cli.cli.console import show_verdict
         from torchfakes_cli.cli.console.scan_view import regions_table
         from torchfakes_cli.report import check_explanation_target, write_explanation
@@ -65,6 +62,9 @@ def explain_command(
         from torchfakes_cli.scan.pages import Pages
         from torchfakes_cli.scan.scanner import Scanner
 
+        opt.refuse_urls([path])
+        if min(faces_a_track, people) < 1:
+            raise UsageError("at least one face of one person must be shown")
         folder = Path(output) if output else explanation_folder(path)
         if os.path.lexists(path):
             check_explanation_target(folder, force=force)
