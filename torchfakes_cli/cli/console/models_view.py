@@ -77,7 +77,7 @@ def threshold_words(header: Header) -> str:
 
 def header_words(header: Header) -> dict[str, dict[str, str]]:
     """Describe everything in a header, by group and name."""
-    from torchfakes_cli.detector.figures import error_rates
+    from torchfakes_cli.detector.calibration import error_rates
 
     rates = error_rates(header)
     measured = {**({"error rates": rates.sentence()} if rates else {}), **_metrics(header.metrics)}
