@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 import typer
 
@@ -38,6 +38,9 @@ DEFAULT_SCAN = ScanConfig()
 
 #: What ``evaluate --robustness`` takes, as ``training.evaluate.perturb`` names it; importing that needs OpenCV.
 DAMAGES = ("h264", "jpeg", "blur", "noise", "resize", "blocks", "saturation", "contrast")
+
+#: Formats of what a scan prints.
+Format = Literal["text", "json", "tsv"]
 
 _Config = TypeVar("_Config")
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,7 +45,7 @@ class _Options:
 
     paths: list[str]
     single: bool
-    format: Literal["text", "json", "tsv"]
+    format: opt.Format
     recursive: bool
     force: bool
     prune: bool
@@ -172,7 +172,7 @@ def scan_command(
         bool, option(OUTPUT, None, "Replace existing files of other kinds, and start a batch over.", "--force")
     ] = False,
     format: Annotated[
-        Literal["text", "json", "tsv"],
+        opt.Format,
         option(OUTPUT, None,
                "Print text for people; JSON, timeline included: a document for one video, a line a file for several; "
                "or tab-separated lines: path, verdict, p_fake. With json and tsv a timeline is written only on "
@@ -204,8 +204,8 @@ def scan_command(
         listed = [path for given in paths if given == "-" for path in opt.paths_from(sys.stdin.buffer)]
         single = "-" not in paths and _is_single(paths)
         paths = [path for given in paths for path in (listed if given == "-" else [given])]
-        output = "json" if json else format
-        options = opt.configured(_Options, context, paths=paths, single=single, format=output)
+        form = "json" if json else format
+        options = opt.configured(_Options, context, paths=paths, single=single, format=form)
         _check(options, [] if allow_urls else listed)
         config = opt.scan_config(context, device=_device_here(options))
         tally = _scan(options, config, screen)

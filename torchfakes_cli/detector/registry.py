@@ -162,8 +162,8 @@ def forget(path: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def find_checkpoint(model: str | PathLike[str]) -> Path:
-    """Return the path of a checkpoint given by path or name.
+def find_checkpoint(model: str | PathLike[str] | None) -> Path:
+    """Return the path of a checkpoint given by path or name; None gives the shipped one.
 
     ``torchfakes`` is always the shipped detector; otherwise an existing file takes precedence over a name.
 
@@ -173,9 +173,10 @@ def find_checkpoint(model: str | PathLike[str]) -> Path:
     Raises:
         ModelNotFoundError: there is no such file and no such name.
     """
-    path, name = Path(model), fspath(model)
+    name = SHIPPED_NAME if model is None else fspath(model)
     if name == SHIPPED_NAME:
         return shipped_checkpoint()
+    path = Path(name)
     if path.is_file():
         return path
     if found := installed().get(name):

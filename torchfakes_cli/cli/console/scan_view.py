@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -21,12 +21,11 @@ from torchfakes_cli.report.explanation import Explanation
 from torchfakes_cli.report.summary import safe
 
 if TYPE_CHECKING:
+    from torchfakes_cli.cli.options import Format
     from torchfakes_cli.scan.batch import Batch
     from torchfakes_cli.scan.discovery import Finds
     from torchfakes_cli.scan.scheduler import Profile
 
-#: Values of --format.
-Format = Literal["text", "json", "tsv"]
 #: From so many times its area on a region stands out.
 _STANDS_OUT = 1.25
 
