@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import platform
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -19,6 +19,15 @@ from torchfakes_cli.version import __version__
 #: Libraries that every scan needs, and the groups of diagnostics that must be in order.
 _LIBRARIES = {"PyTorch": "torch", "PyAV": "av", "OpenCV": "cv2", "NumPy": "numpy", "safetensors": "safetensors"}
 _NEEDED = {"computing", "decoding", "detector"}
+#: The function of each group, imported when it is called, because importing it may fail.
+_GROUPS = {
+    "programs": "cli.doctor:_programs",
+    "computing": "detector.diagnostics:computing_diagnostics",
+    "decoding": "video.diagnostics:decoding_diagnostics",
+    "detector": "detector.diagnostics:detector_diagnostics",
+    "extras": "cli.doctor:_extras",
+    "folders": "detector.diagnostics:cache_diagnostics",
+}
 
 _STYLES = {Severity.GOOD: "", Severity.LIMITED: "yellow", Severity.BROKEN: "bold red"}
 
@@ -72,32 +81,14 @@ def doctor_command(json: Json = False, debug: Debug = False) -> None:
 
 def examine() -> dict[str, list[Fact]]:
     """Collect all diagnostics by group; a part that can't be loaded is a diagnostic, too."""
-    groups = {
-        "programs": _programs,
-        "computing": _part("detector.diagnostics", "computing_diagnostics"),
-        "decoding": _part("video.diagnostics", "decoding_diagnostics"),
-        "detector": _part("detector.diagnostics", "detector_diagnostics"),
-        "extras": _extras,
-        "folders": _part("detector.diagnostics", "cache_diagnostics"),
-    }
-    found = {}
-    for name, collect in groups.items():
+    found: dict[str, list[Fact]] = {}
+    for name, function in _GROUPS.items():
         try:
-            found[name] = collect()
+            found[name] = pkgutil.resolve_name(f"torchfakes_cli.{function}")()
         except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
             severity = Severity.BROKEN if name in _NEEDED else Severity.LIMITED
             found[name] = [Fact(name, "can't be examined", _in_one_line(error), severity)]
     return found
-
-
-def _part(module: str, function: str) -> Callable[[], list[Fact]]:
-    """Return a function of the package that is imported when it is called, because importing it may fail."""
-
-    def collect() -> list[Fact]:
-        facts: list[Fact] = getattr(importlib.import_module(f"torchfakes_cli.{module}"), function)()
-        return facts
-
-    return collect
 
 
 def _in_one_line(error: Exception) -> str:
