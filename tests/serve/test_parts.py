@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.exceptions import HTTPException
 
-from torchfakes_cli.detector.download import is_loopback
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.serve.config import ServeConfig
+from torchfakes_cli.serve.config import ServeConfig, is_loopback
 from torchfakes_cli.serve.service import Service, State
 from torchfakes_cli.serve.upload import shown_name
 

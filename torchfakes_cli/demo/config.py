@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from math import inf
 
-from torchfakes_cli.detector.download import is_loopback
 from torchfakes_cli.errors import UsageError
 
 
@@ -36,4 +36,9 @@ class DemoConfig:
     @property
     def is_loopback(self) -> bool:
         """True if only this machine can reach the page."""
-        return is_loopback(self.host)
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False

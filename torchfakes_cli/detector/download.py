@@ -148,23 +148,17 @@ def check_address(url: str) -> None:
         scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
     except ValueError:
         scheme = host = ""
-    if scheme == "https" or (scheme == "http" and is_loopback(host)):
+    if scheme == "https" or (scheme == "http" and _is_this_machine(host)):
         return
     cause = "is plain HTTP, which anyone on the way can change" if scheme == "http" else "is no address to fetch from"
     raise UsageError(f"{url} {cause}", advice="Give an address that begins with https://.")
 
 
-def is_loopback(host: str) -> bool:
-    """Return True if only programs on this machine can reach a server at an address; the only such name is localhost.
-
-    Example:
-        >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
-        [True, True, True, False, False]
-    """
+def _is_this_machine(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host.lower() == "localhost"
+        return False
 
 
 def fetch(

@@ -20,8 +20,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from torchfakes_cli.detector.download import is_loopback
 from torchfakes_cli.report.summary import CAVEAT
+from torchfakes_cli.serve.config import is_loopback
 from torchfakes_cli.serve.documents import (
     ACCEPTED,
     CLIP_BODY,

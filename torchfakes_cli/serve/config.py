@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from torchfakes_cli.detector.download import is_loopback
 from torchfakes_cli.errors import UsageError
 
 TOKEN_VARIABLE = "TORCHFAKES_TOKEN"
@@ -64,6 +64,19 @@ class ServeConfig:
     def max_bytes(self) -> int:
         """Largest clip in bytes."""
         return int(self.max_size_mb * (1 << 20))
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if only programs on this machine can reach a server at an address; the only such name is localhost.
+
+    Example:
+        >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
+        [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def read_token(config: ServeConfig, file: str | None, environment: Mapping[str, str], *, no_auth: bool) -> str | None:
