@@ -172,8 +172,7 @@ def train_command(
     ] = _DEFAULT.save_minutes,
     resume: Annotated[
         bool,
-        option(_OUTPUT, None, "Continue the interrupted training in the folder, with its settings.", "--resume",
-               default=False),
+        option(_OUTPUT, None, "Continue the interrupted training in the folder, with its settings.", "--resume"),
     ] = _DEFAULT.resume,
     force: Annotated[
         bool, option(_OUTPUT, None, "Replace an earlier training in the folder.", "--force")
