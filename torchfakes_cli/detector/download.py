@@ -121,8 +121,9 @@ def find_remote(source: str) -> RemoteFile:
 def _hub() -> Any:
     """Import huggingface_hub, without its telemetry: it sends nothing but the requests for the file."""
     import huggingface_hub
+    from huggingface_hub import constants
 
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     return huggingface_hub
 
 
