@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from torchfakes_cli import Reason, SamplingConfig, ScanConfig, Verdict, VideoResult, scan_video
+from torchfakes_cli.detector.calibration import error_rates
 from torchfakes_cli.detector.checkpoint import load_header
-from torchfakes_cli.detector.figures import error_rates
 from torchfakes_cli.detector.registry import shipped_checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"

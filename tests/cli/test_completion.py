@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from torchfakes_cli.cli import app
-from torchfakes_cli.cli.completion import DAMAGES
+from torchfakes_cli.cli.options import DAMAGES
 from torchfakes_cli.training.evaluate.perturb import Kind
 
 #: What a shell runs: the program under its own name, from wherever the tests were started.

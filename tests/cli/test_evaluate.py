@@ -53,7 +53,7 @@ def test_json_is_the_document_and_nothing_else(crops: Path, model: Path, tmp_pat
     ("arguments", "code", "words"),
     [
         (["nowhere"], 1, "is not a folder"),
-        ([".", "--levels", "mild"], 2, "no list of levels"),
+        ([".", "--levels", "mild"], 2, "--levels takes numbers"),
         ([".", "--levels", "0,6"], 2, "from 1 to 5"),
         ([".", "--robustness", "rain"], 2, "no damage called"),
         ([".", "--split", "train", "--calibrate", "x.safetensors"], 2, "trained on"),

@@ -2,14 +2,22 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import typer
 
-from torchfakes_cli.cli.options import parse_levels, parse_rate, parse_time, paths_from, refuse_urls
+from torchfakes_cli.cli import app
+from torchfakes_cli.cli.options import parse_numbers, parse_rate, parse_time, paths_from, refuse_urls
+from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.errors import UsageError
+from torchfakes_cli.faces.options import FaceConfig
+from torchfakes_cli.scan.config import ScanConfig
+from torchfakes_cli.serve.config import ServeConfig
+from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig, TrainConfig
+from torchfakes_cli.video.options import SamplingConfig
 
 
 @pytest.mark.parametrize(
@@ -48,12 +56,12 @@ def test_what_is_no_rate(text: str) -> None:
         parse_rate(text)
 
 
-def test_levels_are_a_list() -> None:
-    assert parse_levels("1, 3,5") == (1, 3, 5)
-    assert parse_levels("2") == (2,)
+def test_numbers_are_a_list() -> None:
+    assert parse_numbers("--levels", "1, 3,5", "1,3,5") == (1, 3, 5)
+    assert parse_numbers("--levels", "2", "1,3,5") == (2,)
     for text in ("", "mild", "1;2", "1.5"):
-        with pytest.raises(UsageError, match="no list of levels"):
-            parse_levels(text)
+        with pytest.raises(UsageError, match="--levels takes numbers such as 1,3,5"):
+            parse_numbers("--levels", text, "1,3,5")
 
 
 @pytest.mark.parametrize("url", ["https://example.org/a.mp4", "rtsp://camera/1", "HTTP://X/y"])
@@ -92,3 +100,24 @@ def test_names_between_nuls_are_bytes() -> None:
 def test_lists_of_paths_in_other_encodings_are_refused(listing: bytes) -> None:
     with pytest.raises(UsageError, match=r"not UTF-8.*-print0"):
         paths_from(io.BytesIO(listing))
+
+
+@pytest.mark.parametrize(
+    ("command", "configs", "others"),
+    [
+        ("scan", [ScanConfig, SamplingConfig, FaceConfig],
+         "paths recursive include exclude allow_urls threshold model ray workers table prune timeline no_timeline "
+         "timelines annotate frames_dir report force format json quiet verbose fail_on_fake profile debug"),
+        ("explain", [ScanConfig, SamplingConfig, FaceConfig],
+         "path output faces_a_track people force threshold model debug"),
+        ("prepare", [PrepareConfig, FaceConfig], "corpus debug"),
+        ("train", [TrainConfig], "crops recipe debug"),
+        ("evaluate", [EvaluateConfig], "inputs json debug"),
+        ("demo", [DemoConfig, ScanConfig], "model debug"),
+        ("serve", [ServeConfig], "model device token_file no_auth log_format debug"),
+    ],
+)  # fmt: skip
+def test_each_option_sets_a_field_of_its_name(command: str, configs: list[type], others: str) -> None:
+    """An option that is called otherwise than its field would be ignored."""
+    parameters = {parameter.name for parameter in typer.main.get_command(app).commands[command].params}  # type: ignore
+    assert parameters - {field.name for config in configs for field in fields(config)} == set(others.split())

@@ -119,7 +119,7 @@ def test_what_is_no_checkpoint_is_refused_in_words(tmp_path: Path, content: byte
 
 
 def test_a_missing_checkpoint_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="--model"):
+    with pytest.raises(ModelNotFoundError, match="no such file"):
         load_checkpoint(tmp_path / "nowhere.safetensors")
     with pytest.raises(ModelNotFoundError, match="not a file"):
         load_checkpoint(tmp_path)

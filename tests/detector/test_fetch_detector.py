@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,13 @@ def test_a_repository_stands_for_an_address(hub: WeightsServer, source: str, pat
     hub.files["/api/models/some/net/tree/main"] = listing("README.md", "w.pth", "v.pth", "model.safetensors")
     hub.files["/api/models/some/net/tree/v1"] = listing("old.pth")
     assert find_remote(source).url == hub.address + path
+
+
+def test_a_repository_is_found_by_a_fresh_process() -> None:
+    """huggingface_hub loads its parts when they are used, which an earlier test may have done."""
+    code = "from torchfakes_cli.detector.download import find_remote; print(find_remote('hf:some/net/w.pth').url)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("/some/net/resolve/main/w.pth\n")
 
 
 def test_a_repository_that_does_not_tell_is_asked_about(hub: WeightsServer) -> None:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json as json_format
+import pkgutil
 import platform
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.cli.options import DebugOption
+from torchfakes_cli.cli.options import Debug, Json
 from torchfakes_cli.facts import Fact, Severity
 from torchfakes_cli.version import __version__
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 #: Libraries that every scan needs, and the groups of diagnostics that must be in order.
 _LIBRARIES = {"PyTorch": "torch", "PyAV": "av", "OpenCV": "cv2", "NumPy": "numpy", "safetensors": "safetensors"}
 _NEEDED = {"computing", "decoding", "detector"}
+#: The function of each group, imported when it is called, because importing it may fail.
+_GROUPS = {
+    "programs": "cli.doctor:_programs",
+    "computing": "detector.diagnostics:computing_diagnostics",
+    "decoding": "video.diagnostics:decoding_diagnostics",
+    "detector": "detector.diagnostics:detector_diagnostics",
+    "extras": "cli.doctor:_extras",
+    "folders": "detector.diagnostics:cache_diagnostics",
+}
+
+_STYLES = {Severity.GOOD: "", Severity.LIMITED: "yellow", Severity.BROKEN: "bold red"}
 
 #: Optional libraries and their use.
 _EXTRAS = {
@@ -42,18 +48,16 @@ _EXTRAS = {
 }
 
 
-def doctor_command(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    debug: DebugOption = False,
-) -> None:
+def doctor_command(json: Json = False, debug: Debug = False) -> None:
     """Show what this machine and installation can do, and which choices follow from it.
 
     Nothing is changed or fetched. The exit code is 1 only if no scan can work.
     """
-    with guarded(debug=debug):
-        from torchfakes_cli.cli.console import Screen
+    with guarded(debug=debug) as screen:
+        from rich.text import Text
 
-        screen = Screen()
+        from torchfakes_cli.cli.console import safe, texts_table
+
         with screen.progress("examining this machine"):
             found = examine()
         broken = [fact for facts in found.values() for fact in facts if fact.severity is Severity.BROKEN]
@@ -63,62 +67,28 @@ def doctor_command(
                 for group, facts in found.items()
                 for fact in facts
             ]
-            screen.line(json_format.dumps({"can_scan": not broken, "facts": facts}, indent=2, ensure_ascii=False))
+            screen.json({"can_scan": not broken, "facts": facts})
         else:
-            screen.result(_table(found))
+            rows = {
+                group: [(fact.name, Text(safe(fact.value), _STYLES[fact.severity]), fact.why) for fact in facts]
+                for group, facts in found.items()
+            }
+            screen.result(texts_table(("", "found or chosen", "why"), rows))
         for fact in broken:
             screen.error(f"no scan can work: {fact.name}: {fact.value}" + (f" ({fact.why})" if fact.why else ""))
-    raise typer.Exit(ExitCode.FAILED if broken else ExitCode.DONE)
-
-
-def _table(found: dict[str, list[Fact]]) -> Table:
-    """Make a table by group: name, value and reason; limits and errors are in color."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from torchfakes_cli.report.text import safe
-
-    styles = {Severity.GOOD: "", Severity.LIMITED: "yellow", Severity.BROKEN: "bold red"}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "found or chosen", "why"):
-        table.add_column(name, overflow="fold")
-    for group, facts in found.items():
-        table.add_row(Text(group, style="bold"))
-        for fact in facts:
-            value = Text(safe(fact.value), style=styles[fact.severity])
-            table.add_row(f"  {safe(fact.name)}", value, Text(safe(fact.why)))
-    return table
+        raise typer.Exit(ExitCode.FAILED if broken else ExitCode.DONE)
 
 
 def examine() -> dict[str, list[Fact]]:
     """Collect all diagnostics by group; a part that can't be loaded is a diagnostic, too."""
-    groups = {
-        "programs": _programs,
-        "computing": _part("detector.diagnostics", "computing_diagnostics"),
-        "decoding": _part("video.diagnostics", "decoding_diagnostics"),
-        "detector": _part("detector.diagnostics", "detector_diagnostics"),
-        "extras": _extras,
-        "folders": _part("detector.diagnostics", "cache_diagnostics"),
-    }
-    found = {}
-    for name, collect in groups.items():
+    found: dict[str, list[Fact]] = {}
+    for name, function in _GROUPS.items():
         try:
-            found[name] = collect()
+            found[name] = pkgutil.resolve_name(f"torchfakes_cli.{function}")()
         except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
             severity = Severity.BROKEN if name in _NEEDED else Severity.LIMITED
             found[name] = [Fact(name, "can't be examined", _in_one_line(error), severity)]
     return found
-
-
-def _part(module: str, function: str) -> Callable[[], list[Fact]]:
-    """Return a function of the package that is imported when it is called, because importing it may fail."""
-
-    def collect() -> list[Fact]:
-        facts: list[Fact] = getattr(importlib.import_module(f"torchfakes_cli.{module}"), function)()
-        return facts
-
-    return collect
 
 
 def _in_one_line(error: Exception) -> str:

@@ -4,105 +4,87 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchfakes_cli.cli.completion import DAMAGES, damages, detector_names
+from torchfakes_cli.cli import options as opt
 from torchfakes_cli.cli.exit_codes import guarded
-from torchfakes_cli.cli.options import (
-    JUDGING_PANEL,
-    OUTPUT_PANEL,
-    DebugOption,
-    DeviceOption,
-    command_line,
-    parse_levels,
-    refuse_urls,
-)
+from torchfakes_cli.cli.options import DAMAGES, JUDGING, OUTPUT, option
 from torchfakes_cli.training.config import CalibrationFit, EvaluateConfig, PrepareConfig, SplitName
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.console import Screen
 
-_judging = partial(typer.Option, rich_help_panel=JUDGING_PANEL)
-_robustness = partial(typer.Option, rich_help_panel="Robustness")
-_calibration = partial(typer.Option, rich_help_panel="Calibration")
-_output = partial(typer.Option, rich_help_panel=OUTPUT_PANEL)
+_ROBUSTNESS, _CALIBRATION = "Robustness", "Calibration"
 _DEFAULT = EvaluateConfig()
 
 
 def evaluate_command(
+    context: typer.Context,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="CROPS_OR_CORPUS",
             help="Read folders written by 'torchfakes prepare', or corpora, whose faces are extracted first.",
-            show_default=PrepareConfig().out,
-        ),
+            show_default=PrepareConfig().out),
     ] = None,
-    model: Annotated[
+    models: Annotated[
         list[str] | None,
-        _judging(
-            metavar="FILE",
-            help="Evaluate this detector; repeat the option to compare several.",
-            show_default="the one that ships",
-            autocompletion=detector_names,
-        ),
+        option(JUDGING, "FILE", "Evaluate this detector; repeat the option to compare several.", "--model",
+               default="the one that ships", autocompletion=opt.detectors),
     ] = None,
-    split: Annotated[SplitName, _judging(help="Evaluate this split; all for a corpus never trained on.")] = "test",
+    split: Annotated[
+        SplitName, option(JUDGING, None, "Evaluate this split; all for a corpus never trained on.")
+    ] = _DEFAULT.split,
     frames_per_video: Annotated[
-        int, _judging(metavar="N", help="Use at most N crops per person and video.")
+        int, option(JUDGING, "N", "Use at most N crops per person and video.")
     ] = _DEFAULT.frames_per_video,
     robustness: Annotated[
         list[str] | None,
-        _robustness(
-            metavar="KIND",
-            help=f"Measure damaged crops, too: {', '.join(DAMAGES)}, or all; repeatable.",
-            show_default="none",
-            autocompletion=damages,
-        ),
+        option(_ROBUSTNESS, "KIND", f"Measure damaged crops, too: {', '.join(DAMAGES)}, or all; repeatable.",
+               default="none", autocompletion=opt.one_of(*DAMAGES, "all")),
     ] = None,
     levels: Annotated[
-        str, _robustness(metavar="LIST", help="Use these levels of damage, from 1 (mild) to 5 (severe).")
+        str, option(_ROBUSTNESS, "LIST", "Use these levels of damage, from 1 (mild) to 5 (severe).")
     ] = ",".join(map(str, _DEFAULT.levels)),
     robustness_frames: Annotated[
-        int, _robustness(metavar="N", help="Damage N crops per person and video.")
+        int, option(_ROBUSTNESS, "N", "Damage N crops per person and video.")
     ] = _DEFAULT.robustness_frames,
     calibrate: Annotated[
         str | None,
-        _calibration(
-            metavar="FILE",
-            help="Write the detector with a calibration and thresholds fitted on this split (val, not train) to FILE.",
-            show_default="none",
-        ),
+        option(_CALIBRATION, "FILE",
+               "Write the detector with a calibration and thresholds fitted on this split (val, not train) to FILE.",
+               default="none"),
     ] = _DEFAULT.calibrate,
-    fit: Annotated[
-        CalibrationFit, _calibration(help="Fit slope and intercept (platt), or slope alone (temperature).")
-    ] = "platt",
-    target_fpr: Annotated[
-        float, _calibration(metavar="SHARE", help="Call at most this share of real videos fake.")
+    calibration: Annotated[
+        CalibrationFit,
+        option(_CALIBRATION, None, "Fit slope and intercept (platt), or slope alone (temperature).", "--fit"),
+    ] = _DEFAULT.calibration,
+    false_alarms: Annotated[
+        float, option(_CALIBRATION, "SHARE", "Call at most this share of real videos fake.", "--target-fpr")
     ] = _DEFAULT.false_alarms,
-    target_fnr: Annotated[
-        float, _calibration(metavar="SHARE", help="Call at most this share of fake videos real.")
+    missed_fakes: Annotated[
+        float, option(_CALIBRATION, "SHARE", "Call at most this share of fake videos real.", "--target-fnr")
     ] = _DEFAULT.missed_fakes,
-    bootstrap: Annotated[
-        int, _output(metavar="N", help="Draw N bootstrap rounds for the intervals.")
+    rounds: Annotated[
+        int, option(OUTPUT, "N", "Draw N bootstrap rounds for the intervals.", "--bootstrap")
     ] = _DEFAULT.rounds,
-    bins: Annotated[int, _output(metavar="N", help="Use N bins for reliability plot and ECE.")] = _DEFAULT.bins,
-    seed: Annotated[int, _output(metavar="N", help="Set the random seed.")] = _DEFAULT.seed,
-    output: Annotated[
-        str, _output("--output", "-o", metavar="FOLDER", help="Write report, plots and scores here.")
+    bins: Annotated[int, option(OUTPUT, "N", "Use N bins for reliability plot and ECE.")] = _DEFAULT.bins,
+    seed: Annotated[int, option(OUTPUT, "N", "Set the random seed.")] = _DEFAULT.seed,
+    out: Annotated[
+        str, option(OUTPUT, "FOLDER", "Write report, plots and scores here.", "--output", "-o")
     ] = _DEFAULT.out,
-    json: Annotated[bool, _output("--json", help="Print report.json on stdout instead of tables.")] = False,
+    json: Annotated[bool, option(OUTPUT, None, "Print report.json on stdout instead of tables.", "--json")] = False,
     jobs: Annotated[
-        int | None,
-        _output("--jobs", "-j", metavar="N", help="Extract crops in N processes.", show_default="one a core"),
+        int | None, option(OUTPUT, "N", "Extract crops in N processes.", "--jobs", "-j", default="one a core")
     ] = _DEFAULT.jobs,
-    device: DeviceOption = _DEFAULT.device,
-    force: Annotated[bool, _output("--force", help="Replace files that are not an evaluation's.")] = _DEFAULT.force,
-    debug: DebugOption = False,
-) -> None:
+    device: opt.Device = _DEFAULT.device,
+    force: Annotated[
+        bool, option(OUTPUT, None, "Replace files that are not an evaluation's.", "--force")
+    ] = _DEFAULT.force,
+    debug: opt.Debug = False,
+) -> None:  # fmt: skip
     """Measure detectors on labeled faces.
 
     By frame and by video, with intervals: AUC, equal error rate, verdicts and how often they are firm and right,
@@ -115,51 +97,28 @@ def evaluate_command(
         torchfakes evaluate crops celeb-df --model a.safetensors --model b.safetensors --split all -o both
         torchfakes evaluate crops --split val --calibrate calibrated.safetensors -o calibration
     """
-    with guarded(debug=debug):
-        config = EvaluateConfig(
-            out=output,
-            models=tuple(model or ()),
-            split=split,
-            frames_per_video=frames_per_video,
-            robustness=tuple(robustness or ()),
-            levels=parse_levels(levels),
-            robustness_frames=robustness_frames,
-            rounds=bootstrap,
-            bins=bins,
-            calibrate=calibrate,
-            calibration=fit,
-            false_alarms=target_fpr,
-            missed_fakes=target_fnr,
-            seed=seed,
-            jobs=jobs,
-            device=device,
-            force=force,
-        )
+    with guarded(debug=debug) as screen:
+        from torchfakes_cli.cli.console.training_view import evaluation_views
+        from torchfakes_cli.training.evaluate.evaluate import evaluate_detector
+
+        numbers = opt.parse_numbers("--levels", levels, "1,3,5")
+        config = opt.configured(EvaluateConfig, context, levels=numbers)
         paths = inputs or [PrepareConfig().out]
-        refuse_urls(paths)
-        _evaluate(paths, config, json=json)
-
-
-def _evaluate(paths: list[str], config: EvaluateConfig, *, json: bool) -> None:
-    from torchfakes_cli.cli.console import Screen
-    from torchfakes_cli.cli.console.evaluate_view import evaluation_views
-    from torchfakes_cli.training.evaluate.evaluate import evaluate_detector
-
-    screen = Screen()
-    with _stages(screen) as progress:
-        summary = evaluate_detector(paths, config, progress, command=command_line())
-    found = summary.evaluation
-    if json:
-        screen.line(summary.document.read_text(encoding="utf-8").rstrip("\n"))
-    else:
-        for view in evaluation_views(found):
-            screen.result(view)
-    notes = [note for result in found.results for note in result.notes]
-    if found.calibration and found.calibration.note:
-        notes.append(found.calibration.note)
-    for note in dict.fromkeys(notes):
-        screen.warning(note)
-    screen.note(f"report, plots and scores: {summary.report}")
+        opt.refuse_urls(paths)
+        with _stages(screen) as progress:
+            summary = evaluate_detector(paths, config, progress, command=opt.command_line())
+        found = summary.evaluation
+        if json:
+            screen.line(summary.document.read_text(encoding="utf-8").rstrip("\n"))
+        else:
+            for view in evaluation_views(found):
+                screen.result(view)
+        notes = [note for result in found.results for note in result.notes]
+        if found.calibration and found.calibration.note:
+            notes.append(found.calibration.note)
+        for note in dict.fromkeys(notes):
+            screen.warning(note)
+        screen.note(f"report, plots and scores: {summary.report}")
 
 
 @contextmanager

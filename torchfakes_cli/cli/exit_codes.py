@@ -10,10 +10,14 @@ from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 import typer
 
 from torchfakes_cli.errors import TorchfakesError, UsageError
+
+if TYPE_CHECKING:
+    from torchfakes_cli.cli.console import Screen
 
 logger = logging.getLogger(__name__)
 
@@ -30,51 +34,43 @@ class ExitCode(IntEnum):
 
 
 @contextmanager
-def guarded(*, debug: bool = False, verbose: bool = False) -> Iterator[None]:
+def guarded(*, debug: bool, verbose: bool = False, quiet: bool = False) -> Iterator[Screen]:
     """Turn the end of a command into an exit code and an error into one line on stderr.
 
     Args:
         debug: show the whole log and tracebacks as well.
         verbose: show the log without details for developers.
+        quiet: print results and errors alone.
+
+    Yields:
+        The screen of the command.
 
     Raises:
         typer.Exit: with the code.
     """
-    _set_up_logging(debug, verbose)
-    try:
-        _check_current_folder()
-        yield
-    except TorchfakesError as error:
-        logger.debug("it happened here:", exc_info=True)
-        for line in [*getattr(error, "__notes__", ()), str(error)]:
-            show_error(line)
-        raise typer.Exit(ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED) from None
-    except KeyboardInterrupt:
-        show_error("interrupted; what was written until now is kept")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    from torchfakes_cli.cli.console import Screen
 
-
-def _check_current_folder() -> None:
-    try:
-        Path.cwd()
-    except OSError:
-        raise TorchfakesError("the current folder was removed", advice="Go to another one with cd.") from None
-
-
-def _set_up_logging(debug: bool, verbose: bool) -> None:
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(not debug)  # a library's warning is for developers
     if debug or verbose:
         logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG if debug else logging.INFO)
     if debug:
         sys.excepthook = sys.__excepthook__
-
-
-def show_error(message: str) -> None:
-    """Print one line on stderr."""
-    from torchfakes_cli.cli.console import Screen
-
-    Screen().error(message)
+    screen = Screen(quiet=quiet)
+    try:
+        try:
+            Path.cwd()
+        except OSError:
+            raise TorchfakesError("the current folder was removed", advice="Go to another one with cd.") from None
+        yield screen
+    except TorchfakesError as error:
+        logger.debug("it happened here:", exc_info=True)
+        for line in [*getattr(error, "__notes__", ()), str(error)]:
+            screen.error(line)
+        raise typer.Exit(ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.FAILED) from None
+    except KeyboardInterrupt:
+        screen.error("interrupted; what was written until now is kept")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def install_handlers() -> None:
@@ -92,5 +88,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _show_unexpected(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    from torchfakes_cli.cli.console import Screen
+
     reason = " ".join(str(error).split()) or "no message"
-    show_error(f"unexpected {kind.__name__}: {reason}. Run it again with --debug and report what it shows.")
+    Screen().error(f"unexpected {kind.__name__}: {reason}. Run it again with --debug and report what it shows.")

@@ -1,4 +1,7 @@
-"""Options shared by commands, and parsers of times, rates and lists of paths."""
+"""Declaration, completion and parsing of options, those shared by commands, and configurations made of their values.
+
+Nothing heavy is imported, so that help and completion stay instant.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,73 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 import typer
 
-from torchfakes_cli.cli.completion import detector_names, devices
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
 from torchfakes_cli.video.options import SamplingConfig
 
 #: Headings of the help.
-FILES_PANEL = "Which files"
-FRAMES_PANEL = "Which frames"
-JUDGING_PANEL = "Faces and verdict"
-LIMITS_PANEL = "Limits"
-OUTPUT_PANEL = "Output"
+FILES = "Which files"
+FRAMES = "Which frames"
+JUDGING = "Faces and verdict"
+LIMITS = "Limits"
+OUTPUT = "Output"
 
 #: Defaults of the options below.
 DEFAULT_SAMPLING = SamplingConfig()
 DEFAULT_FACES = FaceConfig()
 DEFAULT_SCAN = ScanConfig()
 
+#: What ``evaluate --robustness`` takes, as ``training.evaluate.perturb`` names it; importing that needs OpenCV.
+DAMAGES = ("h264", "jpeg", "blur", "noise", "resize", "blocks", "saturation", "contrast")
+
+#: Formats of what a scan prints.
+Format = Literal["text", "json", "tsv"]
+
+_Config = TypeVar("_Config")
+
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
 #: Byte order marks of lists of paths, as Windows writes them.
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def option(
+    panel: str | None, metavar: str | None, text: str, *names: str, default: str | bool = True, **settings: Any
+) -> Any:
+    """Declare an option in a panel of the help; ``default`` describes a default of None."""
+    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=text, show_default=default, **settings)
+
+
+def configured(config: type[_Config], context: typer.Context, **others: Any) -> _Config:
+    """Make a configuration from the options that are named like its fields; None leaves a field's default."""
+    values = {field.name: context.params.get(field.name) for field in fields(config)}  # type: ignore[arg-type]
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return config(**{name: value for name, value in given.items() if value is not None} | others)
+
+
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """Return a completion of names; where none begins with what was typed, the shell offers files."""
+    return lambda incomplete: _beginning(names, incomplete)
+
+
+def detectors(incomplete: str) -> list[str]:
+    """Complete names of installed detectors."""
+    from torchfakes_cli.detector.registry import SHIPPED_NAME, installed
+
+    return _beginning([SHIPPED_NAME, *installed()], incomplete)
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def parse_time(text: str) -> float:
@@ -65,16 +107,16 @@ def parse_rate(text: str) -> Fraction:
         raise typer.BadParameter(f"{text!r} is no rate: write 2, 0.5 or 30000/1001.") from None
 
 
-def parse_levels(text: str) -> tuple[int, ...]:
-    """Parse integers from ``1,3,5``.
+def parse_numbers(name: str, text: str, example: str) -> tuple[int, ...]:
+    """Parse the value of an option that takes numbers such as ``1,3,5``.
 
     Raises:
-        UsageError: the text is not a list of integers.
+        UsageError: it has something else.
     """
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(int(number) for number in text.split(","))
     except ValueError:
-        raise UsageError(f"{text!r} is no list of levels", advice="Write numbers from 1 to 5, such as 1,3,5.") from None
+        raise UsageError(f"{name} takes numbers such as {example}, not {text!r}") from None
 
 
 def paths_from(listing: BinaryIO) -> list[str]:
@@ -125,266 +167,77 @@ def refuse_urls(paths: list[str]) -> None:
             raise UsageError("URLs are not opened", path=path, advice="Download the video and scan the file.")
 
 
-FpsOption = Annotated[
+# fmt: off
+Fps = Annotated[
     Fraction | None,
-    typer.Option(
-        parser=parse_rate,
-        metavar="RATE",
-        rich_help_panel=FRAMES_PANEL,
-        help="Sample this many frames a second, such as 2, 0.5 or 30000/1001.",
-        show_default=False,
-    ),
+    option(FRAMES, "RATE", "Sample this many frames a second, such as 2, 0.5 or 30000/1001.", parser=parse_rate),
 ]
-FramesOption = Annotated[
+Frames = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=FRAMES_PANEL,
-        help="Sample this many frames, spread evenly.",
-        show_default=f"{DEFAULT_SAMPLING.frames}, and one a second in longer clips",
-    ),
+    option(FRAMES, "N", "Sample this many frames, spread evenly.",
+           default=f"{DEFAULT_SAMPLING.frames}, and one a second in longer clips"),
 ]
-StartOption = Annotated[
+Start = Annotated[
     float | None,
-    typer.Option(
-        parser=parse_time,
-        metavar="TIME",
-        rich_help_panel=FRAMES_PANEL,
-        help="Start at this time: seconds, 1:30 or 0:01:30.5.",
-        show_default="the beginning",
-    ),
+    option(FRAMES, "TIME", "Start at this time: seconds, 1:30 or 0:01:30.5.", "--start", default="the beginning",
+           parser=parse_time),
 ]
-EndOption = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_time,
-        metavar="TIME",
-        rich_help_panel=FRAMES_PANEL,
-        help="Stop at this time.",
-        show_default="the end",
-    ),
+End = Annotated[
+    float | None, option(FRAMES, "TIME", "Stop at this time.", "--end", default="the end", parser=parse_time)
 ]
-KeyFramesOption = Annotated[
+KeyFrames = Annotated[
     bool,
-    typer.Option(
-        "--key-frames/--no-key-frames",
-        rich_help_panel=FRAMES_PANEL,
-        help="Use a key frame if one lies within a quarter of the gap between samples; this decodes far less.",
-    ),
+    option(FRAMES, None, "Use a key frame if one lies within a quarter of the gap between samples; this decodes far "
+           "less.", "--key-frames/--no-key-frames"),
 ]
-MinFaceOption = Annotated[
-    int, typer.Option(metavar="PIXELS", rich_help_panel=JUDGING_PANEL, help="Ignore faces smaller than this.")
+MinFace = Annotated[int, option(JUDGING, "PIXELS", "Ignore faces smaller than this.")]
+BlurThreshold = Annotated[
+    float, option(JUDGING, "X", "Give no score to faces less sharp than this (variance of the Laplacian).")
 ]
-BlurThresholdOption = Annotated[
-    float,
-    typer.Option(
-        metavar="X",
-        rich_help_panel=JUDGING_PANEL,
-        help="Give no score to faces less sharp than this (variance of the Laplacian).",
-    ),
-]
-ThresholdOption = Annotated[
+Threshold = Annotated[
     float | None,
-    typer.Option(
-        metavar="P",
-        rich_help_panel=JUDGING_PANEL,
-        help="Call a video fake from this p_fake on and real below, with nothing between.",
-        show_default="the model's two thresholds",
-    ),
+    option(JUDGING, "P", "Call a video fake from this p_fake on and real below, with nothing between.",
+           default="the model's two thresholds"),
 ]
-ModelOption = Annotated[
+Model = Annotated[
     str | None,
-    typer.Option(
-        metavar="FILE",
-        rich_help_panel=JUDGING_PANEL,
-        help="Use this detector, a .safetensors checkpoint.",
-        show_default="the one that ships",
-        autocompletion=detector_names,
-    ),
+    option(JUDGING, "FILE", "Use this detector, a .safetensors checkpoint.", default="the one that ships",
+           autocompletion=detectors),
 ]
-DeviceOption = Annotated[
+Device = Annotated[
     str,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=JUDGING_PANEL,
-        help="Compute on this device: auto, cpu, cuda or cuda:N.",
-        autocompletion=devices,
-    ),
+    option(JUDGING, "NAME", "Compute on this device: auto, cpu, cuda or cuda:N.",
+           autocompletion=one_of("auto", "cpu", "cuda")),
 ]
-TimeoutOption = Annotated[
+Timeout = Annotated[
     float,
-    typer.Option(
-        metavar="SECONDS",
-        rich_help_panel=LIMITS_PANEL,
-        help="Give up on a file when its decoding makes no progress for this long.",
-    ),
+    option(LIMITS, "SECONDS", "Give up on a file when its decoding makes no progress for this long.", "--timeout"),
 ]
-HwaccelOption = Annotated[
+Hwaccel = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=LIMITS_PANEL,
-        help="Decode on this device, such as cuda, where possible; 'torchfakes doctor' lists the devices. The memory "
-        "limit does not apply then.",
-        show_default="software",
-    ),
+    option(LIMITS, "NAME", "Decode on this device, such as cuda, where possible; 'torchfakes doctor' lists the "
+           "devices. The memory limit does not apply then.", default="software"),
 ]
-MemoryLimitOption = Annotated[
-    int,
-    typer.Option(
-        metavar="MIB",
-        rich_help_panel=LIMITS_PANEL,
-        help="Give up on a file when its decoding needs more memory (on Linux).",
-    ),
+MemoryLimit = Annotated[
+    int, option(LIMITS, "MIB", "Give up on a file when its decoding needs more memory (on Linux).", "--memory-limit")
 ]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", rich_help_panel=OUTPUT_PANEL, help="Show the log, and tracebacks of errors.")
-]
-VerboseOption = Annotated[
-    bool,
-    typer.Option(
-        "--verbose", "-v", rich_help_panel=OUTPUT_PANEL, help="Show a log on stderr: each file, and what is skipped."
-    ),
-]
-RecursiveOption = Annotated[
-    bool,
-    typer.Option("--recursive/--no-recursive", rich_help_panel=FILES_PANEL, help="Search subfolders."),
-]
-IncludeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="GLOB",
-        rich_help_panel=FILES_PANEL,
-        help="Scan only the files of a folder whose names match ('a*.mp4', 'day1/*'). Repeatable.",
-        show_default=False,
-    ),
-]
-ExcludeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="GLOB",
-        rich_help_panel=FILES_PANEL,
-        help="Leave out files and folders whose names match. Repeatable.",
-        show_default=False,
-    ),
-]
-JobsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        metavar="N",
-        rich_help_panel=LIMITS_PANEL,
-        help="Decode this many videos of a folder at once, in each process that scans.",
-        show_default="half of the cores, from 2 to 8",
-    ),
-]
-TableOption = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        rich_help_panel=OUTPUT_PANEL,
-        help="Write a table with a row a file: CSV, or what the ending says: .jsonl, .sqlite (.db) or .parquet. "
-        "An existing table grows: unchanged files are not scanned again, and rows of other files stay.",
-        show_default=False,
-    ),
-]
-TimelineOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        rich_help_panel=OUTPUT_PANEL,
-        help="Write the timeline, a CSV row for each face in each frame, to this file. For one video.",
-        show_default="NAME.timeline.csv in the current folder",
-    ),
-]
-TimelinesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FOLDER",
-        rich_help_panel=OUTPUT_PANEL,
-        help="Write the timeline of each video into this folder, in subfolders like those of the videos.",
-        show_default=False,
-    ),
-]
-AnnotateOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        rich_help_panel=OUTPUT_PANEL,
-        help="Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
-        "For one video.",
-        show_default=False,
-    ),
-]
-FramesDirOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FOLDER",
-        rich_help_panel=OUTPUT_PANEL,
-        help="Save representative whole frames of each person in this folder as JPEG, for a reverse image search.",
-        show_default=False,
-    ),
-]
-ReportOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH",
-        rich_help_panel=OUTPUT_PANEL,
-        help="Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
-        "page each.",
-        show_default=False,
-    ),
-]
-FormatOption = Annotated[
-    Literal["text", "json", "tsv"],
-    typer.Option(
-        rich_help_panel=OUTPUT_PANEL,
-        help="Print text for people; JSON, timeline included: a document for one video, a line a file for several; "
-        "or tab-separated lines: path, verdict, p_fake. With json and tsv a timeline is written only on request.",
-    ),
-]
+Debug = Annotated[bool, option(OUTPUT, None, "Show the log, and tracebacks of errors.", "--debug")]
+Json = Annotated[bool, option(None, None, "Print one JSON document.", "--json")]
+# fmt: on
 
 
-def scan_config(
-    *,
-    fps: Fraction | None,
-    frames: int | None,
-    start: float | None,
-    end: float | None,
-    key_frames: bool,
-    min_face: int,
-    blur_threshold: float,
-    threshold: float | None,
-    device: str,
-    timeout: float,
-    memory_limit: int,
-    hwaccel: str | None,
-    jobs: int | None = None,
-    copy_limit: int = DEFAULT_SCAN.copy_mb,
-) -> ScanConfig:
-    """Make the configuration from the values of the options above.
+def scan_config(context: typer.Context, **others: Any) -> ScanConfig:
+    """Make the configuration of a scan from the options above.
 
     Raises:
         UsageError: a value is out of range, or values contradict each other.
     """
-    return ScanConfig(
-        sampling=SamplingConfig(
-            fps=fps,
-            frames=DEFAULT_SAMPLING.frames if frames is None else frames,
-            frames_fixed=frames is not None,
-            start_s=DEFAULT_SAMPLING.start_s if start is None else start,
-            end_s=end,
-            key_frames=key_frames,
-        ),
-        faces=FaceConfig(min_face=min_face, blur_threshold=blur_threshold),
+    threshold = context.params["threshold"]
+    return configured(
+        ScanConfig,
+        context,
+        sampling=configured(SamplingConfig, context, frames_fixed=context.params["frames"] is not None),
+        faces=configured(FaceConfig, context),
         verdict=VerdictConfig(fake_above=threshold, real_below=threshold),
-        device=device,
-        jobs=jobs,
-        timeout_s=timeout,
-        memory_mb=memory_limit,
-        hwaccel=hwaccel,
-        copy_mb=copy_limit,
+        **others,
     )

@@ -7,58 +7,19 @@ import os
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torchfakes_cli.cli.backend_options import (
-    BackendOptions,
-    CopyLimitOption,
-    DevicesOption,
-    RayOption,
-    WorkersOption,
-)
+from torchfakes_cli.cli import options as opt
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.cli.options import (
-    DEFAULT_FACES,
-    DEFAULT_SAMPLING,
-    DEFAULT_SCAN,
-    FILES_PANEL,
-    OUTPUT_PANEL,
-    AnnotateOption,
-    BlurThresholdOption,
-    DebugOption,
-    EndOption,
-    ExcludeOption,
-    FormatOption,
-    FpsOption,
-    FramesDirOption,
-    FramesOption,
-    HwaccelOption,
-    IncludeOption,
-    JobsOption,
-    KeyFramesOption,
-    MemoryLimitOption,
-    MinFaceOption,
-    ModelOption,
-    RecursiveOption,
-    ReportOption,
-    StartOption,
-    TableOption,
-    ThresholdOption,
-    TimelineOption,
-    TimelinesOption,
-    TimeoutOption,
-    VerboseOption,
-    command_line,
-    paths_from,
-    refuse_urls,
-    scan_config,
-)
+from torchfakes_cli.cli.options import FILES, JUDGING, LIMITS, OUTPUT, option
 from torchfakes_cli.errors import UnreadableFileError, UsageError
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
@@ -73,108 +34,161 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MACHINES = "Many devices and machines"
 #: Time of import, soon after the start of the program.
 _STARTED = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Options besides the configuration of the scan."""
+    """Files to scan, and the options besides the configuration of the scan."""
 
-    model: str | None
+    paths: list[str]
+    single: bool
+    format: opt.Format
     recursive: bool
-    include: list[str]
-    exclude: list[str]
-    format: Literal["text", "json", "tsv"]
-    quiet: bool
-    table: str | None
-    timeline: str | None
-    no_timeline: bool
-    timelines: str | None
-    annotate: str | None
-    frames_dir: str | None
-    report: str | None
     force: bool
     prune: bool
+    no_timeline: bool
     profile: bool
+    device: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    model: str | None = None
+    ray: str | None = None
+    workers: int | None = None
+    table: str | None = None
+    timeline: str | None = None
+    timelines: str | None = None
+    annotate: str | None = None
+    frames_dir: str | None = None
+    report: str | None = None
+
+    @property
+    def backend(self) -> str:
+        """What scans in place of this process; empty for nothing."""
+        several = self.device == "all" or "," in self.device
+        return "--ray" if self.ray is not None else "several devices" if several else ""
 
 
 def scan_command(
+    context: typer.Context,
     paths: Annotated[
         list[str],
         typer.Argument(
             metavar="PATH",
             help="Scan videos or pictures, folders of them, the video of a web page (with the extra url), or s3://, "
-            "gs:// and other URLs of stores that fsspec reads. - reads a list of paths, by line or separated by NUL.",
-            show_default=False,
-        ),
+            "gs:// and other URLs of stores that fsspec reads. - reads a list of paths, by line or separated by NUL."),
     ],
-    recursive: RecursiveOption = True,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
+    recursive: Annotated[bool, option(FILES, None, "Search subfolders.", "--recursive/--no-recursive")] = True,
+    include: Annotated[
+        list[str] | None,
+        option(FILES, "GLOB", "Scan only the files of a folder whose names match ('a*.mp4', 'day1/*'). Repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, option(FILES, "GLOB", "Leave out files and folders whose names match. Repeatable.")
+    ] = None,
     allow_urls: Annotated[
-        bool,
-        typer.Option("--allow-urls", rich_help_panel=FILES_PANEL, help="Open web pages that a list of paths names."),
+        bool, option(FILES, None, "Open web pages that a list of paths names.", "--allow-urls")
     ] = False,
-    fps: FpsOption = None,
-    frames: FramesOption = None,
-    start: StartOption = None,
-    end: EndOption = None,
-    key_frames: KeyFramesOption = DEFAULT_SAMPLING.key_frames,
-    min_face: MinFaceOption = DEFAULT_FACES.min_face,
-    blur_threshold: BlurThresholdOption = DEFAULT_FACES.blur_threshold,
-    threshold: ThresholdOption = None,
-    model: ModelOption = None,
-    device: DevicesOption = DEFAULT_SCAN.device,
-    jobs: JobsOption = None,
-    timeout: TimeoutOption = DEFAULT_SCAN.timeout_s,
-    hwaccel: HwaccelOption = DEFAULT_SCAN.hwaccel,
-    memory_limit: MemoryLimitOption = DEFAULT_SCAN.memory_mb,
-    copy_limit: CopyLimitOption = DEFAULT_SCAN.copy_mb,
-    ray: RayOption = None,
-    workers: WorkersOption = None,
-    output: TableOption = None,
-    prune: Annotated[
-        bool,
-        typer.Option("--prune", rich_help_panel=OUTPUT_PANEL, help="Remove rows from the table whose files are gone."),
-    ] = False,
-    timeline: TimelineOption = None,
-    no_timeline: Annotated[
-        bool, typer.Option("--no-timeline", rich_help_panel=OUTPUT_PANEL, help="Write no timeline.")
-    ] = False,
-    timelines: TimelinesOption = None,
-    annotate: AnnotateOption = None,
-    frames_dir: FramesDirOption = None,
-    report: ReportOption = None,
+    fps: opt.Fps = None,
+    frames: opt.Frames = None,
+    start_s: opt.Start = None,
+    end_s: opt.End = None,
+    key_frames: opt.KeyFrames = opt.DEFAULT_SAMPLING.key_frames,
+    min_face: opt.MinFace = opt.DEFAULT_FACES.min_face,
+    blur_threshold: opt.BlurThreshold = opt.DEFAULT_FACES.blur_threshold,
+    threshold: opt.Threshold = None,
+    model: opt.Model = None,
+    device: Annotated[
+        str,
+        option(JUDGING, "NAME",
+               "Compute on this device: auto, cpu, cuda or cuda:N. For several videos also on several, with a process "
+               "each: cuda:0,cuda:1, or all for every CUDA device."),
+    ] = opt.DEFAULT_SCAN.device,
+    jobs: Annotated[
+        int | None,
+        option(LIMITS, "N", "Decode this many videos of a folder at once, in each process that scans.", "--jobs", "-j",
+               default="half of the cores, from 2 to 8"),
+    ] = None,
+    timeout_s: opt.Timeout = opt.DEFAULT_SCAN.timeout_s,
+    hwaccel: opt.Hwaccel = opt.DEFAULT_SCAN.hwaccel,
+    memory_mb: opt.MemoryLimit = opt.DEFAULT_SCAN.memory_mb,
+    copy_mb: Annotated[
+        int,
+        option(LIMITS, "MIB",
+               "Give up on a video from a web page, s3:// or another store if it is larger: each is copied for its "
+               "scan.", "--max-download-size"),
+    ] = opt.DEFAULT_SCAN.copy_mb,
+    ray: Annotated[
+        str | None,
+        option(_MACHINES, "ADDRESS",
+               "Scan on this Ray cluster, whose machines see the videos under the same paths: its address, auto for "
+               "the one of this machine, or local for a new one."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        option(_MACHINES, "N", "Start this many workers on the Ray cluster.",
+               default="one a GPU or, without GPUs, one for four cores", min=1),
+    ] = None,
+    table: Annotated[
+        str | None,
+        option(OUTPUT, "FILE",
+               "Write a table with a row a file: CSV, or what the ending says: .jsonl, .sqlite (.db) or .parquet. An "
+               "existing table grows: unchanged files are not scanned again, and rows of other files stay.",
+               "--output", "-o"),
+    ] = None,
+    prune: Annotated[bool, option(OUTPUT, None, "Remove rows from the table whose files are gone.", "--prune")] = False,
+    timeline: Annotated[
+        str | None,
+        option(OUTPUT, "FILE",
+               "Write the timeline, a CSV row for each face in each frame, to this file. For one video.",
+               default="NAME.timeline.csv in the current folder"),
+    ] = None,
+    no_timeline: Annotated[bool, option(OUTPUT, None, "Write no timeline.", "--no-timeline")] = False,
+    timelines: Annotated[
+        str | None,
+        option(OUTPUT, "FOLDER",
+               "Write the timeline of each video into this folder, in subfolders like those of the videos."),
+    ] = None,
+    annotate: Annotated[
+        str | None,
+        option(OUTPUT, "FILE",
+               "Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
+               "For one video."),
+    ] = None,
+    frames_dir: Annotated[
+        str | None,
+        option(OUTPUT, "FOLDER",
+               "Save representative whole frames of each person in this folder as JPEG, for a reverse image search."),
+    ] = None,
+    report: Annotated[
+        str | None,
+        option(OUTPUT, "PATH",
+               "Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
+               "page each."),
+    ] = None,
     force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            rich_help_panel=OUTPUT_PANEL,
-            help="Replace existing files of other kinds, and start a batch over.",
-        ),
+        bool, option(OUTPUT, None, "Replace existing files of other kinds, and start a batch over.", "--force")
     ] = False,
-    format: FormatOption = "text",
-    json: Annotated[
-        bool, typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print JSON: --format json.")
+    format: Annotated[
+        opt.Format,
+        option(OUTPUT, None,
+               "Print text for people; JSON, timeline included: a document for one video, a line a file for several; "
+               "or tab-separated lines: path, verdict, p_fake. With json and tsv a timeline is written only on "
+               "request."),
+    ] = "text",
+    json: Annotated[bool, option(OUTPUT, None, "Print JSON: --format json.", "--json")] = False,
+    quiet: Annotated[bool, option(OUTPUT, None, "Print nothing but errors.", "--quiet", "-q")] = False,
+    verbose: Annotated[
+        bool, option(OUTPUT, None, "Show a log on stderr: each file, and what is skipped.", "--verbose", "-v")
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", rich_help_panel=OUTPUT_PANEL, help="Print nothing but errors.")
-    ] = False,
-    verbose: VerboseOption = False,
     fail_on_fake: Annotated[
-        bool,
-        typer.Option(
-            "--fail-on-fake",
-            rich_help_panel=OUTPUT_PANEL,
-            help="Exit with code 4 when any verdict is fake, for scripts.",
-        ),
+        bool, option(OUTPUT, None, "Exit with code 4 when any verdict is fake, for scripts.", "--fail-on-fake")
     ] = False,
-    profile: Annotated[
-        bool, typer.Option("--profile", rich_help_panel=OUTPUT_PANEL, help="Show the time spent in each stage.")
-    ] = False,
-    debug: DebugOption = False,
-) -> None:
+    profile: Annotated[bool, option(OUTPUT, None, "Show the time spent in each stage.", "--profile")] = False,
+    debug: opt.Debug = False,
+) -> None:  # fmt: skip
     """Scan videos for synthetic faces.
 
     One video gives its verdict in detail, several give a line each. A folder is searched for videos and pictures,
@@ -186,49 +200,18 @@ def scan_command(
         torchfakes scan clip.mp4 --report clip.html
         find FOLDER -mtime -1 -print0 | torchfakes scan - -o results.sqlite
     """
-    with guarded(debug=debug, verbose=verbose):
-        listed = [path for given in paths if given == "-" for path in paths_from(sys.stdin.buffer)]
+    with guarded(debug=debug, verbose=verbose, quiet=quiet) as screen:
+        listed = [path for given in paths if given == "-" for path in opt.paths_from(sys.stdin.buffer)]
         single = "-" not in paths and _is_single(paths)
         paths = [path for given in paths for path in (listed if given == "-" else [given])]
-        backend = BackendOptions(device, ray, workers)
-        backend.check(single=single, report=report is not None, profile=profile)
-        config = scan_config(
-            fps=fps,
-            frames=frames,
-            start=start,
-            end=end,
-            key_frames=key_frames,
-            min_face=min_face,
-            blur_threshold=blur_threshold,
-            threshold=threshold,
-            device=backend.device_here,
-            jobs=jobs,
-            timeout=timeout,
-            memory_limit=memory_limit,
-            hwaccel=hwaccel,
-            copy_limit=copy_limit,
-        )
-        options = _Options(
-            model,
-            recursive,
-            include or [],
-            exclude or [],
-            "json" if json else format,
-            quiet,
-            output,
-            timeline,
-            no_timeline,
-            timelines,
-            annotate,
-            frames_dir,
-            report,
-            force,
-            prune,
-            profile,
-        )
-        _check(paths, [] if allow_urls else listed, options, single=single)
-        code = _scan(paths, config, options, backend, single=single, fail_on_fake=fail_on_fake)
-    raise typer.Exit(code)
+        form = "json" if json else format
+        options = opt.configured(_Options, context, paths=paths, single=single, format=form)
+        _check(options, [] if allow_urls else listed)
+        config = opt.scan_config(context, device=_device_here(options))
+        tally = _scan(options, config, screen)
+        if fail_on_fake and tally[Verdict.FAKE]:
+            raise typer.Exit(ExitCode.FAKE_FOUND)
+        raise typer.Exit(ExitCode.SOME_FAILED if tally[Status.ERROR] else ExitCode.DONE)
 
 
 def _is_single(paths: list[str]) -> bool:
@@ -244,82 +227,104 @@ def _is_single(paths: list[str]) -> bool:
     return not (is_folder(paths[0]) if is_url(paths[0]) else Path(paths[0]).is_dir())
 
 
-def _check(paths: list[str], unasked: list[str], options: _Options, *, single: bool) -> None:
+def _check(options: _Options, unasked: list[str]) -> None:
     """Refuse options that contradict each other, and URLs: web pages that are ``unasked``, and unsupported ones."""
     from torchfakes_cli.scan.remote_files import is_url
     from torchfakes_cli.scan.web_pages import is_web_page, need_yt_dlp
 
+    if options.workers is not None and options.ray is None:
+        raise UsageError("--workers are those of a Ray cluster", advice="Give its address with --ray.")
+    if options.backend and options.single:
+        cause = f"{options.backend} would scan one video"
+        raise UsageError(cause, advice="Give a folder or several videos, or leave it out.")
+    if options.backend and options.profile:
+        raise UsageError(f"--profile tells of one process, and {options.backend} takes several")
+    if options.ray is not None and options.report:
+        advice = "Scan without it; then report on the videos that matter."
+        raise UsageError("--report is not written on a Ray cluster", advice=advice)
     if options.prune and not options.table:
         raise UsageError("--prune is for the table of -o", advice="Give its path with -o.")
     if sum(map(bool, (options.timeline, options.no_timeline, options.timelines))) > 1:
         raise UsageError("give only one of --timeline, --timelines and --no-timeline")
-    if not single:
-        if options.timeline:
-            raise UsageError("--timeline is for one video", advice="Give --timelines FOLDER for several.")
-        if options.annotate:
-            raise UsageError("--annotate draws over one video: give the path of a single file")
+    if options.timeline and not options.single:
+        raise UsageError("--timeline is for one video", advice="Give --timelines FOLDER for several.")
+    if options.annotate and not options.single:
+        raise UsageError("--annotate draws over one video: give the path of a single file")
     for path in filter(is_web_page, unasked):
-        raise UsageError(
-            "web pages in a list are not opened", path=path, advice="Add --allow-urls if the list is your own."
-        )
-    urls = set(filter(is_url, paths))
-    refuse_urls([path for path in paths if path not in urls])
+        advice = "Add --allow-urls if the list is your own."
+        raise UsageError("web pages in a list are not opened", path=path, advice=advice)
+    urls = set(filter(is_url, options.paths))
+    opt.refuse_urls([path for path in options.paths if path not in urls])
     if any(map(is_web_page, urls)):
         need_yt_dlp()
-    local = "--timelines" if options.timelines else "--report" if options.report else ""
-    local = local or ("--frames-dir" if options.frames_dir else "")
-    if urls and local and not single:
-        raise UsageError(
-            f"{local} is for files of this machine, not for several URLs",
-            advice="Results of URLs go to the table of -o (its timelines too, as .sqlite) or to --json.",
-        )
+    for name in ("timelines", "report", "frames_dir"):
+        if urls and getattr(options, name) and not options.single:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for files of this machine, not for several URLs",
+                advice="Results of URLs go to the table of -o (its timelines too, as .sqlite) or to --json.",
+            )
 
 
-def _scan(
-    paths: list[str],
-    config: ScanConfig,
-    options: _Options,
-    backend: BackendOptions,
-    *,
-    single: bool,
-    fail_on_fake: bool,
-) -> ExitCode:
-    from torchfakes_cli.cli.console import Screen, profile_table
-    from torchfakes_cli.cli.console.batch_view import print_each, print_one, report_earlier, rows, summarize
+def _device_here(options: _Options) -> str:
+    """Return the device of this process, which computes for reports even if workers scan."""
+    if options.backend and options.ray is None:
+        from torchfakes_cli.scan.workers import named_devices
+
+        return named_devices(options.device)[0]
+    return options.device
+
+
+def _pool(options: _Options, config: ScanConfig) -> WorkerPool | None:
+    """Make the worker pool of the batch; None if this process scans it."""
+    from torchfakes_cli.scan.ray_backend import on_ray
+    from torchfakes_cli.scan.workers import on_devices
+
+    if options.ray is not None:
+        return on_ray(options.ray, config, model=options.model, workers=options.workers)
+    return on_devices(config, devices=options.device, model=options.model) if options.backend else None
+
+
+def _scan(options: _Options, config: ScanConfig, screen: Screen) -> Counter[str]:
+    """Scan and print; return the number of files by verdict, or ``error``."""
+    from torchfakes_cli.cli.console.scan_view import (
+        print_each,
+        print_one,
+        profile_table,
+        report_earlier,
+        rows,
+        summarize,
+    )
     from torchfakes_cli.scan.scanner import Scanner
 
     logger.info("torchfakes %s: model %s, %s", __version__, options.model or "that ships", config)
-    screen = Screen(quiet=options.quiet)
-    found = _find(paths, screen, options)
-    with screen.progress("starting"), ExitStack() as stack:
-        scanner = stack.enter_context(Scanner(config, model=options.model))
-        pool = backend.pool(config, options.model)
-        if pool:
-            stack.enter_context(closing(pool))
-        opened = stack.pop_all()
-    started = time.monotonic()
-    with opened:
-        batch = _batch(paths, found, scanner, pool, screen, options, single=single)
+    found = _find(options, screen)
+    with ExitStack() as stack:
+        with screen.progress("starting"):
+            scanner = stack.enter_context(Scanner(config, model=options.model))
+            if pool := _pool(options, config):
+                stack.enter_context(closing(pool))
+        started = time.monotonic()
+        batch = _batch(options, found, scanner, pool, screen)
         with screen.progress("loading the detector"):
             batch.load()
         try:
             with batch:
-                if not single:
+                if not options.single:
                     report_earlier(batch, screen)
                 if options.prune and batch.earlier:  # also with --quiet
                     screen.trouble(f"{rows(batch.earlier.pruned)} of files that are gone removed from {options.table}")
-                if single:
+                if options.single:
                     print_one(batch, screen, options.format, bar=not options.annotate)
                 else:
                     print_each(batch, pool.place if pool else "", screen, options.format)
         except KeyboardInterrupt:
-            if options.table and not single:
+            if options.table and not options.single:
                 screen.note("to go on from here, run the same command again")
             raise
         finally:
             for name in batch.written:
                 screen.note(name)
-    if not single:
+    if not options.single:
         places = {
             "results": options.table,
             "reports": options.report and Path(options.report) / "index.html",
@@ -329,49 +334,34 @@ def _scan(
         summarize(batch, found, time.monotonic() - started, places, screen)
     if options.profile:
         screen.aside(profile_table(scanner.profile, time.monotonic() - _STARTED))
-    if fail_on_fake and batch.tally[Verdict.FAKE]:
-        return ExitCode.FAKE_FOUND
-    return ExitCode.SOME_FAILED if batch.tally[Status.ERROR] else ExitCode.DONE
+    return batch.tally
 
 
-def _find(paths: list[str], screen: Screen, options: _Options) -> Finds:
+def _find(options: _Options, screen: Screen) -> Finds:
     from torchfakes_cli.scan.discovery import find_videos
 
-    if not paths:
-        raise UnreadableFileError(
-            "the list of paths is empty", advice="Write one path a line, or separate them by NUL, as find -print0 does."
-        )
+    if not options.paths:
+        advice = "Write one path a line, or separate them by NUL, as find -print0 does."
+        raise UnreadableFileError("the list of paths is empty", advice=advice)
     with screen.progress("looking for videos"):
-        found = find_videos(paths, recursive=options.recursive, include=options.include, exclude=options.exclude)
+        found = find_videos(
+            options.paths, recursive=options.recursive, include=options.include, exclude=options.exclude
+        )
     unmatched = ", ".join(f"--include {shlex.quote(glob)}" for glob in found.unmatched)
     if not found.videos and not found.unreadable:
-        raise UnreadableFileError(
-            "no video or picture found" + (f" among {found.skipped} files" if found.skipped else ""),
-            path=", ".join(paths),
-            advice=f"Nothing matches {unmatched}."
-            if unmatched
-            else "Name the file itself if it is a video with an unusual suffix.",
-        )
+        cause = "no video or picture found" + (f" among {found.skipped} files" if found.skipped else "")
+        advice = "Name the file itself if it is a video with an unusual suffix."
+        advice = f"Nothing matches {unmatched}." if unmatched else advice
+        raise UnreadableFileError(cause, path=", ".join(options.paths), advice=advice)
     if unmatched:
         screen.warning(f"nothing matches {unmatched}")
-    if found.duplicates:
-        path, taken = next(iter(found.duplicates.items()))
-        screen.note(
-            f"further names of files that are scanned: {len(found.duplicates)}, such as {path}, which is {taken}"
-        )
+    for path, taken in list(found.duplicates.items())[:1]:
+        names = f"{len(found.duplicates)}, such as {path}, which is {taken}"
+        screen.note(f"further names of files that are scanned: {names}")
     return found
 
 
-def _batch(
-    paths: list[str],
-    found: Finds,
-    scanner: Scanner,
-    pool: WorkerPool | None,
-    screen: Screen,
-    options: _Options,
-    *,
-    single: bool,
-) -> Batch:
+def _batch(options: _Options, found: Finds, scanner: Scanner, pool: WorkerPool | None, screen: Screen) -> Batch:
     """Make the batch with the paths of its outputs; those of a single video are checked."""
     from torchfakes_cli.report import check_timeline_targets
     from torchfakes_cli.scan.annotate import check_clip_target
@@ -379,26 +369,27 @@ def _batch(
     from torchfakes_cli.scan.output_paths import mirrored_paths, report_path, report_paths, timeline_name
     from torchfakes_cli.scan.remote_files import is_url
 
+    paths, path, force = options.paths, options.paths[0], options.force
     timelines: dict[str, Path] = {}
     if options.timelines:
         timelines = mirrored_paths(found.videos, paths, options.timelines)
-    elif single and (options.timeline or (options.format == "text" and not options.no_timeline)):
-        timelines = {paths[0]: Path(options.timeline) if options.timeline else timeline_name(paths[0])}
-    pages = report_paths(options.report, found.videos, paths) if not single else {}
-    if single and options.report:
-        pages = {paths[0]: report_path(options.report, paths[0])}
+    elif options.single and (options.timeline or (options.format == "text" and not options.no_timeline)):
+        timelines = {path: Path(options.timeline) if options.timeline else timeline_name(path)}
     frames = mirrored_paths(found.videos, paths, options.frames_dir, "") if options.frames_dir else {}
     extras: dict[str, Callable[[VideoResult], None]] = {}
-    if single:
-        path = paths[0]
-        _refuse_one_file_twice(path, options, timelines.get(path), pages.get(path))
+    if options.single:
+        pages = {path: report_path(options.report, path)} if options.report else {}
+        _refuse_one_file_twice(options, timelines.get(path), pages.get(path))
         if (options.timeline or options.timelines) and (is_url(path) or os.path.lexists(path)):
-            check_timeline_targets(timelines.values(), force=options.force, make_folders=bool(options.timelines))
-        if out := options.annotate:
-            check_clip_target(out, path, force=options.force)
-            extras[f"annotated clip: {out}"] = lambda result: _annotate(result, out, scanner, screen, options)
-    elif options.table and os.path.realpath(options.table) in map(os.path.realpath, found.videos):
-        raise UsageError("a video and the table can't be one file", path=options.table, advice="Choose another path.")
+            check_timeline_targets(timelines.values(), force=force, make_folders=bool(options.timelines))
+        if clip := options.annotate:
+            check_clip_target(clip, path, force=force)
+            extras[f"annotated clip: {clip}"] = partial(_annotate, clip, scanner, screen, force)
+    else:
+        pages = report_paths(options.report, found.videos, paths)
+        if options.table and os.path.realpath(options.table) in map(os.path.realpath, found.videos):
+            advice = "Choose another path."
+            raise UsageError("a video and the table can't be one file", path=options.table, advice=advice)
     return Batch(
         scanner,
         found,
@@ -407,19 +398,19 @@ def _batch(
         table=options.table,
         timelines=timelines,
         pages=pages,
-        report=None if single else options.report,
+        report=None if options.single else options.report,
         frames=frames,
-        command=command_line(),
-        force=options.force,
+        command=opt.command_line(),
+        force=force,
         prune=options.prune,
-        alone=single,
+        alone=options.single,
         extras=extras,
     )
 
 
-def _refuse_one_file_twice(path: str, options: _Options, timeline: Path | None, page: Path | None) -> None:
-    """Refuse two outputs, or the video and an output, that are the same file."""
-    files = {"the video": path, "the table": options.table, "the timeline": timeline}
+def _refuse_one_file_twice(options: _Options, timeline: Path | None, page: Path | None) -> None:
+    """Refuse two outputs of a single video, or the video and an output, that are the same file."""
+    files = {"the video": options.paths[0], "the table": options.table, "the timeline": timeline}
     files |= {"the annotated clip": options.annotate, "the report": page}
     taken: dict[str, str] = {}
     for name, file in files.items():
@@ -427,18 +418,11 @@ def _refuse_one_file_twice(path: str, options: _Options, timeline: Path | None, 
             raise UsageError(f"{other} and {name} can't be one file", path=file, advice="Choose another path.")
 
 
-def _annotate(result: VideoResult, out: str, scanner: Scanner, screen: Screen, options: _Options) -> None:
+def _annotate(clip: str, scanner: Scanner, screen: Screen, force: bool, result: VideoResult) -> None:
     from torchfakes_cli.scan.annotate import annotate_video
 
-    with screen.progress(Path(out).name) as advance:
-        notes = annotate_video(
-            result.path,
-            result,
-            out,
-            policy=scanner.policy,
-            config=scanner.config,
-            force=options.force,
-            progress=advance,
-        )
+    with screen.progress(Path(clip).name) as advance:
+        policy, config = scanner.policy, scanner.config
+        notes = annotate_video(result.path, result, clip, policy=policy, config=config, force=force, progress=advance)
     for note in notes:
-        screen.warning(f"{out}: {note}")
+        screen.warning(f"{clip}: {note}")

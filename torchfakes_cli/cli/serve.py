@@ -6,12 +6,12 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from torchfakes_cli.cli.exit_codes import ExitCode, guarded
-from torchfakes_cli.cli.options import DEFAULT_SCAN, LIMITS_PANEL, OUTPUT_PANEL, DebugOption, DeviceOption, ModelOption
+from torchfakes_cli.cli.options import DEFAULT_SCAN, LIMITS, OUTPUT, Debug, Device, Model, configured, option
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.serve.config import ServeConfig, read_token
@@ -24,50 +24,50 @@ _DEFAULT = ServeConfig()
 _LIBRARIES = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")
 
 
-def _limit(metavar: str, text: str, *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, rich_help_panel=LIMITS_PANEL, help=text)
-
-
 def serve_command(
-    host: Annotated[str, typer.Option(metavar="NAME", help="Listen on this name or address.")] = _DEFAULT.host,
-    port: Annotated[int, typer.Option(metavar="N", help="Listen on this port; 0 for a free one.")] = _DEFAULT.port,
-    model: ModelOption = None,
-    device: DeviceOption = DEFAULT_SCAN.device,
+    context: typer.Context,
+    host: Annotated[str, option(None, "NAME", "Listen on this name or address.")] = _DEFAULT.host,
+    port: Annotated[int, option(None, "N", "Listen on this port; 0 for a free one.")] = _DEFAULT.port,
+    model: Model = None,
+    device: Device = DEFAULT_SCAN.device,
     token_file: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=_ACCESS,
-            help="Read the token that clients must send (Authorization: Bearer TOKEN) from this file.",
-            show_default="the variable TORCHFAKES_TOKEN",
-        ),
+        option(_ACCESS, "FILE", "Read the token that clients must send (Authorization: Bearer TOKEN) from this file.",
+               default="the variable TORCHFAKES_TOKEN"),
     ] = None,
     no_auth: Annotated[
         bool,
-        typer.Option(
-            "--no-auth",
-            rich_help_panel=_ACCESS,
-            help="Serve every client that can connect. Without this and without a token, programs of this machine are "
-            "served, but no web pages.",
-        ),
+        option(_ACCESS, None,
+               "Serve every client that can connect. Without this and without a token, programs of this machine are "
+               "served, but no web pages.", "--no-auth"),
     ] = False,
-    max_size: Annotated[float, _limit("MIB", "Refuse clips larger than this.")] = _DEFAULT.max_size_mb,
-    max_length: Annotated[float, _limit("SECONDS", "Refuse clips longer than this.")] = _DEFAULT.max_length_s,
-    timeout: Annotated[float, _limit("SECONDS", "Give up on a scan after this time.")] = _DEFAULT.timeout_s,
-    wait: Annotated[
-        float, _limit("SECONDS", "Wait this long for the result; after that answer with the address to poll.")
+    max_size_mb: Annotated[
+        float, option(LIMITS, "MIB", "Refuse clips larger than this.", "--max-size")
+    ] = _DEFAULT.max_size_mb,
+    max_length_s: Annotated[
+        float, option(LIMITS, "SECONDS", "Refuse clips longer than this.", "--max-length")
+    ] = _DEFAULT.max_length_s,
+    timeout_s: Annotated[
+        float, option(LIMITS, "SECONDS", "Give up on a scan after this time.", "--timeout")
+    ] = _DEFAULT.timeout_s,
+    wait_s: Annotated[
+        float,
+        option(LIMITS, "SECONDS", "Wait this long for the result; after that answer with the address to poll.",
+               "--wait"),
     ] = _DEFAULT.wait_s,
-    queue: Annotated[int, _limit("N", "Queue at most this many clips besides the one being scanned.")] = _DEFAULT.queue,
-    keep: Annotated[
-        float, _limit("SECONDS", "Keep results that were not waited for this long.", "--result-ttl")
+    queue: Annotated[
+        int, option(LIMITS, "N", "Queue at most this many clips besides the one being scanned.")
+    ] = _DEFAULT.queue,
+    keep_s: Annotated[
+        float, option(LIMITS, "SECONDS", "Keep results that were not waited for this long.", "--result-ttl")
     ] = _DEFAULT.keep_s,
-    keep_results: Annotated[int, _limit("N", "Keep at most this many results.")] = _DEFAULT.keep_results,
+    keep_results: Annotated[int, option(LIMITS, "N", "Keep at most this many results.")] = _DEFAULT.keep_results,
     log_format: Annotated[
         Literal["text", "json"],
-        typer.Option(rich_help_panel=OUTPUT_PANEL, help="Write the log on stderr as text, or as a JSON object a line."),
+        option(OUTPUT, None, "Write the log on stderr as text, or as a JSON object a line."),
     ] = "text",
-    debug: DebugOption = False,
-) -> None:
+    debug: Debug = False,
+) -> None:  # fmt: skip
     """Serve verdicts over HTTP: POST a clip, get its JSON document.
 
     The document is the one that scan --json prints. One clip is scanned at a time, others wait. Clips are deleted when
@@ -77,31 +77,17 @@ def serve_command(
         torchfakes serve
         TORCHFAKES_TOKEN=... torchfakes serve --host 0.0.0.0 --log-format json
     """
-    with guarded(debug=debug):
-        config = ServeConfig(
-            host=host,
-            port=port,
-            max_size_mb=max_size,
-            max_length_s=max_length,
-            timeout_s=timeout,
-            wait_s=wait,
-            queue=queue,
-            keep_s=keep,
-            keep_results=keep_results,
-        )
+    with guarded(debug=debug) as screen:
+        config = configured(ServeConfig, context)
         token = read_token(config, token_file, os.environ, no_auth=no_auth)
         try:
             from torchfakes_cli.serve.server import run_service
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _LIBRARIES:
                 raise
-            raise UsageError(
-                f"the HTTP service needs {error.name}", advice="Install it: pip install 'torchfakes[serve]'."
-            ) from error
-        from torchfakes_cli.cli.console import Screen
-
+            advice = "Install it: pip install 'torchfakes[serve]'."
+            raise UsageError(f"the HTTP service needs {error.name}", advice=advice) from error
         _set_up_log(as_json=log_format == "json")
-        screen = Screen()
         try:
             run_service(
                 config,

@@ -1,4 +1,4 @@
-"""Calibration: turn logits into probabilities, and fit slope, intercept and thresholds.
+"""Calibration: turn logits into probabilities, fit slope, intercept and thresholds, and read measured error rates.
 
 p = 1 / (1 + exp(−(slope · logit + intercept))), fitted on video scores of people that the network wasn't trained on.
 Platt, "Probabilistic outputs for support vector machines" (1999).
@@ -7,13 +7,26 @@ Platt, "Probabilistic outputs for support vector machines" (1999).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfakes_cli.records import ErrorRates
+
+if TYPE_CHECKING:
+    from torchfakes_cli.detector.checkpoint import Header
+
 Scores = Sequence[float] | NDArray[np.float64]
 Labels = Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]
+
+#: Key of ``Header.metrics`` for the record of the calibration and its cross-validated results.
+CALIBRATION = "calibration"
+#: Key of ``Header.metrics`` for the verdicts on people held out of the training, by label and verdict.
+TEST_VERDICTS = "test_verdicts"
+VERDICTS = ("real", "inconclusive", "fake")
 
 
 def probability(logit: float, slope: float = 1.0, intercept: float = 0.0) -> float:
@@ -112,3 +125,21 @@ def real_fake_thresholds(
     if len(fakes):
         real_below = float(fakes[min(len(fakes) - 1, int(missed_fakes * len(fakes)))])
     return float(min(0.5, real_below)), float(min(1.0, max(0.5, fake_above)))
+
+
+def error_rates(header: Header) -> ErrorRates | None:
+    """Return the error rates in a header; None if they are missing or can't be read."""
+    try:
+        record = header.metrics.get(CALIBRATION)
+        if record and record.get("cross_validated"):
+            return _rates(record["cross_validated"]["verdicts"], str(record.get("footage", "")))
+        return _rates(header.metrics[TEST_VERDICTS], "")
+    except (AttributeError, KeyError, TypeError, ValueError):  # a checkpoint may hold anything
+        return None
+
+
+def _rates(counts: Mapping[str, Mapping[str, Any]], footage: str) -> ErrorRates:
+    genuine, fakes = ({name: int(counts[label][name]) for name in VERDICTS} for label in ("real", "fake"))
+    # The record counts the videos that the calibration was fitted on; verdicts also count those without a score.
+    videos = sum(genuine.values()) + sum(fakes.values())
+    return ErrorRates(genuine, fakes, re.sub(r"^\d+ ", f"{videos} ", footage))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -124,7 +124,7 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Heade
         CheckpointError: the file isn't a torchfakes checkpoint, or is damaged.
     """
     path = Path(path)
-    with _opened(path) as handle:
+    with opened(path) as handle:
         header = _read_header(path, handle.metadata() or {})
         # Copies, because Windows can't replace a file while it is mapped into memory.
         names = [name for name in handle.keys() if not name.startswith(_TEXTURE)]  # noqa: SIM118 - not a dictionary
@@ -154,46 +154,57 @@ def load_header(path: Path) -> Header:
         ModelNotFoundError: there is no such file.
         CheckpointError: the file isn't a torchfakes checkpoint, or is damaged.
     """
-    with _opened(path) as handle:
+    with opened(path) as handle:
         return _read_header(path, handle.metadata() or {})
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return True for a checkpoint of this program, False for another file of weights; errors as in ``file_format``."""
+    if file_format(path) != "safetensors":
+        return False
+    with opened(path) as handle:
+        return HEADER_KEY in (handle.metadata() or {})
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file; translate errors in the block into errors of this package."""
+    if (found := file_format(path)) != "safetensors":
+        pickled = "a pickled PyTorch file, which could run code, is not loaded"
+        cause = pickled if found else "not a safetensors file, or cut short"
+        advice = "Only torchfakes checkpoints (.safetensors) are loaded; `torchfakes models import` makes one of it."
+        raise CheckpointError(cause, path=path, advice=advice)
     try:
-        check_file(path)
         with safe_open(path, framework="pt", device="cpu") as handle:
             yield handle
-    except PermissionError as error:
-        raise CheckpointError("may not be read", path=path, advice="Check its permissions.") from error
     except (SafetensorError, OSError, ValueError, OverflowError, RecursionError, KeyError) as error:
         raise CheckpointError(f"damaged ({error})", path=path, advice="Fetch or train it again.") from error
 
 
-def check_file(path: Path) -> None:
-    """Check that a file can be a safetensors file of a detector.
+def file_format(path: Path) -> Literal["safetensors", "archive", "pickle", ""]:
+    """Return the format of a file of weights by its first bytes; empty if it is unknown.
 
     Raises:
         ModelNotFoundError: there is no such file.
-        CheckpointError: the file has another format.
+        CheckpointError: the file is too large for a detector, or can't be read.
     """
     if not path.is_file():
-        found = "is not a file" if path.exists() else "no such checkpoint"
-        raise ModelNotFoundError(found, path=path, advice="Check the path given with --model, --weights or --teacher.")
-    ours = "Only torchfakes checkpoints (.safetensors) are loaded; `torchfakes models import` makes one of it."
+        cause = "is not a file" if path.exists() else "no such file"
+        raise ModelNotFoundError(cause, path=path, advice="Check the path.")
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise CheckpointError(f"too large for a detector ({size / 2**20:.0f} MiB)", path=path, advice=ours)
-    with path.open("rb") as handle:
-        start = handle.read(8)
+        raise CheckpointError(f"too large for a detector ({size / 2**20:.0f} MiB)", path=path)
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(8)
+    except OSError as error:
+        raise CheckpointError(f"can't be read ({error.strerror or error})", path=path) from error
     # The eight bytes of the length are checked first, because a valid length may begin with a pickle's first byte.
     header_size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if 2 <= header_size <= min(MAX_HEADER_BYTES, size - 8):
-        return
-    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-        raise CheckpointError("a pickled PyTorch file, which could run code, is not loaded", path=path, advice=ours)
-    raise CheckpointError("not a safetensors file, or cut short", path=path, advice=ours)
+        return "safetensors"
+    # PyTorch wrote pickles without an archive before 1.6.
+    return "archive" if start[:4] == b"PK\x03\x04" else "pickle" if start[:1] == b"\x80" else ""
 
 
 def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:

@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
     from torchfakes_cli.detector.import_weights import Imported
 
-#: Environment variable of Hugging Face with the address of a mirror.
-ENDPOINT_VARIABLE = "HF_ENDPOINT"
-ENDPOINT = "https://huggingface.co"
 #: Suffixes of files of weights, in order of preference.
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 #: facenet-pytorch's release of InceptionResnetV1, trained to recognize the people of VGGFace2. Its authors publish no
@@ -54,11 +51,8 @@ VGGFACE2_VARIABLE = "TORCHFAKES_VGGFACE2_URL"
 #: Further attempts after a download fails for a reason that may pass.
 RETRIES = 2
 TIMEOUT_S = 30.0
-CHUNK = 1 << 18
 #: Largest download in bytes, far above any file of weights, even with a training's state.
 MAX_BYTES = 1 << 30
-#: HTTP statuses below 500 after which another attempt may succeed: timeout, too many requests.
-PASSING = (408, 429)
 
 _REPOSITORY = re.compile(r"hf:(?:(space|dataset)s/)?(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*))?(?:/(.+))?")
 
@@ -110,7 +104,7 @@ def find_remote(source: str) -> RemoteFile:
         advice = f"Known are {', '.join(PUBLISHED)}; else give https://… or hf:OWNER/NAME[/FILE]."
         raise UsageError(f"{source!r} is no detector to fetch", advice=advice)
     kind, repository, revision, name = match.groups()
-    endpoint = os.environ.get(ENDPOINT_VARIABLE, ENDPOINT).rstrip("/")
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     check_address(endpoint)
     hub = _hub()
     where = {"repo_id": repository, "repo_type": kind or "model", "revision": revision or "main"}
@@ -127,8 +121,9 @@ def find_remote(source: str) -> RemoteFile:
 def _hub() -> Any:
     """Import huggingface_hub, without its telemetry: it sends nothing but the requests for the file."""
     import huggingface_hub
+    from huggingface_hub import constants
 
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     return huggingface_hub
 
 
@@ -257,7 +252,7 @@ def _from_url(file: RemoteFile, folder: Path, bar: Any) -> None:
             check_address(urljoin(response.url, response.headers["Location"]))
         if response.status_code >= 400:
             error = requests.HTTPError(response=response)
-            if response.status_code >= 500 or response.status_code in PASSING:
+            if response.status_code >= 500 or response.status_code in (408, 429):  # timeout, too many requests
                 raise error  # pooch tries again
             raise DownloadError(f"{file.url} can't be fetched ({_reason(error)})", advice="Check the address.")
 
@@ -265,7 +260,7 @@ def _from_url(file: RemoteFile, folder: Path, bar: Any) -> None:
     # A compressed response would have another length than the file.
     headers = {"User-Agent": f"torchfakes/{__version__}", "Accept-Encoding": "identity"}
     downloader = pooch.HTTPDownloader(
-        bar(total=1), CHUNK, timeout=TIMEOUT_S, headers=headers, hooks={"response": check}
+        bar(total=1), 1 << 18, timeout=TIMEOUT_S, headers=headers, hooks={"response": check}
     )
     files = pooch.create(folder, "", registry={file.name: None}, urls={file.name: file.url}, retry_if_failed=RETRIES)
     with ExitStack() as responses:

@@ -21,24 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from torchfakes_cli.detector.checkpoint import (
-    HEADER_KEY,
-    MAX_BYTES,
     Header,
-    check_file,
     check_header,
+    file_format,
+    is_checkpoint,
     load_checkpoint,
     load_network,
+    opened,
     save_checkpoint,
 )
 from torchfakes_cli.detector.detector import gives_scores
 from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights
 from torchfakes_cli.detector.preprocess import MEAN, SCALE
 from torchfakes_cli.detector.registry import forget, path_of, record_checksum
-from torchfakes_cli.errors import CheckpointError, ModelNotFoundError, OutputError, UsageError
+from torchfakes_cli.errors import CheckpointError, OutputError, UsageError
 from torchfakes_cli.files import sha256_of
 from torchfakes_cli.version import __version__
 
@@ -121,7 +120,7 @@ def import_weights(
         raise OutputError("there is a detector of this name", path=target, advice=advice)
     notes: list[str] = []
     network: nn.Module
-    if source.is_file() and _is_own(source):
+    if is_checkpoint(source):
         network, header = load_network(source)
         state = load_checkpoint(source)[0]
         header = replace(header, **PRESETS[preset] if preset else {}, name=target.stem if name else header.name)
@@ -207,14 +206,6 @@ def _doubts(header: Header, state: Mapping[str, Tensor]) -> tuple[str, ...]:
     return (f"the weights' first layer remembers {words} (mean {input_mean(state)[0]:.2f}), unlike these settings",)
 
 
-def _is_own(source: Path) -> bool:
-    """Return True for a torchfakes checkpoint."""
-    if not is_safetensors(source):
-        return False
-    with safe_open(source, framework="pt", device="cpu") as file:
-        return HEADER_KEY in (file.metadata() or {})
-
-
 def _stored_type(state: Mapping[str, Tensor]) -> torch.dtype:
     """Return the half precision type of all tensors, or float32 if they have no common one."""
     types = {tensor.dtype for tensor in state.values()}
@@ -232,44 +223,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         ModelNotFoundError: there is no such file.
         CheckpointError: the file doesn't have weights, or has more than it should.
     """
-    if not path.is_file():
-        found = "is not a file" if path.exists() else "no such file"
-        raise ModelNotFoundError(found, path=path, advice="Check the path.")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise CheckpointError(f"too large for a detector ({size / 2**20:.0f} MiB)", path=path)
-    try:
-        with path.open("rb") as handle:
-            start = handle.read(4)
-    except OSError as error:
-        raise CheckpointError(f"can't be read ({error.strerror or error})", path=path) from error
-    if is_safetensors(path):
-        return _weights_in(path, _read_safetensors(path))
-    if start == b"PK\x03\x04":
-        _check_archive(path, size)
-    elif start[:1] != b"\x80":  # the first byte of a pickle, which PyTorch wrote without an archive before 1.6
+    found = file_format(path)
+    if found == "safetensors":
+        with opened(path) as file:
+            return _weights_in(path, {name: file.get_tensor(name).clone() for name in file.keys()})  # noqa: SIM118
+    if not found:
         raise CheckpointError("no file of weights, or cut short", path=path, advice="Give a .pth or a .safetensors.")
+    if found == "archive":
+        _check_archive(path)
     return _weights_in(path, _unpickle(path))
 
 
-def is_safetensors(path: Path) -> bool:
-    """Return True if an existing file begins like a safetensors file."""
-    try:
-        check_file(path)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dictionary
-    except Exception as error:
-        raise CheckpointError(f"damaged ({_first_line(error)})", path=path) from error
-
-
-def _check_archive(path: Path, size: int) -> None:
+def _check_archive(path: Path) -> None:
     """Check that an archive is one that PyTorch writes for weights."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -289,7 +254,7 @@ def _check_archive(path: Path, size: int) -> None:
             packed = f"{record.file_size} bytes in {record.compress_size}"
             cause = f"its record {record.filename!r} is compressed ({packed}), which PyTorch never does"
             raise CheckpointError(cause, path=path)
-    claimed = sum(record.file_size for record in records)
+    claimed, size = sum(record.file_size for record in records), path.stat().st_size
     if claimed > size:
         raise CheckpointError(f"its records claim {claimed} bytes, and the file has {size}", path=path)
     if pickles[0].file_size > MAX_PICKLE_BYTES:

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import platformdirs
 
 from torchfakes_cli.errors import ModelError, ModelNotFoundError, OutputError, UsageError
 from torchfakes_cli.files import sha256_of, write_atomically
-
-if TYPE_CHECKING:
-    from torchfakes_cli.detector.checkpoint import Header
 
 #: File of the shipped detector in the folder ``weights``, its name, and its model card.
 SHIPPED = "torchfakes.safetensors"
@@ -166,8 +162,8 @@ def forget(path: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def find_checkpoint(model: str | PathLike[str]) -> Path:
-    """Return the path of a checkpoint given by path or name.
+def find_checkpoint(model: str | PathLike[str] | None) -> Path:
+    """Return the path of a checkpoint given by path or name; None gives the shipped one.
 
     ``torchfakes`` is always the shipped detector; otherwise an existing file takes precedence over a name.
 
@@ -177,9 +173,10 @@ def find_checkpoint(model: str | PathLike[str]) -> Path:
     Raises:
         ModelNotFoundError: there is no such file and no such name.
     """
-    path, name = Path(model), fspath(model)
+    name = SHIPPED_NAME if model is None else fspath(model)
     if name == SHIPPED_NAME:
         return shipped_checkpoint()
+    path = Path(name)
     if path.is_file():
         return path
     if found := installed().get(name):
@@ -201,7 +198,6 @@ class Verified:
     Attributes:
         name: name or path as given.
         path: path of the file; None if there is none.
-        header: header of the checkpoint; None if it can't be read.
         sha256: checksum of the file; empty if it can't be read.
         recorded: checksum recorded beside the file; empty without one.
         problem: why the checkpoint can't be used or trusted; empty if it can.
@@ -209,7 +205,6 @@ class Verified:
 
     name: str
     path: Path | None = None
-    header: Header | None = None
     sha256: str = ""
     recorded: str = ""
     problem: str = ""
@@ -226,7 +221,6 @@ def verify_detector(model: str | PathLike[str]) -> Verified:
 
     name = fspath(model)
     path: Path | None = None
-    header: Header | None = None
     found = recorded = problem = ""
     try:
         path = find_checkpoint(model)
@@ -238,4 +232,4 @@ def verify_detector(model: str | PathLike[str]) -> Verified:
             problem = f"its SHA-256 is {found[:16]}…, but {recorded[:16]}… is recorded: it has changed since"
     except (ModelError, OSError) as error:
         problem = str(error)
-    return Verified(name, path, header, found, recorded, problem)
+    return Verified(name, path, found, recorded, problem)

@@ -19,7 +19,7 @@ from os import PathLike, fspath
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.detector.figures import error_rates
+from torchfakes_cli.detector.calibration import error_rates
 from torchfakes_cli.errors import StoppedError, TorchfakesError
 from torchfakes_cli.faces.tracking import FaceFollower
 from torchfakes_cli.records import Face, Frame, Status, VideoResult

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.markdown import Markdown
-from rich.table import Table
-from rich.text import Text
 
-from torchfakes_cli.cli.console.screen import Screen
+from torchfakes_cli.cli.console.screen import Screen, texts_table
 from torchfakes_cli.report.text import safe
 
 if TYPE_CHECKING:
@@ -22,31 +19,14 @@ if TYPE_CHECKING:
 LONGEST = 600
 
 
-def rows_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Make a table of untrusted text."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(name, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(Text(safe(cell)) for cell in row))
-    return table
-
-
 def show_header(screen: Screen, words: Mapping[str, Mapping[str, str]]) -> None:
     """Show groups of names and values: a table on a terminal, one a line elsewhere."""
-    if not screen.is_terminal:
-        for group, entries in words.items():
-            for name, value in entries.items():
-                screen.line(safe(f"{group}: {name}: {value}" if name else f"{group}: {value}"))
+    if screen.is_terminal:
+        screen.result(texts_table(("", ""), {group: list(entries.items()) for group, entries in words.items()}))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
     for group, entries in words.items():
-        table.add_row(Text(group, style="bold"))
         for name, value in entries.items():
-            table.add_row(Text(f"  {safe(name)}"), Text(safe(value)))
-    screen.result(table)
+            screen.line(safe(f"{group}: {name}: {value}" if name else f"{group}: {value}"))
 
 
 def show_card(screen: Screen, card: str) -> None:
@@ -96,7 +76,7 @@ def threshold_words(header: Header) -> str:
 
 def header_words(header: Header) -> dict[str, dict[str, str]]:
     """Describe everything in a header, by group and name."""
-    from torchfakes_cli.detector.figures import error_rates
+    from torchfakes_cli.detector.calibration import error_rates
 
     rates = error_rates(header)
     measured = {**({"error rates": rates.sentence()} if rates else {}), **_metrics(header.metrics)}
@@ -162,7 +142,7 @@ def show_export(screen: Screen, made: Exported) -> None:
         largest, mean = differences[file.path.stem]
         times = (f"{file.milliseconds:.2f}", f"{file.torch_milliseconds:.2f}", file.timed)
         rows.append((file.path.name, file.precision, f"{file.megabytes:.2f}", f"{largest:.2g}", f"{mean:.2g}", *times))
-    screen.result(rows_table(columns, rows))
+    screen.result(texts_table(columns, {"": rows}))
     for score in made.scores:
         words = [
             f"log-odds differ by {score.largest:.2g} at most and {score.mean:.2g} on average",

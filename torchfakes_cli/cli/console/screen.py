@@ -1,12 +1,15 @@
-"""Output streams and progress bars."""
+"""Output streams, progress bars and tables."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -18,6 +21,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from torchfakes_cli.report.text import safe
@@ -78,6 +82,10 @@ class Screen:
         """Print a line for programs on stdout, unformatted and flushed."""
         self._out.file.write(text + "\n")
         self._out.file.flush()
+
+    def json(self, document: object) -> None:
+        """Print a JSON document on stdout."""
+        self.line(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
     def note(self, text: str) -> None:
         """Print a note on stderr."""
@@ -176,6 +184,28 @@ class _FilesAMinute(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{60 * task.speed:.1f}/min" if task.speed else "", style="progress.data.speed")
+
+
+def numbers_table(*columns: str | Text, texts: int = 1, **style: Any) -> Table:
+    """Make a table whose columns are aligned to the right, but for the first ``texts``."""
+    table = Table(caption_justify="left", **style)
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place < texts else "right")
+    return table
+
+
+def texts_table(columns: Sequence[str], groups: Mapping[str, Iterable[Sequence[str | Text]]]) -> Table:
+    """Make a table of untrusted texts, with the name of each group above its rows; one of no name has no heading."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
+    for place, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=place == 0 and "" in groups)
+    for group, rows in groups.items():
+        if group:
+            table.add_row(Text(group, style="bold"))
+        for first, *others in rows:
+            cells = [f"  {first}" if group else first, *others]
+            table.add_row(*(cell if isinstance(cell, Text) else Text(safe(cell)) for cell in cells))
+    return table
 
 
 def duration(seconds: float) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from torchfakes_cli.detector.calibration import CALIBRATION as RECORD
 from torchfakes_cli.detector.calibration import fit_platt, fit_temperature, probability, real_fake_thresholds
 from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_checkpoint
-from torchfakes_cli.detector.figures import CALIBRATION as RECORD
 from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.training.config import EvaluateConfig

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from torchfakes_cli.detector.checkpoint import HEADER_KEY, Header, load_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, is_checkpoint, load_checkpoint
 from torchfakes_cli.detector.download import load_vggface2
-from torchfakes_cli.detector.import_weights import is_safetensors, read_tensors
+from torchfakes_cli.detector.import_weights import read_tensors
 from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_weights, portable_state
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
@@ -46,7 +45,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
     backbone = config.backbone or ARCHITECTURE
     known = config.weights in ("vggface2", "imagenet", "scratch")
     path = None if known else find_checkpoint(config.weights)
-    if path is not None and _has_header(path):
+    if path is not None and is_checkpoint(path):
         state, parent = load_checkpoint(path)
         if config.backbone not in (None, parent.architecture):
             cause = f"is a checkpoint of {parent.architecture}, not of {backbone}"
@@ -65,14 +64,6 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
             raise UsageError(cause, advice="Choose --weights imagenet, scratch or a file.")
         load_vggface2(network)
     return network, _first_header(config, backbone, recorded_settings(folder)["margin"], None, groups)
-
-
-def _has_header(path: Path) -> bool:
-    """True for a checkpoint of this program, False for plain tensors."""
-    if not is_safetensors(path):
-        return False
-    with safe_open(path, framework="pt", device="cpu") as file:
-        return HEADER_KEY in (file.metadata() or {})
 
 
 def _load_imagenet(network: nn.Module, backbone: str) -> None:

@@ -1,24 +1,33 @@
-"""Results of a scan as they come, and lines on stderr: what an earlier run left, and a summary at the end."""
+"""Results of a scan as they come, lines on stderr before and after them, its profile, and the table of ``explain``."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from torchfakes_cli.cli.console.screen import Screen, duration
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from torchfakes_cli.cli.console.screen import Screen, duration, numbers_table
 from torchfakes_cli.cli.console.verdict_view import show_verdict, verdict_line
 from torchfakes_cli.records import Status, Verdict, VideoResult
+from torchfakes_cli.report.heat_maps import Explanation
 from torchfakes_cli.report.text import safe
 
 if TYPE_CHECKING:
+    from torchfakes_cli.cli.options import Format
     from torchfakes_cli.scan.batch import Batch
     from torchfakes_cli.scan.discovery import Finds
+    from torchfakes_cli.scan.scheduler import Profile
 
-#: Values of --format.
-Format = Literal["text", "json", "tsv"]
+#: From so many times its area on a region stands out.
+_STANDS_OUT = 1.25
 
 
 def report_earlier(batch: Batch, screen: Screen) -> None:
@@ -37,10 +46,6 @@ def report_earlier(batch: Batch, screen: Screen) -> None:
             screen.note(f"{rows(count)} {fate}")
 
 
-def _in_words(kind: str, count: int) -> str:
-    return "errors" if kind == Status.ERROR.value and count != 1 else kind
-
-
 def rows(count: int) -> str:
     """Return a number of rows in words."""
     return f"{count} row{'' if count == 1 else 's'}"
@@ -49,8 +54,9 @@ def rows(count: int) -> str:
 def summarize(batch: Batch, found: Finds, elapsed_s: float, places: Mapping[str, object], screen: Screen) -> None:
     """Print what a batch found and, by kind, the places where its outputs are."""
     tally, kept = batch.tally, len(batch.kept)
-    kinds = [*(verdict.value for verdict in Verdict), Status.ERROR.value]
-    parts = [", ".join(f"{tally[kind]} {_in_words(kind, tally[kind])}" for kind in kinds if tally[kind])]
+    words: dict[str, str] = {verdict: verdict.value for verdict in Verdict}
+    words[Status.ERROR] = "error" if tally[Status.ERROR] == 1 else "errors"
+    parts = [", ".join(f"{tally[kind]} {word}" for kind, word in words.items() if tally[kind])]
     parts += [f"{kept} of them kept from an earlier run"] if kept else []
     parts += [f"{found.skipped} other file{'' if found.skipped == 1 else 's'} skipped"] if found.skipped else []
     parts += [f"hidden files and folders skipped: {found.hidden}"] if found.hidden else []
@@ -101,3 +107,50 @@ def _print(result: VideoResult, screen: Screen, form: Format, text: Callable[[],
         text()
     for warning in result.warnings:
         screen.warning(f"{result.path}: {warning}")
+
+
+def profile_table(profile: Profile, total_s: float) -> Table:
+    """Make a table of seconds, share, and frames or faces a second by stage.
+
+    Args:
+        profile: of the scan.
+        total_s: wall time since the command began; what no stage claims is its last row.
+    """
+    title = "where the time went"
+    table = numbers_table("stage", "seconds", "share", "done", "a second", box=box.SIMPLE, title=title,
+                          title_justify="left", title_style="bold")  # fmt: skip
+    rest = max(0.0, total_s - sum(profile.seconds.values()))
+    for name, seconds in {**profile.seconds, "starting, and the rest": rest}.items():
+        share = f"{100 * seconds / total_s:.0f} %" if total_s else ""
+        count = profile.counts[name]
+        done = (f"{count}", f"{count / seconds:.1f}") if count and seconds else ()
+        table.add_row(name, f"{seconds:.2f}", share, *done)
+    table.add_section()
+    table.add_row("in all", f"{total_s:.2f}")
+    if sys.platform != "win32":
+        import resource
+
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the decoding processes, which have ended
+        table.add_row("decoding, beside it (processor time)", f"{usage.ru_utime + usage.ru_stime:.2f}")
+    return table
+
+
+def regions_table(explanation: Explanation) -> RenderableType:
+    """Make a table of the heat maps' shares by facial region, averaged over people; there must be a face."""
+    columns = ("region", "area", "for fake", "per area", "for real", "per area")
+    table = numbers_table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for share in explanation.average:
+        cells = [Text(f"{share.area:.0%}")]
+        for heat in (share.fake, share.real):
+            times = heat / share.area if heat is not None and share.area else None
+            cells.append(Text("none", style="dim") if heat is None else Text(f"{heat:.0%}"))
+            cells.append(Text() if times is None else Text(f"{times:.1f}", "bold" if times >= _STANDS_OUT else ""))
+        table.add_row(share.region, *cells)
+    count, people = len(explanation.faces), len({face.row.track for face in explanation.faces})
+    of_whom = "one person" if people == 1 else f"{people} people"
+    over = "" if count == 1 else f", averaged over {count} faces of {of_whom}"
+    legend = (
+        "per area: a region's share of the heat by its share of the area; 1.0 is no more than elsewhere.\n"
+        "It shows where, not why, and coarsely: a map has few cells, and each sees much of the face."
+    )
+    return Group(f"Where what speaks for fake and for real lies{over}:", table, Text(legend, style="dim"))
