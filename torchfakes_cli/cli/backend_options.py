@@ -12,7 +12,7 @@ from torchfakes_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torchfakes_cli.scan.config import ScanConfig
-    from torchfakes_cli.scan.workers import WorkerPool
+    from torchfakes_cli.scan.worker_pool import WorkerPool
 
 _MACHINES = "Many devices and machines"
 
@@ -75,7 +75,7 @@ class BackendOptions:
     def device_here(self) -> str:
         """Device of this process, which computes for reports even if workers scan."""
         if self.ray is None and are_several(self.device):
-            from torchfakes_cli.scan.workers import named_devices
+            from torchfakes_cli.scan.worker_pool import named_devices
 
             return named_devices(self.device)[0]
         return self.device
@@ -111,7 +111,7 @@ class BackendOptions:
             ModelError: there is no such detector.
         """
         from torchfakes_cli.scan.ray_backend import on_ray
-        from torchfakes_cli.scan.workers import on_devices
+        from torchfakes_cli.scan.worker_pool import on_devices
 
         if self.ray is not None:
             return on_ray(self.ray, config, model=model, workers=self.workers)

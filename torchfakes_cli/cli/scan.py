@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.batch import Batch
     from torchfakes_cli.scan.discovery import Finds
     from torchfakes_cli.scan.scanner import Scanner
-    from torchfakes_cli.scan.workers import WorkerPool
+    from torchfakes_cli.scan.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 

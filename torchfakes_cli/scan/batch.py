@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.report import BatchRow
     from torchfakes_cli.scan.remote_files import State
-    from torchfakes_cli.scan.workers import WorkerPool
+    from torchfakes_cli.scan.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.workers import Backend, WorkerPool, WorkerScanner, first_sentence
+from torchfakes_cli.scan.worker_pool import Backend, WorkerPool, WorkerScanner, first_sentence
 from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
