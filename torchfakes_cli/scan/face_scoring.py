@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.faces.crops import crop_face, sharpness
+from torchfakes_cli.faces.crops import crop_face, is_blurry, sharpness
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.faces.tracking import FaceTracker
 from torchfakes_cli.records import Face, FaceScore, Frame
@@ -87,7 +87,7 @@ class Timeline:
         note = ""
         if frame.damaged:
             note = "damaged"
-        elif sharp < self._config.blur_threshold:
+        elif is_blurry(sharp, self._config.blur_threshold):
             note = "blurry"
         else:
             beyond = self._fit[track] - ALL_UP_TO
