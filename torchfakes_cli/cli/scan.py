@@ -246,8 +246,7 @@ def _is_single(paths: list[str]) -> bool:
 
 def _check(paths: list[str], unasked: list[str], options: _Options, *, single: bool) -> None:
     """Refuse options that contradict each other, and URLs: web pages that are ``unasked``, and unsupported ones."""
-    from torchfakes_cli.scan.remote_files import is_url
-    from torchfakes_cli.scan.web_pages import is_web_page, need_yt_dlp
+    from torchfakes_cli.scan.remote_files import is_url, is_web_page, need_yt_dlp
 
     if options.prune and not options.table:
         raise UsageError("--prune is for the table of -o", advice="Give its path with -o.")

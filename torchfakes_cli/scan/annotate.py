@@ -20,7 +20,7 @@ from torchfakes_cli.files import check_folder, first_line, is_special, temporary
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report.overlay import Overlay
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.prefetch import new_decoder
+from torchfakes_cli.scan.scanner import new_decoder
 from torchfakes_cli.scan.verdict import Policy
 
 if TYPE_CHECKING:

@@ -45,7 +45,10 @@ class VerdictConfig:
             if value is not None and not 0 <= value <= 1:
                 raise UsageError("a threshold is a probability between 0 and 1")
         if self.fake_above is not None and self.real_below is not None and self.real_below > self.fake_above:
-            raise UsageError("the threshold for real must not exceed the one for fake")
+            raise UsageError(
+                f"the threshold for real ({self.real_below:g}) exceeds the one for fake ({self.fake_above:g})",
+                advice="Give both.",
+            )
         if self.min_faces < 1:
             raise UsageError("a track needs at least one face")
         if not 0 <= self.trim < 0.5:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from torchfakes_cli.scan.scheduler import Profile
+    from torchfakes_cli.scan.scanner import Profile
 
 
 def profile_table(profile: Profile, total_s: float) -> Table:
