@@ -70,11 +70,9 @@ def check_targets(
 ) -> None:
     """Check in advance that files can be written without replacing files of other kinds.
 
-    An earlier file of the same kind may be replaced, any other only with ``force``.
-
     Args:
         paths: paths of the files.
-        is_ours: returns True if a file with this first line is of the same kind.
+        is_ours: returns True if a file with this first line is of the same kind and may be replaced.
         kind: kind of the files, such as "a timeline", for error messages.
         option: command-line option that sets their path, for error messages.
         force: allow any file to be replaced.
@@ -278,10 +276,7 @@ def remove_abandoned(prefix: str) -> None:
             if not stat.S_ISDIR(status.st_mode) or not ours or not (folder / _LOCK).is_file():
                 continue
             if (lock := try_lock(folder / _LOCK)) is not None:
-                for file in folder.iterdir():
-                    if file.name != _LOCK:
-                        file.unlink(missing_ok=True)
-                lock.release()
+                lock.release()  # Windows can't remove open files
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             logger.debug("%s stays: %s", folder, error)

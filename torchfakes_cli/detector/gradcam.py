@@ -22,7 +22,7 @@ from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.detector import choose_device
 from torchfakes_cli.detector.network import EfficientNetLite0, InceptionResnetV1, TimmNetwork
 from torchfakes_cli.detector.preprocess import to_input
-from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import ModelError
 
 #: Largest distance in input pixels between neighboring places of the layer.
@@ -112,5 +112,5 @@ def _layer_of(network: nn.Module) -> tuple[str, float, float]:
 def load_gradcam(model: str | PathLike[str] | None = None, device: str | torch.device = "auto") -> GradCam:
     """Load the Grad-CAM of a detector; arguments and errors are those of ``load_detector``."""
     chosen = device if isinstance(device, torch.device) else choose_device(device)
-    network, header = load_network(find_checkpoint(model) if model is not None else shipped_checkpoint())
+    network, header = load_network(find_checkpoint(model))
     return GradCam(network, header, chosen)

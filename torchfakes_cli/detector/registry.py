@@ -166,20 +166,20 @@ def forget(path: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def find_checkpoint(model: str | PathLike[str]) -> Path:
+def find_checkpoint(model: str | PathLike[str] | None) -> Path:
     """Return the path of a checkpoint given by path or name.
 
     ``torchfakes`` is always the shipped detector; otherwise an existing file takes precedence over a name.
 
     Args:
-        model: path of a checkpoint, ``torchfakes`` for the shipped one, or name of one in the models folder.
+        model: path of a checkpoint, or name of one in the models folder; ``torchfakes`` or None for the shipped one.
 
     Raises:
         ModelNotFoundError: there is no such file and no such name.
     """
-    path, name = Path(model), fspath(model)
-    if name == SHIPPED_NAME:
+    if model is None or fspath(model) == SHIPPED_NAME:
         return shipped_checkpoint()
+    path, name = Path(model), fspath(model)
     if path.is_file():
         return path
     if found := installed().get(name):

@@ -11,7 +11,7 @@ takes longer than loading everything else that a scan needs.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -33,10 +33,7 @@ Weights = Mapping[str, Tensor]
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
-    """Loads the weights of a network from facenet-pytorch's package.
-
-    Args:
-        name: ``pnet``, ``rnet`` or ``onet``.
+    """Load the weights of a network (``pnet``, ``rnet`` or ``onet``) from facenet-pytorch's package.
 
     Raises:
         ModelNotFoundError: the package isn't installed or is incomplete.
@@ -51,26 +48,18 @@ def load_weights(name: str) -> dict[str, Tensor]:
 
 
 class ProposalNetwork:
-    """First network: classifies each 12×12 window of a picture, at a stride of two pixels, as face or not.
-
-    Args:
-        weights: facenet-pytorch's weights.
-        device: device of the computation.
-        dtype: data type of the computation.
-    """
+    """First network: classifies each 12×12 window of a picture, at a stride of two pixels, as face or not."""
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
         self._layers = [_first_layer(weights, device, dtype), *(_layer(weights, n, device, dtype) for n in (2, 3))]
         weight, bias = _face_minus_other(weights["conv4_1.weight"], weights["conv4_1.bias"])
         weight = torch.cat([weight, weights["conv4_2.weight"]])
-        self._heads = (
-            weight.to(device, dtype, memory_format=torch.channels_last),
-            torch.cat([bias, weights["conv4_2.bias"]]).to(device, dtype),
-        )
+        bias = torch.cat([bias, weights["conv4_2.bias"]])
+        self._heads = weight.to(device, dtype, memory_format=torch.channels_last), bias.to(device, dtype)
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the network on pictures.
+        """Run the network on pictures.
 
         Args:
             pictures: N×H×W×3, values 0 to 255; H and W even and at least 12.
@@ -79,7 +68,11 @@ class ProposalNetwork:
             For h×w windows with h = H / 2 − 5 and w = W / 2 − 5: face logits, N×h×w float32, and the offsets of the
             face's corners from the window's, as shares of the window's side, N×h×w×4.
         """
-        outputs = torch.cat([torch.cat([self._look(part) for part in _strips(part)], 1) for part in _parts(pictures)])
+        if pictures.device.type != "cpu":
+            outputs = self._look(pictures)
+        else:  # batches and strips that fit in the cache
+            parts = torch.split(pictures, max(1, PIXELS_AT_ONCE // pictures[0, ..., 0].numel()))
+            outputs = torch.cat([torch.cat([self._look(strip) for strip in _strips(part)], 1) for part in parts])
         return outputs[..., 0].float(), outputs[..., 1:]
 
     def _look(self, pictures: Tensor) -> Tensor:
@@ -94,10 +87,7 @@ class ProposalNetwork:
 class CandidateNetwork:
     """Second or third network: classifies candidates that were cropped and resized to a square.
 
-    Args:
-        weights: facenet-pytorch's weights.
-        device: device of the computation.
-        dtype: data type of the convolutions; the last layers, which locate the face, are always float32.
+    The last layers, which locate the face, are always float32.
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
@@ -119,13 +109,12 @@ class CandidateNetwork:
         logit, bias = _face_minus_other(weights[f"{heads}_1.weight"], weights[f"{heads}_1.bias"])
         parts = [name.removesuffix(".weight") for name in weights if name.startswith(heads) and name.endswith("weight")]
         rest = [part for part in sorted(parts) if not part.endswith("_1")]
-        self._heads = (
-            torch.cat([logit, *(weights[f"{part}.weight"] for part in rest)]).to(device),
-            torch.cat([bias, *(weights[f"{part}.bias"] for part in rest)]).to(device),
-        )
+        logit = torch.cat([logit, *(weights[f"{part}.weight"] for part in rest)])
+        bias = torch.cat([bias, *(weights[f"{part}.bias"] for part in rest)])
+        self._heads = logit.to(device), bias.to(device)
 
     def __call__(self, crops: Tensor) -> Tensor:
-        """Runs the network on candidates.
+        """Run the network on candidates.
 
         Args:
             crops: N×S×S×3, values 0 to 255, S the ``side``.
@@ -149,17 +138,10 @@ class CandidateNetwork:
         return functional.linear(functional.prelu(inner, self._slopes).float(), *self._heads)
 
 
-def _parts(pictures: Tensor) -> Sequence[Tensor]:
-    """Splits pictures (N×H×W×3) into batches that fit in the CPU's cache; one batch on a graphics card."""
-    if pictures.device.type != "cpu":
-        return [pictures]
-    return torch.split(pictures, max(1, PIXELS_AT_ONCE // pictures[0, ..., 0].numel()))
-
-
 def _strips(pictures: Tensor) -> list[Tensor]:
-    """Splits large pictures (N×H×W×3) into strips that together cover the same windows."""
+    """Split large pictures (N×H×W×3) into strips that together cover the same windows."""
     height, width = pictures.shape[1:3]
-    if pictures.device.type != "cpu" or height * width <= PIXELS_AT_ONCE:
+    if height * width <= PIXELS_AT_ONCE:
         return [pictures]
     windows = height // 2 - 5
     strips = -(-height * width // PIXELS_AT_ONCE)
@@ -176,7 +158,7 @@ class _Layer:
         self._slopes = slopes.to(device, dtype)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Maps N×C×H×W to N×H×W×C."""
+        """Map N×C×H×W to N×H×W×C."""
         values = functional.conv2d(values, self._weight, self._bias).permute(0, 2, 3, 1).contiguous()
         count, height, width, channels = values.shape
         rows = values.view(count * height, width * channels)
@@ -197,10 +179,7 @@ def _first_layer(weights: Weights, device: torch.device, dtype: torch.dtype) -> 
 
 
 def _widened(weights: Weights) -> Weights:
-    """Pads the first layer to a multiple of 32 channels, because pooling is slow otherwise.
-
-    The weights of the added channels are 0, so the outputs don't change.
-    """
+    """Pad the first layer to a multiple of 32 channels, whose weights are 0, because pooling is slow otherwise."""
     missing = -len(weights["conv1.weight"]) % 32
     wider = dict(weights)
     for name in ("conv1.weight", "conv1.bias", "prelu1.weight"):
@@ -210,5 +189,5 @@ def _widened(weights: Weights) -> Weights:
 
 
 def _face_minus_other(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Merges two classes into one logit (1×C and 1): softmax([a, b])[1] = sigmoid(b − a)."""
+    """Merge two classes into one logit (1×C and 1): softmax([a, b])[1] = sigmoid(b − a)."""
     return weight[1:] - weight[:1], bias[1:] - bias[:1]

@@ -38,14 +38,12 @@ GRAY = (128, 128, 128)
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of a picture's pyramid and its position; all values in pixels are even.
+    """One level of a picture's pyramid and its position in pixels, all of which are even.
 
     Attributes:
         canvas: index of the level's canvas.
-        left: first column on the canvas.
-        top: first row on the canvas.
-        width: width in pixels.
-        height: height in pixels.
+        left, top: first column and row on the canvas.
+        width, height: size.
     """
 
     canvas: int
@@ -86,20 +84,12 @@ class PyramidPacking:
 
 @lru_cache(maxsize=64)
 def pack_pyramid(width: int, height: int, min_face: float) -> PyramidPacking:
-    """Plan the packing of pictures of one size.
-
-    Args:
-        width: width of the pictures.
-        height: height of the pictures.
-        min_face: smallest face to detect, in pixels of the pictures.
-
-    Returns:
-        The packing; without levels if the pictures are smaller than the smallest face.
-    """
+    """Plan the packing of pictures of one size; there are no levels if they are smaller than the smallest face."""
     sizes = []
     scale = PROPOSAL_CELL / min_face
     while min(width, height) * scale >= PROPOSAL_CELL:
-        sizes.append((_even(width * scale), _even(height * scale)))
+        w, h = (max(PROPOSAL_CELL, 2 * round(side * scale / 2)) for side in (width, height))
+        sizes.append((w, h))
         scale *= PYRAMID_FACTOR
     large = sum(w * h > LARGE_LEVEL for w, h in sizes)
     levels = [Level(number, 0, 0, *size) for number, size in enumerate(sizes[:large])]
@@ -109,11 +99,6 @@ def pack_pyramid(width: int, height: int, min_face: float) -> PyramidPacking:
         levels += [Level(large, *corner, *small) for corner, small in zip(corners, sizes[large:], strict=True)]
         canvases.append(size)
     return PyramidPacking(tuple(levels), tuple(canvases))
-
-
-def _even(side: float) -> int:
-    """Round a level's side to an even number of at least ``PROPOSAL_CELL``."""
-    return max(PROPOSAL_CELL, 2 * round(side / 2))
 
 
 def _shelves(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:

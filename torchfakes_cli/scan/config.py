@@ -25,8 +25,8 @@ class VerdictConfig:
     """Configuration of the verdict policy.
 
     Attributes:
-        fake_above: smallest probability of the verdict fake; None takes the detector's own threshold.
-        real_below: a probability below this gives the verdict real; None takes the detector's own threshold.
+        fake_above, real_below: probabilities from and below which the verdict is fake and real; None takes the
+            detector's own threshold.
         min_faces: smallest number of scored faces with which a track can decide ("lasting").
         trim: share of a track's highest logits, and of its lowest, that its trimmed mean leaves out.
         agreement: smallest share of the deciding track's faces that must individually support a firm verdict.
@@ -64,9 +64,7 @@ class ScanConfig:
     """Configuration of a scan: everything that determines its result, besides the detector.
 
     Attributes:
-        sampling: which frames are sampled.
-        faces: settings of face detection.
-        verdict: settings of the verdict policy.
+        sampling, faces, verdict: settings of sampling, face detection and the verdict policy.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         jobs: number of videos decoded at once; None chooses a number that suits the machine.
         batch_pixels: largest number of pixels of one video's full frames in memory.

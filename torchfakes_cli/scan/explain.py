@@ -6,7 +6,7 @@ as in the scan. A face has the score of its row in the timeline and a heat map o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -137,15 +137,13 @@ def _suspicion(row: FaceScore) -> float:
 
 def _spread(scored: Sequence[FaceScore], own_logit: float, count: int) -> list[FaceScore]:
     """Choose ``count`` rows of one track, in order of precedence."""
+    most, least = (lambda row: -_suspicion(row)), _suspicion
 
     def from_own(row: FaceScore) -> float:
         return abs(_suspicion(row) - own_logit)
 
-    def least_trust(row: FaceScore) -> float:
-        return -_suspicion(row)
-
-    wishes = [least_trust, from_own] if count == 2 else [least_trust, _suspicion, from_own]
-    wishes += [least_trust] * (count - len(wishes))
+    wishes = [most, from_own] if count == 2 else [most, least, from_own]
+    wishes += [most] * (count - len(wishes))
     apart_s = (scored[-1].time_s - scored[0].time_s) / (2 * count)
     chosen: list[FaceScore] = []
     for wish in wishes[: min(count, len(scored))]:
@@ -182,18 +180,25 @@ def cut_faces(
     Raises:
         MediaError: the file can no longer be read.
     """
-    if not rows:
-        return ()
     faces: dict[int, TellingFace] = {}
-    with decoder.open(result.path) as reader:
-        for frame in reader.frames_at(sorted({row.time_s for row in rows})):
-            for place, row in enumerate(rows):
-                if row.time_s == frame.time_s and not frame.damaged:
-                    face = _cut(frame, row, detector, heat_maps, picture_side)
-                    if frame_side and row.track not in {other.track for other in rows[:place]}:
-                        face = replace(face, frame=boxed_frame(frame.pixels, row, frame_side))
-                    faces[place] = face
+    for place, row, frame in _decoded_again(result.path, rows, decoder):
+        face = _cut(frame, row, detector, heat_maps, picture_side)
+        if frame_side and row.track not in {other.track for other in rows[:place]}:
+            face = replace(face, frame=boxed_frame(frame.pixels, row, frame_side))
+        faces[place] = face
     return tuple(faces[place] for place in sorted(faces))
+
+
+def _decoded_again(
+    path: str, rows: Sequence[FaceScore], decoder: IsolatedDecoder
+) -> Iterator[tuple[int, FaceScore, Frame]]:
+    """Yield the rows with their indices and frames in order of time, without those of damaged frames."""
+    if rows:
+        with decoder.open(path) as reader:
+            for frame in reader.frames_at(sorted({row.time_s for row in rows})):
+                for place, row in enumerate(rows):
+                    if row.time_s == frame.time_s and not frame.damaged:
+                        yield place, row, frame
 
 
 def _cut(
@@ -228,27 +233,18 @@ def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder, *, fo
     """
     rows = representative_rows(result, most_tracks=max(1, len(result.tracks)))
     saved: list[Path] = []
-    if not rows:
-        return saved
-    with decoder.open(result.path) as reader:
-        for frame in reader.frames_at(sorted({row.time_s for row in rows})):
-            jpeg = encoded(frame.pixels, ".jpg", cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
-            for row in rows:
-                if row.time_s == frame.time_s and not frame.damaged:
-                    when = "" if result.is_picture else f"-at-{row.time_s:07.3f}s"
-                    saved.append(base.with_name(f"{base.name}.person-{row.track}{when}.jpg"))
-                    if not force and existing(saved[-1], mode="rb", advice=_ELSEWHERE) not in (None, jpeg):
-                        raise OutputError("exists and holds something else", path=saved[-1], advice=_ELSEWHERE)
-                    write_atomically(saved[-1], jpeg)
+    for _, row, frame in _decoded_again(result.path, rows, decoder):
+        jpeg = encoded(frame.pixels, ".jpg", cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+        when = "" if result.is_picture else f"-at-{row.time_s:07.3f}s"
+        saved.append(base.with_name(f"{base.name}.person-{row.track}{when}.jpg"))
+        if not force and existing(saved[-1], mode="rb", advice=_ELSEWHERE) not in (None, jpeg):
+            raise OutputError("exists and holds something else", path=saved[-1], advice=_ELSEWHERE)
+        write_atomically(saved[-1], jpeg)
     return saved
 
 
 def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
-    """Compute the share of a face's heat map that falls on each region, in the order of ``REGIONS``.
-
-    Args:
-        face: representative face that has heat maps.
-    """
+    """Compute the share of a face's heat map that falls on each region, in the order of ``REGIONS``."""
     assert face.heat_fake is not None
     side = len(face.heat_fake)
     height, width = face.picture.shape[:2]
@@ -274,17 +270,16 @@ def average_over_tracks(
 
 
 def _mean(several: Sequence[tuple[RegionShare, ...]]) -> tuple[RegionShare, ...]:
+    def mean_of(values: Iterable[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
     return tuple(
         RegionShare(
             same[0].region,
-            _mean_of(share.area for share in same) or 0.0,
-            _mean_of(share.fake for share in same),
-            _mean_of(share.real for share in same),
+            mean_of(share.area for share in same) or 0.0,
+            mean_of(share.fake for share in same),
+            mean_of(share.real for share in same),
         )
         for same in zip(*several, strict=True)
     )
-
-
-def _mean_of(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.facts import Fact
 from torchfakes_cli.files import check_targets, sha256_of, write_atomically
@@ -89,26 +90,18 @@ class Pages:
     def __init__(self, scanner: Scanner, model: str | PathLike[str] | None = None, command: str = "") -> None:
         self._scanner = scanner
         self._model = model
+        self._model_known = model is not None or not scanner.given
         self._command = command
 
     def load(self) -> None:
-        """Load all networks now, so that errors are raised before the first page.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device.
-        """
+        """Load all networks now, so that errors are raised before the first page."""
         self._scanner.load()
         _ = self._heat_maps
 
     def write(
         self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None, *, name: str = ""
     ) -> None:
-        """Write the page of one video, with the arguments of ``page``; an existing file is replaced.
-
-        Raises:
-            OutputError: the page can't be written.
-        """
+        """Write the page of one video, with the arguments of ``page``; an existing file is replaced."""
         write_atomically(Path(path), self.page(result, explanation, name=name))
 
     def page(self, result: VideoResult, explanation: Explanation | None = None, *, name: str = "") -> str:
@@ -156,7 +149,7 @@ class Pages:
     @cached_property
     def _heat_maps(self) -> HeatMaps | None:
         """Grad-CAM of the checkpoint; None if it is unknown, because a loaded, fused network has no gradients."""
-        if self._model is None and self._scanner.given:
+        if not self._model_known:
             return None
         from torchfakes_cli.detector.gradcam import load_gradcam
 
@@ -180,19 +173,12 @@ class Pages:
         return Provenance(
             version=__version__,
             command=self._command,
-            model_sha256=self._checksum(),
+            model_sha256=sha256_of(find_checkpoint(self._model)) if self._model_known else None,
             calibrated_on=detector.header.calibrated_on,
             fake_above=policy.fake_above,
             real_below=policy.real_below,
             settings=tuple(_settings(self._scanner.config, detector)),
         )
-
-    def _checksum(self) -> str | None:
-        from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
-
-        if self._model is None and self._scanner.given:
-            return None
-        return sha256_of(shipped_checkpoint() if self._model is None else find_checkpoint(self._model))
 
 
 class ReportFolder:
@@ -242,11 +228,7 @@ class ReportFolder:
 
 
 def check_pages(paths: Sequence[Path], *, force: bool) -> None:
-    """Check in advance that reports can be written; earlier reports are replaced, other files only with ``force``.
-
-    Raises:
-        OutputError: a report can't be written, or would replace another file.
-    """
+    """Check in advance that reports can be written, as ``check_targets`` does."""
     if not paths:
         return
     from torchfakes_cli.report.html.rendering import is_ours

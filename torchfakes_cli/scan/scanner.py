@@ -134,12 +134,7 @@ class Scanner:
         self.decoders.close()
 
     def load(self) -> None:
-        """Load the networks now, so that errors are raised before the first file.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device, or the thresholds contradict each other.
-        """
+        """Load the networks now, so that errors of detector, device and thresholds are raised before the first file."""
         self.networks  # noqa: B018 - loaded on first access
 
     def scan(
@@ -261,11 +256,7 @@ class DecoderPool:
         self._used: list[IsolatedDecoder] = []
 
     def start(self) -> None:
-        """Start the first process, without waiting until it is ready.
-
-        Raises:
-            TorchfakesError: the process can't be started.
-        """
+        """Start the first process, without waiting until it is ready."""
         decoder = self.take()
         if decoder is not None:
             self.give_back(decoder)

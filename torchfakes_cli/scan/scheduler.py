@@ -76,16 +76,12 @@ class VideoScan:
         path: path or URL of the video.
         decoder: decoder in use; None once it is released.
         started: start time on the monotonic clock, moved by the time that loading the networks takes.
-        opened: True once the file has been opened as a video.
-        ended: True once decoding has ended; batches may still be in the queue.
+        opened, ended: True once the file is open, and once decoding has ended; batches may still be in the queue.
         error: error that ended decoding early, or None.
         frames_wanted: number of frames that will be sampled from the whole video; 0 if not known.
-        info: properties of the video, known like those below once decoding has ended without an error.
-        report: frames decoded and warnings.
-        sha256: checksum of the file.
-        source: web page of a downloaded video.
-        follower: detects faces in its frames; None before the first.
-        timeline: rows so far; None before the first frames.
+        info, report: properties of the video, and of its decoding, known once that has ended without an error.
+        sha256, source: checksum of the file, and web page of a downloaded video, known at the same time.
+        follower, timeline: detect its faces, and hold its rows; None before the first frames.
         outcome: result of the scan, or the error that prevented it; None while it runs.
         elapsed_s: seconds from the start to the outcome. Other videos may have been scanned concurrently.
     """
