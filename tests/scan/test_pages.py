@@ -32,7 +32,7 @@ def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds
     assert "torch " in settings["by"]
     other = ScanConfig(sampling=few, verdict=VerdictConfig(fake_above=0.5, real_below=0.5))
     with Scanner(other, model=shipped_checkpoint()) as scanner:
-        provenance = Pages(scanner, shipped_checkpoint()).provenance
+        provenance = Pages(scanner).provenance
         assert scanner.scan(SAMPLE).error_rates is None
     assert provenance.fake_above == 0.5
     assert provenance.model_sha256 == own.model_sha256

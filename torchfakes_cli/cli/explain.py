@@ -125,9 +125,7 @@ def _explain(
         scanner = Scanner(config, model=model)
     with scanner:
         with screen.progress(Path(path).name) as advance:
-            explanation = explain_with(
-                scanner, path, model=model, faces_a_track=faces, most_tracks=people, progress=advance
-            )
+            explanation = explain_with(scanner, path, faces_a_track=faces, most_tracks=people, progress=advance)
         show_verdict(explanation.result, screen)
         for warning in explanation.result.warnings:
             screen.warning(f"{path}: {warning}")
@@ -139,7 +137,7 @@ def _explain(
         screen.result(regions_table(explanation))
         with screen.progress("writing the evidence"):
             *pictures, table = write_explanation(folder, explanation)
-            Pages(scanner, model, command_line()).write(folder / PAGE, explanation.result, explanation)
+            Pages(scanner, command_line()).write(folder / PAGE, explanation.result, explanation)
     screen.note(
         f"pictures: {len(pictures)} in {folder}, the regions of each in {table.name}, all on one page in {PAGE}"
     )

@@ -401,7 +401,6 @@ def _batch(
     return Batch(
         scanner,
         found,
-        model=options.model,
         executor=pool,
         table=options.table,
         timelines=timelines,

@@ -53,7 +53,7 @@ class Examiner:
         self._limits = limits
         self._model = model
         self._scanner = Scanner(replace(config or ScanConfig(), max_length_s=60 * limits.most_minutes), model=model)
-        self._pages = Pages(self._scanner, model)
+        self._pages = Pages(self._scanner)
         self._busy = Lock()
 
     def __enter__(self) -> Examiner:

@@ -210,7 +210,7 @@ class PyramidOnDevice:
         shares = ((points + 1).clamp(0, 1) * (ends - points).clamp(0, 1)).prod(3, keepdim=True)
         points = points.clamp(min=0).minimum(ends - 1)
         crops = points.new_empty(len(boxes), side, side, 3)
-        for number in numbers.unique().tolist():
+        for number in sorted(set(numbers.tolist())):
             chosen = (numbers == number).nonzero()[:, 0]
             halving = self._halvings[number]
             height, width = halving.shape[2:]

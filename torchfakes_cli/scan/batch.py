@@ -138,7 +138,6 @@ def scan_to_table(
         batch = Batch(
             scanner,
             found,
-            model=model,
             executor=executor,
             table=fspath(table),
             timelines=mirrored_paths(found.videos, given, fspath(timelines)) if timelines is not None else {},
@@ -156,7 +155,6 @@ class Batch:
     Args:
         scanner: scans the files unless an ``executor`` is given, and cuts out the faces of reports; it isn't closed.
         found: files to scan.
-        model: path or name of the scanner's checkpoint; None for the shipped one.
         executor: worker pool that scans; it isn't closed.
         table: path of the table with one row per video; None writes none.
         timelines, pages: path of each timeline and of each report, by video.
@@ -186,7 +184,6 @@ class Batch:
         scanner: Scanner,
         found: Finds,
         *,
-        model: str | PathLike[str] | None = None,
         executor: WorkerPool | None = None,
         table: str | None = None,
         timelines: Mapping[str, Path] | None = None,
@@ -209,14 +206,13 @@ class Batch:
         self._scanner = scanner
         self._executor = executor
         self._found = found
-        self._model = model
         self._table = table
         self._force = force
         self._prune = prune
         self._alone = alone
         self._extras = extras or {}
         self._settings = ""
-        self._pages = Pages(scanner, model, command)
+        self._pages = Pages(scanner, command)
         self._timelines = timelines or {}
         self._page_paths = pages or {}
         self._frames = frames or {}
@@ -235,7 +231,7 @@ class Batch:
             return  # they are loaded while the file is opened
         (self._executor or self._scanner).load()
         on = (self._executor or self._scanner).computed_on
-        self._settings = settings_digest(self._scanner.config, self._model, on)
+        self._settings = settings_digest(self._scanner.config, self._scanner.checkpoint, on)
 
     def __enter__(self) -> Self:
         if self._table is not None:

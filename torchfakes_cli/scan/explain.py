@@ -73,28 +73,25 @@ def explain_video(
             print(region.region, region.fake, region.area)
     """
     with Scanner(config, model=model) as scanner:
-        return explain_with(
-            scanner, path, model=model, faces_a_track=faces_a_track, most_tracks=most_tracks, progress=progress
-        )
+        return explain_with(scanner, path, faces_a_track=faces_a_track, most_tracks=most_tracks, progress=progress)
 
 
 def explain_with(
     scanner: Scanner,
     path: str | PathLike[str],
     *,
-    model: str | PathLike[str] | None,
     faces_a_track: int = FACES_A_TRACK,
     most_tracks: int = MOST_TRACKS,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Scan one video with an existing scanner of the same ``model``, and explain its verdict."""
+    """Scan one video with an existing scanner, and explain its verdict."""
     result = scanner.scan(path, progress)
     rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
     if not rows:
         return Explanation(result)
     from torchfakes_cli.detector.gradcam import load_gradcam
 
-    heat_maps = load_gradcam(model, scanner.detector.device)
+    heat_maps = load_gradcam(scanner.checkpoint, scanner.detector.device)
     with scanner.lent_decoder() as decoder:
         faces = cut_faces(result, rows, decoder, scanner.detector, heat_maps=heat_maps)
     regions = tuple(region_shares(face) for face in faces)

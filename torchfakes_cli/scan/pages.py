@@ -14,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import TorchfakesError
 from torchfakes_cli.facts import Fact
 from torchfakes_cli.files import check_targets, sha256_of, write_atomically
@@ -75,7 +74,7 @@ def write_report(
         write_report("report.html", result)
     """
     with Scanner(config, model=model, detector=detector) as scanner:
-        Pages(scanner, model, command).write(path, result)
+        Pages(scanner, command).write(path, result)
 
 
 class Pages:
@@ -83,14 +82,11 @@ class Pages:
 
     Args:
         scanner: scanner of the results; it lends its decoders.
-        model: path or name of the scanner's checkpoint; None for the shipped one.
         command: command line that reproduces the results.
     """
 
-    def __init__(self, scanner: Scanner, model: str | PathLike[str] | None = None, command: str = "") -> None:
+    def __init__(self, scanner: Scanner, command: str = "") -> None:
         self._scanner = scanner
-        self._model = model
-        self._model_known = model is not None or not scanner.given
         self._command = command
 
     def load(self) -> None:
@@ -149,11 +145,12 @@ class Pages:
     @cached_property
     def _heat_maps(self) -> HeatMaps | None:
         """Grad-CAM of the checkpoint; None if it is unknown, because a loaded, fused network has no gradients."""
-        if not self._model_known:
+        checkpoint = self._scanner.checkpoint
+        if checkpoint is None:
             return None
         from torchfakes_cli.detector.gradcam import load_gradcam
 
-        return load_gradcam(self._model, self._scanner.detector.device)
+        return load_gradcam(checkpoint, self._scanner.detector.device)
 
     @staticmethod
     def _tried(work: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:
@@ -169,11 +166,11 @@ class Pages:
     @cached_property
     def provenance(self) -> Provenance:
         """Program, model, thresholds and settings behind the results."""
-        detector, policy = self._scanner.detector, self._scanner.policy
+        detector, policy, checkpoint = self._scanner.detector, self._scanner.policy, self._scanner.checkpoint
         return Provenance(
             version=__version__,
             command=self._command,
-            model_sha256=sha256_of(find_checkpoint(self._model)) if self._model_known else None,
+            model_sha256=checkpoint and sha256_of(checkpoint),
             calibrated_on=detector.header.calibrated_on,
             fake_above=policy.fake_above,
             real_below=policy.real_below,

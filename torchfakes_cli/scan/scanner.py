@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.scheduler import FolderProgress, Scheduler
@@ -88,12 +89,11 @@ class Scanner:
     Args:
         config: configuration of the scans; None for the defaults.
         model: path or name of a checkpoint; None for the shipped one.
-        detector: loaded detector to use instead of ``model``.
+        detector: loaded detector; ``model``, if given, is its checkpoint.
         cores: number of cores to use; None for all that this process may use.
 
     Attributes:
         config: configuration of the scans.
-        given: True if the caller passed a loaded detector.
         profile: seconds spent in each stage so far.
         decoders: pool of decoding processes; its size limits the videos decoded at once.
 
@@ -110,9 +110,9 @@ class Scanner:
         cores: int | None = None,
     ) -> None:
         self.config = config or ScanConfig()
-        self.given = detector is not None
         self.profile = Profile()
         self._model = model
+        self._given = detector is not None
         if detector is not None:
             self.detector = detector
         cores = cores or usable_cores()
@@ -218,6 +218,11 @@ class Scanner:
         from torchfakes_cli.detector.detector import load_detector
 
         return load_detector(self._model, self.config.device)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Path of the detector's checkpoint; None if it is unknown, because a loaded detector was given alone."""
+        return None if self._given and self._model is None else find_checkpoint(self._model)
 
     @cached_property
     def policy(self) -> Policy:
