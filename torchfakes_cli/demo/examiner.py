@@ -51,7 +51,6 @@ class Examiner:
         self, limits: DemoConfig, config: ScanConfig | None = None, *, model: str | PathLike[str] | None = None
     ) -> None:
         self._limits = limits
-        self._model = model
         self._scanner = Scanner(replace(config or ScanConfig(), max_length_s=60 * limits.most_minutes), model=model)
         self._pages = Pages(self._scanner)
         self._busy = Lock()

@@ -52,7 +52,7 @@ class ProposalNetwork:
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._layers = [_first_layer(weights, device, dtype), *(_layer(weights, n, device, dtype) for n in (2, 3))]
+        self._layers = [_Layer(weights, number, device, dtype) for number in (1, 2, 3)]
         weight, bias = _face_minus_other(weights["conv4_1.weight"], weights["conv4_1.bias"])
         weight = torch.cat([weight, weights["conv4_2.weight"]])
         bias = torch.cat([bias, weights["conv4_2.bias"]])
@@ -94,8 +94,7 @@ class CandidateNetwork:
         self._dtype = dtype
         weights = _widened(weights)
         convolutions = sum(name.startswith("conv") and name.endswith("weight") for name in weights)
-        later = (_layer(weights, n, device, dtype) for n in range(2, convolutions + 1))
-        self._layers = [_first_layer(weights, device, dtype), *later]
+        self._layers = [_Layer(weights, number, device, dtype) for number in range(1, convolutions + 1)]
         self.side = OUTPUT_SIDE if convolutions == 4 else REFINE_SIDE
         # The second network has three convolutions on 24 px, the third four on 48 px. Both pool twice by 3, the third
         # also once by 2.
@@ -150,12 +149,17 @@ def _strips(pictures: Tensor) -> list[Tensor]:
 
 
 class _Layer:
-    """Convolution followed by PReLU."""
+    """Convolution followed by PReLU; the first one normalizes its inputs, which are exact in both half precisions."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, slopes: Tensor, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, weights: Weights, number: int, device: torch.device, dtype: torch.dtype) -> None:
+        weight, bias = weights[f"conv{number}.weight"], weights[f"conv{number}.bias"]
+        if number == 1:
+            weight = (weight / SCALE).to(dtype).float()
+            # Computed from the rounded weights; otherwise the mean of the picture would leak into the result.
+            bias = bias - MEAN * weight.sum((1, 2, 3))
         self._weight = weight.to(device, dtype, memory_format=torch.channels_last)
         self._bias = bias.to(device, dtype)
-        self._slopes = slopes.to(device, dtype)
+        self._slopes = weights[f"prelu{number}.weight"].to(device, dtype)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Map N×C×H×W to N×H×W×C."""
@@ -163,19 +167,6 @@ class _Layer:
         count, height, width, channels = values.shape
         rows = values.view(count * height, width * channels)
         return functional.prelu(rows, self._slopes.repeat(width)).view(count, height, width, channels)
-
-
-def _layer(weights: Weights, number: int, device: torch.device, dtype: torch.dtype) -> _Layer:
-    weight, bias = weights[f"conv{number}.weight"], weights[f"conv{number}.bias"]
-    return _Layer(weight, bias, weights[f"prelu{number}.weight"], device, dtype)
-
-
-def _first_layer(weights: Weights, device: torch.device, dtype: torch.dtype) -> _Layer:
-    """First convolution with folded normalization; its inputs 0 to 255 are exact in both half precisions."""
-    weight = (weights["conv1.weight"] / SCALE).to(dtype).float()
-    # Computed from the rounded weights; otherwise the mean of the picture would leak into the result.
-    bias = weights["conv1.bias"] - MEAN * weight.sum((1, 2, 3))
-    return _Layer(weight, bias, weights["prelu1.weight"], device, dtype)
 
 
 def _widened(weights: Weights) -> Weights:

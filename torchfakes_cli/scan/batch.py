@@ -212,11 +212,10 @@ class Batch:
         self._alone = alone
         self._extras = extras or {}
         self._settings = ""
-        self._pages = Pages(scanner, command)
         self._timelines = timelines or {}
         self._page_paths = pages or {}
         self._frames = frames or {}
-        self._report = ReportFolder(report, self._page_paths)
+        self._report = ReportFolder(Pages(scanner, command), report, self._page_paths)
         if table is not None:
             check_batch_target(table, force=force)
         # No folder is made for a file that is missing.
@@ -272,7 +271,7 @@ class Batch:
                 for result in scans:
                     yield from self._written(result)
         finally:
-            self._report.finish(self._candidates, self._pages)
+            self._report.finish(self._candidates)
 
     def _scan_alone(self, path: str, progress: FolderProgress | None) -> Generator[VideoResult, None, None]:
         def advance(done: int, wanted: int | None) -> None:
@@ -341,7 +340,7 @@ class Batch:
         if scanned and frames:
             yield f"frames: in {frames.parent}", lambda: self._save_frames(frames, local)
         page = self._page_paths.get(path)
-        yield f"report: {page}" if page and scanned else "", lambda: self._report.add(result, self._pages, local.path)
+        yield f"report: {page}" if page and scanned else "", lambda: self._report.add(result, local.path)
         if table := self.earlier:
             yield f"results: {self._table}", lambda: table.write(result)
 

@@ -52,13 +52,11 @@ def find_videos(
     A file given by its path is always included, with any name and even if it doesn't exist; its scan reports the error.
     In folders, videos and pictures are recognized by their suffix. Hidden videos are included, but AppleDouble files of
     macOS (``._clip.mp4``) and hidden folders (``.Trash``, ``.git``) are not. Links to folders are followed, each folder
-    once, but not to a folder that contains the link: this ends loops and keeps the search inside the given folders. A
-    file that is reached by several paths is included once, under the first.
-
-    URLs of remote stores (``remote_files``) are accepted as files and folders; links in stores are not followed.
+    once, but not to a folder that contains the link, and not in stores. A file that is reached by several paths is
+    included once, under the first.
 
     Args:
-        paths: files and folders.
+        paths: files and folders, of this machine or as URLs of stores.
         recursive: search subfolders, too.
         include: globs; if any are given, files in folders must match one of them. A glob with a slash is matched
             against the path below the given folder (``day1/*.mp4``; ``*`` matches slashes, too), any other against the

@@ -182,11 +182,13 @@ class ReportFolder:
     """Reports of a batch and their index page.
 
     Args:
+        pages: writer of the reports.
         path: folder of the reports; None writes no index.
         paths: paths of the reports, by video.
     """
 
-    def __init__(self, path: str | None, paths: Mapping[str, Path]) -> None:
+    def __init__(self, pages: Pages, path: str | None, paths: Mapping[str, Path]) -> None:
+        self._pages = pages
         self._path = None if path is None else Path(path)
         self._paths = paths
         self._rows: dict[str, IndexRow] = {}
@@ -207,21 +209,21 @@ class ReportFolder:
                 {video: row_of_earlier(row, self._paths[video], self._path) for video, row in kept.items()}
             )
 
-    def add(self, result: VideoResult, pages: Pages, file: str) -> None:
+    def add(self, result: VideoResult, file: str) -> None:
         """Write the report on a video if its scan succeeded, from its local ``file``, and add its row to the index."""
         from torchfakes_cli.report.html.index import row_of_result
 
         path = self._paths.get(result.path)
         if path and result.status is Status.OK:
-            pages.write(path, replace(result, path=file), name=result.path)
+            self._pages.write(path, replace(result, path=file), name=result.path)
         if self._path:
             self._rows[result.path] = row_of_result(result, path, self._path)
 
-    def finish(self, candidates: Sequence[str], pages: Pages) -> None:
+    def finish(self, candidates: Sequence[str]) -> None:
         """Write the index of the results so far."""
         if self.index:
             rows = [self._rows[path] for path in candidates if path in self._rows]
-            pages.write_index(self.index, rows, unfinished=len(candidates) - len(rows))
+            self._pages.write_index(self.index, rows, unfinished=len(candidates) - len(rows))
 
 
 def check_pages(paths: Sequence[Path], *, force: bool) -> None:

@@ -60,7 +60,7 @@ State = tuple[int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """File or folder in a store.
+    """File or folder in a store or on this machine.
 
     Attributes:
         name: last part of its path.
@@ -98,12 +98,7 @@ def is_web_page(path: str | PathLike[str]) -> bool:
 
 
 def is_folder(url: str) -> bool:
-    """Return True if a URL is that of a folder.
-
-    Raises:
-        UsageError: a package is missing.
-        UnreadableFileError: the store can't be reached.
-    """
+    """Return True if a URL is that of a folder; errors as in ``entries``."""
     if is_web_page(url):
         return False
     store, path = _opened(url)
@@ -264,11 +259,7 @@ class _Log:
 
 
 def need_yt_dlp() -> Any:
-    """Import yt-dlp.
-
-    Raises:
-        UsageError: it isn't installed.
-    """
+    """Import yt-dlp; raise a ``UsageError`` if it isn't installed."""
     try:
         return importlib.import_module("yt_dlp")
     except ImportError as error:
@@ -325,7 +316,7 @@ def _download(url: str, folder: Path, most_bytes: int, stopped: Callable[[], boo
 
 
 def _only_video(found: dict[str, Any], url: str) -> dict[str, Any]:
-    """Return the only video of a page, after a check of its length."""
+    """Return the only video of a page, if it is recorded and not too long."""
     videos = list(found["entries"]) if "entries" in found else [found]
     if len(videos) != 1:
         many = "several videos" if videos else "no video"
