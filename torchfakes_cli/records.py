@@ -225,22 +225,6 @@ class ErrorRates:
     fakes: Mapping[str, int]
     footage: str
 
-    def sentence(self) -> str:
-        """Describe false alarms and misses in one sentence."""
-        genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
-        undecided = self.genuine["inconclusive"] + self.fakes["inconclusive"]
-        return (
-            f"In a cross-validated test on {self.footage or 'held-out videos'}, this detector called "
-            f"{self.genuine['fake']} of {genuine} genuine videos fake (false alarms) and {self.fakes['real']} of "
-            f"{fakes} fakes real (misses); it found {self.fakes['fake']} of the fakes, "
-            f"and left {undecided} videos undecided."
-        )
-
-    def short(self) -> str:
-        """Describe false alarms and misses in a few words."""
-        genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
-        return f"In a test {self.genuine['fake']} of {genuine} false alarms, {self.fakes['real']} of {fakes} missed."
-
 
 @dataclass(frozen=True, slots=True)
 class Source:

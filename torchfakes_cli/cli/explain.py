@@ -112,7 +112,7 @@ def _explain(
     from torchfakes_cli.cli.console import Screen, show_verdict
     from torchfakes_cli.cli.console.explain_view import regions_table
     from torchfakes_cli.report import check_explanation_target, write_explanation
-    from torchfakes_cli.scan.explain import explain_with
+    from torchfakes_cli.scan.explain import explain_video
     from torchfakes_cli.scan.output_paths import explanation_folder
     from torchfakes_cli.scan.pages import Pages
     from torchfakes_cli.scan.scanner import Scanner
@@ -125,7 +125,9 @@ def _explain(
         scanner = Scanner(config, model=model)
     with scanner:
         with screen.progress(Path(path).name) as advance:
-            explanation = explain_with(scanner, path, faces_a_track=faces, most_tracks=people, progress=advance)
+            explanation = explain_video(
+                path, faces_a_track=faces, most_tracks=people, progress=advance, scanner=scanner
+            )
         show_verdict(explanation.result, screen)
         for warning in explanation.result.warnings:
             screen.warning(f"{path}: {warning}")

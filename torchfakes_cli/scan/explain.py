@@ -7,6 +7,7 @@ as in the scan. A face has the score of its row in the timeline and a heat map o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -49,6 +50,7 @@ def explain_video(
     faces_a_track: int = FACES_A_TRACK,
     most_tracks: int = MOST_TRACKS,
     progress: Progress | None = None,
+    scanner: Scanner | None = None,
 ) -> Explanation:
     """Scan one video and explain its verdict.
 
@@ -59,6 +61,7 @@ def explain_video(
         faces_a_track: largest number of faces shown per person.
         most_tracks: largest number of people shown.
         progress: called after each batch of frames with (frames done, frames wanted if known).
+        scanner: scanner to use, with its own configuration and model; it isn't closed.
 
     Returns:
         Result of the scan with its representative faces; the result alone if no face was scored.
@@ -72,30 +75,18 @@ def explain_video(
         for region in explanation.average:
             print(region.region, region.fake, region.area)
     """
-    with Scanner(config, model=model) as scanner:
-        return explain_with(scanner, path, faces_a_track=faces_a_track, most_tracks=most_tracks, progress=progress)
+    with nullcontext(scanner) if scanner else Scanner(config, model=model) as scanner:
+        result = scanner.scan(path, progress)
+        rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
+        if not rows:
+            return Explanation(result)
+        from torchfakes_cli.detector.gradcam import load_gradcam
 
-
-def explain_with(
-    scanner: Scanner,
-    path: str | PathLike[str],
-    *,
-    faces_a_track: int = FACES_A_TRACK,
-    most_tracks: int = MOST_TRACKS,
-    progress: Progress | None = None,
-) -> Explanation:
-    """Scan one video with an existing scanner, and explain its verdict."""
-    result = scanner.scan(path, progress)
-    rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
-    if not rows:
-        return Explanation(result)
-    from torchfakes_cli.detector.gradcam import load_gradcam
-
-    heat_maps = load_gradcam(scanner.checkpoint, scanner.detector.device)
-    with scanner.lent_decoder() as decoder:
-        faces = cut_faces(result, rows, decoder, scanner.detector, heat_maps=heat_maps)
-    regions = tuple(region_shares(face) for face in faces)
-    return Explanation(result, faces, regions, average_over_tracks(faces, regions))
+        heat_maps = load_gradcam(scanner.checkpoint, scanner.detector.device)
+        with scanner.lent_decoder() as decoder:
+            faces = cut_faces(result, rows, decoder, scanner.detector, heat_maps=heat_maps)
+        regions = tuple(region_shares(face) for face in faces)
+        return Explanation(result, faces, regions, average_over_tracks(faces, regions))
 
 
 def representative_rows(

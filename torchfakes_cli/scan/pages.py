@@ -170,7 +170,7 @@ class Pages:
         return Provenance(
             version=__version__,
             command=self._command,
-            model_sha256=checkpoint and sha256_of(checkpoint),
+            model_sha256=None if checkpoint is None else sha256_of(checkpoint),
             calibrated_on=detector.header.calibrated_on,
             fake_above=policy.fake_above,
             real_below=policy.real_below,

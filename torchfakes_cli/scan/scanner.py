@@ -177,11 +177,7 @@ class Scanner:
 
         Yields:
             One result per path, in the order of ``paths``, as soon as it and all earlier ones are known. A file that
-            can't be scanned has status ``error``.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device, or the thresholds contradict each other.
+            can't be scanned has status ``error``; the errors of ``load`` are raised.
         """
         with closing(Scheduler(self, self._threads, progress).run(paths)) as scans:
             yield from (scan.result for scan in scans if scan)
@@ -193,11 +189,8 @@ class Scanner:
             paths: paths of the videos; None if no video is waiting at the moment.
 
         Yields:
-            One result per path, as soon as it is known, and None several times a second while there is none.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device, or the thresholds contradict each other.
+            One result per path, as soon as it is known, and None several times a second while there is none; the errors
+            of ``load`` are raised.
         """
         with closing(Scheduler(self, self._threads, endless=True).run(paths)) as scans:
             yield from (scan.result if scan else None for scan in scans)
