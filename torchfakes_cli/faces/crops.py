@@ -67,17 +67,7 @@ def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "
 
 
 def crop_corner(frame_size: tuple[int, int], box: Box, margin: float, shape: str = "square") -> tuple[int, int]:
-    """Return the upper left corner of the crop that ``crop_face`` cuts.
-
-    Args:
-        frame_size: (width, height) of the frame.
-        box: (x1, y1, x2, y2) in pixels of the frame.
-        margin: as for ``crop_face``.
-        shape: as for ``crop_face``.
-
-    Returns:
-        (left, top) in whole pixels; a square's corner may lie outside the frame.
-    """
+    """Return the upper left corner (x, y) of the crop that ``crop_face`` cuts out of a (width, height) frame."""
     if shape == "box":
         return _box_part(*frame_size, box, margin)[:2]
     return crop_origin(box, margin)[:2]

@@ -176,12 +176,7 @@ class PyramidOnCpu:
 
 
 class PyramidOnDevice:
-    """Pictures of one size in a graphics card's memory, as a source of pyramids and crops; see ``PyramidOnCpu``.
-
-    Args:
-        frames: H×W×3 uint8 each, of one size.
-        device: device of the pictures.
-    """
+    """Pictures of one size in a graphics card's memory, otherwise like ``PyramidOnCpu``."""
 
     def __init__(self, frames: Sequence[Pixels], device: torch.device) -> None:
         self.count = len(frames)
@@ -232,12 +227,7 @@ def _source(sizes: Tensor, level: Level) -> int:
 
 
 def _samples(boxes: Tensor, side: int, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the sampling positions of candidates.
-
-    Args:
-        boxes: M×4 in zero-based pixels.
-        side: side of the crops in pixels.
-        sizes: (width, height) of the halvings, L×2.
+    """Compute the sampling positions of boxes (M×4, zero-based) in halvings of the given (width, height), L×2.
 
     Returns:
         The halving index of each box, M, and the (x, y) of its pixels in that halving, M×side×side×2.

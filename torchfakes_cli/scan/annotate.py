@@ -140,11 +140,7 @@ def _draw(
 
 
 def container_of(path: str | PathLike[str]) -> str:
-    """Return the container format for the suffix of a clip's path: ``mp4`` or ``mov``.
-
-    Raises:
-        UsageError: the path has another suffix.
-    """
+    """Return the container format for the suffix of a clip's path; raise a ``UsageError`` if it isn't MP4 or MOV."""
     suffix = Path(path).suffix.lower()
     if suffix not in _CONTAINERS:
         raise UsageError("an annotated clip is an MP4 or MOV file", path=path, advice="Give it a name such as out.mp4.")
@@ -152,9 +148,7 @@ def container_of(path: str | PathLike[str]) -> str:
 
 
 def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *, force: bool = False) -> None:
-    """Check in advance that an annotated clip can be written.
-
-    An earlier annotated clip may be replaced, any other file only with ``force``, and the source never.
+    """Check in advance that an annotated clip can be written; it may replace an earlier one, but never the source.
 
     Raises:
         UsageError: the path has a suffix other than MP4 or MOV, or is the source itself.

@@ -151,19 +151,10 @@ def cut_faces(
     picture_side: int = PICTURE_SIDE,
     frame_side: int = 0,
 ) -> tuple[TellingFace, ...]:
-    """Cut faces out of a video again, as its scan did.
+    """Cut the faces of rows out of a video again, as its scan did, without those in frames that are damaged now.
 
-    Args:
-        result: result of the scan; the file must be unchanged.
-        rows: rows of the result's timeline that have a score.
-        decoder: idle decoder.
-        detector: detector of the scan.
-        heat_maps: computes the heat maps of a crop; None for no heat maps.
-        picture_side: longest side in pixels to which larger pictures are reduced.
-        frame_side: longest side in pixels of the whole frame that comes with the first row of each person; 0 for none.
-
-    Returns:
-        One face per row, in the same order, without rows whose frame can't be decoded again undamaged.
+    Pictures are reduced to ``picture_side`` pixels. The first face of each person comes with its whole frame, reduced
+    to ``frame_side`` pixels, unless that is 0.
 
     Raises:
         MediaError: the file can no longer be read.
@@ -205,12 +196,7 @@ def _cut(
 def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder, *, force: bool = False) -> list[Path]:
     """Save representative whole frames of each person as JPEG, as decoded, for a reverse image search.
 
-    Args:
-        base: path of the files without their ending: ``clip`` gives ``clip.person-1-at-002.500s.jpg``; missing folders
-            are made.
-        result: result of a scan with status ``ok``; the file must be unchanged.
-        decoder: idle decoder.
-        force: replace other files of the same name.
+    The file must be unchanged since its scan. The base ``clip`` gives ``clip.person-1-at-002.500s.jpg``.
 
     Returns:
         Paths of the files, without those whose frame can't be decoded again undamaged.

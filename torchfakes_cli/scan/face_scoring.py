@@ -67,19 +67,11 @@ _TURNS = {1: "on their side", 2: "upside down", 3: "on their side"}
 
 
 class Timeline:
-    """Timeline of one video: its rows so far.
-
-    Args:
-        detector: scores the crops.
-        config: smallest face and blur threshold.
-
-    Attributes:
-        frames: number of frames added.
-        waiting: crops to be scored, each with the index of its row.
-    """
+    """Timeline of one video: its rows so far."""
 
     def __init__(self, detector: Detector, config: FaceConfig) -> None:
         self.frames = 0
+        #: Crops to be scored, each with the index of its row.
         self.waiting: list[tuple[int, Pixels]] = []
         self._detector = detector
         self._config = config
@@ -95,7 +87,7 @@ class Timeline:
         return tuple(self._rows)
 
     def add(self, frames: Sequence[Frame], found_in: Sequence[Sequence[Face]], frames_wanted: int) -> None:
-        """Add the faces of a batch of frames.
+        """Add the next frames and the faces of each.
 
         Args:
             frames: next frames of the video.
@@ -187,11 +179,7 @@ def score_waiting(detector: Detector, timelines: Sequence[Timeline]) -> dict[Tim
 
 
 class NoFaceHints:
-    """Keeps a few frames of a video and searches them for small or rotated faces.
-
-    Args:
-        config: configuration of the first search.
-    """
+    """Keeps a few frames of a video and searches them for small or rotated faces."""
 
     def __init__(self, config: FaceConfig) -> None:
         self._config = config

@@ -78,12 +78,7 @@ def write_report(
 
 
 class Pages:
-    """Writer of HTML reports.
-
-    Args:
-        scanner: scanner of the results; it lends its decoders.
-        command: command line that reproduces the results.
-    """
+    """Writer of HTML reports on the results of a scanner, with the command line that reproduces them."""
 
     def __init__(self, scanner: Scanner, command: str = "") -> None:
         self._scanner = scanner
@@ -105,8 +100,7 @@ class Pages:
 
         Args:
             result: result with status ``ok``.
-            explanation: explanation of the result, whose faces and regions are shown; None chooses representative
-                faces and shows no regions.
+            explanation: its explanation; None chooses representative faces and shows no regions.
             name: path to show in place of the result's own.
         """
         from torchfakes_cli.report.html.page import page_of
@@ -179,13 +173,7 @@ class Pages:
 
 
 class ReportFolder:
-    """Reports of a batch and their index page.
-
-    Args:
-        pages: writer of the reports.
-        path: folder of the reports; None writes no index.
-        paths: paths of the reports, by video.
-    """
+    """Reports of a batch, by video, and their index page in the folder ``path``; None writes no index."""
 
     def __init__(self, pages: Pages, path: str | None, paths: Mapping[str, Path]) -> None:
         self._pages = pages

@@ -75,12 +75,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """File on this machine that is scanned.
-
-    Attributes:
-        path: path of the file.
-        source: web page from which it was downloaded; None for other files.
-    """
+    """File on this machine that is scanned, and the web page from which it was downloaded, if any."""
 
     path: str
     source: Source | None = None

@@ -261,8 +261,7 @@ class Scheduler:
         """Scan videos; close the generator to stop early.
 
         Args:
-            paths: paths of the videos; the next is taken when a decoder is free. None if no video is waiting at the
-                moment.
+            paths: paths of the videos; the next is taken when a decoder is free. None if no video is waiting.
 
         Yields:
             One finished scan per path, in the order of the videos. If ``endless``, finished scans in any order, and

@@ -70,8 +70,7 @@ class Decision:
     """Verdict on a video, with its scores.
 
     Attributes:
-        verdict: real, fake or inconclusive.
-        reason: why the verdict is inconclusive; None otherwise.
+        verdict, reason: the verdict, and why it is inconclusive; None otherwise.
         p_fake: probability of the deciding track or, without a lasting one, of the most suspicious track; None if no
             face was scored.
         peak_time_s: time in seconds of that track's most suspicious face; None if ``p_fake`` is None.
@@ -208,8 +207,8 @@ def _score_track(
     logit = trimmed_mean([value for value, _ in scored], policy.trim) if scored else None
     p_fake = None if logit is None else _finite(probability(logit))
     lasting = len(scored) >= needed
-    doubt = _doubt([row for row in rows if row.logit is not None], policy) if lasting else None
-    decides = lasting and doubt is None
+    sizes = [row.face.size for row in rows if row.face and row.logit is not None]
+    tiny = lasting and bool(sizes) and statistics.median(sizes) < policy.tiny_below
     return Track(
         number=number,
         start_s=min(row.time_s for row in rows),
@@ -221,9 +220,9 @@ def _score_track(
         # The first of equally suspicious faces.
         peak_time_s=max(scored, key=lambda face: (face[0], -face[1]))[1] if scored else None,
         lasting=lasting,
-        doubt=doubt,
+        doubt=Reason.TINY_FACES if tiny else None,
         suspicious_span=_suspicious_span(rows, policy, probability)
-        if decides and p_fake is not None and p_fake < policy.fake_above
+        if lasting and not tiny and p_fake is not None and p_fake < policy.fake_above
         else None,
     )
 
@@ -265,21 +264,11 @@ def _suspicious_span(
     return SuspiciousSpan(times[0], times[-1], probability(best_logit))
 
 
-def _doubt(scored: Sequence[FaceScore], policy: Policy) -> Reason | None:
-    """Apply rule 4: return why a track with these scored faces is doubted, or None."""
-    sizes = [row.face.size for row in scored if row.face]
-    return Reason.TINY_FACES if sizes and statistics.median(sizes) < policy.tiny_below else None
-
-
 def trimmed_mean(logits: Sequence[float], trim: float) -> float:
-    """Return the mean without the highest and the lowest share of the values.
+    """Return the mean without the highest and the lowest share (``trim``) of the values, of which there is one.
 
     The share is rounded up, as long as a value is left. Three faces thus give their median, so that one bad frame has
-    no effect; ``trim`` 0 gives the plain mean.
-
-    Args:
-        logits: values, at least one.
-        trim: share left out at each end, in [0, 0.5).
+    no effect.
 
     Raises:
         ModelError: a value is not finite.
