@@ -131,7 +131,7 @@ def test_nothing_prints_past_the_console(module: Path) -> None:
             "import torchfakes_cli.detector.download, torchfakes_cli.detector.registry",
             "torch huggingface_hub pooch requests",
         ),
-        ("import torchfakes_cli.scan.batch, torchfakes_cli.scan.workers", "torch"),
+        ("import torchfakes_cli.scan.batch, torchfakes_cli.scan.worker_pool", "torch"),
         ("import torchfakes_cli.scan.discovery, torchfakes_cli.scan.scanner", "torch"),
     ],
 )

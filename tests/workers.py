@@ -11,7 +11,7 @@ from pathlib import Path
 
 #: By which a worker is told from the other processes of its command: in its command line.
 PROCESS_WORKER = b"spawn_main"
-RAY_WORKER = b"ray::RayWorker"
+RAY_WORKER = b"ray::WorkerScanner"
 
 
 def below(pid: int, mark: bytes = b"") -> set[int]:

@@ -19,8 +19,7 @@ class Fact:
     """One diagnostic of this machine or installation, or one property of a file.
 
     Attributes:
-        name: name of the property.
-        value: value of the property in a few words.
+        name, value: the property, and its value in a few words.
         why: reason or consequence, in a clause; may be empty.
         severity: ``broken`` if no scan can work.
     """

@@ -43,9 +43,6 @@ def check_folder(path: Path, advice: str) -> None:
     """Check that a file can be created beside ``path``, by creating one.
 
     Permission bits don't suffice: there are read-only mounts, administrators and access lists.
-
-    Raises:
-        OutputError: the folder is missing or can't be written.
     """
     trial = temporary_beside(path)
     try:
@@ -69,11 +66,9 @@ def check_targets(
 ) -> None:
     """Check in advance that files can be written without replacing files of other kinds.
 
-    An earlier file of the same kind may be replaced, any other only with ``force``.
-
     Args:
         paths: paths of the files.
-        is_ours: returns True if a file with this first line is of the same kind.
+        is_ours: returns True if a file with this first line is of the same kind and may be replaced.
         kind: kind of the files, such as "a timeline", for error messages.
         option: command-line option that sets their path, for error messages.
         force: allow any file to be replaced.
@@ -116,14 +111,9 @@ def existing(
 ) -> bytes | None:
     """Read a file, or its first bytes; None if there is no file.
 
-    Args:
-        path: path of the file.
-        size: number of bytes to read; -1 for all.
-        mode: mode of opening; the default also checks that the file can be written.
-        advice: advice of the error if the file can't be opened.
-
     Raises:
-        OutputError: the path is a folder, or can't be opened in this mode.
+        OutputError: the path is a folder, or can't be opened in this mode. The default also requires that it can be
+            written.
     """
     try:
         with path.open(mode) as file:
@@ -144,8 +134,7 @@ def write_atomically(path: Path, content: str | bytes, temporary: Path | None = 
         path: path of the file; missing folders are made. Symbolic links are followed; devices and pipes are written
             to directly.
         content: complete content; text is encoded as UTF-8.
-        temporary: path to write first, in the same folder as the target; an existing file is replaced. None for a
-            unique name.
+        temporary: path in the same folder to write first; None for a unique one.
 
     Raises:
         OutputError: the file can't be written; the old content remains.
@@ -180,13 +169,9 @@ def write_atomically(path: Path, content: str | bytes, temporary: Path | None = 
 def try_lock(path: Path) -> BaseFileLock | None:
     """Acquire the lock of a lock file, which the operating system releases when the process ends.
 
-    On a file system without locks the lock counts as acquired, so that results can be written there.
-
     Returns:
-        Acquired lock, to be released; None if another process holds it.
-
-    Raises:
-        OSError: the lock file can't be made.
+        Acquired lock, to be released; None if another process holds it. On a file system without locks it counts as
+        acquired, so that results can be written there.
     """
     from filelock import FileLock, Timeout
 
@@ -214,12 +199,9 @@ def temporary_beside(path: Path) -> Path:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Make a private temporary folder for the block, and remove folders that killed processes left behind.
+    """Make a private temporary folder for the block, and remove those of its prefix that killed processes left.
 
     A process holds a lock in its folder, which the system releases when the process ends in any way.
-
-    Args:
-        prefix: prefix of the folder's name, which also identifies abandoned folders.
 
     Raises:
         OutputError: no temporary folder can be created.
@@ -253,10 +235,7 @@ def remove_abandoned(prefix: str) -> None:
             if not stat.S_ISDIR(status.st_mode) or not ours or not (folder / _LOCK).is_file():
                 continue
             if (lock := try_lock(folder / _LOCK)) is not None:
-                for file in folder.iterdir():
-                    if file.name != _LOCK:
-                        file.unlink(missing_ok=True)
-                lock.release()
+                lock.release()  # Windows can't remove open files
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             logger.debug("%s stays: %s", folder, error)

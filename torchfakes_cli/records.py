@@ -1,8 +1,8 @@
 """Records that the stages exchange: small frozen dataclasses.
 
-Conventions: times are seconds (float) on the player's clock, which starts with the earliest stream of the file. Sizes
-are (width, height). Pixel arrays are H×W×3 ``uint8`` in RGB order. A box is (x1, y1, x2, y2) in pixels of the upright
-frame and may extend beyond it. The label of *fake* is 1. A missing value is ``None``, never a placeholder number.
+Times are seconds on the player's clock, which starts with the earliest stream of the file. Pixel arrays are H×W×3
+``uint8`` in RGB order. A box is (x1, y1, x2, y2) in pixels of the upright frame and may extend beyond it. A missing
+value is ``None``, never a placeholder number.
 """
 
 from __future__ import annotations
@@ -57,13 +57,12 @@ class VideoInfo:
         path: path as the user gave it.
         container: FFmpeg's short name of the format, such as ``mov,mp4,m4a,3gp,3g2,mj2``.
         codec: FFmpeg's name of the video codec, such as ``h264``.
-        width: width in square pixels of the upright frame.
-        height: height in square pixels of the upright frame.
+        width, height: size in square pixels of the upright frame.
         fps: exact average frame rate; None if unknown.
-        duration_s: duration in seconds; None if unknown.
+        duration_s: duration; None if unknown.
         frame_count: number of packets counted in the file, not the header's claim; None if not counted.
         rotation: clockwise rotation in degrees (0, 90, 180, 270) that was applied to make frames upright.
-        warnings: warnings in plain sentences (HDR not tone-mapped, several streams, …).
+        warnings: warnings in plain sentences, such as on HDR that isn't tone-mapped.
         picture: True for a still picture, which has one frame at time 0, and neither rate nor duration.
     """
 
@@ -85,7 +84,7 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        time_s: presentation time in seconds on the player's clock.
+        time_s: presentation time.
         index: index in presentation order; None if unknown, as after a seek.
         pixels: H×W×3 uint8 RGB, upright, square pixels.
         damaged: True if the decoder concealed damaged parts.
@@ -110,8 +109,7 @@ class DecodeReport:
     """Statistics and warnings of decoding one file.
 
     Attributes:
-        frames_wanted: number of samples requested.
-        frames_delivered: number of samples decoded.
+        frames_wanted, frames_delivered: numbers of samples requested and decoded.
         packets_bad: number of packets that the decoder refused.
         warnings: warnings in plain sentences, such as ``partial: 72 of 125 frames``.
     """
@@ -127,7 +125,7 @@ class Face:
     """One face detected in one frame.
 
     Attributes:
-        box: (x1, y1, x2, y2) in pixels of the frame, x2 and y2 exclusive; it may extend beyond the frame.
+        box: (x1, y1, x2, y2), the last two exclusive.
         confidence: confidence of the face detector, 0 to 1.
         landmarks: left eye, right eye, nose, left and right mouth corner as (x, y); left and right as in the frame.
     """
@@ -148,7 +146,7 @@ class FaceScore:
     """One row of the timeline: a face, or a sampled frame without a face.
 
     Attributes:
-        time_s: time of the frame in seconds.
+        time_s: time of the frame.
         frame: index of the frame in presentation order; None if unknown.
         track: number of the person's track, from 1; None for a frame without a face.
         face: detected face; None for a frame without a face.
@@ -175,8 +173,7 @@ class SuspiciousSpan:
     """Part of a track that scores as fake although the whole track doesn't.
 
     Attributes:
-        start_s: time in seconds of its first face that scores as fake.
-        end_s: time in seconds of its last face that scores as fake.
+        start_s, end_s: times of its first and last face that score as fake.
         p_fake: probability of its most suspicious window, reached both in the trimmed mean and by agreement of its
             faces.
     """
@@ -192,13 +189,11 @@ class Track:
 
     Attributes:
         number: number of the track, from 1 in order of first appearance.
-        start_s: time in seconds of its first face.
-        end_s: time in seconds of its last face.
-        faces: number of its faces.
-        faces_scored: number of its faces that were scored.
+        start_s, end_s: times of its first and last face.
+        faces, faces_scored: number of its faces, and of those that were scored.
         logit: trimmed mean of the logits; None without scored faces.
         p_fake: calibrated probability of the logit; None if ``logit`` is None.
-        peak_time_s: time in seconds of its most suspicious face; None if ``logit`` is None.
+        peak_time_s: time of its most suspicious face; None if ``logit`` is None.
         lasting: True if it has enough scored faces to decide a verdict.
         doubt: why its score doesn't suffice for a firm verdict (``tiny_faces``); None if it does.
         suspicious_span: part that scores as fake although the whole track doesn't; None without one.
@@ -222,30 +217,13 @@ class ErrorRates:
     """Error rates: verdicts on labeled videos of people that the calibration wasn't fitted on.
 
     Attributes:
-        genuine: number of genuine videos by verdict (``real``, ``inconclusive``, ``fake``).
-        fakes: number of fake videos by verdict.
+        genuine, fakes: numbers of genuine and of fake videos by verdict (``real``, ``inconclusive``, ``fake``).
         footage: description of the videos; empty if the checkpoint has none.
     """
 
     genuine: Mapping[str, int]
     fakes: Mapping[str, int]
     footage: str
-
-    def sentence(self) -> str:
-        """Describe false alarms and misses in one sentence."""
-        genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
-        undecided = self.genuine["inconclusive"] + self.fakes["inconclusive"]
-        return (
-            f"In a cross-validated test on {self.footage or 'held-out videos'}, this detector called "
-            f"{self.genuine['fake']} of {genuine} genuine videos fake (false alarms) and {self.fakes['real']} of "
-            f"{fakes} fakes real (misses); it found {self.fakes['fake']} of the fakes, "
-            f"and left {undecided} videos undecided."
-        )
-
-    def short(self) -> str:
-        """Describe false alarms and misses in a few words."""
-        genuine, fakes = sum(self.genuine.values()), sum(self.fakes.values())
-        return f"In a test {self.genuine['fake']} of {genuine} false alarms, {self.fakes['real']} of {fakes} missed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +233,7 @@ class Source:
     Attributes:
         page: address of the page.
         site: name of the site, as yt-dlp calls it.
-        id: identifier of the video on the site.
-        title: title of the video.
+        id, title: identifier and title of the video on the site.
         uploader: account that uploaded it.
         uploaded: date of the upload, as ISO 8601 (``2026-11-30``).
     """
@@ -283,15 +260,14 @@ class VideoResult:
         frames_sampled: number of sampled frames.
         timeline: one row per face, and one for each sampled frame without a face, in order of time.
         tracks: tracks of people, in order of first appearance.
-        peak_time_s: time in seconds of the most suspicious face of the deciding track.
-        elapsed_s: duration of the scan in seconds.
+        peak_time_s: time of the most suspicious face of the deciding track.
+        elapsed_s: duration of the scan.
         model: name of the detector.
         warnings: warnings in plain sentences.
         error: one-line message with status ``error``; empty otherwise.
         sha256: checksum of the file in hexadecimal; empty if it couldn't be scanned.
         scanned_at: time of the result in UTC, as ISO 8601 (``2026-11-30T10:03:57Z``).
-        fake_above: smallest probability of the verdict fake; None with status ``error``.
-        real_below: a probability below this gives the verdict real; None with status ``error``.
+        fake_above, real_below: probabilities from and below which the verdict is fake and real; None after an error.
         error_rates: measured error rates of the detector; None if unknown, or measured with other thresholds.
         source: where a downloaded video comes from; None for a file.
     """

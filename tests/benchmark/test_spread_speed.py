@@ -24,7 +24,7 @@ from torchfakes_cli.report import BatchTable, Stamp
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.ray_backend import on_ray
 from torchfakes_cli.scan.scanner import Scanner
-from torchfakes_cli.scan.workers import WorkerPool, on_devices
+from torchfakes_cli.scan.worker_pool import WorkerPool, on_devices
 
 pytestmark = [
     pytest.mark.benchmark,

@@ -9,6 +9,7 @@ import pytest
 from torchfakes_cli.detector.calibration import CALIBRATION, VERDICTS, error_rates
 from torchfakes_cli.detector.checkpoint import Header, load_header
 from torchfakes_cli.detector.registry import model_card, shipped_checkpoint
+from torchfakes_cli.report.summary import error_rates_sentence
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +65,7 @@ def test_error_rates_come_from_people_that_the_calibration_was_not_fitted_on() -
     record = {"cross_validated": {"verdicts": verdicts, "ece": 0.1}, "footage": "21 videos of 9 people"}
     rates = error_rates(Header(name="x", metrics={"calibration": record}))
     assert rates is not None
-    assert rates.sentence() == (
+    assert error_rates_sentence(rates) == (
         "In a cross-validated test on 21 videos of 9 people, this detector called 1 of 10 genuine videos fake (false "
         "alarms) and 2 of 11 fakes real (misses); it found 6 of the fakes, and left 7 videos undecided."
     )

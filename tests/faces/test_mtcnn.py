@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.faces.parity import Parity, crowd, reference_faces
 from tests.portraits import scene
 from torchfakes_cli.faces.crops import iou
-from torchfakes_cli.faces.mtcnn import Candidates, FaceDetector, non_maximum_suppression
+from torchfakes_cli.faces.mtcnn import FaceDetector, non_maximum_suppression
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 from torchfakes_cli.faces.options import FaceConfig
 
@@ -76,7 +76,6 @@ def test_a_face_is_found_again_from_where_it_was(detector: FaceDetector) -> None
 def test_a_graphics_card_finds_the_same_faces() -> None:
     config = FaceConfig(min_face=30)
     frames = [scene(*arguments) for arguments in SCENES]
-    # More candidates than there is room for at first.
     frames += [crowd((1920, 1080), 60, 0), np.full((40, 40, 3), 90, np.uint8)]
     on_cpu, on_card = FaceDetector(config).detect(frames), FaceDetector(config, "cuda").detect(frames)
     parity = Parity()
@@ -136,23 +135,21 @@ def test_a_face_at_the_border_is_found_and_its_box_may_leave_the_frame(detector:
 
 @given(st.lists(st.lists(corner, max_size=12), min_size=1, max_size=3), st.sampled_from([0.3, 0.5, 0.7]))
 def test_what_overlaps_a_better_one_that_is_kept_goes(pictures: list[list[tuple[int, ...]]], threshold: float) -> None:
-    most = max(map(len, pictures))
-    boxes, scores = torch.zeros(len(pictures), most, 4), torch.zeros(len(pictures), most)
-    wanted = torch.zeros(len(pictures), most)
+    owners, boxes, wanted = [], [], []
     for number, corners in enumerate(pictures):
         kept: list[tuple[float, float, float, float]] = []
-        for place, (x, y, w, h) in enumerate(corners):
+        for x, y, w, h in corners:
             box = (float(x), float(y), float(x + w), float(y + h))
-            boxes[number, place] = torch.tensor(box)
-            scores[number, place] = 0.9 - place / 100
             if all(iou(box, better) <= threshold for better in kept):
                 kept.append(box)
-                wanted[number, place] = scores[number, place]
-    assert torch.equal(non_maximum_suppression(Candidates(boxes, scores), threshold), wanted)
+                wanted.append(len(boxes))
+            owners.append(number)
+            boxes.append(box)
+    found = non_maximum_suppression(torch.tensor(owners), torch.tensor(boxes).view(-1, 4), threshold)
+    assert found.tolist() == wanted
 
 
-@pytest.mark.parametrize(("contained", "kept"), [(False, 2), (True, 1)])
-def test_a_small_box_in_a_large_one_counts_as_the_same_if_asked(contained: bool, kept: int) -> None:
-    boxes = torch.tensor([[[0.0, 0.0, 99.0, 99.0], [30.0, 30.0, 59.0, 59.0]]])
-    scores = non_maximum_suppression(Candidates(boxes, torch.tensor([[0.9, 0.8]])), 0.7, contained=contained)
-    assert int((scores > 0).sum()) == kept
+@pytest.mark.parametrize(("contained", "kept"), [(False, [0, 1]), (True, [0])])
+def test_a_small_box_in_a_large_one_counts_as_the_same_if_asked(contained: bool, kept: list[int]) -> None:
+    boxes = torch.tensor([[0.0, 0.0, 99.0, 99.0], [30.0, 30.0, 59.0, 59.0]])
+    assert non_maximum_suppression(torch.tensor([0, 0]), boxes, 0.7, contained=contained).tolist() == kept

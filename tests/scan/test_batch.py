@@ -23,7 +23,7 @@ from torchfakes_cli.records import Reason, Status
 from torchfakes_cli.scan.batch import scan_folder, scan_to_table, settings_digest, stamp_of
 from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
 from torchfakes_cli.scan.scanner import Scanner, scan_video
-from torchfakes_cli.scan.workers import on_devices
+from torchfakes_cli.scan.worker_pool import on_devices
 from torchfakes_cli.video.options import SamplingConfig
 
 QUICK = ScanConfig(sampling=SamplingConfig(frames=3, frames_fixed=True))

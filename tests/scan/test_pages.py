@@ -9,6 +9,7 @@ import pytest
 
 from tests.report.pages import crowd
 from torchfakes_cli.detector.registry import shipped_checkpoint
+from torchfakes_cli.report.summary import error_rates_sentence
 from torchfakes_cli.scan.config import ScanConfig, VerdictConfig
 from torchfakes_cli.scan.pages import Pages, chosen_rows
 from torchfakes_cli.scan.scanner import Scanner
@@ -24,7 +25,7 @@ def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds
         rates = scanner.scan(SAMPLE).error_rates
     said = r"In a cross-validated test on \d+ public clips .* called \d+ of \d+ genuine videos fake \(false alarms\).*"
     assert rates is not None
-    assert re.fullmatch(said, rates.sentence())
+    assert re.fullmatch(said, error_rates_sentence(rates))
     assert own.calibrated_on
     assert own.command == "torchfakes scan a.mp4"
     settings = dict(own.settings)
@@ -32,7 +33,7 @@ def test_the_shipped_detector_tells_how_often_it_was_wrong_at_its_own_thresholds
     assert "torch " in settings["by"]
     other = ScanConfig(sampling=few, verdict=VerdictConfig(fake_above=0.5, real_below=0.5))
     with Scanner(other, model=shipped_checkpoint()) as scanner:
-        provenance = Pages(scanner, shipped_checkpoint()).provenance
+        provenance = Pages(scanner).provenance
         assert scanner.scan(SAMPLE).error_rates is None
     assert provenance.fake_above == 0.5
     assert provenance.model_sha256 == own.model_sha256

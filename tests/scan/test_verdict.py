@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torchfakes_cli.errors import ModelError, UsageError
 from torchfakes_cli.records import Face, FaceScore, Reason, Verdict
 from torchfakes_cli.scan.config import VerdictConfig
-from torchfakes_cli.scan.verdict import Decision, Policy, agreed_bounds, decide, judge, settle_policy, trimmed_mean
+from torchfakes_cli.scan.verdict import Decision, Policy, decide, settle_policy, trimmed_mean
 
 POLICY = Policy(fake_above=0.7, real_below=0.3, min_faces=3, trim=0.1)
 FACE = Face((0.0, 0.0, 60.0, 70.0), 0.99, ((0.0, 0.0),) * 5)
@@ -140,16 +140,6 @@ def test_a_score_that_is_no_number_gives_no_verdict(bad: float) -> None:
     rows = [FaceScore(float(second), second, 1, FACE, 50.0, bad, 0.5) for second in range(5)]
     with pytest.raises(ModelError, match="isn't a finite number"):
         decide(rows, POLICY, probability)
-
-
-@pytest.mark.parametrize("absent", [None, math.nan])
-@pytest.mark.parametrize("p_fake", [0.1, 0.9])
-def test_an_absent_score_agrees_with_no_verdict(absent: float | None, p_fake: float) -> None:
-    scored = [logit(p_fake), logit(p_fake), logit(1 - p_fake), logit(1 - p_fake)]
-    for order in (scored, scored[::-1], [scored[2], scored[0], scored[3], scored[1]]):
-        assert agreed_bounds([absent, *order, absent, absent], 2 / 3) == agreed_bounds(order, 2 / 3)
-    low, high = agreed_bounds([absent] * 5, 2 / 3)
-    assert judge(p_fake, POLICY, low=low, high=high) == (Verdict.INCONCLUSIVE, Reason.FRAMES_DISAGREE)
 
 
 LOGITS = st.lists(st.floats(-20, 20), min_size=1, max_size=60)

@@ -57,7 +57,7 @@ def explain_command(
         from torchfakes_cli.cli.console import show_verdict
         from torchfakes_cli.cli.console.scan_view import regions_table
         from torchfakes_cli.report import check_explanation_target, write_explanation
-        from torchfakes_cli.scan.explain import explain_with
+        from torchfakes_cli.scan.explain import explain_video
         from torchfakes_cli.scan.output_paths import explanation_folder
         from torchfakes_cli.scan.pages import Pages
         from torchfakes_cli.scan.scanner import Scanner
@@ -72,8 +72,8 @@ def explain_command(
             scanner = Scanner(opt.scan_config(context), model=model)
         with scanner:
             with screen.progress(Path(path).name) as advance:
-                explanation = explain_with(
-                    scanner, path, model=model, faces_a_track=faces_a_track, most_tracks=people, progress=advance
+                explanation = explain_video(
+                    path, faces_a_track=faces_a_track, most_tracks=people, progress=advance, scanner=scanner
                 )
             show_verdict(explanation.result, screen)
             for warning in explanation.result.warnings:
@@ -86,7 +86,7 @@ def explain_command(
             screen.result(regions_table(explanation))
             with screen.progress("writing the evidence"):
                 *pictures, table = write_explanation(folder, explanation)
-                Pages(scanner, model, opt.command_line()).write(folder / PAGE, explanation.result, explanation)
+                Pages(scanner, opt.command_line()).write(folder / PAGE, explanation.result, explanation)
         screen.note(
             f"pictures: {len(pictures)} in {folder}, the regions of each in {table.name}, all on one page in {PAGE}"
         )

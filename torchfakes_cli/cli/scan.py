@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.batch import Batch
     from torchfakes_cli.scan.discovery import Finds
     from torchfakes_cli.scan.scanner import Scanner
-    from torchfakes_cli.scan.workers import WorkerPool
+    from torchfakes_cli.scan.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -229,8 +229,7 @@ def _is_single(paths: list[str]) -> bool:
 
 def _check(options: _Options, unasked: list[str]) -> None:
     """Refuse options that contradict each other, and URLs: web pages that are ``unasked``, and unsupported ones."""
-    from torchfakes_cli.scan.remote_files import is_url
-    from torchfakes_cli.scan.web_pages import is_web_page, need_yt_dlp
+    from torchfakes_cli.scan.remote_files import is_url, is_web_page, need_yt_dlp
 
     if options.workers is not None and options.ray is None:
         raise UsageError("--workers are those of a Ray cluster", advice="Give its address with --ray.")
@@ -268,7 +267,7 @@ def _check(options: _Options, unasked: list[str]) -> None:
 def _device_here(options: _Options) -> str:
     """Return the device of this process, which computes for reports even if workers scan."""
     if options.backend and options.ray is None:
-        from torchfakes_cli.scan.workers import named_devices
+        from torchfakes_cli.scan.worker_pool import named_devices
 
         return named_devices(options.device)[0]
     return options.device
@@ -277,7 +276,7 @@ def _device_here(options: _Options) -> str:
 def _pool(options: _Options, config: ScanConfig) -> WorkerPool | None:
     """Make the worker pool of the batch; None if this process scans it."""
     from torchfakes_cli.scan.ray_backend import on_ray
-    from torchfakes_cli.scan.workers import on_devices
+    from torchfakes_cli.scan.worker_pool import on_devices
 
     if options.ray is not None:
         return on_ray(options.ray, config, model=options.model, workers=options.workers)
@@ -393,7 +392,6 @@ def _batch(options: _Options, found: Finds, scanner: Scanner, pool: WorkerPool |
     return Batch(
         scanner,
         found,
-        model=options.model,
         executor=pool,
         table=options.table,
         timelines=timelines,

@@ -119,7 +119,7 @@ class Examiner:
     ) -> None:
         self._limits = limits
         self._scanner = Scanner(replace(config or ScanConfig(), max_length_s=60 * limits.most_minutes), model=model)
-        self._pages = Pages(self._scanner, model)
+        self._pages = Pages(self._scanner)
         self.load = self._pages.load
         self.close = self._scanner.close
 

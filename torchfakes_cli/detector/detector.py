@@ -14,7 +14,7 @@ from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.network import fold_batch_norm
 from torchfakes_cli.detector.preprocess import to_input
-from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import UsageError
 
 #: Number of crops in a batch of the network. On a CPU larger batches are slower, because their activations don't fit in
@@ -158,7 +158,7 @@ def load_detector(model: str | PathLike[str] | None = None, device: str | torch.
         UsageError: there is no such device.
     """
     chosen = device if isinstance(device, torch.device) else choose_device(device)
-    network, header = load_network(find_checkpoint(model) if model is not None else shipped_checkpoint())
+    network, header = load_network(find_checkpoint(model))
     return Detector(network, header, chosen)
 
 

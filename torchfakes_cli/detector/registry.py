@@ -168,7 +168,7 @@ def find_checkpoint(model: str | PathLike[str] | None) -> Path:
     ``torchfakes`` is always the shipped detector; otherwise an existing file takes precedence over a name.
 
     Args:
-        model: path of a checkpoint, ``torchfakes`` for the shipped one, or name of one in the models folder.
+        model: path of a checkpoint, or name of one in the models folder; ``torchfakes`` or None for the shipped one.
 
     Raises:
         ModelNotFoundError: there is no such file and no such name.

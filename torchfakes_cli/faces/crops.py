@@ -1,6 +1,8 @@
-"""Face boxes, crops and their sharpness, shared by ``prepare`` and ``scan``; works without torch."""
+"""Face boxes, crops, and which crops are too blurry to score, for ``scan`` and ``prepare``; works without torch."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +13,7 @@ from torchfakes_cli.records import Box
 
 
 def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2); 0 if both are empty.
+    """Return the intersection over union of two boxes (x1, y1, x2, y2); 0 if both are empty.
 
     >>> iou((0, 0, 2, 2), (1, 0, 3, 2)) == 1 / 3
     True
@@ -23,7 +25,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def crop_origin(box: Box, margin: float) -> tuple[int, int, int]:
-    """Returns the position of a face's square crop in its frame.
+    """Return the position of a face's square crop in its frame.
 
     Args:
         box: (x1, y1, x2, y2) in pixels of the frame.
@@ -38,7 +40,7 @@ def crop_origin(box: Box, margin: float) -> tuple[int, int, int]:
 
 
 def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "square") -> NDArray[np.uint8]:
-    """Cuts a square around a face; parts outside the frame are black, and the picture is never stretched.
+    """Cut a square around a face; parts outside the frame are black, and the picture is never stretched.
 
     Some imported detectors were trained on the box itself, clipped at the frame's border as facenet-pytorch does.
 
@@ -65,24 +67,14 @@ def crop_face(pixels: NDArray[np.uint8], box: Box, margin: float, shape: str = "
 
 
 def crop_corner(frame_size: tuple[int, int], box: Box, margin: float, shape: str = "square") -> tuple[int, int]:
-    """Returns the upper left corner of the crop that ``crop_face`` cuts.
-
-    Args:
-        frame_size: (width, height) of the frame.
-        box: (x1, y1, x2, y2) in pixels of the frame.
-        margin: as for ``crop_face``.
-        shape: as for ``crop_face``.
-
-    Returns:
-        (left, top) in whole pixels; a square's corner may lie outside the frame.
-    """
+    """Return the upper left corner (x, y) of the crop that ``crop_face`` cuts out of a (width, height) frame."""
     if shape == "box":
         return _box_part(*frame_size, box, margin)[:2]
     return crop_origin(box, margin)[:2]
 
 
 def _box_part(width: int, height: int, box: Box, margin: float) -> tuple[int, int, int, int]:
-    """Returns a box with its sides grown by the margin, clipped to the frame, as (left, top, right, bottom)."""
+    """Return a box with its sides grown by the margin, clipped to the frame, as (left, top, right, bottom)."""
     x1, y1, x2, y2 = box
     more_x, more_y = (x2 - x1) * (margin - 1) / 2, (y2 - y1) * (margin - 1) / 2
     # Rounded towards zero, as facenet-pytorch does; at least one pixel inside the frame.
@@ -92,7 +84,7 @@ def _box_part(width: int, height: int, box: Box, margin: float) -> tuple[int, in
 
 
 def sharpness(crop: NDArray[np.uint8]) -> float:
-    """Variance of the 3×3 Laplacian of the gray crop at one fixed size.
+    """Return the variance of the 3×3 Laplacian of the gray crop at one fixed size.
 
     The measure follows Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (ICPR 2000). Resizing first
     makes one threshold valid for faces of every size; a strongly enlarged face counts as blurry, as intended.
@@ -101,10 +93,15 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
         crop: H×W×3 uint8 RGB, usually a square.
 
     Returns:
-        The variance, in squared gray levels; 0 for a flat picture.
+        Variance in squared gray levels; 0 for a flat picture.
     """
     gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     shrinks = min(gray.shape) > SHARPNESS_SIZE
     size = (SHARPNESS_SIZE, SHARPNESS_SIZE)
     gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return float(cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S, ksize=1))[1][0, 0] ** 2)
+
+
+def is_blurry(sharpness: Any, threshold: float) -> Any:
+    """Return whether crops are too blurry to be scored, by their ``sharpness``: a number, an array or a column."""
+    return sharpness < threshold

@@ -3,15 +3,12 @@
 The networks use facenet-pytorch's weights with a driver of our own. It accepts frames of mixed sizes, including frames
 without faces or too small for one, and processes all candidates of a batch together. Method: Zhang et al., "Joint Face
 Detection and Alignment using Multi-task Cascaded Convolutional Networks" (2016), https://arxiv.org/abs/1604.02878.
-
-On a graphics card the stages run without synchronization: each passes on a fixed number of candidates and flags an
-overflow, which is read together with the result. After an overflow the batch is repeated with higher limits.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, cast
 
@@ -19,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from torchfakes_cli.faces.networks import CandidateNetwork, ProposalNetwork, load_weights
 from torchfakes_cli.faces.options import FaceConfig
@@ -40,23 +36,18 @@ STAGE_THRESHOLDS = (0.6, 0.7, 0.7)
 STAGE_OVERLAP = 0.7
 #: Enlargement of the known box of a face before the last two stages search it.
 GROWN = 1.1
-#: Initial maximum number of candidates per picture after each stage, on a graphics card.
-INITIAL_LIMITS = (512, 128, 64)
-#: Rounds of non-maximum suppression on a graphics card, where a convergence check would force a synchronization. The
-#: result is exact for candidates whose chain of overlapping better candidates is shorter than this.
-ROUNDS_ON_DEVICE = 16
 
 
 class Candidates(NamedTuple):
-    """Face candidates of a batch of pictures; one with fewer than K candidates is padded with candidates of score 0.
+    """Face candidates of a batch of pictures.
 
     Attributes:
-        boxes: N×K×4 in pixels, in MTCNN's one-based coordinates with inclusive ends.
-        scores: N×K, best first within a picture; 0 for padding.
+        owners: index of each candidate's picture, M.
+        boxes: M×4 in pixels, in MTCNN's one-based coordinates with inclusive ends.
     """
 
+    owners: Tensor
     boxes: Tensor
-    scores: Tensor
 
 
 class FaceDetector:
@@ -124,8 +115,7 @@ class FaceDetector:
         for group in _by_size([frames[index] for index in wanted]):
             indices = [wanted[index] for index in group]
             candidates = _expected([near[index] for index in indices], self.device)
-            pyramid = self._pyramid([frames[index] for index in indices])
-            refined = self._judged(pyramid, lambda _: candidates, self.config.confidence)  # noqa: B023 - called at once
+            refined = self._judged(self._pyramid([frames[i] for i in indices]), candidates, self.config.confidence)
             for index, faces in zip(indices, refined, strict=True):
                 found[index] = faces
         return found
@@ -138,95 +128,45 @@ class FaceDetector:
         if not packing.levels:
             return [[] for _ in frames]
         pyramid = self._pyramid(frames)
-        return self._judged(
-            pyramid, lambda limits: self._propose(pyramid, packing, (width, height), limits), config.confidence
-        )
-
-    def _judged(
-        self, pyramid: ImagePyramid, candidates: Callable[[_CandidateLimits], Candidates], confidence: float
-    ) -> list[list[Face]]:
-        """Run the last two stages, repeating them with higher limits after an overflow."""
-        limits = _CandidateLimits(self.device)
-        while True:
-            rows = self._outputs(pyramid, self._refined(pyramid, candidates(limits), limits), limits).cpu()
-            if not limits.exceeded():
-                return _faces(rows, confidence)
+        # No suppression across levels: their windows differ too much in size to overlap by 70 %.
+        parts = [
+            self._windows(canvas, packing, number, (width, height))
+            for number, canvas in enumerate(pyramid.canvases(packing))
+        ]
+        candidates = Candidates(torch.cat([part.owners for part in parts]), torch.cat([part.boxes for part in parts]))
+        return self._judged(pyramid, candidates, config.confidence)
 
     def _pyramid(self, frames: Sequence[NDArray[np.uint8]]) -> ImagePyramid:
         on_cpu = self.device.type == "cpu"
         return PyramidOnCpu(frames) if on_cpu else PyramidOnDevice(frames, self.device)
 
-    def _propose(
-        self, pyramid: ImagePyramid, packing: PyramidPacking, size: tuple[int, int], limits: _CandidateLimits
-    ) -> Candidates:
-        """First stage: proposes face windows in all levels of the pyramid."""
-        canvases = enumerate(pyramid.canvases(packing))
-        found = [self._windows(canvas, packing, number, size, limits) for number, canvas in canvases]
-        # No suppression across levels: their windows differ too much in size to overlap by 70 %.
-        scores, indices = limits.best(torch.cat([part.scores for part in found], 1), 0)
-        return Candidates(_squared(_at(torch.cat([part.boxes for part in found], 1), indices)), scores)
-
-    def _windows(
-        self, canvas: Tensor, packing: PyramidPacking, number: int, size: tuple[int, int], limits: _CandidateLimits
-    ) -> Candidates:
-        """Find the candidates on one canvas: windows with a higher score than all their neighbors."""
+    def _windows(self, canvas: Tensor, packing: PyramidPacking, number: int, size: tuple[int, int]) -> Candidates:
+        """First stage: find the windows on a canvas that score higher than all their neighbors."""
         logits, offsets = self._proposal(canvas)
         table, corners, scales = _tables(packing, number, size, self.device)
-        logits.masked_fill_(table < 0, -torch.inf)
-        scores, indices = _peaks(logits, limits)
-        level = table.flatten()[indices].long()
-        row, column = indices // logits.shape[2], indices % logits.shape[2]
-        first = (torch.stack([column, row], 2) - corners[level]) * PROPOSAL_STRIDE
-        boxes = (torch.cat([first + 1, first + PROPOSAL_CELL], 2) * scales[level]).floor()
-        pictures = torch.arange(len(canvas), device=self.device)[:, None]
-        return Candidates(_shifted(boxes, offsets[pictures, row, column].float(), inclusive=False), scores)
+        owners, rows, columns = _peaks(logits.masked_fill_(table < 0, -torch.inf))
+        level = table[rows, columns].long()
+        first = (torch.stack([columns, rows], 1) - corners[level]) * PROPOSAL_STRIDE
+        boxes = (torch.cat([first + 1, first + PROPOSAL_CELL], 1) * scales[level]).floor()
+        return Candidates(owners, _squared(_shifted(boxes, offsets[owners, rows, columns].float(), inclusive=False)))
 
-    def _refined(self, pyramid: ImagePyramid, candidates: Candidates, limits: _CandidateLimits) -> Candidates:
-        """Second stage: drops most candidates and refines the boxes of the rest."""
-        judged = _network_outputs(self._refine, pyramid, candidates)
-        scores, indices = limits.best(_above(judged[..., 0], STAGE_THRESHOLDS[1]), 1)
-        boxes = _at(candidates.boxes, indices)
-        kept = non_maximum_suppression(Candidates(boxes, scores), STAGE_OVERLAP)
-        return Candidates(_squared(_shifted(boxes, _at(judged[..., 1:5], indices))), kept)
-
-    def _outputs(self, pyramid: ImagePyramid, candidates: Candidates, limits: _CandidateLimits) -> Tensor:
-        """Third stage: returns the final boxes, scores (0 for no face) and landmarks, N×K×15."""
-        judged = _network_outputs(self._output, pyramid, candidates)
-        scores, indices = limits.best(_above(judged[..., 0], STAGE_THRESHOLDS[2]), 2)
-        boxes, judged = _at(candidates.boxes, indices), _at(judged, indices)
-        side = boxes[..., 2:] - boxes[..., :2] + 1
-        points = torch.stack([judged[..., 5:10], judged[..., 10:15]], 3)
-        points = points * side[:, :, None] + boxes[:, :, None, :2] - 1
-        boxes = _shifted(boxes, judged[..., 1:5])
-        scores = non_maximum_suppression(Candidates(boxes, scores), STAGE_OVERLAP, contained=True)
-        return torch.cat([boxes, scores[..., None], points.flatten(2)], 2)
-
-
-class _CandidateLimits:
-    """Maximum number of candidates per picture that each stage passes on; unlimited on a CPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.limited = device.type != "cpu"
-        self._limits: tuple[int, ...] = INITIAL_LIMITS
-        self._exceeded = torch.zeros((), dtype=torch.bool, device=device)
-
-    def best(self, scores: Tensor, stage: int) -> tuple[Tensor, Tensor]:
-        """Return scores and indices (N×k) of the candidates with a positive score (N×K), best first."""
-        if self.limited:
-            count = min(self._limits[stage], scores.shape[1])
-            self._exceeded |= ((scores > 0).sum(1) > self._limits[stage]).any()
-        else:
-            count = int((scores > 0).sum(1).max())
-        best: tuple[Tensor, Tensor] = torch.topk(scores, count, dim=1)
-        return best
-
-    def exceeded(self) -> bool:
-        """Return whether a picture exceeded a limit, and raises the limits if so."""
-        if not self.limited or not bool(self._exceeded):
-            return False
-        self._limits = tuple(4 * size for size in self._limits)
-        self._exceeded.zero_()
-        return True
+    def _judged(self, pyramid: ImagePyramid, candidates: Candidates, confidence: float) -> list[list[Face]]:
+        """Run the last two stages; return the faces of each picture, largest first."""
+        owners, boxes, outputs = _accepted(self._refine, pyramid, candidates, STAGE_THRESHOLDS[1])
+        kept = non_maximum_suppression(owners, boxes, STAGE_OVERLAP)
+        candidates = Candidates(owners[kept], _squared(_shifted(boxes, outputs[:, 1:5])[kept]))
+        owners, boxes, outputs = _accepted(self._output, pyramid, candidates, STAGE_THRESHOLDS[2])
+        side = boxes[:, 2:] - boxes[:, :2] + 1
+        points = torch.stack([outputs[:, 5:10], outputs[:, 10:15]], 2) * side[:, None] + boxes[:, None, :2] - 1
+        boxes = _shifted(boxes, outputs[:, 1:5])
+        kept = non_maximum_suppression(owners, boxes, STAGE_OVERLAP, contained=True)
+        kept = kept[outputs[kept, 0] >= confidence]
+        faces: list[list[Face]] = [[] for _ in range(pyramid.count)]
+        rows = (owners[kept], boxes[kept], outputs[kept, 0], points[kept])
+        for owner, box, score, landmarks in zip(*(part.tolist() for part in rows), strict=True):
+            five = cast(tuple[Point, Point, Point, Point, Point], tuple(map(tuple, landmarks)))
+            faces[owner].append(Face(cast(Box, tuple(box)), score, five))
+        return [sorted(found, key=lambda face: face.size, reverse=True) for found in faces]
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:
@@ -265,94 +205,46 @@ def _by_size(frames: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
 
 def _expected(near: Sequence[Sequence[Box]], device: torch.device) -> Candidates:
     """Build candidates from the boxes of expected faces."""
-    boxes = torch.zeros(len(near), max(map(len, near)), 4)
-    scores = torch.zeros(boxes.shape[:2])
-    for number, known in enumerate(near):
-        square = _squared(torch.tensor(known, dtype=torch.float32))
-        center, side = (square[:, :2] + square[:, 2:]) / 2, square[:, 2:] - square[:, :2]
-        boxes[number, : len(known)] = torch.cat([center - side * GROWN / 2, center + side * GROWN / 2], 1)
-        scores[number, : len(known)] = 1
-    return Candidates(boxes.to(device), scores.to(device))
+    owners = [owner for owner, boxes in enumerate(near) for _ in boxes]
+    square = _squared(torch.tensor([box for boxes in near for box in boxes], dtype=torch.float32, device=device))
+    center, half = (square[:, :2] + square[:, 2:]) / 2, (square[:, 2:] - square[:, :2]) * GROWN / 2
+    return Candidates(torch.tensor(owners, device=device), torch.cat([center - half, center + half], 1))
 
 
-def _above(scores: Tensor, threshold: float) -> Tensor:
-    """Set scores up to the threshold to 0."""
-    return torch.where(scores > threshold, scores, 0)
-
-
-def _peaks(logits: Tensor, limits: _CandidateLimits) -> tuple[Tensor, Tensor]:
-    """Find windows above the threshold that score at least as high as each of their eight neighbors.
+def _peaks(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find windows (N×h×w) above the threshold that score at least as high as each of their eight neighbors.
 
     facenet-pytorch suppresses the same neighbors, whose windows overlap by half, but keeps windows whose better
     neighbor is suppressed itself.
 
-    Args:
-        logits: N×h×w.
-        limits: maximum number of windows per picture.
+    Returns:
+        Picture, row and column of each window.
+    """
+    height, width = logits.shape[1:]
+    threshold = float(np.log(STAGE_THRESHOLDS[0] / (1 - STAGE_THRESHOLDS[0])))
+    # Few windows are above the threshold: it is faster to compare only these with their neighbors.
+    owners, rows, columns = (logits >= threshold).nonzero(as_tuple=True)
+    around = torch.arange(9, device=logits.device)
+    near_rows = (rows[:, None] + around // 3 - 1).clamp(0, height - 1)
+    near_columns = (columns[:, None] + around % 3 - 1).clamp(0, width - 1)
+    peaks = logits[owners, rows, columns] >= logits[owners[:, None], near_rows, near_columns].amax(1)
+    return owners[peaks], rows[peaks], columns[peaks]
+
+
+def _accepted(
+    network: CandidateNetwork, pyramid: ImagePyramid, candidates: Candidates, threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a network on candidates.
 
     Returns:
-        Scores (0 for padding) and row-major window indices, N×K.
+        Pictures, boxes and outputs of those above the threshold, best first.
     """
-    count, height, width = logits.shape
-    threshold = float(np.log(STAGE_THRESHOLDS[0] / (1 - STAGE_THRESHOLDS[0])))
-    if limits.limited:
-        highest = functional.max_pool2d(logits[:, None], 3, 1, 1)[:, 0]
-        peaks = (logits >= highest) & (logits >= threshold)
-        return limits.best(torch.where(peaks, logits.sigmoid(), 0).flatten(1), 0)
-    # Few windows are above the threshold: on the CPU it is faster to compare only these with their neighbors.
-    values = logits.numpy()
-    owner, row, column = np.unravel_index(np.flatnonzero(values >= threshold), values.shape)
-    around = np.arange(9)
-    rows = np.clip(row[:, None] + around // 3 - 1, 0, height - 1)
-    columns = np.clip(column[:, None] + around % 3 - 1, 0, width - 1)
-    peaks = values[owner, row, column] >= values[owner[:, None], rows, columns].max(1)
-    owner, row, column = owner[peaks], row[peaks], column[peaks]
-    counts = np.bincount(owner, minlength=count)
-    slot = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
-    indices = np.zeros((count, counts.max()), np.int64)
-    scores = np.zeros(indices.shape, np.float32)
-    indices[owner, slot] = row * width + column
-    scores[owner, slot] = 1 / (1 + np.exp(-values[owner, row, column]))
-    return torch.from_numpy(scores), torch.from_numpy(indices)
-
-
-def _network_outputs(network: CandidateNetwork, pyramid: ImagePyramid, candidates: Candidates) -> Tensor:
-    """Run a network on all candidates and returns its outputs, N×K×C; 0 for padding."""
-    boxes = _zero_based(candidates.boxes)
-    count, most = candidates.scores.shape
-    there = candidates.scores > 0
-    if boxes.device.type != "cpu":
-        owners = torch.arange(count, device=boxes.device).repeat_interleave(most)
-        crops = pyramid.cut(boxes.flatten(0, 1), owners, network.side)
-        return network(crops).view(count, most, -1) * there[..., None]
-    owners, slots = there.nonzero(as_tuple=True)
-    outputs = network(pyramid.cut(boxes[owners, slots], owners, network.side))
-    judged = outputs.new_zeros(count, most, outputs.shape[1])
-    judged[owners, slots] = outputs
-    return judged
-
-
-def _faces(rows: Tensor, confidence: float) -> list[list[Face]]:
-    """Convert boxes, scores and landmarks (N×K×15) to records, without faces below the confidence."""
-    faces: list[list[Face]] = [[] for _ in rows]
-    owners, slots = (rows[..., 4] >= confidence).nonzero(as_tuple=True)
-    for owner, row in zip(owners.tolist(), rows[owners, slots].tolist(), strict=True):
-        points = tuple((row[5 + 2 * n], row[6 + 2 * n]) for n in range(5))
-        faces[owner].append(
-            Face(
-                box=cast(Box, tuple(row[:4])),
-                confidence=row[4],
-                landmarks=cast(tuple[Point, Point, Point, Point, Point], points),
-            )
-        )
-    for found in faces:
-        found.sort(key=lambda face: face.size, reverse=True)
-    return faces
-
-
-def _at(values: Tensor, indices: Tensor) -> Tensor:
-    """Gather the values (N×K×C) of the candidates with the given indices (N×k)."""
-    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[2]))
+    owners, boxes = candidates
+    # From MTCNN's one-based boxes with inclusive ends to zero-based boxes with exclusive ends.
+    outputs = network(pyramid.cut(boxes - boxes.new_tensor([1, 1, 0, 0]), owners, network.side))
+    best = outputs[:, 0].argsort(descending=True, stable=True)
+    best = best[outputs[best, 0] > threshold]
+    return owners[best], boxes[best], outputs[best]
 
 
 def _shifted(boxes: Tensor, offsets: Tensor, *, inclusive: bool = True) -> Tensor:
@@ -371,36 +263,31 @@ def _squared(boxes: Tensor) -> Tensor:
     return torch.cat([center - half, center + half], -1)
 
 
-def _zero_based(boxes: Tensor) -> Tensor:
-    """Convert MTCNN's boxes, one-based with inclusive ends, to zero-based boxes with exclusive ends."""
-    return boxes - boxes.new_tensor([1, 1, 0, 0])
-
-
-def non_maximum_suppression(candidates: Candidates, threshold: float, *, contained: bool = False) -> Tensor:
-    """Non-maximum suppression: drops every candidate that overlaps a better candidate that is kept.
+def non_maximum_suppression(owners: Tensor, boxes: Tensor, threshold: float, *, contained: bool = False) -> Tensor:
+    """Drop every candidate that overlaps a better candidate of its picture that is kept.
 
     Args:
-        candidates: candidates, best first.
+        owners: picture of each candidate, M.
+        boxes: M×4, best first.
         threshold: overlap above which the worse candidate is dropped.
         contained: divide the intersection by the smaller area instead of by the union.
 
     Returns:
-        Scores (N×K), 0 for dropped candidates.
+        Indices of the kept candidates.
     """
-    boxes, scores = candidates
     extra = 1 if contained else 0  # facenet-pytorch includes the last pixel only in this variant
-    left, top, right, bottom = boxes.unbind(2)
+    pictures = owners.cpu().numpy()
+    left, top, right, bottom = boxes.cpu().numpy().T
     area = (right - left + extra) * (bottom - top + extra)
-    width = torch.minimum(right[:, :, None], right[:, None]) - torch.maximum(left[:, :, None], left[:, None])
-    height = torch.minimum(bottom[:, :, None], bottom[:, None]) - torch.maximum(top[:, :, None], top[:, None])
-    shared = (width + extra).clamp(min=0) * (height + extra).clamp(min=0)
-    ours, theirs = area[:, :, None], area[:, None]
-    whole = torch.minimum(ours, theirs) if contained else ours + theirs - shared
-    clash = (shared > threshold * whole).tril(-1)  # only with better candidates, which come first
-    there = scores > 0
-    kept = there
-    for _ in range(scores.shape[1] if boxes.device.type == "cpu" else ROUNDS_ON_DEVICE):
-        before, kept = kept, there & ~(clash & kept[:, None]).any(2)
-        if boxes.device.type == "cpu" and torch.equal(before, kept):
-            break
-    return torch.where(kept, scores, 0)
+    kept: list[int] = []
+    for picture in np.unique(pictures):
+        rest = np.flatnonzero(pictures == picture)
+        while len(rest):
+            best, rest = rest[0], rest[1:]
+            kept.append(best)
+            width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest]) + extra
+            height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest]) + extra
+            shared = width.clip(0) * height.clip(0)
+            whole = np.minimum(area[best], area[rest]) if contained else area[best] + area[rest] - shared
+            rest = rest[shared <= threshold * whole]
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)

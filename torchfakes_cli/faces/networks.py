@@ -11,7 +11,7 @@ takes longer than loading everything else that a scan needs.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -36,10 +36,7 @@ Weights = Mapping[str, Tensor]
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
-    """Loads the weights of a network from facenet-pytorch's package.
-
-    Args:
-        name: ``pnet``, ``rnet`` or ``onet``.
+    """Load the weights of a network (``pnet``, ``rnet`` or ``onet``) from facenet-pytorch's package.
 
     Raises:
         ModelNotFoundError: the package isn't installed or is incomplete.
@@ -54,26 +51,18 @@ def load_weights(name: str) -> dict[str, Tensor]:
 
 
 class ProposalNetwork:
-    """First network: classifies each 12×12 window of a picture, at a stride of two pixels, as face or not.
-
-    Args:
-        weights: facenet-pytorch's weights.
-        device: device of the computation.
-        dtype: data type of the computation.
-    """
+    """First network: classifies each 12×12 window of a picture, at a stride of two pixels, as face or not."""
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._layers = [_first_layer(weights, device, dtype), *(_layer(weights, n, device, dtype) for n in (2, 3))]
+        self._layers = [_Layer(weights, number, device, dtype) for number in (1, 2, 3)]
         weight, bias = _face_minus_other(weights["conv4_1.weight"], weights["conv4_1.bias"])
         weight = torch.cat([weight, weights["conv4_2.weight"]])
-        self._heads = (
-            weight.to(device, dtype, memory_format=torch.channels_last),
-            torch.cat([bias, weights["conv4_2.bias"]]).to(device, dtype),
-        )
+        bias = torch.cat([bias, weights["conv4_2.bias"]])
+        self._heads = weight.to(device, dtype, memory_format=torch.channels_last), bias.to(device, dtype)
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the network on pictures.
+        """Run the network on pictures.
 
         Args:
             pictures: N×H×W×3, values 0 to 255; H and W even and at least 12.
@@ -82,7 +71,11 @@ class ProposalNetwork:
             For h×w windows with h = H / 2 − 5 and w = W / 2 − 5: face logits, N×h×w float32, and the offsets of the
             face's corners from the window's, as shares of the window's side, N×h×w×4.
         """
-        outputs = torch.cat([torch.cat([self._look(part) for part in _strips(part)], 1) for part in _parts(pictures)])
+        if pictures.device.type != "cpu":
+            outputs = self._look(pictures)
+        else:  # batches and strips that fit in the cache
+            parts = torch.split(pictures, max(1, PIXELS_AT_ONCE // pictures[0, ..., 0].numel()))
+            outputs = torch.cat([torch.cat([self._look(strip) for strip in _strips(part)], 1) for part in parts])
         return outputs[..., 0].float(), outputs[..., 1:]
 
     def _look(self, pictures: Tensor) -> Tensor:
@@ -97,18 +90,14 @@ class ProposalNetwork:
 class CandidateNetwork:
     """Second or third network: classifies candidates that were cropped and resized to a square.
 
-    Args:
-        weights: facenet-pytorch's weights.
-        device: device of the computation.
-        dtype: data type of the convolutions; the last layers, which locate the face, are always float32.
+    The last layers, which locate the face, are always float32.
     """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
         weights = _widened(weights)
         convolutions = sum(name.startswith("conv") and name.endswith("weight") for name in weights)
-        later = (_layer(weights, n, device, dtype) for n in range(2, convolutions + 1))
-        self._layers = [_first_layer(weights, device, dtype), *later]
+        self._layers = [_Layer(weights, number, device, dtype) for number in range(1, convolutions + 1)]
         self.side = OUTPUT_SIDE if convolutions == 4 else REFINE_SIDE
         # The second network has three convolutions on 24 px, the third four on 48 px. Both pool twice by 3, the third
         # also once by 2.
@@ -122,13 +111,12 @@ class CandidateNetwork:
         logit, bias = _face_minus_other(weights[f"{heads}_1.weight"], weights[f"{heads}_1.bias"])
         parts = [name.removesuffix(".weight") for name in weights if name.startswith(heads) and name.endswith("weight")]
         rest = [part for part in sorted(parts) if not part.endswith("_1")]
-        self._heads = (
-            torch.cat([logit, *(weights[f"{part}.weight"] for part in rest)]).to(device),
-            torch.cat([bias, *(weights[f"{part}.bias"] for part in rest)]).to(device),
-        )
+        logit = torch.cat([logit, *(weights[f"{part}.weight"] for part in rest)])
+        bias = torch.cat([bias, *(weights[f"{part}.bias"] for part in rest)])
+        self._heads = logit.to(device), bias.to(device)
 
     def __call__(self, crops: Tensor) -> Tensor:
-        """Runs the network on candidates.
+        """Run the network on candidates.
 
         Args:
             crops: N×S×S×3, values 0 to 255, S the ``side``.
@@ -155,17 +143,10 @@ class CandidateNetwork:
         return functional.linear(functional.prelu(inner, self._slopes).float(), *self._heads)
 
 
-def _parts(pictures: Tensor) -> Sequence[Tensor]:
-    """Splits pictures (N×H×W×3) into batches that fit in the CPU's cache; one batch on a graphics card."""
-    if pictures.device.type != "cpu":
-        return [pictures]
-    return torch.split(pictures, max(1, PIXELS_AT_ONCE // pictures[0, ..., 0].numel()))
-
-
 def _strips(pictures: Tensor) -> list[Tensor]:
-    """Splits large pictures (N×H×W×3) into strips that together cover the same windows."""
+    """Split large pictures (N×H×W×3) into strips that together cover the same windows."""
     height, width = pictures.shape[1:3]
-    if pictures.device.type != "cpu" or height * width <= PIXELS_AT_ONCE:
+    if height * width <= PIXELS_AT_ONCE:
         return [pictures]
     windows = height // 2 - 5
     strips = -(-height * width // PIXELS_AT_ONCE)
@@ -174,39 +155,28 @@ def _strips(pictures: Tensor) -> list[Tensor]:
 
 
 class _Layer:
-    """Convolution followed by PReLU."""
+    """Convolution followed by PReLU; the first one normalizes its inputs, which are exact in both half precisions."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, slopes: Tensor, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, weights: Weights, number: int, device: torch.device, dtype: torch.dtype) -> None:
+        weight, bias = weights[f"conv{number}.weight"], weights[f"conv{number}.bias"]
+        if number == 1:
+            weight = (weight / SCALE).to(dtype).float()
+            # Computed from the rounded weights; otherwise the mean of the picture would leak into the result.
+            bias = bias - MEAN * weight.sum((1, 2, 3))
         self._weight = weight.to(device, dtype, memory_format=torch.channels_last)
         self._bias = bias.to(device, dtype)
-        self._slopes = slopes.to(device, dtype)
+        self._slopes = weights[f"prelu{number}.weight"].to(device, dtype)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Maps N×C×H×W to N×H×W×C."""
+        """Map N×C×H×W to N×H×W×C."""
         values = functional.conv2d(values, self._weight, self._bias).permute(0, 2, 3, 1).contiguous()
         count, height, width, channels = values.shape
         rows = values.view(count * height, width * channels)
         return functional.prelu(rows, self._slopes.repeat(width)).view(count, height, width, channels)
 
 
-def _layer(weights: Weights, number: int, device: torch.device, dtype: torch.dtype) -> _Layer:
-    weight, bias = weights[f"conv{number}.weight"], weights[f"conv{number}.bias"]
-    return _Layer(weight, bias, weights[f"prelu{number}.weight"], device, dtype)
-
-
-def _first_layer(weights: Weights, device: torch.device, dtype: torch.dtype) -> _Layer:
-    """First convolution with folded normalization; its inputs 0 to 255 are exact in both half precisions."""
-    weight = (weights["conv1.weight"] / SCALE).to(dtype).float()
-    # Computed from the rounded weights; otherwise the mean of the picture would leak into the result.
-    bias = weights["conv1.bias"] - MEAN * weight.sum((1, 2, 3))
-    return _Layer(weight, bias, weights["prelu1.weight"], device, dtype)
-
-
 def _widened(weights: Weights) -> Weights:
-    """Pads the first layer to a multiple of 32 channels, because pooling is slow otherwise.
-
-    The weights of the added channels are 0, so the outputs don't change.
-    """
+    """Pad the first layer to a multiple of 32 channels, whose weights are 0, because pooling is slow otherwise."""
     missing = -len(weights["conv1.weight"]) % 32
     wider = dict(weights)
     for name in ("conv1.weight", "conv1.bias", "prelu1.weight"):
@@ -216,5 +186,5 @@ def _widened(weights: Weights) -> Weights:
 
 
 def _face_minus_other(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Merges two classes into one logit (1×C and 1): softmax([a, b])[1] = sigmoid(b − a)."""
+    """Merge two classes into one logit (1×C and 1): softmax([a, b])[1] = sigmoid(b − a)."""
     return weight[1:] - weight[:1], bias[1:] - bias[:1]

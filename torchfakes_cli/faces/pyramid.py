@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,7 +23,6 @@ from torch.nn import functional
 from torchfakes_cli.faces.networks import MEAN, REFINE_SIDE
 
 Pixels = NDArray[np.uint8]
-Halving = TypeVar("Halving")
 
 #: Side of the first network's receptive field in pixels of a pyramid level: the smallest face that it detects.
 PROPOSAL_CELL = 12
@@ -40,14 +38,12 @@ GRAY = (128, 128, 128)
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of a picture's pyramid and its position; all values in pixels are even.
+    """One level of a picture's pyramid and its position in pixels, all of which are even.
 
     Attributes:
         canvas: index of the level's canvas.
-        left: first column on the canvas.
-        top: first row on the canvas.
-        width: width in pixels.
-        height: height in pixels.
+        left, top: first column and row on the canvas.
+        width, height: size.
     """
 
     canvas: int
@@ -88,20 +84,12 @@ class PyramidPacking:
 
 @lru_cache(maxsize=64)
 def pack_pyramid(width: int, height: int, min_face: float) -> PyramidPacking:
-    """Plan the packing of pictures of one size.
-
-    Args:
-        width: width of the pictures.
-        height: height of the pictures.
-        min_face: smallest face to detect, in pixels of the pictures.
-
-    Returns:
-        The packing; without levels if the pictures are smaller than the smallest face.
-    """
+    """Plan the packing of pictures of one size; there are no levels if they are smaller than the smallest face."""
     sizes = []
     scale = PROPOSAL_CELL / min_face
     while min(width, height) * scale >= PROPOSAL_CELL:
-        sizes.append((_even(width * scale), _even(height * scale)))
+        w, h = (max(PROPOSAL_CELL, 2 * round(side * scale / 2)) for side in (width, height))
+        sizes.append((w, h))
         scale *= PYRAMID_FACTOR
     large = sum(w * h > LARGE_LEVEL for w, h in sizes)
     levels = [Level(number, 0, 0, *size) for number, size in enumerate(sizes[:large])]
@@ -111,11 +99,6 @@ def pack_pyramid(width: int, height: int, min_face: float) -> PyramidPacking:
         levels += [Level(large, *corner, *small) for corner, small in zip(corners, sizes[large:], strict=True)]
         canvases.append(size)
     return PyramidPacking(tuple(levels), tuple(canvases))
-
-
-def _even(side: float) -> int:
-    """Round a level's side to an even number of at least ``PROPOSAL_CELL``."""
-    return max(PROPOSAL_CELL, 2 * round(side / 2))
 
 
 def _shelves(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
@@ -143,22 +126,27 @@ class PyramidOnCpu:
 
     Args:
         frames: H×W×3 uint8 each, of one size.
+
+    Attributes:
+        count: number of pictures.
     """
 
     def __init__(self, frames: Sequence[Pixels]) -> None:
+        self.count = len(frames)
         self._halvings = [list(frames)]
+        # Interpolation averages four pixels if the sides are even, and nearly so if they are odd; OpenCV's area
+        # averaging takes six times as long for odd sides.
         while min(self._halvings[-1][0].shape[:2]) >= 2 * REFINE_SIDE:
             height, width = self._halvings[-1][0].shape[:2]
-            self._halvings.append([_halved(picture, (width // 2, height // 2)) for picture in self._halvings[-1]])
+            half = (width // 2, height // 2)
+            self._halvings.append([np.asarray(cv2.resize(each, half), np.uint8) for each in self._halvings[-1]])
         self._sizes = torch.tensor([pictures[0].shape[1::-1] for pictures in self._halvings])
 
     def canvases(self, packing: PyramidPacking) -> list[Tensor]:
         """Return the pyramids of all pictures: N×H×W×3 for each canvas, values 0 to 255."""
-        count = len(self._halvings[0])
-        canvases = [np.zeros((count, height, width, 3), np.uint8) for width, height in packing.canvases]
+        canvases = [np.zeros((self.count, height, width, 3), np.uint8) for width, height in packing.canvases]
         areas = [canvases[level.canvas][:, *level.area] for level in packing.levels]
-        sources = _source(self._halvings, [pictures[0].shape[1::-1] for pictures in self._halvings], packing.levels[0])
-        for number, source in enumerate(sources):
+        for number, source in enumerate(self._halvings[_source(self._sizes, packing.levels[0])]):
             for level, area in zip(packing.levels, areas, strict=True):
                 cv2.resize(source, (level.width, level.height), dst=area[number], interpolation=cv2.INTER_LINEAR)
                 source = area[number]
@@ -177,10 +165,10 @@ class PyramidOnCpu:
         """
         numbers, points = _samples(boxes, side, self._sizes)
         columns, rows = points.flatten(1, 2).permute(2, 0, 1).contiguous().numpy()
-        sources = (numbers * len(self._halvings[0]) + owners).numpy()
+        sources = (numbers * self.count + owners).numpy()
         crops = np.empty((len(boxes), side * side, 3), np.uint8)
         for source in np.unique(sources):
-            number, owner = divmod(int(source), len(self._halvings[0]))
+            number, owner = divmod(int(source), self.count)
             chosen = np.flatnonzero(sources == source)
             picture = self._halvings[number][owner]
             crops[chosen] = cv2.remap(picture, columns[chosen], rows[chosen], cv2.INTER_LINEAR, borderValue=GRAY)
@@ -188,32 +176,25 @@ class PyramidOnCpu:
 
 
 class PyramidOnDevice:
-    """Pictures of one size in a graphics card's memory, as a source of pyramids and crops; see ``PyramidOnCpu``.
-
-    Args:
-        frames: H×W×3 uint8 each, of one size.
-        device: device of the pictures.
-    """
+    """Pictures of one size in a graphics card's memory, otherwise like ``PyramidOnCpu``."""
 
     def __init__(self, frames: Sequence[Pixels], device: torch.device) -> None:
+        self.count = len(frames)
         pictures = torch.stack([torch.from_numpy(frame).to(device, non_blocking=True) for frame in frames])
-        self._halvings = [pictures.permute(0, 3, 1, 2).float()]
+        # 3×N×H×W, so that the pictures below one another are one picture without a copy.
+        self._halvings = [pictures.permute(3, 0, 1, 2).float().contiguous()]
         while min(self._halvings[-1].shape[2:]) >= 2 * REFINE_SIDE:
             height, width = self._halvings[-1].shape[2:]
             self._halvings.append(functional.interpolate(self._halvings[-1], (height // 2, width // 2), mode="area"))
-        sizes = [(halving.shape[3], halving.shape[2]) for halving in self._halvings]
-        self._sizes = torch.tensor(sizes, device=device)
-        self._tall, corners = _joined(self._halvings, sizes)
-        self._corners = torch.tensor(corners, device=device)
+        self._sizes = torch.tensor([halving.shape[:1:-1] for halving in self._halvings], device=device)
 
     def canvases(self, packing: PyramidPacking) -> list[Tensor]:
         """Return the pyramids of all pictures: N×H×W×3 for each canvas, values 0 to 255."""
-        sizes = [(halving.shape[3], halving.shape[2]) for halving in self._halvings]
-        source = _source(self._halvings, sizes, packing.levels[0])
-        canvases = [source.new_zeros(len(source), height, width, 3) for width, height in packing.canvases]
+        source = self._halvings[_source(self._sizes, packing.levels[0])]
+        canvases = [source.new_zeros(self.count, height, width, 3) for width, height in packing.canvases]
         for level in packing.levels:
             source = functional.interpolate(source, (level.height, level.width), mode="bilinear")
-            canvases[level.canvas][:, *level.area] = source.permute(0, 2, 3, 1)
+            canvases[level.canvas][:, *level.area] = source.permute(1, 2, 3, 0)
         return canvases
 
     def cut(self, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
@@ -222,58 +203,31 @@ class PyramidOnDevice:
         ends = self._sizes[numbers][:, None, None]
         # Over one pixel beyond the border, the picture fades to gray.
         shares = ((points + 1).clamp(0, 1) * (ends - points).clamp(0, 1)).prod(3, keepdim=True)
-        points = points.clamp(min=0).minimum(ends - 1) + self._corners[numbers][:, None, None]
-        height, width = self._tall.shape[2:]
-        rows = owners[:, None, None] * (height // len(self._halvings[0])) + points[..., 1]
-        grid = torch.stack([(2 * points[..., 0] + 1) / width - 1, (2 * rows + 1) / height - 1], -1).view(1, -1, side, 2)
-        values = functional.grid_sample(self._tall, grid, align_corners=False)
-        values = values.view(3, len(boxes), side, side).permute(1, 2, 3, 0)
-        return (values - MEAN) * shares + MEAN
+        points = points.clamp(min=0).minimum(ends - 1)
+        crops = points.new_empty(len(boxes), side, side, 3)
+        for number in sorted(set(numbers.tolist())):
+            chosen = (numbers == number).nonzero()[:, 0]
+            halving = self._halvings[number]
+            height, width = halving.shape[2:]
+            columns, rows = points[chosen].unbind(3)
+            rows = rows + owners[chosen, None, None] * height
+            grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / (height * self.count) - 1], 3)
+            below = halving.view(1, 3, -1, width)
+            values = functional.grid_sample(below, grid.view(1, -1, side, 2), align_corners=False)
+            crops[chosen] = values.view(3, -1, side, side).permute(1, 2, 3, 0)
+        return (crops - MEAN) * shares + MEAN
 
 
 ImagePyramid = PyramidOnCpu | PyramidOnDevice
 
 
-def _joined(halvings: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Join all halvings (N×3×h×w) of all pictures into one, so that all candidates are cropped in one call.
-
-    Returns:
-        The joined picture, 1×3×(N·H)×W, and the (left, top) of each halving within its picture's H×W.
-    """
-    width, height = sizes[0]
-    corners = [(0, 0)]
-    for number in range(1, len(sizes)):
-        corners.append((corners[-1][0] + sizes[number - 1][0], height) if number > 1 else (0, height))
-    count = len(halvings[0])
-    whole = height + (sizes[1][1] if len(sizes) > 1 else 0)
-    together = halvings[0].new_zeros(3, count, whole, width)
-    for (left, top), (w, h), halving in zip(corners, sizes, halvings, strict=True):
-        together[:, :, top : top + h, left : left + w] = halving.transpose(0, 1)
-    return together.view(1, 3, count * whole, width), corners
-
-
-def _halved(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize a picture to (width, height), half of its own size rounded down.
-
-    Interpolation averages four pixels if the sides are even, and nearly so if they are odd; OpenCV's area averaging
-    takes six times as long for odd sides.
-    """
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def _source(halvings: Sequence[Halving], sizes: Sequence[tuple[int, int]], level: Level) -> Halving:
-    """Return the smallest halving that is at least as large as a level, or the largest halving if none is."""
-    fitting = [n for n, (width, height) in enumerate(sizes) if width >= level.width and height >= level.height]
-    return halvings[max(fitting, default=0)]
+def _source(sizes: Tensor, level: Level) -> int:
+    """Return the index of the smallest halving at least as large as a level, or 0 if none is."""
+    return max(0, int((sizes >= torch.tensor([level.width, level.height], device=sizes.device)).all(1).sum()) - 1)
 
 
 def _samples(boxes: Tensor, side: int, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the sampling positions of candidates.
-
-    Args:
-        boxes: M×4 in zero-based pixels.
-        side: side of the crops in pixels.
-        sizes: (width, height) of the halvings, L×2.
+    """Compute the sampling positions of boxes (M×4, zero-based) in halvings of the given (width, height), L×2.
 
     Returns:
         The halving index of each box, M, and the (x, y) of its pixels in that halving, M×side×side×2.

@@ -58,11 +58,7 @@ _PARTS = {
 
 
 def face_regions(size: tuple[int, int], landmarks: Sequence[Point]) -> NDArray[np.uint8]:
-    """Return the region of every pixel.
-
-    Args:
-        size: (width, height) of the picture.
-        landmarks: MTCNN's five landmarks as (x, y) in pixels of the picture.
+    """Return the region of every pixel of a (width, height) picture, from MTCNN's five landmarks in it.
 
     Returns:
         H×W uint8, indices into ``REGIONS``.

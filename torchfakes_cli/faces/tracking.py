@@ -66,12 +66,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """Visual summary of a whole picture.
-
-    Attributes:
-        histogram: normalized color histogram, 6×6×6.
-        thumbnail: the picture reduced to 9×16×3.
-    """
+    """Visual summary of a whole picture: its normalized color histogram, 6×6×6, and a thumbnail of 9×16×3."""
 
     histogram: Floats
     thumbnail: Floats
@@ -118,14 +113,7 @@ class FaceFollower:
         return any(later - earlier <= FOLLOW_GAP_S for earlier, later in pairwise(times))
 
     def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
-        """Detect the faces in the next frames.
-
-        Args:
-            frames: frames later than all previous ones; larger batches use the networks more efficiently.
-
-        Returns:
-            The faces of each frame, of any size, largest first, as from ``FaceDetector.detect(…, any_size=True)``.
-        """
+        """Detect the faces in the next frames, with results as from ``FaceDetector.detect(…, any_size=True)``."""
         if not frames:
             return []
         samples = [_Sample(frame.time_s, frame.size, Scene.of(frame.pixels)) for frame in frames]
@@ -241,15 +229,7 @@ class FaceTracker:
         self._scene: Scene | None = None
 
     def update(self, frame: Frame, faces: Sequence[Face]) -> list[int]:
-        """Assign track numbers to the faces of the next frame.
-
-        Args:
-            frame: frame later than the previous one.
-            faces: faces detected in the frame.
-
-        Returns:
-            The track number (from 1) of each face, in the given order.
-        """
+        """Return the track number, from 1, of each face in the next frame."""
         scene = Scene.of(frame.pixels)
         if self._scene is not None and scene.is_cut_from(self._scene):
             self._persons.clear()
@@ -336,10 +316,7 @@ def _overlap(a: Floats, b: Floats) -> float:
 
 
 def _blur() -> Floats:
-    """Build the blur matrix of the flattened histogram: weights ¼, ½, ¼ along each channel.
-
-    At the edges the outer quarter stays in the bin.
-    """
+    """Build the blur matrix of the flattened histogram: ¼, ½, ¼ along each channel; at the edges ¼ stays in the bin."""
     bins = np.arange(BINS)
     along = np.eye(BINS) / 2
     for step in (-1, 1):

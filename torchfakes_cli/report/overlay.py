@@ -31,7 +31,7 @@ from torchfakes_cli.report.drawing import (
     plate_size,
     write,
 )
-from torchfakes_cli.report.summary import Person, Summary, Word, summarize
+from torchfakes_cli.report.summary import Person, Summary, Word, error_rates_in_short, summarize
 from torchfakes_cli.report.text import clock, score
 
 PAPER: Color = (245, 245, 245)
@@ -275,7 +275,7 @@ class ScoreBar:
             (summary.short, 11.0, PAPER),
             (f"real below {summary.real_below}, fake from {summary.fake_above}", 9.5, PAPER),
             (summary.proof, 9.5, PAPER),
-            (result.error_rates.short() if result.error_rates else "", 9.5, FAINT),
+            (error_rates_in_short(result.error_rates) if result.error_rates else "", 9.5, FAINT),
         ]
         lines = []
         for text, units, color in texts:

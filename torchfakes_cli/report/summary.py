@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from torchfakes_cli.facts import CredentialsState
-from torchfakes_cli.records import Reason, SuspiciousSpan, Track, Verdict, VideoResult
+from torchfakes_cli.records import ErrorRates, Reason, SuspiciousSpan, Track, Verdict, VideoResult
 from torchfakes_cli.report.text import apart, clock, score
 
 #: Shown where many verdicts stand together; beside a single one stands its ``Summary.proof``.
@@ -258,7 +258,7 @@ def summarize(result: VideoResult) -> Summary:
         headline = f"The highest score{where} is {''.join(own)} (person {ranked[0].number}; real below {real})."
         short = f"highest score: person {ranked[0].number}"
         step = f"If doubts remain, {source} and try another tool."
-    measured = result.error_rates.sentence() if result.error_rates else ""
+    measured = error_rates_sentence(result.error_rates) if result.error_rates else ""
     return Summary(verdict, "".join(own), real, fake, short, headline, _PROOF[verdict], measured, step, options, people)
 
 
@@ -329,6 +329,24 @@ def reason_words(reason: Reason | str | None, *, picture: bool = False) -> str:
 def note_words(note: str) -> str:
     """Return why a row of the timeline has no score; empty if it has one."""
     return _NOTES.get(note, note)
+
+
+def error_rates_sentence(rates: ErrorRates) -> str:
+    """Describe false alarms and misses in one sentence."""
+    genuine, fakes = sum(rates.genuine.values()), sum(rates.fakes.values())
+    undecided = rates.genuine["inconclusive"] + rates.fakes["inconclusive"]
+    return (
+        f"In a cross-validated test on {rates.footage or 'held-out videos'}, this detector called "
+        f"{rates.genuine['fake']} of {genuine} genuine videos fake (false alarms) and {rates.fakes['real']} of "
+        f"{fakes} fakes real (misses); it found {rates.fakes['fake']} of the fakes, "
+        f"and left {undecided} videos undecided."
+    )
+
+
+def error_rates_in_short(rates: ErrorRates) -> str:
+    """Describe false alarms and misses in a few words."""
+    genuine, fakes = sum(rates.genuine.values()), sum(rates.fakes.values())
+    return f"In a test {rates.genuine['fake']} of {genuine} false alarms, {rates.fakes['real']} of {fakes} missed."
 
 
 def caveats(result: VideoResult, calibrated_on: str) -> list[str]:

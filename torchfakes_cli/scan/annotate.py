@@ -1,8 +1,7 @@
 """Annotated clips: a copy of a video with the results of its scan drawn over it.
 
-The file is decoded in an isolated process, as for a scan, which also copies the sound at the end. A hostile file can
-crash that process only. Drawing and encoding run concurrently in this process, because they handle plain pixels. A few
-frames are in memory at any time, for clips of any length.
+The file is decoded in an isolated process, as for a scan, which also copies the sound at the end. Drawing and encoding
+run concurrently in this process, because they handle plain pixels. A few frames are in memory at any time.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from torchfakes_cli.errors import DecodeError, OutputError, TorchfakesError, UsageError
 from torchfakes_cli.faces.tracking import Scene
-from torchfakes_cli.files import check_folder, first_line, is_special, temporary_beside, unwritable
+from torchfakes_cli.files import check_folder, existing, is_special, temporary_beside, unwritable
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report.overlay import Overlay
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.prefetch import new_decoder
+from torchfakes_cli.scan.scanner import new_decoder
 from torchfakes_cli.scan.verdict import Policy
 
 if TYPE_CHECKING:
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
 COMMENT = "Annotated by torchfakes. A low score is no proof of authenticity."
 
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
-
-#: The comment lies within this many bytes of the end of the index (``moov``, ISO/IEC 14496-12).
-_COMMENT_BYTES = 64 << 10
+#: The comment lies within this many bytes of the start of an annotated clip, whose index comes first.
+_COMMENT_WITHIN = 64 << 20
 
 
 def annotate_video(
@@ -142,11 +140,7 @@ def _draw(
 
 
 def container_of(path: str | PathLike[str]) -> str:
-    """Return the container format for the suffix of a clip's path: ``mp4`` or ``mov``.
-
-    Raises:
-        UsageError: the path has another suffix.
-    """
+    """Return the container format for the suffix of a clip's path; raise a ``UsageError`` if it isn't MP4 or MOV."""
     suffix = Path(path).suffix.lower()
     if suffix not in _CONTAINERS:
         raise UsageError("an annotated clip is an MP4 or MOV file", path=path, advice="Give it a name such as out.mp4.")
@@ -154,9 +148,7 @@ def container_of(path: str | PathLike[str]) -> str:
 
 
 def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *, force: bool = False) -> None:
-    """Check in advance that an annotated clip can be written.
-
-    An earlier annotated clip may be replaced, any other file only with ``force``, and the source never.
+    """Check in advance that an annotated clip can be written; it may replace an earlier one, but never the source.
 
     Raises:
         UsageError: the path has a suffix other than MP4 or MOV, or is the source itself.
@@ -168,32 +160,11 @@ def check_clip_target(path: str | PathLike[str], source: str | PathLike[str], *,
         raise UsageError("is the clip itself", path=path, advice="Choose another name for the annotated one.")
     if is_special(target):
         raise OutputError("is no regular file", path=path, advice="Choose another name.")
-    there = first_line(target)  # raises if the file can't be read
-    if there is not None and not force and not _is_annotated(target):
+    there = existing(target, _COMMENT_WITHIN, mode="rb")
+    if there is not None and not force and COMMENT.encode() not in there:
         raise OutputError(
             "exists and was not annotated by torchfakes",
             path=path,
             advice="Choose another name, or replace it with --force.",
         )
     check_folder(Path(os.path.realpath(target)), advice="Choose another place for the annotated clip.")
-
-
-def _is_annotated(path: Path) -> bool:
-    """Return True if the ``moov`` box of a file ends with the comment of annotated clips."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = 0
-        while start + 8 <= size:
-            file.seek(start)
-            head = file.read(16)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if head[4:8] == b"moov":
-                end = min(start + length, size)
-                file.seek(max(start, end - _COMMENT_BYTES))
-                return COMMENT.encode() in file.read(min(length, _COMMENT_BYTES))
-            if length < 8:
-                return False
-            start += length
-    return False

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import MediaError, ModelNotFoundError, TorchfakesError, UnreadableFileError
+from torchfakes_cli.files import sha256_of
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report import BatchTable, Stamp, check_batch_target, check_timeline_targets, write_timeline
 from torchfakes_cli.scan.config import ScanConfig
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.report import BatchRow
     from torchfakes_cli.scan.remote_files import State
-    from torchfakes_cli.scan.workers import WorkerPool
+    from torchfakes_cli.scan.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,6 @@ def scan_to_table(
         batch = Batch(
             scanner,
             found,
-            model=model,
             executor=executor,
             table=fspath(table),
             timelines=mirrored_paths(found.videos, given, fspath(timelines)) if timelines is not None else {},
@@ -155,11 +155,9 @@ class Batch:
     Args:
         scanner: scans the files unless an ``executor`` is given, and cuts out the faces of reports; it isn't closed.
         found: files to scan.
-        model: path or name of the scanner's checkpoint; None for the shipped one.
         executor: worker pool that scans; it isn't closed.
         table: path of the table with one row per video; None writes none.
-        timelines: path of each timeline, by video.
-        pages: path of each report, by video.
+        timelines, pages: path of each timeline and of each report, by video.
         report: folder of the index of the reports; None writes none.
         frames: path of the frames to save, without their ending, by video.
         command: command line to show in reports.
@@ -186,7 +184,6 @@ class Batch:
         scanner: Scanner,
         found: Finds,
         *,
-        model: str | PathLike[str] | None = None,
         executor: WorkerPool | None = None,
         table: str | None = None,
         timelines: Mapping[str, Path] | None = None,
@@ -209,46 +206,36 @@ class Batch:
         self._scanner = scanner
         self._executor = executor
         self._found = found
-        self._model = model
         self._table = table
         self._force = force
         self._prune = prune
         self._alone = alone
         self._extras = extras or {}
         self._settings = ""
-        self._stack = ExitStack()
-        self._pages = Pages(scanner, model, command)
         self._timelines = timelines or {}
         self._page_paths = pages or {}
         self._frames = frames or {}
-        self._report = ReportFolder(report, self._page_paths)
+        self._report = ReportFolder(Pages(scanner, command), report, self._page_paths)
         if table is not None:
             check_batch_target(table, force=force)
         # No folder is made for a file that is missing.
         there = {path for path in found.videos if is_url(path) or os.path.lexists(path)}
         if not alone:  # those of a file alone are checked when they are written, or by the caller
-            self._check_timelines(there)
+            check_timeline_targets(_of(self._timelines, there), force=force, make_folders=True)
         check_pages([*([self._report.index] if self._report.index else []), *_of(self._page_paths, there)], force=force)
 
     def load(self) -> None:
-        """Load the networks, so that their errors are raised before any output is written.
-
-        Raises:
-            TorchfakesError: the networks can't be used.
-        """
+        """Load the networks, so that their errors are raised before any output is written."""
         if self._alone and self._table is None:
             return  # they are loaded while the file is opened
         (self._executor or self._scanner).load()
         on = (self._executor or self._scanner).computed_on
-        self._settings = settings_digest(self._scanner.config, self._model, on)
+        self._settings = settings_digest(self._scanner.config, self._scanner.checkpoint, on)
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            if self._table is not None:
-                table = BatchTable(self._table, self._stamps(), force=self._force, prune=self._prune)
-                self.earlier = stack.enter_context(table)
-                self.kept = {} if self._alone else table.kept
-            self._stack = stack.pop_all()
+        if self._table is not None:
+            self.earlier = BatchTable(self._table, self._stamps(), force=self._force, prune=self._prune).__enter__()
+            self.kept = {} if self._alone else self.earlier.kept
         self.tally.update(row.verdict for row in self.kept.values() if row.verdict)
         self.pending = [path for path in self._candidates if path not in self.kept]
         self._report.keep(self.kept)
@@ -257,7 +244,8 @@ class Batch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        if self.earlier:
+            self.earlier.__exit__(kind, error, trace)
 
     def results(self, progress: FolderProgress | None = None) -> Generator[VideoResult, None, None]:
         """Scan the pending files; close the generator to stop early.
@@ -283,7 +271,7 @@ class Batch:
                 for result in scans:
                     yield from self._written(result)
         finally:
-            self._report.finish(self._candidates, self._pages)
+            self._report.finish(self._candidates)
 
     def _scan_alone(self, path: str, progress: FolderProgress | None) -> Generator[VideoResult, None, None]:
         def advance(done: int, wanted: int | None) -> None:
@@ -315,11 +303,9 @@ class Batch:
         }
 
     def _written(self, result: VideoResult, file: str = "") -> Generator[VideoResult, None, None]:
-        """Write the outputs of a result; its table row comes last, because a row marks the other files as complete.
+        """Write the outputs of a result, made from the local copy ``file`` of a remote one.
 
-        Args:
-            result: the result.
-            file: local copy of its file; empty if it is local.
+        The row of the table comes last, because a row marks the other files as complete.
         """
         outcome = (result.verdict or result.status).value
         logger.info("%s: %s in %.1f s", result.path, outcome, result.elapsed_s)
@@ -354,12 +340,9 @@ class Batch:
         if scanned and frames:
             yield f"frames: in {frames.parent}", lambda: self._save_frames(frames, local)
         page = self._page_paths.get(path)
-        yield f"report: {page}" if page and scanned else "", lambda: self._report.add(result, self._pages, local.path)
+        yield f"report: {page}" if page and scanned else "", lambda: self._report.add(result, local.path)
         if table := self.earlier:
             yield f"results: {self._table}", lambda: table.write(result)
-
-    def _check_timelines(self, videos: Collection[str]) -> None:
-        check_timeline_targets(_of(self._timelines, videos), force=self._force, make_folders=True)
 
     def _write_timeline(self, path: Path, result: VideoResult) -> None:
         if self._alone:
@@ -383,31 +366,18 @@ def _of(paths: Mapping[str, Path], videos: Collection[str]) -> list[Path]:
 def settings_digest(config: ScanConfig, model: str | PathLike[str] | None = None, computed_on: str = "") -> str:
     """Return a digest of everything that determines a scan's result besides the video.
 
-    It covers the content of the checkpoint (not its name), the sampling, face and verdict settings, the kind of device,
-    the precision, and the version of this program. Limits on time and memory are left out: they don't change a result.
-
-    Args:
-        config: configuration of the scan.
-        model: path or name of a checkpoint; None for the shipped one. An unreadable one counts as empty, because the
-            scan itself reports its error.
-        computed_on: device class and precision, from ``Scanner.computed_on``.
-
-    Raises:
-        ModelNotFoundError: no detector ships with this installation.
+    It covers the content of the checkpoint (not its name), the sampling, face and verdict settings, the kind of device
+    and precision (``computed_on``), and the version of this program. Limits on time and memory are left out: they don't
+    change a result. An unreadable checkpoint counts as empty, because the scan itself reports its error.
     """
-    if model is None:
-        from torchfakes_cli.detector.registry import shipped_checkpoint
-
-        model = shipped_checkpoint()
-    digest = hashlib.sha256()
+    checkpoint = ""
     try:
-        with find_checkpoint(model).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
+        checkpoint = sha256_of(find_checkpoint(model))
     except (OSError, ModelNotFoundError):
         logger.debug("%s can't be read", model, exc_info=True)
     parts = [asdict(part) for part in (config.sampling, config.faces, config.verdict)]
-    digest.update(json.dumps([__version__, computed_on, *parts], sort_keys=True, default=str).encode())
-    return digest.hexdigest()
+    text = json.dumps([checkpoint, __version__, computed_on, *parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def stamp_of(
@@ -421,14 +391,8 @@ def stamp_of(
 ) -> Stamp:
     """Return the stamp of a file's current version, settings and outputs; take it before the scan.
 
-    Args:
-        path: path of the file.
-        settings: digest from ``settings_digest``.
-        timeline: path of its timeline; empty if none is written.
-        page: path of its report; empty if none is written.
-        frames: path of its saved frames, without their ending; empty if none are saved.
-        state: size and time of change of a remote file. If its store gives neither, the stamp equals no other one,
-            because a change of the file can't be detected.
+    The paths of outputs that aren't written are empty. If the store of a remote file gives neither size nor time of
+    change (``state``), the stamp equals no other one, because a change of the file can't be detected.
     """
     size, mtime_ns = state or (None, None)
     if state == (None, None):

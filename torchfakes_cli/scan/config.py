@@ -25,8 +25,8 @@ class VerdictConfig:
     """Configuration of the verdict policy.
 
     Attributes:
-        fake_above: smallest probability of the verdict fake; None takes the detector's own threshold.
-        real_below: a probability below this gives the verdict real; None takes the detector's own threshold.
+        fake_above, real_below: probabilities from and below which the verdict is fake and real; None takes the
+            detector's own threshold.
         min_faces: smallest number of scored faces with which a track can decide ("lasting").
         trim: share of a track's highest logits, and of its lowest, that its trimmed mean leaves out.
         agreement: smallest share of the deciding track's faces that must individually support a firm verdict.
@@ -45,7 +45,10 @@ class VerdictConfig:
             if value is not None and not 0 <= value <= 1:
                 raise UsageError("a threshold is a probability between 0 and 1")
         if self.fake_above is not None and self.real_below is not None and self.real_below > self.fake_above:
-            raise UsageError("the threshold for real must not exceed the one for fake")
+            raise UsageError(
+                f"the threshold for real ({self.real_below:g}) exceeds the one for fake ({self.fake_above:g})",
+                advice="Give both.",
+            )
         if self.min_faces < 1:
             raise UsageError("a track needs at least one face")
         if not 0 <= self.trim < 0.5:
@@ -61,9 +64,7 @@ class ScanConfig:
     """Configuration of a scan: everything that determines its result, besides the detector.
 
     Attributes:
-        sampling: which frames are sampled.
-        faces: settings of face detection.
-        verdict: settings of the verdict policy.
+        sampling, faces, verdict: settings of sampling, face detection and the verdict policy.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         jobs: number of videos decoded at once; None chooses a number that suits the machine.
         batch_pixels: largest number of pixels of one video's full frames in memory.

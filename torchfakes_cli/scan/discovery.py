@@ -52,13 +52,11 @@ def find_videos(
     A file given by its path is always included, with any name and even if it doesn't exist; its scan reports the error.
     In folders, videos and pictures are recognized by their suffix. Hidden videos are included, but AppleDouble files of
     macOS (``._clip.mp4``) and hidden folders (``.Trash``, ``.git``) are not. Links to folders are followed, each folder
-    once, but not to a folder that contains the link: this ends loops and keeps the search inside the given folders. A
-    file that is reached by several paths is included once, under the first.
-
-    URLs of remote stores (``remote_files``) are accepted as files and folders; links in stores are not followed.
+    once, but not to a folder that contains the link, and not in stores. A file that is reached by several paths is
+    included once, under the first.
 
     Args:
-        paths: files and folders.
+        paths: files and folders, of this machine or as URLs of stores.
         recursive: search subfolders, too.
         include: globs; if any are given, files in folders must match one of them. A glob with a slash is matched
             against the path below the given folder (``day1/*.mp4``; ``*`` matches slashes, too), any other against the
@@ -83,105 +81,58 @@ def find_videos(
 
 
 class _Search:
-    """State of one ``find_videos`` call: the videos found so far and the folders visited.
-
-    Args:
-        recursive: search subfolders, too.
-        include: globs of videos to include; all if empty.
-        exclude: globs of videos and folders to leave out.
-
-    Attributes:
-        videos: path of each video, by its resolved path or URL.
-        duplicates: further paths of the same files, mapped to the first path.
-        skipped: number of other files.
-        unreadable: folders that couldn't be listed, each as (path, reason).
-        states: size and time of change of remote files, by URL.
-        hidden: number of hidden folders and files left out.
-        matched: globs of ``include`` that matched a file.
-    """
+    """State of one ``find_videos`` call: what it has found so far, as in ``Finds``, and the folders visited."""
 
     def __init__(self, recursive: bool, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._recursive = recursive
         self._include = include
         self._exclude = exclude
-        self.videos: dict[str, str] = {}
+        self._visited: set[Path] = set()
+        self.videos: dict[str, str] = {}  # by resolved path or URL
         self.duplicates: dict[str, str] = {}
         self.skipped = 0
         self.hidden = 0
         self.matched: set[str] = set()
         self.unreadable: list[tuple[str, str]] = []
         self.states: dict[str, remote.State] = {}
-        self._visited: set[Path] = set()
 
     def take(self, given: str) -> None:
         """Add a file, or all videos in a folder."""
-        if remote.is_url(given):
-            self._take_url(given)
-            return
-        if not _is_folder(Path(given)):
-            self._add(given, str(_resolved(Path(given))))
-            return
-        # A stack, because folders may nest deeper than Python's recursion limit.
-        top = Path(given)
-        stack = list(reversed(self._entries(top)))
-        while stack:
-            path = stack.pop()
-            below = path.relative_to(top)
-            excluded = _matches(below, self._exclude)
-            if _is_folder(path):
-                if self._recursive and not excluded:
-                    stack += reversed(self._entries(path))
-            elif self._included(below) and not excluded:
-                self._add(str(path), str(_resolved(path)))
-            else:
-                self._skip(path)
-
-    def _add(self, path: str, file: str) -> None:
-        taken = self.videos.setdefault(file, path)
-        if taken != path:
-            self.duplicates[path] = taken
-
-    def _skip(self, path: str | Path) -> None:
-        self.skipped += 1
-        logger.info("%s is skipped: its suffix is no video's or picture's, or it was excluded", path)
-
-    def _hide(self, path: str | Path) -> None:
-        self.hidden += 1
-        logger.info("%s is skipped: it is hidden", path)
-
-    def _take_url(self, given: str) -> None:
+        is_url = remote.is_url(given)
         try:
-            folder = remote.is_folder(given)
+            folder = remote.is_folder(given) if is_url else _is_folder(Path(given))
         except UnreadableFileError as error:
             self.unreadable.append((given, error.cause))
             return
         if not folder:
-            self._add(given, given)
-            self.states[given] = remote.state_of(given)
+            self._add(given, remote.state_of(given) if is_url else None)
             return
-        top = given.rstrip("/")
-        stack: list[tuple[Path, remote.Entry | None]] = [(Path(), None)]
+        # A stack, because folders may nest deeper than Python's recursion limit.
+        stack = [(Path(entry.name), entry) for entry in reversed(self._entries(given, is_url=is_url))]
         while stack:
             below, entry = stack.pop()
-            excluded = entry is not None and _matches(below, self._exclude)
-            url = f"{top}/{below.as_posix()}" if entry else given
-            if entry is not None and _is_for_programs(entry.name, is_folder=entry.is_folder):
-                self._hide(url)
-            elif entry is None or entry.is_folder:
-                if not excluded and (entry is None or self._recursive):
-                    stack += [(below / each.name, each) for each in reversed(self._listed(url))]
+            path = f"{given.rstrip('/')}/{below.as_posix()}" if is_url else str(Path(given, below))
+            excluded = _matches(below, self._exclude)
+            if entry.name.startswith("._") or (entry.name.startswith(".") and entry.is_folder):
+                self.hidden += 1
+                logger.info("%s is skipped: it is hidden", path)
+            elif entry.is_folder:
+                if self._recursive and not excluded:
+                    found = self._entries(path, is_url=is_url)
+                    stack += [(below / each.name, each) for each in reversed(found)]
             elif self._included(below) and not excluded:
-                self._add(url, url)
-                self.states[url] = entry.state
+                self._add(path, entry.state)
             else:
-                self._skip(url)
+                self.skipped += 1
+                logger.info("%s is skipped: its suffix is no video's or picture's, or it was excluded", path)
 
-    def _listed(self, url: str) -> list[remote.Entry]:
-        try:
-            return remote.entries(url)
-        except UnreadableFileError as error:
-            self.unreadable.append((url, error.cause))
-            return []
+    def _add(self, path: str, state: remote.State | None) -> None:
+        """Add a local file, or a remote one with its state."""
+        if state is not None:
+            self.states[path] = state
+        taken = self.videos.setdefault(path if state is not None else str(_resolved(Path(path))), path)
+        if taken != path:
+            self.duplicates[path] = taken
 
     def _included(self, below: Path) -> bool:
         if below.suffix.lower() not in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
@@ -190,29 +141,28 @@ class _Search:
         self.matched |= matched
         return bool(matched) or not self._include
 
-    def _entries(self, folder: Path) -> list[Path]:
+    def _entries(self, folder: str, *, is_url: bool) -> list[remote.Entry]:
+        """List a folder; nothing if it can't be listed, or was listed under another path."""
+        try:
+            return remote.entries(folder) if is_url else self._local_entries(Path(folder))
+        except UnreadableFileError as error:
+            self.unreadable.append((folder, error.cause))
+        except OSError as error:
+            self.unreadable.append((folder, error.strerror or str(error)))
+        return []
+
+    def _local_entries(self, folder: Path) -> list[remote.Entry]:
         real = _resolved(folder)
         if real in self._visited:
             return []
         self._visited.add(real)
-        try:
-            entries = sorted(folder.iterdir(), key=os.fsencode)
-        except OSError as error:
-            self.unreadable.append((str(folder), error.strerror or str(error)))
-            return []
         upwards = {real, *real.parents}
-        left_out = {entry for entry in entries if _is_for_programs(entry.name, is_folder=_is_folder(entry))}
-        for entry in left_out:
-            self._hide(entry)
-        return [entry for entry in entries if entry not in left_out and not _leads_to(entry, upwards)]
+        paths = sorted(folder.iterdir(), key=os.fsencode)
+        return [remote.Entry(path.name, _is_folder(path)) for path in paths if not _leads_to(path, upwards)]
 
 
 def _matches(below: Path, globs: Iterable[str]) -> bool:
     return any(fnmatch(below.as_posix() if "/" in glob else below.name, glob) for glob in globs)
-
-
-def _is_for_programs(name: str, *, is_folder: bool) -> bool:
-    return name.startswith("._") or (name.startswith(".") and is_folder)
 
 
 def _leads_to(entry: Path, folders: set[Path]) -> bool:

@@ -6,7 +6,8 @@ as in the scan. A face has the score of its row in the timeline and a heat map o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -49,6 +50,7 @@ def explain_video(
     faces_a_track: int = FACES_A_TRACK,
     most_tracks: int = MOST_TRACKS,
     progress: Progress | None = None,
+    scanner: Scanner | None = None,
 ) -> Explanation:
     """Scan one video and explain its verdict.
 
@@ -59,6 +61,7 @@ def explain_video(
         faces_a_track: largest number of faces shown per person.
         most_tracks: largest number of people shown.
         progress: called after each batch of frames with (frames done, frames wanted if known).
+        scanner: scanner to use, with its own configuration and model; it isn't closed.
 
     Returns:
         Result of the scan with its representative faces; the result alone if no face was scored.
@@ -72,33 +75,18 @@ def explain_video(
         for region in explanation.average:
             print(region.region, region.fake, region.area)
     """
-    with Scanner(config, model=model) as scanner:
-        return explain_with(
-            scanner, path, model=model, faces_a_track=faces_a_track, most_tracks=most_tracks, progress=progress
-        )
+    with nullcontext(scanner) if scanner else Scanner(config, model=model) as scanner:
+        result = scanner.scan(path, progress)
+        rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
+        if not rows:
+            return Explanation(result)
+        from torchfakes_cli.detector.gradcam import load_gradcam
 
-
-def explain_with(
-    scanner: Scanner,
-    path: str | PathLike[str],
-    *,
-    model: str | PathLike[str] | None,
-    faces_a_track: int = FACES_A_TRACK,
-    most_tracks: int = MOST_TRACKS,
-    progress: Progress | None = None,
-) -> Explanation:
-    """Scan one video with an existing scanner of the same ``model``, and explain its verdict."""
-    result = scanner.scan(path, progress)
-    rows = representative_rows(result, faces_a_track=faces_a_track, most_tracks=most_tracks)
-    if not rows:
-        return Explanation(result)
-    from torchfakes_cli.detector.gradcam import load_gradcam
-
-    heat_maps = load_gradcam(model, scanner.detector.device)
-    with scanner.lent_decoder() as decoder:
-        faces = cut_faces(result, rows, decoder, scanner.detector, heat_maps=heat_maps)
-    regions = tuple(region_shares(face) for face in faces)
-    return Explanation(result, faces, regions, average_over_tracks(faces, regions))
+        heat_maps = load_gradcam(scanner.checkpoint, scanner.detector.device)
+        with scanner.lent_decoder() as decoder:
+            faces = cut_faces(result, rows, decoder, scanner.detector, heat_maps=heat_maps)
+        regions = tuple(region_shares(face) for face in faces)
+        return Explanation(result, faces, regions, average_over_tracks(faces, regions))
 
 
 def representative_rows(
@@ -137,15 +125,13 @@ def _suspicion(row: FaceScore) -> float:
 
 def _spread(scored: Sequence[FaceScore], own_logit: float, count: int) -> list[FaceScore]:
     """Choose ``count`` rows of one track, in order of precedence."""
+    most, least = (lambda row: -_suspicion(row)), _suspicion
 
     def from_own(row: FaceScore) -> float:
         return abs(_suspicion(row) - own_logit)
 
-    def least_trust(row: FaceScore) -> float:
-        return -_suspicion(row)
-
-    wishes = [least_trust, from_own] if count == 2 else [least_trust, _suspicion, from_own]
-    wishes += [least_trust] * (count - len(wishes))
+    wishes = [most, from_own] if count == 2 else [most, least, from_own]
+    wishes += [most] * (count - len(wishes))
     apart_s = (scored[-1].time_s - scored[0].time_s) / (2 * count)
     chosen: list[FaceScore] = []
     for wish in wishes[: min(count, len(scored))]:
@@ -165,35 +151,33 @@ def cut_faces(
     picture_side: int = PICTURE_SIDE,
     frame_side: int = 0,
 ) -> tuple[TellingFace, ...]:
-    """Cut faces out of a video again, as its scan did.
+    """Cut the faces of rows out of a video again, as its scan did, without those in frames that are damaged now.
 
-    Args:
-        result: result of the scan; the file must be unchanged.
-        rows: rows of the result's timeline that have a score.
-        decoder: idle decoder.
-        detector: detector of the scan.
-        heat_maps: computes the heat maps of a crop; None for no heat maps.
-        picture_side: longest side in pixels to which larger pictures are reduced.
-        frame_side: longest side in pixels of the whole frame that comes with the first row of each person; 0 for none.
-
-    Returns:
-        One face per row, in the same order, without rows whose frame can't be decoded again undamaged.
+    Pictures are reduced to ``picture_side`` pixels. The first face of each person comes with its whole frame, reduced
+    to ``frame_side`` pixels, unless that is 0.
 
     Raises:
         MediaError: the file can no longer be read.
     """
-    if not rows:
-        return ()
     faces: dict[int, TellingFace] = {}
-    with decoder.open(result.path) as reader:
-        for frame in reader.frames_at(sorted({row.time_s for row in rows})):
-            for place, row in enumerate(rows):
-                if row.time_s == frame.time_s and not frame.damaged:
-                    face = _cut(frame, row, detector, heat_maps, picture_side)
-                    if frame_side and row.track not in {other.track for other in rows[:place]}:
-                        face = replace(face, frame=boxed_frame(frame.pixels, row, frame_side))
-                    faces[place] = face
+    for place, row, frame in _decoded_again(result.path, rows, decoder):
+        face = _cut(frame, row, detector, heat_maps, picture_side)
+        if frame_side and row.track not in {other.track for other in rows[:place]}:
+            face = replace(face, frame=boxed_frame(frame.pixels, row, frame_side))
+        faces[place] = face
     return tuple(faces[place] for place in sorted(faces))
+
+
+def _decoded_again(
+    path: str, rows: Sequence[FaceScore], decoder: IsolatedDecoder
+) -> Iterator[tuple[int, FaceScore, Frame]]:
+    """Yield the rows with their indices and frames in order of time, without those of damaged frames."""
+    if rows:
+        with decoder.open(path) as reader:
+            for frame in reader.frames_at(sorted({row.time_s for row in rows})):
+                for place, row in enumerate(rows):
+                    if row.time_s == frame.time_s and not frame.damaged:
+                        yield place, row, frame
 
 
 def _cut(
@@ -212,12 +196,7 @@ def _cut(
 def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder, *, force: bool = False) -> list[Path]:
     """Save representative whole frames of each person as JPEG, as decoded, for a reverse image search.
 
-    Args:
-        base: path of the files without their ending: ``clip`` gives ``clip.person-1-at-002.500s.jpg``; missing folders
-            are made.
-        result: result of a scan with status ``ok``; the file must be unchanged.
-        decoder: idle decoder.
-        force: replace other files of the same name.
+    The file must be unchanged since its scan. The base ``clip`` gives ``clip.person-1-at-002.500s.jpg``.
 
     Returns:
         Paths of the files, without those whose frame can't be decoded again undamaged.
@@ -228,27 +207,18 @@ def save_frames(base: Path, result: VideoResult, decoder: IsolatedDecoder, *, fo
     """
     rows = representative_rows(result, most_tracks=max(1, len(result.tracks)))
     saved: list[Path] = []
-    if not rows:
-        return saved
-    with decoder.open(result.path) as reader:
-        for frame in reader.frames_at(sorted({row.time_s for row in rows})):
-            jpeg = encoded(frame.pixels, ".jpg", cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
-            for row in rows:
-                if row.time_s == frame.time_s and not frame.damaged:
-                    when = "" if result.is_picture else f"-at-{row.time_s:07.3f}s"
-                    saved.append(base.with_name(f"{base.name}.person-{row.track}{when}.jpg"))
-                    if not force and existing(saved[-1], mode="rb", advice=_ELSEWHERE) not in (None, jpeg):
-                        raise OutputError("exists and holds something else", path=saved[-1], advice=_ELSEWHERE)
-                    write_atomically(saved[-1], jpeg)
+    for _, row, frame in _decoded_again(result.path, rows, decoder):
+        jpeg = encoded(frame.pixels, ".jpg", cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+        when = "" if result.is_picture else f"-at-{row.time_s:07.3f}s"
+        saved.append(base.with_name(f"{base.name}.person-{row.track}{when}.jpg"))
+        if not force and existing(saved[-1], mode="rb", advice=_ELSEWHERE) not in (None, jpeg):
+            raise OutputError("exists and holds something else", path=saved[-1], advice=_ELSEWHERE)
+        write_atomically(saved[-1], jpeg)
     return saved
 
 
 def region_shares(face: TellingFace) -> tuple[RegionShare, ...]:
-    """Compute the share of a face's heat map that falls on each region, in the order of ``REGIONS``.
-
-    Args:
-        face: representative face that has heat maps.
-    """
+    """Compute the share of a face's heat map that falls on each region, in the order of ``REGIONS``."""
     assert face.heat_fake is not None
     side = len(face.heat_fake)
     height, width = face.picture.shape[:2]
@@ -274,17 +244,16 @@ def average_over_tracks(
 
 
 def _mean(several: Sequence[tuple[RegionShare, ...]]) -> tuple[RegionShare, ...]:
+    def mean_of(values: Iterable[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
     return tuple(
         RegionShare(
             same[0].region,
-            _mean_of(share.area for share in same) or 0.0,
-            _mean_of(share.fake for share in same),
-            _mean_of(share.real for share in same),
+            mean_of(share.area for share in same) or 0.0,
+            mean_of(share.fake for share in same),
+            mean_of(share.real for share in same),
         )
         for same in zip(*several, strict=True)
     )
-
-
-def _mean_of(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

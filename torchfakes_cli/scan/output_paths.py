@@ -51,14 +51,10 @@ def mirrored_paths(
 ) -> dict[str, Path]:
     """Return the path of each video's timeline, or other output, in a folder that mirrors the searched folders.
 
-    Args:
-        videos: paths of the videos, at or below ``given``.
-        given: files and folders given by the user; the new paths are relative to their common parent folder.
-        folder: output folder.
-        ending: ending of each file name.
+    The paths in it are relative to the common parent folder of the ``given`` files and folders.
 
     Raises:
-        UsageError: the paths have no common parent folder (several drives of Windows).
+        UsageError: there is no common parent folder (several drives of Windows).
     """
     tops = [Path(path) if Path(path).is_dir() else Path(path).parent for path in given]
     try:
@@ -78,11 +74,7 @@ def report_path(report: str, video: str) -> Path:
 
 
 def report_paths(report: str | None, videos: Iterable[str], given: Iterable[str]) -> dict[str, Path]:
-    """Return the path of the report on each of several videos, in a mirrored folder tree; empty without ``report``.
-
-    Raises:
-        UsageError: ``report`` is a file, not a folder.
-    """
+    """Return the path of the report on each of several videos, in a mirrored folder tree; empty without ``report``."""
     if report is None:
         return {}
     if Path(report).is_file() or report.lower().endswith(_PAGES):

@@ -74,41 +74,25 @@ def write_report(
         write_report("report.html", result)
     """
     with Scanner(config, model=model, detector=detector) as scanner:
-        Pages(scanner, model, command).write(path, result)
+        Pages(scanner, command).write(path, result)
 
 
 class Pages:
-    """Writer of HTML reports.
+    """Writer of HTML reports on the results of a scanner, with the command line that reproduces them."""
 
-    Args:
-        scanner: scanner of the results; it lends its decoders.
-        model: path or name of the scanner's checkpoint; None for the shipped one.
-        command: command line that reproduces the results.
-    """
-
-    def __init__(self, scanner: Scanner, model: str | PathLike[str] | None = None, command: str = "") -> None:
+    def __init__(self, scanner: Scanner, command: str = "") -> None:
         self._scanner = scanner
-        self._model = model
         self._command = command
 
     def load(self) -> None:
-        """Load all networks now, so that errors are raised before the first page.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device.
-        """
+        """Load all networks now, so that errors are raised before the first page."""
         self._scanner.load()
         _ = self._heat_maps
 
     def write(
         self, path: str | PathLike[str], result: VideoResult, explanation: Explanation | None = None, *, name: str = ""
     ) -> None:
-        """Write the page of one video, with the arguments of ``page``; an existing file is replaced.
-
-        Raises:
-            OutputError: the page can't be written.
-        """
+        """Write the page of one video, with the arguments of ``page``; an existing file is replaced."""
         write_atomically(Path(path), self.page(result, explanation, name=name))
 
     def page(self, result: VideoResult, explanation: Explanation | None = None, *, name: str = "") -> str:
@@ -116,8 +100,7 @@ class Pages:
 
         Args:
             result: result with status ``ok``.
-            explanation: explanation of the result, whose faces and regions are shown; None chooses representative
-                faces and shows no regions.
+            explanation: its explanation; None chooses representative faces and shows no regions.
             name: path to show in place of the result's own.
         """
         from torchfakes_cli.report.html.page import page_of
@@ -156,11 +139,12 @@ class Pages:
     @cached_property
     def _heat_maps(self) -> HeatMaps | None:
         """Grad-CAM of the checkpoint; None if it is unknown, because a loaded, fused network has no gradients."""
-        if self._model is None and self._scanner.given:
+        checkpoint = self._scanner.checkpoint
+        if checkpoint is None:
             return None
         from torchfakes_cli.detector.gradcam import load_gradcam
 
-        return load_gradcam(self._model, self._scanner.detector.device)
+        return load_gradcam(checkpoint, self._scanner.detector.device)
 
     @staticmethod
     def _tried(work: Callable[[], _Found], notes: list[str], failure: str) -> _Found | None:
@@ -176,34 +160,23 @@ class Pages:
     @cached_property
     def provenance(self) -> Provenance:
         """Program, model, thresholds and settings behind the results."""
-        detector, policy = self._scanner.detector, self._scanner.policy
+        detector, policy, checkpoint = self._scanner.detector, self._scanner.policy, self._scanner.checkpoint
         return Provenance(
             version=__version__,
             command=self._command,
-            model_sha256=self._checksum(),
+            model_sha256=None if checkpoint is None else sha256_of(checkpoint),
             calibrated_on=detector.header.calibrated_on,
             fake_above=policy.fake_above,
             real_below=policy.real_below,
             settings=tuple(_settings(self._scanner.config, detector)),
         )
 
-    def _checksum(self) -> str | None:
-        from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
-
-        if self._model is None and self._scanner.given:
-            return None
-        return sha256_of(shipped_checkpoint() if self._model is None else find_checkpoint(self._model))
-
 
 class ReportFolder:
-    """Reports of a batch and their index page.
+    """Reports of a batch, by video, and their index page in the folder ``path``; None writes no index."""
 
-    Args:
-        path: folder of the reports; None writes no index.
-        paths: paths of the reports, by video.
-    """
-
-    def __init__(self, path: str | None, paths: Mapping[str, Path]) -> None:
+    def __init__(self, pages: Pages, path: str | None, paths: Mapping[str, Path]) -> None:
+        self._pages = pages
         self._path = None if path is None else Path(path)
         self._paths = paths
         self._rows: dict[str, IndexRow] = {}
@@ -222,11 +195,11 @@ class ReportFolder:
         for video, row in kept.items():
             self._add_row(video, row)
 
-    def add(self, result: VideoResult, pages: Pages, file: str) -> None:
+    def add(self, result: VideoResult, file: str) -> None:
         """Write the report on a video if its scan succeeded, from its local ``file``, and add its row to the index."""
         path = self._paths.get(result.path)
         if path and result.status is Status.OK:
-            pages.write(path, replace(result, path=file), name=result.path)
+            self._pages.write(path, replace(result, path=file), name=result.path)
         self._add_row(result.path, batch_row(result), picture=result.is_picture)
 
     def _add_row(self, video: str, row: BatchRow, *, picture: bool = False) -> None:
@@ -235,19 +208,15 @@ class ReportFolder:
 
             self._rows[video] = index_row(row, self._paths.get(video), self._path, picture=picture)
 
-    def finish(self, candidates: Sequence[str], pages: Pages) -> None:
+    def finish(self, candidates: Sequence[str]) -> None:
         """Write the index of the results so far."""
         if self.index:
             rows = [self._rows[path] for path in candidates if path in self._rows]
-            pages.write_index(self.index, rows, unfinished=len(candidates) - len(rows))
+            self._pages.write_index(self.index, rows, unfinished=len(candidates) - len(rows))
 
 
 def check_pages(paths: Sequence[Path], *, force: bool) -> None:
-    """Check in advance that reports can be written; earlier reports are replaced, other files only with ``force``.
-
-    Raises:
-        OutputError: a report can't be written, or would replace another file.
-    """
+    """Check in advance that reports can be written, as ``check_targets`` does."""
     if not paths:
         return
     from torchfakes_cli.report.html.page import is_ours

@@ -6,23 +6,19 @@ import importlib
 import logging
 import os
 import signal
-import tempfile
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfakes_cli.detector.registry import find_checkpoint, shipped_checkpoint
+from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import TorchfakesError, UsageError
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.workers import Backend, WorkerPool, WorkerScanner, first_sentence
+from torchfakes_cli.scan.worker_pool import Backend, WorkerPool, WorkerScanner, first_sentence, handler_kept
 from torchfakes_cli.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Future
     from types import ModuleType
 
@@ -58,48 +54,6 @@ def on_ray(
     return WorkerPool(RayBackend(address, config or ScanConfig(), model, workers))
 
 
-class RayWorker:
-    """Ray actor that loads its networks once and scans several videos at once.
-
-    Args:
-        version: version of the program on the driver's machine.
-        config: configuration of the scans.
-        cores: number of cores reserved for it.
-    """
-
-    def __init__(self, version: str, config: ScanConfig, cores: int) -> None:
-        self._version = version
-        self._config = config
-        self._cores = cores
-        self._scanner: WorkerScanner | None = None
-
-    def load(self, checkpoint: bytes) -> str | TorchfakesError:
-        """Load the networks; errors are returned, because Ray would wrap raised ones.
-
-        Args:
-            checkpoint: content of the checkpoint file, so that every machine uses the same one.
-        """
-        if self._version != __version__:
-            return UsageError(
-                f"this is torchfakes {self._version}, and {__version__} is installed on the Ray cluster",
-                advice="Install one version everywhere.",
-            )
-        try:
-            with tempfile.TemporaryDirectory(prefix="torchfakes-model-") as folder:
-                model = Path(folder) / "detector.safetensors"
-                model.write_bytes(checkpoint)
-                self._scanner = WorkerScanner(self._config, model, self._cores)
-        except TorchfakesError as error:
-            return error
-        return self._scanner.computed_on
-
-    def exchange(self, paths: list[bytes]) -> list[VideoResult]:
-        """Add videos and return the results available, as ``WorkerScanner.exchange`` does."""
-        if self._scanner is None:
-            raise RuntimeError("the actor has no scanner")
-        return self._scanner.exchange(list(map(os.fsdecode, paths)))
-
-
 class RayBackend(Backend):
     """Ray backend of a worker pool, connected to the cluster until it is closed; arguments as for ``on_ray``.
 
@@ -115,7 +69,7 @@ class RayBackend(Backend):
         model: str | PathLike[str] | None = None,
         workers: int | None = None,
     ) -> None:
-        checkpoint = (shipped_checkpoint() if model is None else find_checkpoint(model)).read_bytes()
+        checkpoint = find_checkpoint(model).read_bytes()
         self._ray, self._ours = _connected(address)
         try:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -125,12 +79,12 @@ class RayBackend(Backend):
             self._disconnect()
             raise
         super().__init__(size, "Ray workers", config, cores)
-        self._arguments = __version__, replace(config, device="cuda" if gpus else "cpu"), cores
-        self._actor = self._ray.remote(RayWorker).options(num_cpus=cores, num_gpus=gpus)
+        self._arguments = replace(config, device="cuda" if gpus else "cpu"), cores, __version__
+        self._actor = self._ray.remote(WorkerScanner).options(num_cpus=cores, num_gpus=gpus)
         self._actors: dict[int, ray.actor.ActorHandle] = {}
 
     def start(self, worker: int) -> Future[str | TorchfakesError]:
-        """Create the actor of a worker, after killing an earlier one, and load its networks."""
+        """Create the actor of a worker, and load its networks."""
         if worker in self._actors:
             with suppress(Exception):  # it may be dead already
                 self._ray.kill(self._actors[worker])
@@ -138,7 +92,7 @@ class RayBackend(Backend):
         return self._actors[worker].load.remote(self._checkpoint).future()  # type: ignore[no-any-return]
 
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
-        """Hand videos to an actor and return the results available."""
+        """Hand videos to an actor."""
         # As bytes, because file names need not be valid UTF-8.
         return self._actors[worker].exchange.remote(list(map(os.fsencode, paths))).future()  # type: ignore[no-any-return]
 
@@ -175,7 +129,7 @@ def _connected(address: str) -> tuple[ModuleType, bool]:
     logging.getLogger("ray").setLevel(level)
     new = {"include_dashboard": False} if address == LOCAL else {}
     try:
-        with _interrupts_kept():
+        with handler_kept(signal.SIGTERM):  # Ray replaces it, and ours handles it like Ctrl-C
             library.init(address=address, log_to_driver=False, configure_logging=False, **new)
     except Exception as error:  # a timeout at the start is a plain Exception
         if address == LOCAL:
@@ -187,25 +141,13 @@ def _connected(address: str) -> tuple[ModuleType, bool]:
     return library, True
 
 
-@contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Restore the handler of SIGTERM after the block, because Ray replaces it and ours handles it like Ctrl-C."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM) if main else None
-    try:
-        yield
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGTERM, handler)
-
-
 def divide(nodes: Sequence[Mapping[str, float]], device: str, workers: int | None = None) -> tuple[int, int, int]:
-    """Divide a cluster among equal workers, each on one machine.
+    """Divide a cluster among equal workers, each on one machine; device and number of workers as for ``on_ray``.
 
     Args:
         nodes: numbers of cores (``CPU``) and GPUs (``GPU``) of each machine.
-        device: ``cuda`` assigns one GPU to each worker, ``cpu`` none, ``auto`` one if the cluster has GPUs.
-        workers: number of workers; None for one per GPU or, without GPUs, one per four cores.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: number of workers; None for as many as fit.
 
     Returns:
         Number of workers, and numbers of cores and of GPUs of each.

@@ -1,11 +1,14 @@
 """Remote files: list and copy videos in stores that fsspec reads (``s3://bucket/folder``), and copy those of web pages.
 
-A store is contacted only if the user gives its URL. Each video is copied to a private folder for the duration of its
-scan, because a decoder seeks in its file and its process has no access to the network.
+A store or a page is contacted only if the user gives its address. Each video is copied to a private folder for the
+duration of its scan, because a decoder seeks in its file and its process has no access to the network. yt-dlp downloads
+the videos of web pages.
 """
 
 from __future__ import annotations
 
+import importlib
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,25 +17,42 @@ from datetime import datetime
 from functools import cache
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torchfakes_cli.errors import OutputError, StoppedError, TorchfakesError, UnreadableFileError, UsageError
+from torchfakes_cli.errors import (
+    OutputError,
+    StoppedError,
+    TooLongError,
+    TorchfakesError,
+    UnreadableFileError,
+    UnsupportedMediaError,
+    UsageError,
+)
 from torchfakes_cli.files import temporary_folder
 from torchfakes_cli.records import Source
-from torchfakes_cli.scan.web_pages import download, is_web_page
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+logger = logging.getLogger(__name__)
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 #: Protocols of fsspec that don't count as stores: web protocols, and wrappers of other URLs.
-_WEB = ("http", "https", "ftp", "data", "jupyter", "jlab", "git", "github", "gist", "dask", "pyscript")
-_WRAPPERS = ("zip", "tar", "libarchive", "reference", "generic", "dir", "async_wrapper", "asyncwrapper")
-_CACHES = ("cached", "blockcache", "filecache", "simplecache")
+_NO_STORES = (
+    *("http", "https", "ftp", "data", "jupyter", "jlab", "git", "github", "gist", "dask", "pyscript"),
+    *("zip", "tar", "libarchive", "reference", "generic", "dir", "async_wrapper", "asyncwrapper"),
+    *("cached", "blockcache", "filecache", "simplecache"),
+)
 _PREFIX = "torchfakes-copy-"
 _CHUNK_BYTES = 8 << 20
 #: Keys under which stores give the time of the last change.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+#: Length in seconds beyond which a video isn't downloaded.
+MOST_S = 4 * 3600.0
+#: Faces don't get larger in a larger picture that was made from a smaller one, and sound isn't needed.
+_FORMAT = "bv*[height<=?1080]/bv*/b"
+_ONE = "Give the address of one video, or download the part that matters and scan the file."
 
 #: Size in bytes and time of change in ns; None where the store doesn't give it.
 State = tuple[int | None, int | None]
@@ -40,45 +60,40 @@ State = tuple[int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """File or folder in a store.
+    """File or folder in a store or on this machine.
 
     Attributes:
         name: last part of its path.
         is_folder: True for a folder.
-        state: size and time of change of a file.
+        state: size and time of change of a remote file; None for a local one.
     """
 
     name: str
     is_folder: bool
-    state: State
+    state: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """File on this machine that is scanned.
-
-    Attributes:
-        path: path of the file.
-        source: web page from which it was downloaded; None for other files.
-    """
+    """File on this machine that is scanned, and the web page from which it was downloaded, if any."""
 
     path: str
     source: Source | None = None
 
 
 def is_url(path: str | PathLike[str]) -> bool:
-    """Return True if a path is a URL of a store or a web page, and not a file of this machine."""
+    """Return True if a path is the URL of a store or a web page, and not a file of this machine."""
     match = _SCHEME.match(fspath(path))
     return is_web_page(path) or (match is not None and match[1] in _stores() and not Path(path).exists())
 
 
-def is_folder(url: str) -> bool:
-    """Return True if a URL is that of a folder.
+def is_web_page(path: str | PathLike[str]) -> bool:
+    """Return True if a path is the address of a web page, and not a file of this machine."""
+    return re.match(r"https?://", fspath(path), re.IGNORECASE) is not None and not Path(path).exists()
 
-    Raises:
-        UsageError: a package is missing.
-        UnreadableFileError: the store can't be reached.
-    """
+
+def is_folder(url: str) -> bool:
+    """Return True if a URL is that of a folder; errors as in ``entries``."""
     if is_web_page(url):
         return False
     store, path = _opened(url)
@@ -121,25 +136,22 @@ def state_of(url: str) -> State:
 
 @contextmanager
 def local_copy(url: str, most_bytes: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[Copy]:
-    """Copy a file for the duration of the block; errors in the block name the URL.
+    """Copy the file at a URL for the duration of the block; errors in the block name the URL.
 
     Args:
-        url: URL of the file.
+        url: URL of a file in a store, or of a web page with one video.
         most_bytes: largest accepted size in bytes.
         stopped: called between chunks; the copy is given up when it returns True.
 
-    Yields:
-        The copy.
-
     Raises:
-        MediaError: the file doesn't exist, can't be read or is too large.
+        MediaError: there is no such file or video, or it can't be read, is too large, too long or live.
         UsageError: a package is missing.
         OutputError: the copy can't be written.
         StoppedError: ``stopped`` returned True.
     """
     with temporary_folder(_PREFIX) as folder:
         if is_web_page(url):
-            target, source = download(url, folder, most_bytes, stopped)
+            target, source = _download(url, folder, most_bytes, stopped)
         else:
             # Only the suffix matters, and stores allow names that file systems don't.
             ending = PurePosixPath(url).suffix
@@ -230,8 +242,95 @@ def _nanoseconds(time: object) -> int | None:
 
 @cache
 def _stores() -> frozenset[str]:
+    from fsspec import available_protocols
+
+    return frozenset(available_protocols()).difference(_NO_STORES)
+
+
+class _Log:
+    """Log of yt-dlp, whose errors are raised as well."""
+
+    debug = warning = error = staticmethod(logger.debug)
+
+
+def need_yt_dlp() -> Any:
+    """Import yt-dlp; raise a ``UsageError`` if it isn't installed."""
     try:
-        from fsspec import available_protocols
-    except ModuleNotFoundError:
-        return frozenset()
-    return frozenset(available_protocols()).difference(_WEB, _WRAPPERS, _CACHES)
+        return importlib.import_module("yt_dlp")
+    except ImportError as error:
+        advice = "Install it: pip install 'torchfakes[url]'."
+        raise UsageError("videos on web pages need yt-dlp", advice=advice) from error
+
+
+def _download(url: str, folder: Path, most_bytes: int, stopped: Callable[[], bool]) -> tuple[Path, Source]:
+    """Download the video of a web page; return the path of the file, and what the page tells about it."""
+    yt_dlp = need_yt_dlp()
+    too_large = UnreadableFileError(
+        f"its video is larger than {most_bytes >> 20} MiB", path=url, advice="Raise --max-download-size."
+    )
+
+    def check(state: dict[str, Any]) -> None:
+        if stopped():
+            raise StoppedError("the download was stopped", path=url)
+        if (state.get("downloaded_bytes") or 0) > most_bytes:
+            raise too_large
+
+    options = {
+        "format": _FORMAT,
+        "outtmpl": {"default": "clip.%(ext)s"},
+        "paths": {"home": str(folder)},
+        "playlist_items": "1:2",
+        "noplaylist": True,
+        "max_filesize": most_bytes,
+        "progress_hooks": [check],
+        "logger": _Log,
+        "noprogress": True,
+        "cachedir": False,
+        "fixup": "never",
+        "hls_prefer_native": True,
+        "socket_timeout": 20,
+        "retries": 3,
+    }
+    try:
+        with yt_dlp.YoutubeDL(options) as client:
+            video = _only_video(client.extract_info(url, download=False), url)
+            client.process_ie_result(video, download=True)
+    except TorchfakesError:
+        raise
+    except Exception as error:
+        reason = re.sub(r"\x1b\[[0-9;]*m|^ERROR: ", "", " ".join(str(error).split())) or type(error).__name__
+        raise UnreadableFileError(
+            f"no video can be downloaded: {re.split(r'; please report| [(]caused by', reason)[0]}",
+            path=url,
+            advice="Check the address, or update yt-dlp: pip install -U yt-dlp.",
+        ) from error
+    path = next(folder.glob("clip.*"), None)
+    if path is None:  # yt-dlp only logs that a file is larger than the limit
+        raise too_large
+    return path, _source(video, url)
+
+
+def _only_video(found: dict[str, Any], url: str) -> dict[str, Any]:
+    """Return the only video of a page, if it is recorded and not too long."""
+    videos = list(found["entries"]) if "entries" in found else [found]
+    if len(videos) != 1:
+        many = "several videos" if videos else "no video"
+        raise UnsupportedMediaError(f"the page has {many}", path=url, advice=_ONE)
+    video: dict[str, Any] = videos[0]
+    if video.get("is_live"):
+        raise UnsupportedMediaError("the video is a live stream", path=url, advice=_ONE)
+    if (video.get("duration") or 0) > MOST_S:
+        raise TooLongError(f"the video is longer than {MOST_S / 3600:g} hours", path=url, advice=_ONE)
+    return video
+
+
+def _source(video: dict[str, Any], url: str) -> Source:
+    date = str(video.get("upload_date") or "")
+    return Source(
+        page=str(video.get("webpage_url") or url),
+        site=str(video.get("extractor_key") or ""),
+        id=str(video.get("id") or ""),
+        title=str(video.get("title") or ""),
+        uploader=str(video.get("uploader") or video.get("channel") or ""),
+        uploaded=f"{date[:4]}-{date[4:6]}-{date[6:]}" if re.fullmatch(r"\d{8}", date) else "",
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from os import PathLike
@@ -11,18 +14,19 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.records import VideoResult
 from torchfakes_cli.scan.config import ScanConfig
-from torchfakes_cli.scan.prefetch import DecoderPool
-from torchfakes_cli.scan.scheduler import FolderProgress, Networks, Profile, Scheduler, result_of
+from torchfakes_cli.scan.scheduler import FolderProgress, Scheduler
 from torchfakes_cli.scan.verdict import Policy, settle_policy
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.options import usable_cores
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from torchfakes_cli.detector.detector import Detector
-    from torchfakes_cli.video.isolation.client import IsolatedDecoder
+    from torchfakes_cli.faces.mtcnn import FaceDetector
 
 #: Called with (frames done, total frames wanted if known).
 Progress = Callable[[int, int | None], None]
@@ -78,13 +82,13 @@ class Scanner:
     Args:
         config: configuration of the scans; None for the defaults.
         model: path or name of a checkpoint; None for the shipped one.
-        detector: loaded detector to use instead of ``model``.
+        detector: loaded detector; ``model``, if given, is its checkpoint.
         cores: number of cores to use; None for all that this process may use.
 
     Attributes:
         config: configuration of the scans.
-        given: True if the caller passed a loaded detector.
         profile: seconds spent in each stage so far.
+        decoders: pool of decoding processes; its size limits the videos decoded at once.
 
     Raises:
         TorchfakesError: a decoding process can't be started.
@@ -99,16 +103,16 @@ class Scanner:
         cores: int | None = None,
     ) -> None:
         self.config = config or ScanConfig()
-        self.given = detector is not None
         self.profile = Profile()
         self._model = model
+        self._given = detector is not None
         if detector is not None:
             self.detector = detector
         cores = cores or usable_cores()
         jobs = jobs_for(self.config, cores)
         self._threads = max(1, cores // jobs)
-        self._decoders = DecoderPool(self.config, jobs)
-        self._decoders.start()
+        self.decoders = DecoderPool(self.config, jobs)
+        self.decoders.start()
 
     def __enter__(self) -> Scanner:
         return self
@@ -120,16 +124,11 @@ class Scanner:
 
     def close(self) -> None:
         """End the decoding processes; scanning another file starts new ones."""
-        self._decoders.close()
+        self.decoders.close()
 
     def load(self) -> None:
-        """Load the networks now, so that errors are raised before the first file.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device, or the thresholds contradict each other.
-        """
-        self._networks  # noqa: B018 - loaded on first access
+        """Load the networks now, so that errors of detector, device and thresholds are raised before the first file."""
+        self.networks  # noqa: B018 - loaded on first access
 
     def scan(
         self,
@@ -145,7 +144,7 @@ class Scanner:
             progress: called after each batch of frames with (frames done, frames wanted if known).
             stop: called several times a second; once it returns True, the scan ends with a ``StoppedError``.
         """
-        if "_networks" not in self.__dict__ and Path(path).is_file():
+        if "networks" not in self.__dict__ and Path(path).is_file():
             # Import while the decoder opens the file; the error of an invalid file doesn't wait for this.
             Thread(target=_import_networks, name="import").start()
 
@@ -153,12 +152,12 @@ class Scanner:
             if progress:
                 progress(done, wanted)
 
-        with closing(self._scheduler(None, report, stop).run([path])) as outcomes:
-            outcome = next(outcomes)
-        assert outcome is not None, "a single path has one outcome"
-        if isinstance(outcome.result, Exception):
-            raise outcome.result
-        return outcome.result
+        with closing(Scheduler(self, None, report, stop).run([path])) as scans:
+            scan = next(scans)
+        assert scan is not None, "a single path has one scan"
+        if isinstance(scan.outcome, Exception):
+            raise scan.outcome
+        return scan.result
 
     def scan_each(
         self, paths: Iterable[str | PathLike[str]], progress: FolderProgress | None = None
@@ -171,14 +170,10 @@ class Scanner:
 
         Yields:
             One result per path, in the order of ``paths``, as soon as it and all earlier ones are known. A file that
-            can't be scanned has status ``error``.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device, or the thresholds contradict each other.
+            can't be scanned has status ``error``; the errors of ``load`` are raised.
         """
-        with closing(self._scheduler(self._threads, progress).run(paths)) as outcomes:
-            yield from (result_of(outcome) for outcome in outcomes if outcome)
+        with closing(Scheduler(self, self._threads, progress).run(paths)) as scans:
+            yield from (scan.result for scan in scans if scan)
 
     def scan_arriving(self, paths: Iterable[str | None]) -> Generator[VideoResult | None, None, None]:
         """Scan videos that are added during the scan; close the generator to end it.
@@ -187,43 +182,21 @@ class Scanner:
             paths: paths of the videos; None if no video is waiting at the moment.
 
         Yields:
-            One result per path, as soon as it is known, and None several times a second while there is none.
-
-        Raises:
-            ModelError: the detector can't be loaded.
-            UsageError: there is no such device, or the thresholds contradict each other.
+            One result per path, as soon as it is known, and None several times a second while there is none; the errors
+            of ``load`` are raised.
         """
-        with closing(self._scheduler(self._threads, endless=True).run(paths)) as outcomes:
-            yield from (result_of(outcome) if outcome else None for outcome in outcomes)
-
-    def _scheduler(
-        self,
-        threads: int | None,
-        progress: FolderProgress | None = None,
-        stop: Callable[[], bool] | None = None,
-        *,
-        endless: bool = False,
-    ) -> Scheduler:
-        return Scheduler(
-            self.config,
-            self._decoders,
-            lambda: self._networks,
-            self.profile,
-            threads,
-            progress,
-            stop,
-            endless=endless,
-        )
+        with closing(Scheduler(self, self._threads, endless=True).run(paths)) as scans:
+            yield from (scan.result if scan else None for scan in scans)
 
     @contextmanager
     def lent_decoder(self) -> Iterator[IsolatedDecoder]:
         """Lend a decoder for the block; it is one more than the videos in progress use."""
-        decoder = self._decoders.take(extra=1)
+        decoder = self.decoders.take(extra=1)
         assert decoder is not None, "lent once at a time"
         try:
             yield decoder
         finally:
-            self._decoders.give_back(decoder)
+            self.decoders.give_back(decoder)
 
     @cached_property
     def detector(self) -> Detector:
@@ -231,6 +204,11 @@ class Scanner:
         from torchfakes_cli.detector.detector import load_detector
 
         return load_detector(self._model, self.config.device)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Path of the detector's checkpoint; None if it is unknown, because a loaded detector was given alone."""
+        return None if self._given and self._model is None else find_checkpoint(self._model)
 
     @cached_property
     def policy(self) -> Policy:
@@ -245,11 +223,89 @@ class Scanner:
         return f"{self.detector.device.type} {self.detector.precision}"
 
     @cached_property
-    def _networks(self) -> Networks:
+    def networks(self) -> Networks:
+        """The face detector, the detector and the policy, loaded on first access."""
         from torchfakes_cli.faces.mtcnn import FaceDetector
 
         detector, policy = self.detector, self.policy
         return Networks(FaceDetector(self.config.faces, detector.device), detector, policy)
+
+
+class DecoderPool:
+    """Pool of decoding processes, each started when first needed and reused from video to video.
+
+    Args:
+        config: limits on time and memory.
+        size: largest number of processes at a time.
+    """
+
+    def __init__(self, config: ScanConfig, size: int) -> None:
+        self._config = config
+        self._size = size
+        self._idle: list[IsolatedDecoder] = []
+        self._used: list[IsolatedDecoder] = []
+
+    def start(self) -> None:
+        """Start the first process, without waiting until it is ready."""
+        decoder = self.take()
+        if decoder is not None:
+            self.give_back(decoder)
+            decoder.start()
+
+    def take(self, *, extra: int = 0) -> IsolatedDecoder | None:
+        """Return a decoder, to be given back; None while ``size`` and the ``extra`` number of them are in use."""
+        if len(self._used) >= self._size + extra:
+            return None
+        self._used.append(self._idle.pop() if self._idle else new_decoder(self._config))
+        return self._used[-1]
+
+    def give_back(self, decoder: IsolatedDecoder) -> None:
+        """Return a decoder to the pool."""
+        self._used.remove(decoder)
+        if not decoder.abandoned:
+            self._idle.append(decoder)
+
+    def close(self) -> None:
+        """End all processes; decoders taken afterwards start new ones."""
+        for decoder in [*self._idle, *self._used]:
+            decoder.close()
+
+
+def new_decoder(config: ScanConfig) -> IsolatedDecoder:
+    """Make a decoder with the limits of a scan; its process starts when it opens a file."""
+    return IsolatedDecoder(timeout_s=config.timeout_s, memory_mb=config.memory_mb, hwaccel=config.hwaccel)
+
+
+class Profile:
+    """Time spent in each stage of a scan.
+
+    Attributes:
+        seconds: seconds per stage, in order of first use. Decoding runs concurrently; its stage is the wait for frames.
+        counts: number of items (frames, faces) processed per stage.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.counts: defaultdict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def stage(self, name: str, count: int = 0) -> Iterator[None]:
+        """Add the time of the block, which processes ``count`` items, to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+            self.counts[name] += count
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The loaded face detector and detector, and the verdict policy with the detector's thresholds."""
+
+    face_detector: FaceDetector
+    detector: Detector
+    policy: Policy
 
 
 def _import_networks() -> None:

@@ -1,36 +1,40 @@
 """Scan several videos at once: many decoders, one face detector, one detector.
 
-Each video is decoded in a process and a thread of its own (``Prefetcher``). Meanwhile this thread passes frames of
-several videos to one call of the face detector, and crops of several videos to one call of the detector. Frames are
-kept for one batch and crops until they are scored, so that memory doesn't grow with the length of a video; only the
-rows of its timeline do.
+Each video is decoded in a process and a thread of its own, up to a few batches ahead. Meanwhile this thread passes
+frames of several videos to one call of the face detector, and crops of several videos to one call of the detector.
+Frames are kept for one batch and crops until they are scored, so that memory doesn't grow with the length of a video;
+only the rows of its timeline do.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from os import PathLike, fspath
-from threading import Condition
+from pathlib import Path
+from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
 from torchfakes_cli.detector.calibration import error_rates
-from torchfakes_cli.errors import StoppedError, TorchfakesError
+from torchfakes_cli.errors import StoppedError, TooLongError, TorchfakesError
 from torchfakes_cli.faces.tracking import FaceFollower
+from torchfakes_cli.files import sha256_of
 from torchfakes_cli.records import Face, Frame, Status, VideoResult
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.face_scoring import Timeline, is_full, score_waiting
-from torchfakes_cli.scan.prefetch import WAIT_S, DecoderPool, Prefetcher
-from torchfakes_cli.scan.verdict import Policy, decide
+from torchfakes_cli.scan.remote_files import Copy, is_url, local_copy
+from torchfakes_cli.scan.verdict import decide
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.detector import Detector
     from torchfakes_cli.faces.mtcnn import FaceDetector
+    from torchfakes_cli.records import DecodeReport, Source, VideoInfo
+    from torchfakes_cli.scan.scanner import Networks, Scanner
+    from torchfakes_cli.video.isolation.client import IsolatedDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -41,107 +45,192 @@ FolderProgress = Callable[[str, int, int | None], None]
 #: this many shorter ones after it can be.
 WINDOW = 64
 
-
-class Profile:
-    """Time spent in each stage of a scan.
-
-    Attributes:
-        seconds: seconds per stage, in order of first use. Decoding runs concurrently; its stage is the wait for frames.
-        counts: number of items (frames, faces) processed per stage.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.counts: defaultdict[str, int] = defaultdict(int)
-
-    @contextmanager
-    def stage(self, name: str, count: int = 0) -> Iterator[None]:
-        """Add the time of the block, which processes ``count`` items, to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - started
-            self.counts[name] += count
-
-
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """The loaded face detector and detector, and the verdict policy with the detector's thresholds."""
-
-    face_detector: FaceDetector
-    detector: Detector
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class ScanOutcome:
-    """The result of one video, or the error that prevented it.
-
-    Attributes:
-        path: path of the video.
-        elapsed_s: seconds from its opening to its result, without the loading of networks. Other videos may have been
-            scanned concurrently.
-        result: result of its scan, or the error that prevented it.
-    """
-
-    path: str
-    elapsed_s: float
-    result: VideoResult | Exception
-
-
-def result_of(outcome: ScanOutcome) -> VideoResult:
-    """Return the result of a scan; after an error, a result with status ``error``."""
-    error = outcome.result
-    if isinstance(error, VideoResult):
-        return error
-    logger.debug("%s", outcome.path, exc_info=error)
-    if not isinstance(error, TorchfakesError):
-        reason = " ".join(str(error).split()) or "no message"
-        error = TorchfakesError(f"unexpected {type(error).__name__}: {reason}")
-    return failed(outcome.path, error, outcome.elapsed_s)
+# Longest wait in seconds of a blocked thread; without a limit Windows would not deliver Ctrl-C.
+_WAIT_S = 0.1
+_BATCHES_QUEUED = 2
+# Batches in memory: the one being filled, those in the queue, the one being processed, and frames decoded ahead.
+_BATCHES_ALIVE = _BATCHES_QUEUED + 3
 
 
 def failed(path: str | PathLike[str], error: TorchfakesError, elapsed_s: float = 0.0) -> VideoResult:
     """Return the ``error`` result of a file that couldn't be scanned; its message doesn't repeat the path."""
     message = f"{error.cause}. {error.advice}" if error.advice else error.cause
-    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message, scanned_at=utc_now())
+    return VideoResult(path=fspath(path), status=Status.ERROR, elapsed_s=elapsed_s, error=message, scanned_at=_now())
 
 
-def utc_now() -> str:
-    """Return the time in UTC as ISO 8601, in seconds."""
+def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class _Scan:
-    """A video that is being scanned; its timeline and follower exist once its first frames are searched."""
+class VideoScan:
+    """Scan of one video, whose frames a background thread decodes into a queue.
 
-    def __init__(self, prefetcher: Prefetcher) -> None:
-        self.prefetcher = prefetcher
+    Args:
+        path: path or URL of the video, which is copied to a local file first if it is a URL.
+        decoder: decoder for this scan's exclusive use until it is released.
+        config: sampling, batch sizes and limits.
+        threads: number of decoding threads; None for one per core, or one fewer if frames are small.
+        changed: condition notified after each batch and at the end; all scans share it, so that one wait serves all.
+
+    Attributes:
+        path: path or URL of the video.
+        decoder: decoder in use; None once it is released.
+        started: start time on the monotonic clock, moved by the time that loading the networks takes.
+        opened, ended: True once the file is open, and once decoding has ended; batches may still be in the queue.
+        error: error that ended decoding early, or None.
+        frames_wanted: number of frames that will be sampled from the whole video; 0 if not known.
+        info, report: properties of the video, and of its decoding, known once that has ended without an error.
+        sha256, source: checksum of the file, and web page of a downloaded video, known at the same time.
+        follower, timeline: detect its faces, and hold its rows; None before the first frames.
+        outcome: result of the scan, or the error that prevented it; None while it runs.
+        elapsed_s: seconds from the start to the outcome. Other videos may have been scanned concurrently.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        decoder: IsolatedDecoder,
+        config: ScanConfig,
+        threads: int | None,
+        changed: Condition,
+    ) -> None:
+        self.path = fspath(path)
+        self.decoder: IsolatedDecoder | None = decoder
+        self.started = time.monotonic()
+        self.opened = False
+        self.ended = False
+        self.error: Exception | None = None
+        self.frames_wanted = 0
+        self.info: VideoInfo | None = None
+        self.report: DecodeReport | None = None
+        self.sha256 = ""
+        self.source: Source | None = None
         self.follower: FaceFollower | None = None
         self.timeline: Timeline | None = None
-        self.outcome: ScanOutcome | None = None
-        self.released = False
+        self.outcome: VideoResult | Exception | None = None
+        self.elapsed_s = 0.0
+        self._config = config
+        self._changed = changed
+        self._queue: deque[list[Frame]] = deque()
+        self._stopped = False
+        self._thread = Thread(target=self._run, args=(decoder, threads), name="decode", daemon=True)
+        self._thread.start()
+
+    @property
+    def next_frames(self) -> int:
+        """Number of frames in the next batch; 0 if the queue is empty."""
+        return len(self._queue[0]) if self._queue else 0
 
     @property
     def drained(self) -> bool:
         """True if decoding has ended and all frames were taken, but the decoder is not released yet."""
-        return self.prefetcher.ended and not self.prefetcher.next_frames and not self.released
+        return self.ended and not self.next_frames and self.decoder is not None
 
     @property
     def waits_for_scores(self) -> bool:
         """True if it has crops to be scored."""
         return self.outcome is None and self.timeline is not None and bool(self.timeline.waiting)
 
+    @property
+    def result(self) -> VideoResult:
+        """Result of the finished scan; after an error, a result with status ``error``."""
+        error = self.outcome
+        if isinstance(error, VideoResult):
+            return error
+        logger.debug("%s", self.path, exc_info=error)
+        if not isinstance(error, TorchfakesError):
+            reason = " ".join(str(error).split()) or "no message"
+            error = TorchfakesError(f"unexpected {type(error).__name__}: {reason}")
+        return failed(self.path, error, self.elapsed_s)
+
+    def take(self) -> list[Frame]:
+        """Remove the next batch from the queue and return it."""
+        with self._changed:
+            batch = self._queue.popleft()
+            self._changed.notify_all()
+        return batch
+
+    def end(self, outcome: VideoResult | Exception) -> None:
+        """Set the outcome."""
+        self.outcome, self.elapsed_s = outcome, time.monotonic() - self.started
+
+    def release(self) -> IsolatedDecoder | None:
+        """Stop decoding and return the decoder, unusable if it was still decoding; None if it is released already."""
+        decoder, self.decoder = self.decoder, None
+        if decoder and not self.ended:
+            with self._changed:
+                self._stopped = True
+                self._changed.notify_all()
+            decoder.abandon()
+        self._thread.join()
+        return decoder
+
+    def _run(self, decoder: IsolatedDecoder, threads: int | None) -> None:
+        try:
+            self._decode(decoder, threads)
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
+            self.error = error
+        finally:
+            with self._changed:
+                self.ended = True
+                self._changed.notify_all()
+
+    def _decode(self, decoder: IsolatedDecoder, threads: int | None) -> None:
+        config, limit_s = self._config, self._config.max_length_s
+        file = (
+            local_copy(self.path, config.copy_mb << 20, lambda: self._stopped)
+            if is_url(self.path)
+            else nullcontext(Copy(self.path))
+        )
+        with file as copy, decoder.open(copy.path, threads=threads) as reader:
+            length_s = reader.info.duration_s
+            if limit_s is not None and length_s is not None and length_s > limit_s:
+                cause = f"the video is {length_s:.1f} s long, and {limit_s:g} s are allowed"
+                raise TooLongError(cause, path=self.path, advice="Cut it to the part that matters.")
+            frames = reader.frames(config.sampling)
+            with self._changed:
+                self.opened = True
+                self._changed.notify_all()
+            for batch in _batches(frames, config.batch_frames, config.batch_pixels // _BATCHES_ALIVE):
+                self.frames_wanted = reader.report.frames_wanted
+                if not self._put(batch):
+                    return
+            self.source = copy.source
+            with suppress(OSError):  # a file that was removed meanwhile still has its result
+                self.sha256 = sha256_of(Path(copy.path))
+            self.info, self.report = reader.info, reader.report
+
+    def _put(self, batch: list[Frame]) -> bool:
+        """Add a batch once the queue has space; return False if the thread has to end."""
+        with self._changed:
+            while len(self._queue) >= _BATCHES_QUEUED and not self._stopped:
+                self._changed.wait(_WAIT_S)
+            if not self._stopped:
+                self._queue.append(batch)
+                self._changed.notify_all()
+            return not self._stopped
+
+
+def _batches(frames: Iterable[Frame], max_frames: int, max_pixels: int) -> Iterator[list[Frame]]:
+    """Group frames into batches of at least one frame and at most the given numbers of frames and pixels."""
+    batch: list[Frame] = []
+    room = max_pixels
+    for frame in frames:
+        width, height = frame.size
+        if batch and (len(batch) == max_frames or width * height > room):
+            yield batch
+            batch, room = [], max_pixels
+        batch.append(frame)
+        room -= width * height
+    if batch:
+        yield batch
+
 
 class Scheduler:
-    """Scans videos with one set of networks.
+    """Scans videos with the decoders and networks of a scanner.
 
     Args:
-        config: configuration of the scans.
-        decoders: pool of decoding processes; its size limits the videos decoded at once.
-        load: loads the networks; called once, when the first video is open.
-        profile: records the time of each stage.
+        scanner: the scanner; its networks are loaded when the first video is open.
         threads: number of decoding threads per video; None for one per core, or one fewer if frames are small.
         progress: called after each batch of frames with (path, frames done, frames wanted if known).
         stop: called several times a second or before each batch of frames; the scans end once it returns True.
@@ -150,38 +239,33 @@ class Scheduler:
 
     def __init__(
         self,
-        config: ScanConfig,
-        decoders: DecoderPool,
-        load: Callable[[], Networks],
-        profile: Profile,
+        scanner: Scanner,
         threads: int | None = None,
         progress: FolderProgress | None = None,
         stop: Callable[[], bool] | None = None,
         *,
         endless: bool = False,
     ) -> None:
-        self._config = config
-        self._decoders = decoders
-        self._load = load
-        self._profile = profile
+        self._scanner = scanner
+        self._config = scanner.config
+        self._profile = scanner.profile
         self._threads = threads
         self._progress = progress
         self._stop = stop or (lambda: False)
         self._endless = endless
         self._changed = Condition()
-        self._scans: deque[_Scan] = deque()
+        self._scans: deque[VideoScan] = deque()
         self._networks: Networks | None = None
 
-    def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[ScanOutcome | None, None, None]:
+    def run(self, paths: Iterable[str | PathLike[str] | None]) -> Generator[VideoScan | None, None, None]:
         """Scan videos; close the generator to stop early.
 
         Args:
-            paths: paths of the videos; the next is taken when a decoder is free. None if no video is waiting at the
-                moment.
+            paths: paths of the videos; the next is taken when a decoder is free. None if no video is waiting.
 
         Yields:
-            One outcome per path, in the order of the videos. If ``endless``, outcomes in any order, and None several
-            times a second while there is none.
+            One finished scan per path, in the order of the videos. If ``endless``, finished scans in any order, and
+            None several times a second while there is none.
 
         Raises:
             TorchfakesError: the networks can't be loaded.
@@ -195,9 +279,10 @@ class Scheduler:
                 self._begin(upcoming)
                 if not self._scans and not self._endless:
                     return
-                if (done := self._done()) is not None:
+                candidates = self._scans if self._endless else [self._scans[0]]
+                if done := next((scan for scan in candidates if scan.outcome is not None), None):
                     self._scans.remove(done)
-                    yield done.outcome
+                    yield done
                     continue
                 self._step()
                 if self._endless:
@@ -208,34 +293,26 @@ class Scheduler:
 
     def _begin(self, upcoming: Iterator[str | PathLike[str] | None]) -> None:
         """Start decoding the next videos while decoders are free."""
-        while len(self._scans) < WINDOW and (decoder := self._decoders.take()) is not None:
+        while len(self._scans) < WINDOW and (decoder := self._scanner.decoders.take()) is not None:
             path = next(upcoming, None)
             if path is None:
-                self._decoders.give_back(decoder)
+                self._scanner.decoders.give_back(decoder)
                 return
-            self._scans.append(_Scan(Prefetcher(path, decoder, self._config, self._threads, self._changed)))
+            self._scans.append(VideoScan(path, decoder, self._config, self._threads, self._changed))
 
-    def _done(self) -> _Scan | None:
-        """Return the scan whose outcome is yielded next; None if no such outcome is known yet."""
-        candidates = self._scans if self._endless else [self._scans[0]]
-        return next((scan for scan in candidates if scan.outcome is not None), None)
-
-    def _release(self, scan: _Scan) -> None:
+    def _release(self, scan: VideoScan) -> None:
         """Return the decoder of a video to the pool."""
-        if not scan.released:
-            scan.released = True
-            scan.prefetcher.close()
-            self._decoders.give_back(scan.prefetcher.decoder)
+        if decoder := scan.release():
+            self._scanner.decoders.give_back(decoder)
 
     def _step(self) -> None:
         """Wait for frames or the end of a video, and process them."""
         with self._profile.stage("waiting for frames"), self._changed:
             if not any(
-                scan.prefetcher.next_frames or scan.drained or (scan.prefetcher.opened and self._networks is None)
-                for scan in self._scans
+                scan.next_frames or scan.drained or (scan.opened and self._networks is None) for scan in self._scans
             ):
-                self._changed.wait(WAIT_S)
-        if self._networks is None and any(scan.prefetcher.opened for scan in self._scans):
+                self._changed.wait(_WAIT_S)
+        if self._networks is None and any(scan.opened for scan in self._scans):
             self._networks = self._loaded()
         networks = self._networks
         if networks is not None:
@@ -243,53 +320,54 @@ class Scheduler:
         for scan in self._scans:
             if scan.drained:
                 self._release(scan)
-                if scan.prefetcher.error is not None:
-                    self._fail(scan, scan.prefetcher.error)
+                if scan.error is not None:
+                    scan.end(scan.error)
         if networks is not None:
             self._score(networks.detector)
             for scan in self._scans:
-                if scan.released and scan.outcome is None and not scan.waits_for_scores:
+                if scan.decoder is None and scan.outcome is None and not scan.waits_for_scores:
                     self._conclude(scan, networks)
 
     def _loaded(self) -> Networks:
         """Load the networks; the elapsed times of videos exclude it."""
         started = time.monotonic()
         with self._profile.stage("loading the networks"):
-            networks = self._load()
+            networks = self._scanner.networks
         for scan in self._scans:
-            scan.prefetcher.started += time.monotonic() - started
+            scan.started += time.monotonic() - started
         return networks
 
     def _find_faces(self, networks: Networks) -> None:
         """Take batches of frames, detect their faces, and add them to the timelines of their videos."""
         batches = self._take()
         for scan, faces in self._detect(networks.face_detector, batches).items():
-            frames, wanted = batches[scan], scan.prefetcher.frames_wanted
             scan.timeline = timeline = scan.timeline or Timeline(networks.detector, self._config.faces)
             with self._failing(scan), self._profile.stage("following and cropping faces", sum(map(len, faces))):
-                timeline.add(frames, faces, wanted)
+                timeline.add(batches[scan], faces, scan.frames_wanted)
             if self._progress and scan.outcome is None:
-                self._progress(scan.prefetcher.path, timeline.frames, wanted or None)
+                self._progress(scan.path, timeline.frames, scan.frames_wanted or None)
 
-    def _take(self) -> dict[_Scan, list[Frame]]:
+    def _take(self) -> dict[VideoScan, list[Frame]]:
         """Take batches for one call of the face detector, at most one per video, in the order of the videos."""
-        batches: dict[_Scan, list[Frame]] = {}
+        batches: dict[VideoScan, list[Frame]] = {}
         room = self._config.batch_frames
         for scan in self._scans:
-            if 0 < scan.prefetcher.next_frames <= room or (scan.prefetcher.next_frames and not batches):
-                frames = scan.prefetcher.take()
+            if 0 < scan.next_frames <= room or (scan.next_frames and not batches):
+                frames = scan.take()
                 if scan.outcome is None:  # frames of a failed video are discarded
                     batches[scan] = frames
                     room -= len(frames)
         return batches
 
-    def _detect(self, detector: FaceDetector, batches: dict[_Scan, list[Frame]]) -> dict[_Scan, list[list[Face]]]:
+    def _detect(
+        self, detector: FaceDetector, batches: dict[VideoScan, list[Frame]]
+    ) -> dict[VideoScan, list[list[Face]]]:
         """Detect the faces in each batch; a video fails and is left out if its frames can't be searched.
 
         Faces are followed through closely spaced samples, video by video. All other frames are searched in one call.
         """
-        found: dict[_Scan, list[list[Face]]] = {}
-        searched: dict[_Scan, list[Frame]] = {}
+        found: dict[VideoScan, list[list[Face]]] = {}
+        searched: dict[VideoScan, list[Frame]] = {}
         for scan, frames in batches.items():
             follower = scan.follower = scan.follower or FaceFollower(detector)
             if follower.follows(frames):
@@ -298,7 +376,7 @@ class Scheduler:
             else:
                 searched[scan] = frames
 
-        def search(scans: Iterable[_Scan]) -> None:
+        def search(scans: Iterable[VideoScan]) -> None:
             pixels = [frame.pixels for scan in scans for frame in searched[scan]]
             with self._profile.stage("detecting faces", len(pixels)):
                 faces = iter(detector.detect(pixels, any_size=True))
@@ -315,9 +393,9 @@ class Scheduler:
     def _score(self, detector: Detector) -> None:
         """Score the waiting crops if they fill a batch, or if a video that blocks others waits for the last ones."""
         scans = {scan.timeline: scan for scan in self._scans if scan.waits_for_scores and scan.timeline}
-        ended = [scan for scan in scans.values() if scan.released]
-        more = any(scan.prefetcher.next_frames for scan in self._scans)
         timelines = list(scans)
+        ended = [scan for scan in scans.values() if scan.decoder is None]
+        more = any(scan.next_frames for scan in self._scans)
         if not is_full(timelines) and not (ended and (ended[0] is self._scans[0] or not more)):
             return
         with self._profile.stage("scoring faces", sum(len(timeline.waiting) for timeline in timelines)):
@@ -326,21 +404,20 @@ class Scheduler:
             self._fail(scans[timeline], error)
 
     @contextmanager
-    def _failing(self, scan: _Scan) -> Iterator[None]:
+    def _failing(self, scan: VideoScan) -> Iterator[None]:
         """Turn an error in the block into the outcome of a video."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - becomes the outcome of the video
             self._fail(scan, error)
 
-    def _fail(self, scan: _Scan, error: Exception) -> None:
+    def _fail(self, scan: VideoScan, error: Exception) -> None:
         self._release(scan)
-        prefetcher = scan.prefetcher
-        scan.outcome = ScanOutcome(prefetcher.path, time.monotonic() - prefetcher.started, error)
+        scan.end(error)
 
-    def _conclude(self, scan: _Scan, networks: Networks) -> None:
+    def _conclude(self, scan: VideoScan, networks: Networks) -> None:
         """Make the result from the rows of a video's timeline."""
-        prefetcher, info, report = scan.prefetcher, scan.prefetcher.info, scan.prefetcher.report
+        info, report = scan.info, scan.report
         assert info is not None, "decoded without an error"
         assert report is not None
         detector, policy = networks.detector, networks.policy
@@ -349,9 +426,8 @@ class Scheduler:
         with self._failing(scan), self._profile.stage("judging"):
             notes = timeline.conclude(networks.face_detector)
             decision = decide(timeline.rows, policy, detector.probability, picture=info.picture)
-            elapsed_s = time.monotonic() - prefetcher.started
             result = VideoResult(
-                path=prefetcher.path,
+                path=scan.path,
                 status=Status.OK,
                 verdict=decision.verdict,
                 p_fake=decision.p_fake,
@@ -361,14 +437,14 @@ class Scheduler:
                 timeline=timeline.rows,
                 tracks=decision.tracks,
                 peak_time_s=decision.peak_time_s,
-                elapsed_s=elapsed_s,
+                elapsed_s=time.monotonic() - scan.started,
                 model=detector.name,
                 warnings=tuple(dict.fromkeys(info.warnings + report.warnings + notes)),
-                sha256=prefetcher.sha256,
-                scanned_at=utc_now(),
+                sha256=scan.sha256,
+                scanned_at=_now(),
                 fake_above=policy.fake_above,
                 real_below=policy.real_below,
                 error_rates=error_rates(detector.header) if own_thresholds else None,
-                source=prefetcher.source,
+                source=scan.source,
             )
-            scan.outcome = ScanOutcome(prefetcher.path, elapsed_s, result)
+            scan.end(result)

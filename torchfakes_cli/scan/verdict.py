@@ -44,11 +44,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from torchfakes_cli.errors import ModelError, UsageError
+from torchfakes_cli.errors import ModelError
 from torchfakes_cli.records import FaceScore, Reason, SuspiciousSpan, Track, Verdict
-from torchfakes_cli.scan.config import AGREEMENT, TINY_BELOW, VerdictConfig
+from torchfakes_cli.scan.config import VerdictConfig
 
 #: Smallest number of scored faces in a window, and its length in seconds. With a detector whose thresholds are 0.5, the
 #: rule withdrew 1 of 73 correct "real" verdicts on genuine clips. It found 167 of 267 timelines with the verdict "real"
@@ -58,31 +58,11 @@ WINDOW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """Resolved verdict policy, with a value for every threshold.
-
-    Attributes:
-        fake_above: smallest probability of the verdict fake.
-        real_below: a probability below this gives the verdict real.
-        min_faces: smallest number of scored faces of a lasting track.
-        trim: share of a track's highest logits, and of its lowest, that its trimmed mean leaves out.
-        agreement: smallest share of the deciding track's faces that must individually support a firm verdict.
-        tiny_below: face size in pixels; a track whose median scored face is smaller is doubted.
-    """
+class Policy(VerdictConfig):
+    """Verdict policy with a value for every threshold."""
 
     fake_above: float
     real_below: float
-    min_faces: int
-    trim: float
-    agreement: float = AGREEMENT
-    tiny_below: float = TINY_BELOW
-
-    def __post_init__(self) -> None:
-        if self.real_below > self.fake_above:
-            raise UsageError(
-                f"the threshold for real ({self.real_below:g}) exceeds the one for fake ({self.fake_above:g})",
-                advice="Give both.",
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +70,7 @@ class Decision:
     """Verdict on a video, with its scores.
 
     Attributes:
-        verdict: real, fake or inconclusive.
-        reason: why the verdict is inconclusive; None otherwise.
+        verdict, reason: the verdict, and why it is inconclusive; None otherwise.
         p_fake: probability of the deciding track or, without a lasting one, of the most suspicious track; None if no
             face was scored.
         peak_time_s: time in seconds of that track's most suspicious face; None if ``p_fake`` is None.
@@ -108,22 +87,11 @@ class Decision:
 def settle_policy(config: VerdictConfig, *, fake_above: float, real_below: float) -> Policy:
     """Return the user's policy, with the detector's own thresholds where the user set none.
 
-    Args:
-        config: the user's configuration.
-        fake_above: the detector's own threshold for fake.
-        real_below: the detector's own threshold for real.
-
     Raises:
         UsageError: the two resulting thresholds contradict each other.
     """
-    return Policy(
-        fake_above=fake_above if config.fake_above is None else config.fake_above,
-        real_below=real_below if config.real_below is None else config.real_below,
-        min_faces=config.min_faces,
-        trim=config.trim,
-        agreement=config.agreement,
-        tiny_below=config.tiny_below,
-    )
+    given = {name: value for name, value in asdict(config).items() if value is not None}
+    return Policy(**{"fake_above": fake_above, "real_below": real_below, **given})
 
 
 def decide(
@@ -147,16 +115,19 @@ def decide(
     tracks = build_tracks(timeline, policy, probability, picture=picture)
     best = deciding_track(tracks, policy)
     verdict, reason = Verdict.INCONCLUSIVE, _excuse(timeline, tracks) or (best.doubt if best else None)
-    if reason is None and best is not None:
-        low, high = agreed_bounds([row.logit for row in timeline if row.track == best.number], policy.agreement)
-        window = window_logit(timeline, tracks, policy)
-        verdict, reason = judge(
-            best.p_fake,
-            policy,
-            low=probability(low),
-            high=probability(high),
-            window=None if window is None else probability(window),
-        )
+    if reason is None and best is not None and best.p_fake is not None:
+        logits = [row.logit for row in timeline if row.track == best.number and row.logit is not None]
+        low, high = map(probability, agreed_bounds(logits, policy.agreement))
+        if best.p_fake >= policy.fake_above:
+            agreed, verdict = low >= policy.fake_above, Verdict.FAKE
+        elif any(track.suspicious_span for track in tracks):
+            agreed, reason = True, Reason.PART_OF_CLIP
+        elif best.p_fake < policy.real_below:
+            agreed, verdict = high < policy.real_below, Verdict.REAL
+        else:
+            agreed, reason = True, Reason.BETWEEN_THRESHOLDS
+        if not agreed:
+            verdict, reason = Verdict.INCONCLUSIVE, Reason.FRAMES_DISAGREE
     return Decision(verdict, reason, best.p_fake if best else None, best.peak_time_s if best else None, tracks)
 
 
@@ -175,56 +146,14 @@ def _excuse(timeline: Sequence[FaceScore], tracks: Sequence[Track]) -> Reason | 
     return Reason.DAMAGED if tracks else Reason.NO_FACE
 
 
-def judge(
-    p_fake: float | None,
-    policy: Policy,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    window: float | None = None,
-) -> tuple[Verdict, Reason | None]:
-    """Apply rules 5 and 6: return the verdict on a lasting, undoubted track.
-
-    Args:
-        p_fake: probability of the track.
-        policy: resolved policy.
-        low: probability that the agreeing share of its faces reaches, from ``agreed_bounds``; None doesn't require
-            agreement on "fake".
-        high: probability that the agreeing share of its faces doesn't exceed, from ``agreed_bounds``; None doesn't
-            require agreement on "real".
-        window: probability of the most suspicious window of any track, from ``window_logit``; None without a window.
-    """
-    if p_fake is None:
-        raise ValueError("a lasting track has a score")
-    if p_fake >= policy.fake_above:
-        agreed, verdict = low is None or low >= policy.fake_above, Verdict.FAKE
-    elif window is not None and window >= policy.fake_above:
-        return Verdict.INCONCLUSIVE, Reason.PART_OF_CLIP
-    elif p_fake < policy.real_below:
-        agreed, verdict = high is None or high < policy.real_below, Verdict.REAL
-    else:
-        return Verdict.INCONCLUSIVE, Reason.BETWEEN_THRESHOLDS
-    return (verdict, None) if agreed else (Verdict.INCONCLUSIVE, Reason.FRAMES_DISAGREE)
-
-
-def agreed_bounds(logits: Iterable[float | None], agreement: float) -> tuple[float, float]:
+def agreed_bounds(logits: Iterable[float], agreement: float) -> tuple[float, float]:
     """Return the logits that a given share of a track's faces reaches, and doesn't exceed.
-
-    Args:
-        logits: logits of its faces; None or NaN for a face without a score, which is ignored.
-        agreement: share of the faces with a score.
-
-    Returns:
-        (low, high): that share of the faces has at least the logit ``low``, and that share at most ``high``. Without
-        scores they are -inf and inf, with which no verdict agrees.
 
     Example:
         >>> agreed_bounds([-1.0, 0.0, 5.0], 2 / 3)
         (0.0, 0.0)
     """
-    ordered = sorted(value for value in logits if value is not None and not math.isnan(value))
-    if not ordered:
-        return -math.inf, math.inf
+    ordered = sorted(logits)
     # The small amount keeps 2/3 of 3 at 2 in spite of rounding errors.
     enough = max(1, math.ceil(agreement * len(ordered) - 1e-9))
     return ordered[len(ordered) - enough], ordered[enough - 1]
@@ -278,8 +207,8 @@ def _score_track(
     logit = trimmed_mean([value for value, _ in scored], policy.trim) if scored else None
     p_fake = None if logit is None else _finite(probability(logit))
     lasting = len(scored) >= needed
-    doubt = _doubt([row for row in rows if row.logit is not None], policy) if lasting else None
-    decides = lasting and doubt is None
+    sizes = [row.face.size for row in rows if row.face and row.logit is not None]
+    tiny = lasting and bool(sizes) and statistics.median(sizes) < policy.tiny_below
     return Track(
         number=number,
         start_s=min(row.time_s for row in rows),
@@ -291,31 +220,11 @@ def _score_track(
         # The first of equally suspicious faces.
         peak_time_s=max(scored, key=lambda face: (face[0], -face[1]))[1] if scored else None,
         lasting=lasting,
-        doubt=doubt,
+        doubt=Reason.TINY_FACES if tiny else None,
         suspicious_span=_suspicious_span(rows, policy, probability)
-        if decides and p_fake is not None and p_fake < policy.fake_above
+        if lasting and not tiny and p_fake is not None and p_fake < policy.fake_above
         else None,
     )
-
-
-def window_logit(timeline: Sequence[FaceScore], tracks: Iterable[Track], policy: Policy) -> float | None:
-    """Return the highest logit that a window reaches both in its trimmed mean and by agreement of its faces.
-
-    Args:
-        timeline: timeline of the video.
-        tracks: tracks of the video; only lasting, undoubted ones count.
-        policy: resolved policy.
-
-    Returns:
-        Highest logit; None if no track is longer than a window.
-    """
-    numbers = {track.number for track in tracks if track.lasting and not track.doubt}
-    rows_of: dict[int, list[FaceScore]] = {number: [] for number in numbers}
-    for row in timeline:
-        if row.track in rows_of:
-            rows_of[row.track].append(row)
-    reached = [_reached(window, policy) for rows in rows_of.values() for window in _windows(rows)]
-    return max(reached, default=None)
 
 
 def _windows(rows: Iterable[FaceScore]) -> Iterator[list[tuple[float, float]]]:
@@ -332,11 +241,6 @@ def _windows(rows: Iterable[FaceScore]) -> Iterator[list[tuple[float, float]]]:
             return
 
 
-def _reached(window: Sequence[tuple[float, float]], policy: Policy) -> float:
-    logits = [logit for _, logit in window]
-    return min(trimmed_mean(logits, policy.trim), agreed_bounds(logits, policy.agreement)[0])
-
-
 def _suspicious_span(
     rows: Sequence[FaceScore], policy: Policy, probability: Callable[[float], float]
 ) -> SuspiciousSpan | None:
@@ -344,7 +248,8 @@ def _suspicious_span(
     found: list[list[tuple[float, float]]] = []
     best, best_logit = 0, -math.inf
     for window in _windows(rows):
-        reached = _reached(window, policy)
+        logits = [logit for _, logit in window]
+        reached = min(trimmed_mean(logits, policy.trim), agreed_bounds(logits, policy.agreement)[0])
         if probability(reached) < policy.fake_above:
             continue
         if found and window[0] <= found[-1][-1]:
@@ -359,21 +264,11 @@ def _suspicious_span(
     return SuspiciousSpan(times[0], times[-1], probability(best_logit))
 
 
-def _doubt(scored: Sequence[FaceScore], policy: Policy) -> Reason | None:
-    """Apply rule 4: return why a track with these scored faces is doubted, or None."""
-    sizes = [row.face.size for row in scored if row.face]
-    return Reason.TINY_FACES if sizes and statistics.median(sizes) < policy.tiny_below else None
-
-
 def trimmed_mean(logits: Sequence[float], trim: float) -> float:
-    """Return the mean without the highest and the lowest share of the values.
+    """Return the mean without the highest and the lowest share (``trim``) of the values, of which there is one.
 
     The share is rounded up, as long as a value is left. Three faces thus give their median, so that one bad frame has
-    no effect; ``trim`` 0 gives the plain mean.
-
-    Args:
-        logits: values, at least one.
-        trim: share left out at each end, in [0, 0.5).
+    no effect.
 
     Raises:
         ModelError: a value is not finite.

@@ -77,9 +77,10 @@ def threshold_words(header: Header) -> str:
 def header_words(header: Header) -> dict[str, dict[str, str]]:
     """Describe everything in a header, by group and name."""
     from torchfakes_cli.detector.calibration import error_rates
+    from torchfakes_cli.report.summary import error_rates_sentence
 
     rates = error_rates(header)
-    measured = {**({"error rates": rates.sentence()} if rates else {}), **_metrics(header.metrics)}
+    measured = {**({"error rates": error_rates_sentence(rates)} if rates else {}), **_metrics(header.metrics)}
     return {
         "detector": {
             "calls itself": header.name,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torchfakes_cli.cli.options import Format
     from torchfakes_cli.scan.batch import Batch
     from torchfakes_cli.scan.discovery import Finds
-    from torchfakes_cli.scan.scheduler import Profile
+    from torchfakes_cli.scan.scanner import Profile
 
 #: From so many times its area on a region stands out.
 _STANDS_OUT = 1.25

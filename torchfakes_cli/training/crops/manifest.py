@@ -38,6 +38,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from torchfakes_cli.errors import DataError
+from torchfakes_cli.faces.crops import is_blurry
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora.base import FAKE, REAL
 
@@ -66,8 +67,8 @@ def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) 
     """Build the table in a repeatable order."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     table = table.sort_values(["split", "label", "method", "video", "frame", "face"], ignore_index=True)
+    table["blurry"] = is_blurry(table["sharpness"].astype(float), config.faces.blur_threshold)
     thresholds = {
-        "blurry": ("sharpness", config.faces.blur_threshold),
         # The face detector has the same tolerance.
         "small": ("face_size", _SIZE_TOLERANCE * config.faces.min_face),
         "doubtful": ("confidence", config.faces.confidence),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
 from torchfakes_cli.records import Status, VideoResult
-from torchfakes_cli.scan.workers import MOST_FALSE_STARTS, MOST_LOSSES, WorkerPool, named_devices
+from torchfakes_cli.scan.worker_pool import MOST_FALSE_STARTS, MOST_LOSSES, WorkerPool, named_devices
 
 
 class Scripted:

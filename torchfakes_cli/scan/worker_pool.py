@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnContext, SpawnProcess
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 from torchfakes_cli.errors import TorchfakesError, UsageError, WorkerLostError
@@ -29,6 +31,7 @@ from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.remote_files import is_url
 from torchfakes_cli.scan.scanner import Scanner, jobs_for
 from torchfakes_cli.scan.scheduler import failed
+from torchfakes_cli.version import __version__
 from torchfakes_cli.video.options import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -110,19 +113,14 @@ class Backend(ABC):
         kind: what the workers are, in a word or two.
         config: configuration of the scans.
         cores: number of cores of each worker.
-
-    Attributes:
-        size: number of workers.
-        room: largest number of videos that a worker holds: twice as many as it decodes at once, so that it never runs
-            out.
-        place: short description of where the workers run.
-        hang_s: seconds without an answer after which a worker counts as hung.
     """
 
     def __init__(self, size: int, kind: str, config: ScanConfig, cores: int) -> None:
         self.size = size
+        #: Largest number of videos that a worker holds: twice as many as it decodes at once, so that it never runs out.
         self.room = 2 * jobs_for(config, cores)
         self.place = f"{size} {kind}"
+        #: Seconds without an answer after which a worker counts as hung.
         self.hang_s = max(_LEAST_HANG_S, 2 * config.timeout_s)
 
     @abstractmethod
@@ -131,18 +129,11 @@ class Backend(ABC):
 
         Returns:
             Future of the device class and precision of the ready worker, or of an error that all workers would have.
-
-        Raises:
-            TorchfakesError: the worker can't be started.
         """
 
     @abstractmethod
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
-        """Hand videos to an idle worker.
-
-        Returns:
-            Future of the results of any of its videos; empty if there is none after a few seconds.
-        """
+        """Hand videos to an idle worker; the future has results of any of its videos, or none after a few seconds."""
 
     @abstractmethod
     def close(self) -> None:
@@ -187,11 +178,7 @@ class WorkerPool:
         return sum(worker.ready for worker in self._workers)
 
     def load(self) -> None:
-        """Start all workers and wait for the first, so that errors of detector or device are raised before any scan.
-
-        Raises:
-            TorchfakesError: no worker can be used.
-        """
+        """Start all workers and wait for the first, so that errors of detector or device are raised before any scan."""
         if not self._workers:
             self._workers = [_Worker(number) for number in range(self._backend.size)]
             for worker in self._workers:
@@ -307,13 +294,7 @@ class WorkerPool:
 
 
 class ProcessBackend(Backend):
-    """Backend of processes on this machine, each a ``ProcessPoolExecutor`` with one process.
-
-    Args:
-        devices: device of each process, such as ``cuda:0`` and ``cuda:1``.
-        config: configuration of the scans; ``jobs`` applies to each process.
-        model: path or name of a checkpoint; None for the shipped one.
-    """
+    """Backend of processes on this machine, one per device, each in a ``ProcessPoolExecutor`` of its own."""
 
     def __init__(self, devices: Sequence[str], config: ScanConfig, model: str | PathLike[str] | None = None) -> None:
         self._cores = max(1, usable_cores() // len(devices))
@@ -323,7 +304,7 @@ class ProcessBackend(Backend):
         self._executors: dict[int, tuple[ProcessPoolExecutor, _ProcessContext]] = {}
 
     def start(self, worker: int) -> Future[str | TorchfakesError]:
-        """Start the process of a worker, after killing an earlier one, and load its networks."""
+        """Start the process of a worker, and load its networks."""
         if worker in self._executors:
             self._kill(worker)
         context = _ProcessContext()  # spawns, because the state of torch and CUDA doesn't survive a fork
@@ -331,13 +312,13 @@ class ProcessBackend(Backend):
         self._executors[worker] = executor, context
         debug = logging.getLogger("torchfakes_cli").isEnabledFor(logging.DEBUG)
         try:
-            with _interrupts_ignored():
+            with handler_kept(signal.SIGINT, signal.SIG_IGN):  # Ctrl-C goes to all processes
                 return executor.submit(_start_worker, self._configs[worker], self._model, self._cores, debug)
         except OSError as error:
             raise TorchfakesError(f"a scanning process can't be started: {error.strerror or error}") from error
 
     def exchange(self, worker: int, paths: list[str]) -> Future[list[VideoResult]]:
-        """Hand videos to a process and return the results available."""
+        """Hand videos to a process."""
         try:
             return self._executors[worker][0].submit(_exchange, paths)
         except BrokenProcessPool as error:
@@ -372,16 +353,23 @@ class _ProcessContext(SpawnContext):
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Make processes started in the block ignore Ctrl-C, which the terminal sends to all processes."""
-    if threading.current_thread() is not threading.main_thread():
+def handler_kept(number: int, meanwhile: signal.Handlers | None = None) -> Iterator[None]:
+    """Restore the handler of a signal after the block, which processes started in it inherit.
+
+    Args:
+        number: the signal.
+        meanwhile: handler in the block; None for the same one.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set handlers
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.getsignal(number) or signal.SIG_DFL
+    if meanwhile is not None:
+        signal.signal(number, meanwhile)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+        signal.signal(number, handler)
 
 
 def first_sentence(error: BaseException) -> str:
@@ -395,51 +383,68 @@ class WorkerScanner:
 
     Args:
         config: configuration of the scans.
-        model: path or name of a checkpoint; None for the shipped one.
         cores: number of cores, and of computing threads.
+        version: version of the program that starts the worker.
         debug: log as with ``--debug``.
-
-    Raises:
-        TorchfakesError: the detector or the device can't be used.
     """
 
-    def __init__(
-        self, config: ScanConfig, model: str | PathLike[str] | None, cores: int, *, debug: bool = False
-    ) -> None:
-        logging.captureWarnings(not debug)
+    def __init__(self, config: ScanConfig, cores: int, version: str = __version__, *, debug: bool = False) -> None:
+        self._config = config
+        self._cores = cores
+        self._version = version
+        self._debug = debug
+        self._added: deque[str] = deque()
+        self._results: Iterator[VideoResult | None] = iter(())
+
+    def load(self, model: str | bytes | None) -> str | TorchfakesError:
+        """Load the networks.
+
+        Args:
+            model: path, name or content of a checkpoint; None for the shipped one.
+
+        Returns:
+            Device class and precision, or the error, because backends wrap raised ones.
+        """
+        logging.captureWarnings(not self._debug)
         logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
-        if debug:
+        if self._debug:
             logging.getLogger("torchfakes_cli").setLevel(logging.DEBUG)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; nothing has imported torch yet
+        if self._version != __version__:
+            cause = f"this is torchfakes {self._version}, and {__version__} is installed on the Ray cluster"
+            return UsageError(cause, advice="Install one version everywhere.")
         try:
             import cv2
             import torch
 
-            torch.set_num_threads(cores)
-            cv2.setNumThreads(cores)
-            scanner = Scanner(config, model=model, cores=cores)
-            scanner.load()
-            self.computed_on = scanner.computed_on
-        except TorchfakesError:
-            raise
+            torch.set_num_threads(self._cores)
+            cv2.setNumThreads(self._cores)
+            with tempfile.TemporaryDirectory(prefix="torchfakes-model-") as folder:
+                path: str | Path | None = Path(folder, "detector.safetensors") if isinstance(model, bytes) else model
+                if isinstance(model, bytes):
+                    Path(folder, "detector.safetensors").write_bytes(model)
+                scanner = Scanner(self._config, model=path, cores=self._cores)
+                scanner.load()
+        except TorchfakesError as error:
+            return error
         except Exception as error:
             logger.debug("no scanner", exc_info=True)
-            cause = f"a worker can't compute on {config.device}: {type(error).__name__}: {first_sentence(error)}"
-            raise TorchfakesError(cause) from error
-        self._added: deque[str] = deque()
+            reason = f"{type(error).__name__}: {first_sentence(error)}"
+            return TorchfakesError(f"a worker can't compute on {self._config.device}: {reason}")
         self._results = scanner.scan_arriving(self._next_paths())
+        return scanner.computed_on
 
     def _next_paths(self) -> Iterator[str | None]:
         while True:
             yield self._added.popleft() if self._added else None
 
-    def exchange(self, paths: list[str]) -> list[VideoResult]:
+    def exchange(self, paths: Sequence[str | bytes]) -> list[VideoResult]:
         """Add videos and scan until one has a result; return none after a few seconds, to show life.
 
         Raises:
             Exception: the error that ended the scanner; this process can't scan any more.
         """
-        self._added.extend(paths)
+        self._added.extend(map(os.fsdecode, paths))
         deadline = time.monotonic() + _ANSWER_S
         for result in self._results:
             if result is not None:
@@ -457,16 +462,12 @@ def _start_worker(config: ScanConfig, model: str | None, cores: int, debug: bool
     global _scanner
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        _scanner = WorkerScanner(config, model, cores, debug=debug)
-    except TorchfakesError as error:
-        return error
-    return _scanner.computed_on
+    _scanner = WorkerScanner(config, cores, debug=debug)
+    return _scanner.load(model)
 
 
 def _exchange(paths: list[str]) -> list[VideoResult]:
-    if _scanner is None:
-        raise WorkerLostError("the worker has no scanner")
+    assert _scanner is not None, "started before"
     return _scanner.exchange(paths)
 
 
