@@ -131,16 +131,8 @@ def read_reals(
     their names, as ``neutral_front_001_03.jpg`` and ``smiling_front_001_03.jpg`` do: then they show one person. A CSV
     at the folder's top with the columns path and group overrides this.
 
-    Args:
-        folder: folder with files at any depth.
-        names_taken: first parts of names that are in use.
-        paths_taken: files that are in the corpus already.
-
     Returns:
-        The files that are not in the corpus already, and notes.
-
-    Raises:
-        DataError: it isn't a folder.
+        The files that are not in the corpus already (whose names start with none of ``names_taken``), and notes.
     """
     if not folder.is_dir():
         raise DataError("is not a folder", path=folder, advice="--reals takes a folder of genuine stills or videos.")

@@ -76,13 +76,7 @@ def _names_files(table: Path) -> bool:
 
 
 def unused_tables(folder: Path, used: Iterable[Path], columns: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return notes on lists of files at the top of a folder that were not used.
-
-    Args:
-        folder: folder of a corpus.
-        used: tables that were used.
-        columns: columns that a list of this folder needs; empty if its layout has no lists.
-    """
+    """Return notes on lists of files at the top of a folder that were not used; a used one has these columns."""
     read = {path.resolve() for path in used}
     needed = f"a list of the corpus needs the columns {' and '.join(columns)}, and " if columns else ""
     return tuple(
@@ -106,11 +100,7 @@ def _tables(folder: Path, suffixes: Collection[str] = (".csv", ".tsv")) -> list[
 
 
 def table_columns(table: Path) -> list[str]:
-    """Read the names of a table's columns, in lower case.
-
-    Raises:
-        DataError: it can't be read.
-    """
+    """Read the names of a table's columns, in lower case; ``DataError`` if it can't be read."""
     with _opened(table) as file:
         return _header(file)[0]
 
@@ -181,11 +171,7 @@ def _opened(table: Path) -> Iterator[TextIO]:
 
 
 def read_text(path: Path) -> str:
-    """Read a list that is no table, in the same encodings.
-
-    Raises:
-        DataError: it can't be read.
-    """
+    """Read a list that is no table, in the same encodings; ``DataError`` if it can't be read."""
     with _opened(path) as file:
         return file.read()
 
