@@ -73,14 +73,9 @@ def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = "groups", g
 def select(
     corpus: Corpus, methods: Sequence[str] = (), compression: str | None = None, limit: int | None = None, seed: int = 0
 ) -> list[SourceVideo]:
-    """Select the files to work on.
+    """Select files: fakes of some methods (in any case), one compression, and so many of each collection and method.
 
-    Args:
-        corpus: the whole corpus.
-        methods: use only fakes made by these, in any case; empty for all.
-        compression: use only this compression; files without one stay.
-        limit: maximum number of files of each collection and method, chosen group by group.
-        seed: seed of the choice.
+    The limit chooses group by group, by a hash with the seed. Files without a compression stay.
 
     Raises:
         DataError: the corpus has no such method or compression.

@@ -89,9 +89,6 @@ def balance(table: pd.DataFrame) -> pd.Series[bool]:
 
     The more frequent label loses frames, from the longest videos first and evenly over their length. Every person of
     every video keeps a frame.
-
-    Returns:
-        A boolean for each row.
     """
     chosen = pd.Series(False, index=table.index, dtype=bool)
     for _, rows in table[usable(table)].groupby("split"):
@@ -128,10 +125,7 @@ def spread(items: list[Any], count: int) -> list[Any]:
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
-    """Read the manifest of a folder of crops.
-
-    Returns:
-        The columns described above; text is never missing, ``changed`` may be NaN.
+    """Read the manifest of a folder of crops; text is never missing, ``changed`` may be NaN.
 
     Raises:
         DataError: there is none, or it lacks columns.
@@ -156,10 +150,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
 
 
 def read_crop(path: Path) -> NDArray[np.uint8]:
-    """Read a crop.
-
-    Returns:
-        S×S×3 uint8 RGB.
+    """Read a crop, S×S×3 uint8 RGB.
 
     Raises:
         DataError: it can't be read or isn't square.

@@ -41,13 +41,10 @@ def kept_marks(marks: Iterable[str]) -> list[str]:
 
 
 def known_pictures(training: object, marks: Iterable[str]) -> int:
-    """Count the pictures that a checkpoint, its start or its teacher was trained on.
+    """Count the pictures (by their marks) that a checkpoint, its start or its teacher was trained on.
 
-    Of a checkpoint with more than ``MOST_MARKS`` training pictures, only a share is recognized.
-
-    Args:
-        training: ``training`` of a header; checkpoints of other programs, and older ones, know no pictures.
-        marks: marks of the pictures.
+    ``training`` is that of a header; checkpoints of other programs, and older ones, know no pictures. Of a checkpoint
+    with more than ``MOST_MARKS`` training pictures, only a share is recognized.
     """
     known = recorded_marks(training, PICTURES)
     return sum(mark in known for mark in marks)

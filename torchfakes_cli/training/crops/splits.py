@@ -17,15 +17,12 @@ _STRONGEST = (TEST, VAL, TRAIN)
 def assign_splits(
     corpus: Corpus, val: float, test: float, seed: int, kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Assign a split to every group.
+    """Assign a split to every group, partners included.
 
     The splits that the corpus gives come first, and hold for everyone seen in the video. The remaining groups with the
     same collections and methods are one stratum. Each stratum is ordered by a hash of group and seed and cut by the
     shares, so that every split has every method, and a group hardly ever moves when others come or go. Strata too small
     to be cut are cut together. Groups stay where earlier runs (``kept``) have put them.
-
-    Returns:
-        ``train``, ``val`` or ``test`` for each group, partners included.
 
     Raises:
         DataError: the corpus puts one group in two splits, and these aren't official.

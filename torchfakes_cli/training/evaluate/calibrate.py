@@ -22,7 +22,7 @@ from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks, recorded_marks
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, missing_class, point_figures, verdict_counts
-from torchfakes_cli.training.evaluate.scores import judge_videos, video_scores
+from torchfakes_cli.training.evaluate.scores import judge_videos
 from torchfakes_cli.version import __version__
 
 #: A checkpoint whose calibration was fitted on fewer videos, or fewer of a class, doesn't count as calibrated.
@@ -47,16 +47,11 @@ def check_target(path: Path, *, force: bool) -> None:
 def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: EvaluateConfig) -> Calibration:
     """Fit calibration and thresholds, and write a checkpoint with the same weights to ``config.calibrate``.
 
-    Args:
-        checkpoint: checkpoint of the detector that scored the rows.
-        rows: as for ``judge_videos``, of people that the detector wasn't trained on.
-        source: name of the crops, for the checkpoint's record.
-        config: configuration.
+    The rows are those of ``judge_videos``, scored by this checkpoint; ``source`` names the crops.
 
     Raises:
         DataError: the detector was trained on some of the people, a class is missing, or the scores don't separate real
             from fake.
-        OutputError: the checkpoint can't be written.
     """
     state, header = load_checkpoint(checkpoint)
     videos = judge_videos(rows, header)
@@ -128,7 +123,7 @@ def calibrated(header: Header, rows: pd.DataFrame) -> Header:
 
     With too few videos, the header doesn't claim to be calibrated, and gives the reason in ``training``.
     """
-    videos = video_scores(rows)
+    videos = judge_videos(rows, Header(name=""))
     header = fitted_header(header, videos, EvaluateConfig())
     reals, fakes = (int((videos["label"] == label).sum()) for label in (REAL, FAKE))
     training = {name: value for name, value in header.training.items() if name != NOT_CALIBRATED}

@@ -165,21 +165,13 @@ def evaluate_detector(
 
 @dataclass(frozen=True, slots=True)
 class _Crops:
-    """A set of crops.
+    """A set of crops."""
 
-    Attributes:
-        source: counts for the report.
-        chosen: rows of the crops to score.
-        to_damage: which of them to damage.
-        blurry: rows of blurry crops, which count as seen.
-        note: caveat of the extraction.
-    """
-
-    source: Source
-    chosen: pd.DataFrame
-    to_damage: NDArray[np.bool_]
-    blurry: pd.DataFrame
-    note: str
+    source: Source  # counts for the report
+    chosen: pd.DataFrame  # rows of the crops to score
+    to_damage: NDArray[np.bool_]  # which of them to damage
+    blurry: pd.DataFrame  # rows of blurry crops, which count as seen
+    note: str  # caveat of the extraction
 
     def scored(self, logits: Floats) -> pd.DataFrame:
         """Return the crops with a score, and the blurry ones without."""

@@ -88,16 +88,7 @@ def chosen_perturbations(kinds: Sequence[str], levels: Sequence[int]) -> tuple[P
 
 
 def perturb(clip: Sequence[Picture], perturbation: Perturbation, rng: np.random.Generator) -> list[Picture]:
-    """Damage the crops of one person in one video.
-
-    Args:
-        clip: S×S×3 uint8 RGB each, in order of time; sizes may differ.
-        perturbation: kind and level.
-        rng: source of noise and of the places of blocks.
-
-    Returns:
-        As many crops, of the same sizes.
-    """
+    """Damage the crops of one person in one video: S×S×3 uint8 RGB in order of time, of sizes that may differ."""
     if perturbation.kind is not Kind.H264:
         return [_damaged(crop, perturbation, rng) for crop in clip]
     # Smaller crops get a border, so that none is resampled.

@@ -62,13 +62,10 @@ def check_duplicates(table: pd.DataFrame, marks: Mapping[str, str], folder: Path
 
 
 def check_validation(table: pd.DataFrame, folder: Path) -> str:
-    """Check that epochs can be compared.
-
-    Returns:
-        A warning if there are too few people for meaningful figures, else an empty string.
+    """Return a warning if there are too few people for meaningful figures, else an empty string.
 
     Raises:
-        DataError: one class is missing.
+        DataError: one class is missing: epochs can't be compared.
     """
     videos, groups = (table.groupby("label")[name].nunique() for name in ("video", "group"))
     reals, fakes = int(videos.get(REAL, 0)), int(videos.get(FAKE, 0))

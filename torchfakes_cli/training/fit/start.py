@@ -35,7 +35,7 @@ HEADS = ("logits.", "classifier.", "_fc.", "fc.", "head.")
 
 
 def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> tuple[nn.Module, Header]:
-    """Build the network to train, and the header of its checkpoints.
+    """Build the network to train, and the header of its checkpoints; ``groups`` are those of the training.
 
     Raises:
         DataError: the crops have another margin than those that the start was trained on.
@@ -76,12 +76,7 @@ def _has_header(path: Path) -> bool:
 
 
 def _load_imagenet(network: nn.Module, backbone: str) -> None:
-    """Load the ImageNet weights of a backbone from the package that holds them.
-
-    Raises:
-        UsageError: there are none for this backbone, or the package is not installed.
-        ModelError: timm can't download them.
-    """
+    """Load the ImageNet weights of a backbone from the package that holds them, or by timm."""
     if backbone == ARCHITECTURE:
         raise UsageError(f"there are no ImageNet weights of {ARCHITECTURE}", advice="Choose --weights vggface2.")
     if backbone.startswith("timm:"):
@@ -108,11 +103,8 @@ def _load_imagenet(network: nn.Module, backbone: str) -> None:
 def load_trunk(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load all tensors of a network except for those after the pooled features, which stay random.
 
-    Args:
-        network: network to be changed.
-        state: tensors of the trunk by their names here or, in the order of the network, by names of the original
-            release; those of a head are ignored.
-        path: path of the file, for the error.
+    They have the names here or, in the order of the network, names of the original release. Those of a head are
+    ignored.
 
     Raises:
         CheckpointError: tensors are missing or have other shapes.
