@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -33,7 +33,9 @@ def find_table(folder: Path, columns: tuple[str, ...]) -> Path | None:
     """
     candidates = _tables(folder)
     found = [path for path in candidates if set(columns) <= set(table_columns(path))]
-    found += [path for path in _tables(folder, {".txt"}) if set(columns) <= set(_columns_if_text(path))]
+    for path in _tables(folder, {".txt"}):
+        with suppress(DataError):  # it may be anything, or a table, such as Excel's Unicode text
+            found += [path] if set(columns) <= set(table_columns(path)) else []
     if len(found) > 1:
         raise DataError(
             f"several CSV files have the columns {' and '.join(columns)}: {listed([path.name for path in found])}",
@@ -103,14 +105,6 @@ def table_columns(table: Path) -> list[str]:
     """Read the names of a table's columns, in lower case; ``DataError`` if it can't be read."""
     with _opened(table) as file:
         return _header(file)[0]
-
-
-def _columns_if_text(path: Path) -> list[str]:
-    """Return the columns of a file that may be a table, such as Excel's Unicode text, or anything else."""
-    try:
-        return table_columns(path)
-    except DataError:
-        return []
 
 
 def table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:

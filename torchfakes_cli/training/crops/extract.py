@@ -258,16 +258,13 @@ def novelties(crops: Sequence[Pixels]) -> list[float]:
     side = (THUMBNAIL, THUMBNAIL)
     gray = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
     small = np.stack([cv2.resize(crop, side, interpolation=cv2.INTER_AREA).ravel() for crop in gray]).astype(np.float32)
-    found = np.full(len(crops), MAX_NOVELTY)
-    nearest = np.full(len(crops), np.inf)
-    left = np.ones(len(crops), bool)
+    found, nearest = np.full(len(crops), MAX_NOVELTY), np.full(len(crops), np.inf)
     taken = 0
-    left[0] = False
-    while left.any():
+    for _ in range(len(crops) - 1):
         nearest = np.minimum(nearest, np.abs(small - small[taken]).mean(axis=1))
-        taken = int(np.argmax(np.where(left, nearest, -1.0)))
+        nearest[taken] = -1.0  # less than any other from now on
+        taken = int(nearest.argmax())
         found[taken] = nearest[taken]
-        left[taken] = False
     return [float(value) for value in found]
 
 

@@ -56,8 +56,6 @@ MAX_SIDE = 8192
 
 #: Relative difference between margins that the augmentation covers many times over.
 _MARGIN_TOLERANCE = 0.1
-#: Share of the smallest face that a box may measure: boxes are tighter in some frames than in others.
-_SIZE_TOLERANCE = 0.8
 _TEXT_COLUMNS = ("crop", "split", "label", "method", "group", "video", "source", "boxes_from")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -68,8 +66,7 @@ def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) 
     table = table.sort_values(["split", "label", "method", "video", "frame", "face"], ignore_index=True)
     thresholds = {
         "blurry": ("sharpness", config.faces.blur_threshold),
-        # The face detector has the same tolerance.
-        "small": ("face_size", _SIZE_TOLERANCE * config.faces.min_face),
+        "small": ("face_size", config.faces.smallest),
         "doubtful": ("confidence", config.faces.confidence),
         "duplicate": ("novelty", config.duplicate_threshold),
     }
@@ -109,13 +106,10 @@ def _quotas(sizes: list[int], target: int) -> list[int]:
     height = 1
     while sum(min(size, height + 1) for size in sizes) <= target:
         height += 1
-    quotas = [min(size, height) for size in sizes]
-    spare = target - sum(quotas)
-    for position, size in enumerate(sizes):
-        if spare > 0 and size > height:
-            quotas[position] += 1
-            spare -= 1
-    return quotas
+    # The first of the longest get one more, until the target is reached.
+    longest = [position for position, size in enumerate(sizes) if size > height]
+    further = set(longest[: max(0, target - sum(min(size, height) for size in sizes))])
+    return [min(size, height) + (position in further) for position, size in enumerate(sizes)]
 
 
 def spread(items: list[Any], count: int) -> list[Any]:

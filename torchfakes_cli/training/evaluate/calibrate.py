@@ -34,11 +34,7 @@ _SCORE_REASONS = ("", Reason.BETWEEN_THRESHOLDS, Reason.FRAMES_DISAGREE, Reason.
 
 
 def check_target(path: Path, *, force: bool) -> None:
-    """Check before the work begins that a new checkpoint may be written to this path.
-
-    Raises:
-        OutputError: it is a folder, or a file is there and ``force`` isn't set.
-    """
+    """Check before the work begins that a new checkpoint may be written to this path."""
     if path.is_dir() or (path.exists() and not force):
         cause = "is a folder" if path.is_dir() else "is there already"
         raise OutputError(cause, path=path, advice="Name another file for the calibrated checkpoint, or use --force.")
@@ -106,10 +102,7 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
         fitted_on=fitted_on,
         false_alarms=config.false_alarms,
         missed_fakes=config.missed_fakes,
-        slope=new.slope,
-        intercept=new.intercept,
-        real_below=new.real_below,
-        fake_above=new.fake_above,
+        **{name: getattr(new, name) for name in ("slope", "intercept", "real_below", "fake_above")},
         before=before,
         fitted=quality(judge_videos(rows, new), config.bins),
         cross_validated=tried,
@@ -199,8 +192,5 @@ def fitted_groups(header: Header, groups: Iterable[str]) -> int:
 
 
 def trained_groups(header: Header, groups: Iterable[str]) -> int:
-    """Return on how many of these groups, by their names, a checkpoint, its start or its teacher was trained.
-
-    0 if the checkpoint has no record of them.
-    """
+    """Return on how many of these groups, by their names, a checkpoint, its start or its teacher was trained."""
     return len(group_marks(groups) & recorded_marks(header.training, TRAINED_ON))

@@ -75,11 +75,7 @@ class Perturbation:
 
 
 def chosen_perturbations(kinds: Sequence[str], levels: Sequence[int]) -> tuple[Perturbation, ...]:
-    """Return each kind (``all`` for all) at each level, in the order of ``Kind`` and from mild to severe.
-
-    Raises:
-        UsageError: a name is unknown.
-    """
+    """Return each kind (``all`` for all) at each level, in the order of ``Kind`` and from mild to severe."""
     known = [kind.value for kind in Kind]
     if unknown := sorted(set(kinds) - {*known, "all"}):
         raise UsageError(f"there is no damage called {unknown[0]!r}", advice=f"Choose from {', '.join(known)} or all.")

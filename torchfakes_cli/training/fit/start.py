@@ -46,14 +46,14 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
     backbone = config.backbone or ARCHITECTURE
     known = config.weights in ("vggface2", "imagenet", "scratch")
     path = None if known else find_checkpoint(config.weights)
-    if path is not None and _has_header(path):
+    if path is not None and _is_checkpoint(path):
         state, parent = load_checkpoint(path)
         if config.backbone not in (None, parent.architecture):
             cause = f"is a checkpoint of {parent.architecture}, not of {backbone}"
             raise CheckpointError(cause, path=path, advice=f"Give --backbone {parent.architecture}.")
         network: nn.Module = build_network(parent.architecture, config.dropout)
         load_weights(network, state, str(path))
-        return network, _first_header(config, parent.architecture, recorded_settings(folder)["margin"], parent, groups)
+        return network, _first_header(config, parent.architecture, folder, parent, groups)
     network = build_network(backbone, config.dropout)
     if path is not None:
         load_trunk(network, read_tensors(path)[0], path)
@@ -64,10 +64,10 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
             cause = f"the vggface2 weights are for {ARCHITECTURE}, not for {backbone}"
             raise UsageError(cause, advice="Choose --weights imagenet, scratch or a file.")
         load_vggface2(network)
-    return network, _first_header(config, backbone, recorded_settings(folder)["margin"], None, groups)
+    return network, _first_header(config, backbone, folder, None, groups)
 
 
-def _has_header(path: Path) -> bool:
+def _is_checkpoint(path: Path) -> bool:
     """True for a checkpoint of this program, False for plain tensors."""
     if not is_safetensors(path):
         return False
@@ -129,13 +129,10 @@ def load_trunk(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> N
 
 
 def _first_header(
-    config: TrainConfig, architecture: str, margin: float, parent: Header | None, groups: Iterable[str]
+    config: TrainConfig, architecture: str, folder: Path, parent: Header | None, groups: Iterable[str]
 ) -> Header:
-    """Make the header of this training's checkpoints; the input of the start is kept.
-
-    Raises:
-        DataError: the crops have another margin than those that the start was trained on.
-    """
+    """Make the header of this training's checkpoints; the input of the start (``parent``) is kept."""
+    margin = recorded_settings(folder)["margin"]
     if parent is not None and not same_margin(parent.margin, margin):
         cause = f"was trained on crops with the margin {parent.margin:g}, and these have {margin:g}"
         raise DataError(cause, path=config.start, advice=f"Run 'torchfakes prepare' with --margin {parent.margin:g}.")

@@ -79,11 +79,7 @@ class SavedTraining:
     tensors: dict[str, Tensor]  # network.…, average.…, optimizer.NUMBER.…, and with a teacher map.… and teacher.…
 
     def restore(self, updater: Updater, average: nn.Module | None) -> None:
-        """Load the tensors into a new updater and, if there is one, the moving average.
-
-        Raises:
-            CheckpointError: tensors are missing or have other shapes.
-        """
+        """Load the tensors into a new updater and, if there is one, the moving average."""
         try:
             for part, module in _modules(updater, average).items():
                 module.load_state_dict(self._named(part))
@@ -105,11 +101,7 @@ def save_state(
     folder: Path, config: TrainConfig, data: str, header: Header, run_state: RunState,
     updater: Updater, average: nn.Module | None,
 ) -> None:  # fmt: skip
-    """Write the state of a training into its folder.
-
-    Raises:
-        OutputError: the file can't be written.
-    """
+    """Write the state of a training into its folder."""
     run_state.scaler = updater.scaler.state_dict()
     tensors = {
         f"{part}.{name}": tensor
@@ -167,12 +159,7 @@ def saved_config(folder: str | PathLike[str]) -> TrainConfig:
 
 
 def check_same(saved: SavedTraining, config: TrainConfig, data: str) -> None:
-    """Check that a training is resumed with the settings and crops it started with.
-
-    Raises:
-        UsageError: a setting that decides the result differs.
-        OutputError: the crops have changed.
-    """
+    """Check that a training is resumed with the settings and crops it started with."""
     for known in dataclasses.fields(TrainConfig):
         was, wanted = getattr(saved.config, known.name), getattr(config, known.name)
         if known.name not in LOCAL and was != wanted:
