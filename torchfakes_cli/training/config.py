@@ -140,10 +140,8 @@ class TrainConfig:
         epochs: number of epochs, each of ``samples_per_epoch`` crops.
         samples_per_epoch: crops per epoch; None for as many as the balanced training crops.
         batch: crops per update, over all processes.
-        micro_batch: crops that a process puts through the network at once, whose gradients add up to those of the
-            batch; None for all. Halved when memory runs out.
-        sampling: ``balanced`` draws pairs of a real face and a fake one, person by person; ``plain`` goes through
-            the balanced crops in random order, as the recipe ``origin`` does.
+        micro_batch: crops of a batch that go through the network at once; None for all. Halved when memory runs out.
+        sampling: ``balanced`` (pairs of a real face and a fake one, person by person) or ``plain`` (random order).
         mix: shares of the pairs by method or collection; the others share the rest by the square root of their sizes.
         optimizer: ``adamw``, ``adam`` or ``sgd`` (with momentum).
         learning_rate: peak learning rate; None for the optimizer's usual one.
@@ -152,10 +150,8 @@ class TrainConfig:
         weight_decay: weight decay of the optimizer.
         dropout: share of the pooled features left out; None for the backbone's usual one.
         input_size: side of the network's input in pixels; None for the start's own, or 160.
-        sizes: growing sides of the input in pixels, each for an equal share of the training; the last one is the
-            detector's. Empty for ``input_size`` throughout.
-        unit_range: give the network values from 0 to 1, as the origin did, instead of the standardised ones of
-            facenet-pytorch's weights. A checkpoint to start from keeps its own.
+        sizes: growing sides of the input, each for an equal share of the training; empty for ``input_size`` alone.
+        unit_range: give the network values from 0 to 1 instead of standardised ones; a start keeps its own.
         self_blend: share of the fakes that are blended from real faces.
         augment: ``none``, ``light`` or ``strong``.
         ranking: weight of the loss that wants a fake to score above the real face of its pair.
@@ -256,15 +252,11 @@ class TrainConfig:
 
 
 def train_recipe(name: str) -> TrainConfig:
-    """A whole way to train, from which single settings may then differ.
+    """Return a whole way to train, from which single settings may then differ.
 
-    Args:
-        name: ``default``, or ``origin`` for the transfer learning of the bootcamp project this one grew from: VGGFace2
-            weights, one logit, plain cross-entropy, batches of 16 from the balanced crops in random order, 80 epochs,
-            256 px with values from 0 to 1, and as in facenet-pytorch's example Adam at a constant rate.
-
-    Raises:
-        UsageError: there is no such recipe.
+    ``origin`` is the transfer learning of the bootcamp project this one grew from: VGGFace2 weights, one logit, plain
+    cross-entropy, batches of 16 from the balanced crops in random order, 80 epochs, 256 px with values from 0 to 1, and
+    as in facenet-pytorch's example Adam at a constant rate.
     """
     if name == "default":
         return TrainConfig()

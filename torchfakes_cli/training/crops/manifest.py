@@ -1,4 +1,4 @@
-"""A folder of crops as it is read: its manifest, pictures and settings.
+"""A folder of crops as it is read: its manifest, pictures and settings, and marks of them in checkpoints.
 
 The manifest has one row for every crop, so that thresholds can change without extracting faces again. Columns of
 ``manifest.csv``:
@@ -21,10 +21,14 @@ The manifest has one row for every crop, so that thresholds can change without e
 - ``blurry``, ``small``, ``doubtful``, ``duplicate``: ``sharpness``, ``face_size``, ``confidence`` or ``novelty`` is
   below its threshold.
 - ``balanced``: none of these holds, and the crop was chosen for a set with about as many reals as fakes.
+
+Marks are short hashes of training groups and pictures in the header of a checkpoint, which reveal an overlap with later
+data.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -58,6 +62,12 @@ MAX_SIDE = 8192
 _MARGIN_TOLERANCE = 0.1
 _TEXT_COLUMNS = ("crop", "split", "label", "method", "group", "video", "source", "boxes_from")
 _PNG = b"\x89PNG\r\n\x1a\n"
+#: Keys of the marks in the header of a checkpoint, in ``training``.
+TRAINED_ON, PICTURES = "groups", "pictures"
+#: Largest number of marks in a header: those with the smallest hashes stand for all.
+MOST_MARKS = 4096
+#: Bytes from the middle of a file that are hashed together with its size. In a compressed picture they suffice.
+_PROBE = 4096
 
 
 def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) -> pd.DataFrame:
@@ -183,3 +193,53 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
 def same_margin(one: float, other: float) -> bool:
     """Return True if crops with one margin can be used where the other is expected."""
     return math.isclose(one, other, rel_tol=_MARGIN_TOLERANCE)
+
+
+def picture_marks(folder: Path, crops: Iterable[str]) -> dict[str, str]:
+    """Hash the files of crops.
+
+    Returns:
+        Marks by path, for the crops that can be read and aren't empty.
+    """
+    found = {}
+    for crop in crops:
+        try:
+            with (folder / crop).open("rb") as handle:
+                size = handle.seek(0, 2)
+                handle.seek(max(0, (size - _PROBE) // 2))
+                content = handle.read(_PROBE)
+        except OSError:
+            continue  # counted when it is drawn
+        if size:
+            found[crop] = hashlib.blake2b(b"%d:%b" % (size, content), digest_size=6).hexdigest()
+    return found
+
+
+def kept_marks(marks: Iterable[str]) -> list[str]:
+    """The marks that a header keeps."""
+    return sorted(set(marks))[:MOST_MARKS]
+
+
+def known_pictures(training: object, marks: Iterable[str]) -> int:
+    """Count the pictures (by their marks) that a checkpoint, its start or its teacher was trained on.
+
+    ``training`` is that of a header; checkpoints of other programs, and older ones, know no pictures. Of a checkpoint
+    with more than ``MOST_MARKS`` training pictures, only a share is recognized.
+    """
+    known = recorded_marks(training, PICTURES)
+    return sum(mark in known for mark in marks)
+
+
+def group_marks(groups: Iterable[str]) -> set[str]:
+    """Return short hashes of the names of groups, because a checkpoint shouldn't list people."""
+    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in set(groups)}
+
+
+def recorded_marks(record: Any, key: str) -> set[str]:
+    """Return the marks in a record of a header, and in the records of the start and the teacher."""
+    if not isinstance(record, dict):
+        return set()
+    marks = record.get(key)
+    known = {mark for mark in marks if isinstance(mark, str)} if isinstance(marks, list) else set()
+    earlier = (record.get(name) for name in ("start", "teacher"))
+    return known.union(*(recorded_marks(each.get("training"), key) for each in earlier if isinstance(each, dict)))

@@ -29,23 +29,9 @@ from torchfakes_cli.files import try_lock
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora import read_corpus, select
 from torchfakes_cli.training.corpora.base import FAKE, REAL, SPLITS, Corpus, Skipped, SourceVideo
+from torchfakes_cli.training.crops import manifest, report
 from torchfakes_cli.training.crops import parts as store
-from torchfakes_cli.training.crops.manifest import (
-    FLAWS,
-    MANIFEST_NAME,
-    SETTINGS_NAME,
-    build_manifest,
-    recorded_settings,
-)
 from torchfakes_cli.training.crops.parts import PARTS_NAME, Part, Task, write
-from torchfakes_cli.training.crops.report import (
-    REPORT_NAME,
-    SHEET_NAME,
-    PrepareSummary,
-    contact_sheet,
-    count_crops,
-    report_text,
-)
 from torchfakes_cli.training.crops.splits import assign_splits, left_out
 
 if TYPE_CHECKING:
@@ -59,7 +45,7 @@ Progress = Callable[[int, int | None], None]
 
 def prepare_corpus(
     corpus: str | PathLike[str], config: PrepareConfig | None = None, progress: Progress | None = None
-) -> PrepareSummary:
+) -> report.PrepareSummary:
     """Extract the face crops of a corpus and write their manifest.
 
     An interrupted run is continued. Another threshold for blur or near duplicates, and a higher one for size or
@@ -105,7 +91,7 @@ def _prepare(
     selected: Sequence[SourceVideo],
     config: PrepareConfig,
     progress: Progress | None,
-) -> PrepareSummary:
+) -> report.PrepareSummary:
     faces = _claim(out, root, config, found.lists)
     by_name = {video.video: video for video in found.videos}
     parts = store.read_parts(out)
@@ -125,11 +111,11 @@ def _prepare(
     parts = store.read_parts(out)
     store.drop_strays(out, parts)
     rows = ({**row, "group": _group(part, by_name)} for part in parts.values() for row in part.rows)
-    table = build_manifest(rows, config)
-    summary = PrepareSummary(
+    table = manifest.build_manifest(rows, config)
+    summary = report.PrepareSummary(
         out=out,
         layout=found.layout,
-        counts=count_crops(table),
+        counts=report.count_crops(table),
         skipped=(
             *found.skipped,
             *(Skipped(part.video, part.reason) for part in parts.values() if part.reason),
@@ -137,7 +123,7 @@ def _prepare(
             *(Skipped(video.video, apart[video.video]) for video in selected if video.video in apart),
         ),
         notes=(*found.notes, *_notes(parts, table, wanted)),
-        flaws=tuple((flaw, int(table[flaw].sum())) for flaw in FLAWS),
+        flaws=tuple((flaw, int(table[flaw].sum())) for flaw in manifest.FLAWS),
         unchanged=sum(part.unchanged for part in parts.values()),
         damaged=sum(part.damaged for part in parts.values()),
         videos_prepared=pending - len(lost),
@@ -183,12 +169,12 @@ def _notes(parts: Mapping[str, Part], table: pd.DataFrame, wanted: Collection[So
 
 
 def _write_results(
-    summary: PrepareSummary, table: pd.DataFrame, used: Mapping[str, object], config: PrepareConfig
+    summary: report.PrepareSummary, table: pd.DataFrame, used: Mapping[str, object], config: PrepareConfig
 ) -> None:
-    if sheet := contact_sheet(table, summary.out):
-        write(summary.out, SHEET_NAME, sheet)
+    if sheet := report.contact_sheet(table, summary.out):
+        write(summary.out, report.SHEET_NAME, sheet)
     csv = table.to_csv(index=False, lineterminator="\n")
-    write(summary.out, MANIFEST_NAME, csv.encode(errors="surrogateescape"))
+    write(summary.out, manifest.MANIFEST_NAME, csv.encode(errors="surrogateescape"))
     document = {
         "settings": used,
         "thresholds": {
@@ -203,8 +189,8 @@ def _write_results(
         "unchanged": summary.unchanged,
         "damaged": summary.damaged,
     }
-    write(summary.out, SETTINGS_NAME, json.dumps(document, indent=2).encode())
-    write(summary.out, REPORT_NAME, report_text(summary).encode(errors="backslashreplace"))
+    write(summary.out, manifest.SETTINGS_NAME, json.dumps(document, indent=2).encode())
+    write(summary.out, report.REPORT_NAME, report.report_text(summary).encode(errors="backslashreplace"))
 
 
 @contextmanager
@@ -217,7 +203,7 @@ def locked_folder(out: Path) -> Iterator[None]:
     """
     out.mkdir(parents=True, exist_ok=True)
     # A run that was killed at its very beginning has left no more than the folder of the parts.
-    if not (out / SETTINGS_NAME).is_file() and any(path.name != PARTS_NAME for path in out.iterdir()):
+    if not (out / manifest.SETTINGS_NAME).is_file() and any(path.name != PARTS_NAME for path in out.iterdir()):
         raise DataError(
             "is not empty and was not made by prepare", path=out, advice="Choose another --output, or empty it first."
         )
@@ -240,17 +226,17 @@ def _claim(out: Path, corpus: Path, config: PrepareConfig, lists: Sequence[Path]
     Raises:
         DataError: it holds crops with other settings, and ``config.force`` isn't set.
     """
-    path = out / SETTINGS_NAME
+    path = out / manifest.SETTINGS_NAME
     wanted = _settings(corpus, config, lists)
     faces = config.faces
     parts = out / PARTS_NAME
     if config.force:
         for name in SPLITS:
             shutil.rmtree(out / name, ignore_errors=True)
-        for name in (MANIFEST_NAME, REPORT_NAME, SHEET_NAME):
+        for name in (manifest.MANIFEST_NAME, report.REPORT_NAME, report.SHEET_NAME):
             (out / name).unlink(missing_ok=True)
     elif path.is_file():
-        before = recorded_settings(out)
+        before = manifest.recorded_settings(out)
         changed = [
             f"{name} {before.get(name)} → {value}"
             for name, value in wanted.items()
@@ -266,7 +252,7 @@ def _claim(out: Path, corpus: Path, config: PrepareConfig, lists: Sequence[Path]
     for left in (*parts.glob("*.tmp"), *(parts.glob("*.json") if config.force else ())):
         left.unlink()
     if config.force or not path.is_file():
-        write(out, SETTINGS_NAME, json.dumps({"settings": wanted}, indent=2).encode())
+        write(out, manifest.SETTINGS_NAME, json.dumps({"settings": wanted}, indent=2).encode())
     return faces
 
 

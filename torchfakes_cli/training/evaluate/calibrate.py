@@ -19,7 +19,7 @@ from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora.base import FAKE, REAL
-from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks, recorded_marks
+from torchfakes_cli.training.crops.manifest import TRAINED_ON, group_marks, recorded_marks
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, missing_class, point_figures, verdict_counts
 from torchfakes_cli.training.evaluate.scores import judge_videos

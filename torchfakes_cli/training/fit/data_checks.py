@@ -9,7 +9,7 @@ import pandas as pd
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora.base import FAKE, REAL, SPLITS
-from torchfakes_cli.training.crops.marks import known_pictures
+from torchfakes_cli.training.crops.manifest import known_pictures
 from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS
 from torchfakes_cli.training.evaluate.scores import Scores
 

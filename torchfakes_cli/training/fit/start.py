@@ -21,8 +21,7 @@ from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_we
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.manifest import recorded_settings, same_margin
-from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks
+from torchfakes_cli.training.crops.manifest import TRAINED_ON, group_marks, recorded_settings, same_margin
 from torchfakes_cli.training.fit.state import LOCAL
 from torchfakes_cli.version import __version__
 

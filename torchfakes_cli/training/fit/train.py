@@ -25,8 +25,14 @@ from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.corpora.base import FAKE
-from torchfakes_cli.training.crops.manifest import read_manifest, same_margin, usable
-from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
+from torchfakes_cli.training.crops.manifest import (
+    PICTURES,
+    kept_marks,
+    picture_marks,
+    read_manifest,
+    same_margin,
+    usable,
+)
 from torchfakes_cli.training.evaluate.calibrate import NOT_CALIBRATED, calibrated
 from torchfakes_cli.training.evaluate.metrics import verdict_counts
 from torchfakes_cli.training.evaluate.scores import (
