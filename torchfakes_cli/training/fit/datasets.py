@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.training.config import DEFAULT_INPUT_SIZE, TrainConfig
@@ -330,11 +330,12 @@ class TrainingCrops:
         self.steps_per_epoch = max(1, per_epoch // config.batch)
         per_batch = config.batch // 2
         dataset = PairDataset(table, folder, config, self.steps_per_epoch * config.epochs * per_batch, sizes)
-        self._numbers = _Numbers(per_batch // processes.count, processes)
+        self._share, self._processes = per_batch // processes.count, processes
+        self._numbers: list[int] = []  # of the draws of this process, which takes its part of every batch
         workers = config.workers if config.workers is not None else usual_workers(device)
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_size=per_batch // processes.count,
+            batch_size=self._share,
             sampler=self._numbers,
             collate_fn=collate,
             num_workers=workers,
@@ -347,24 +348,10 @@ class TrainingCrops:
 
     def epoch(self, epoch: int, step: int) -> Iterator[Drawn]:
         """The batches from an update (from 0) to the end of an epoch (from 1)."""
-        self._numbers.steps = range(step, epoch * self.steps_per_epoch)
+        steps = range(step, epoch * self.steps_per_epoch)
+        starts = [(step * self._processes.count + self._processes.rank) * self._share for step in steps]
+        self._numbers[:] = [start + place for start in starts for place in range(self._share)]
         return iter(self._loader)
-
-
-class _Numbers(Sampler[int]):
-    """Numbers of the draws of this process, which takes its part of every batch."""
-
-    def __init__(self, share: int, processes: Processes) -> None:
-        self.steps = range(0)
-        self._share, self._processes = share, processes
-
-    def __len__(self) -> int:
-        return len(self.steps) * self._share
-
-    def __iter__(self) -> Iterator[int]:
-        for step in self.steps:
-            start = (step * self._processes.count + self._processes.rank) * self._share
-            yield from range(start, start + self._share)
 
 
 def usual_workers(device: torch.device) -> int:
