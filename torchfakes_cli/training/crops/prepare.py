@@ -178,9 +178,7 @@ def _write_results(
     document = {
         "settings": used,
         "thresholds": {
-            "blur_threshold": config.faces.blur_threshold,
-            "min_face": config.faces.min_face,
-            "confidence": config.faces.confidence,
+            **{name: getattr(config.faces, name) for name in ("blur_threshold", "min_face", "confidence")},
             "duplicate_threshold": config.duplicate_threshold,
             "balance": config.balance,
         },
@@ -264,14 +262,7 @@ def _settings(corpus: Path, config: PrepareConfig, lists: Sequence[Path]) -> dic
     return {
         "format": 2,
         "corpus": str(corpus.resolve()),
-        "frames_per_video": config.frames_per_video,
-        "min_face": config.faces.min_face,
-        "confidence": config.faces.confidence,
-        "margin": config.faces.margin,
-        "image_format": config.image_format,
-        "size": config.size,
         "split": split,
-        "val": config.val,
-        "test": config.test,
-        "seed": config.seed,
+        **{name: getattr(config.faces, name) for name in ("min_face", "confidence", "margin")},
+        **{name: getattr(config, name) for name in ("frames_per_video", "image_format", "size", "val", "test", "seed")},
     }
