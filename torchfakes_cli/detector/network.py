@@ -208,18 +208,19 @@ def _block8(scale: float, *, activated: bool = True) -> ResidualBlock:
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding: with stride 2 the odd row and column go below and to the right."""
+    """Convolution with TensorFlow's "same" padding: with stride 2 the odd row and column go below and to the right.
+
+    Where one side of the padding is smaller, the kernel gets a row or column of zeros instead: copying the picture into
+    a larger one took a quarter of the network's time.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """N×C×H×W to N×K×⌈H/stride⌉×⌈W/stride⌉."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        if stride == 1:
-            return functional.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
-        pads = []
-        for side in (x.shape[-1], x.shape[-2]):
-            missing = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [missing // 2, missing - missing // 2]
-        return functional.conv2d(functional.pad(x, pads), self.weight, self.bias, stride, 0, 1, self.groups)
+        """N×C×H×W to N×K×⌈H/stride⌉×⌈W/stride⌉, for a stride of 1 or 2."""
+        kernel, stride = self.weight, self.stride[0]
+        shifted = [int(stride == 2 and side % 2 == 0) for side in (x.shape[-1], x.shape[-2])]
+        if any(shifted):
+            kernel = functional.pad(kernel, (shifted[0], 0, shifted[1], 0))
+        return functional.conv2d(x, kernel, self.bias, stride, self.kernel_size[0] // 2, 1, self.groups)
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> SameConv2d:

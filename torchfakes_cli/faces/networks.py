@@ -28,6 +28,9 @@ REFINE_SIDE, OUTPUT_SIDE = 24, 48
 PIXELS_AT_ONCE = 1 << 18
 #: Candidates per call of the later networks: as many as fit in the CPU's cache or in the graphics card's memory.
 CANDIDATE_BATCH, CANDIDATE_BATCH_ON_DEVICE = 128, 4096
+#: On a CPU the number of candidates in a call is rounded up to a multiple of this, because oneDNN compiles each layer
+#: for each size, and keeps memory for it.
+CANDIDATE_STEP = 16
 
 Weights = Mapping[str, Tensor]
 
@@ -134,8 +137,11 @@ class CandidateNetwork:
             N×5, or N×15 for the third network, float32: the face probability, the offsets of the face's corners from
             the crop's as shares of its side, and the third network's landmarks (five x, then five y) in the same unit.
         """
-        at_once = CANDIDATE_BATCH if crops.device.type == "cpu" else CANDIDATE_BATCH_ON_DEVICE
-        outputs = torch.cat([self._judge(part) for part in torch.split(crops, at_once)])
+        at_once, count = CANDIDATE_BATCH_ON_DEVICE, len(crops)
+        if crops.device.type == "cpu":
+            at_once = CANDIDATE_BATCH
+            crops = functional.pad(crops, (0, 0, 0, 0, 0, 0, 0, -count % CANDIDATE_STEP))
+        outputs = torch.cat([self._judge(part) for part in torch.split(crops, at_once)])[:count]
         outputs[:, 0].sigmoid_()
         return outputs
 

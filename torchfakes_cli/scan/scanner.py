@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
@@ -33,10 +30,6 @@ Progress = Callable[[int, int | None], None]
 #: Largest default number of videos decoded at once. Two keep the networks busy between videos, more are needed to feed
 #: a GPU. Each uses a process of at least 100 MiB.
 MOST_JOBS = 8
-
-#: Parameters of glibc's ``mallopt``, by the environment variable with which a user sets the same: blocks of more bytes
-#: than the first are returned to the system when freed; up to the second amount of other free memory is kept.
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": (-3, 4 << 20), "MALLOC_TRIM_THRESHOLD_": (-1, 32 << 20)}
 
 
 def jobs_for(config: ScanConfig, cores: int) -> int:
@@ -255,22 +248,8 @@ class Scanner:
     def _networks(self) -> Networks:
         from torchfakes_cli.faces.mtcnn import FaceDetector
 
-        _keep_heap_small()
         detector, policy = self.detector, self.policy
         return Networks(FaceDetector(self.config.faces, detector.device), detector, policy)
-
-
-def _keep_heap_small() -> None:
-    """Keep the activations of the networks out of the heap, which otherwise grows over hours.
-
-    glibc puts blocks of up to 32 MiB on the heap once one of them was freed. Smaller blocks come to lie between them,
-    and the next batch finds no gap that is large enough.
-    """
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # other C libraries have no mallopt
-            for variable, (parameter, size) in _MALLOC.items():
-                if variable not in os.environ:
-                    ctypes.CDLL(None).mallopt(parameter, size)
 
 
 def _import_networks() -> None:
