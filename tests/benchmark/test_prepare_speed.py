@@ -22,7 +22,7 @@ from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.extract import DETECTION_BATCH
-from torchfakes_cli.training.crops.workers import Task, extract
+from torchfakes_cli.training.crops.parts import Task, extract
 from torchfakes_cli.video.options import SamplingConfig
 from torchfakes_cli.video.reader import VideoReader
 

@@ -17,7 +17,7 @@ from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, save_che
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
 from torchfakes_cli.training.config import EvaluateConfig
-from torchfakes_cli.training.crops.marks import group_marks
+from torchfakes_cli.training.crops.manifest import group_marks
 from torchfakes_cli.training.evaluate.calibrate import (
     calibrate,
     check_target,

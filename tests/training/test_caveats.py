@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.training.scored_rows import HEADER, crops, people, videos
-from torchfakes_cli.training.crops.marks import group_marks
+from torchfakes_cli.training.crops.manifest import group_marks
 from torchfakes_cli.training.evaluate.calibrate import RECORD
 from torchfakes_cli.training.evaluate.findings import Source
 from torchfakes_cli.training.evaluate.report import notes_on

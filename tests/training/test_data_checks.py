@@ -14,8 +14,7 @@ import pytest
 from tests.training.crop_folders import write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import DataError, ModelError
-from torchfakes_cli.training.crops.manifest import read_manifest
-from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
+from torchfakes_cli.training.crops.manifest import PICTURES, kept_marks, picture_marks, read_manifest
 from torchfakes_cli.training.evaluate.scores import Scores
 from torchfakes_cli.training.fit.data_checks import check_duplicates, check_overlap, check_validation, collapse_warning
 from torchfakes_cli.training.fit.train import train_detector

@@ -26,10 +26,9 @@ from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.extract import novelties
 from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
-from torchfakes_cli.training.crops.parts import locked_folder
-from torchfakes_cli.training.crops.prepare import prepare_corpus
+from torchfakes_cli.training.crops.parts import Task, run_tasks
+from torchfakes_cli.training.crops.prepare import locked_folder, prepare_corpus
 from torchfakes_cli.training.crops.report import PrepareSummary
-from torchfakes_cli.training.crops.workers import Task, run_tasks
 from torchfakes_cli.training.fit.datasets import Pool
 
 Pixels = NDArray[np.uint8]
@@ -466,11 +465,11 @@ def test_file_that_kills_its_process(corpus: Path, tmp_path: Path) -> None:
     deadly = SourceVideo(_Deadly(), "deadly", "real", "film", "deadly")  # type: ignore[arg-type]
     tasks = [Task(video, (video,), ("train",)) for video in (videos[0], deadly, *videos[1:])]
     (tmp_path / "parts").mkdir()
-    done: list[int] = []
+    calls: list[tuple[int, int]] = []
     config = PrepareConfig(frames_per_video=2, size=96, faces=FaceConfig(), jobs=2)
-    lost = run_tasks(tasks, tmp_path, config, done.append)
+    lost = run_tasks(tasks, tmp_path, config, lambda *call: calls.append(call))
     assert [video.video for video in lost] == ["deadly"]
-    assert sum(done) == 5
+    assert calls[-1] == (5, 5)
     assert len(list((tmp_path / "parts").glob("*.json"))) == 4
 
 

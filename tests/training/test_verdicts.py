@@ -8,15 +8,16 @@ import pytest
 
 from tests.training.scored_rows import HEADER, crops, videos
 from torchfakes_cli.detector.calibration import probability
+from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.records import FaceScore
 from torchfakes_cli.scan.verdict import decide
 from torchfakes_cli.training.evaluate.scores import (
     count_altered,
     judge_crops,
+    judge_videos,
     moving_pictures,
     policy_of,
     thinned,
-    video_scores,
     with_altered,
     with_compression,
 )
@@ -101,7 +102,8 @@ def test_scores_are_those_that_training_measures() -> None:
     rng = np.random.default_rng(1)
     rows = [crops(f"v{n}", list(rng.normal(0, 2, 6)), face=face) for n in range(5) for face in (1, 2)]
     judged = videos(*rows)
-    trained = video_scores(pd.DataFrame([row for part in rows for row in part]))
+    table = pd.DataFrame([row for part in rows for row in part]).drop(columns=["split", "compression"])
+    trained = judge_videos(table, Header(name=""))
     assert list(judged["logit"]) == pytest.approx(list(trained["logit"]))
 
 

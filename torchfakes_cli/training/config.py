@@ -48,17 +48,13 @@ def option_of(name: str) -> str:
     return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
-def _check(config: object, choices: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Check fields with choices (one or a tuple), and numbers, whose bounds are included.
-
-    Raises:
-        UsageError: a field has another value.
-    """
+def _check(config: object, choices: Mapping[str, Any], ranges: Mapping[tuple[float, float], str]) -> None:
+    """Check fields with choices (one or a tuple), and the fields in each range, whose bounds are included."""
     for name, choice in choices.items():
         given, known = getattr(config, name), get_args(choice)
         if unknown := [one for one in ((given,) if isinstance(given, str) else given) if one not in known]:
             raise UsageError(f"{option_of(name)} is {', '.join(known[:-1])} or {known[-1]}, not {unknown[0]!r}")
-    for name, (low, high) in ranges.items():
+    for name, low, high in [(name, *bounds) for bounds, names in ranges.items() for name in names.split()]:
         number = getattr(config, name)
         if number is not None and not low <= number <= high:
             allowed = f"at least {low:g}" if high == _ANY else f"between {low:g} and {high:g}"
@@ -115,13 +111,10 @@ class PrepareConfig:
             self,
             {"image_format": ImageFormat},
             {
-                "frames_per_video": (1, _ANY),
-                "duplicate_threshold": (0, _ANY),
-                "val": (0, 1),
-                "test": (0, 1),
-                "limit": (1, _ANY),
-                "jobs": (1, _ANY),
-                "size": (64, _ANY),
+                (1, _ANY): "frames_per_video limit jobs",
+                (0, _ANY): "duplicate_threshold",
+                (0, 1): "val test",
+                (64, _ANY): "size",
             },
         )
         if not self.split:
@@ -147,10 +140,8 @@ class TrainConfig:
         epochs: number of epochs, each of ``samples_per_epoch`` crops.
         samples_per_epoch: crops per epoch; None for as many as the balanced training crops.
         batch: crops per update, over all processes.
-        micro_batch: crops that a process puts through the network at once, whose gradients add up to those of the
-            batch; None for all. Halved when memory runs out.
-        sampling: ``balanced`` draws pairs of a real face and a fake one, person by person; ``plain`` goes through
-            the balanced crops in random order, as the recipe ``origin`` does.
+        micro_batch: crops of a batch that go through the network at once; None for all. Halved when memory runs out.
+        sampling: ``balanced`` (pairs of a real face and a fake one, person by person) or ``plain`` (random order).
         mix: shares of the pairs by method or collection; the others share the rest by the square root of their sizes.
         optimizer: ``adamw``, ``adam`` or ``sgd`` (with momentum).
         learning_rate: peak learning rate; None for the optimizer's usual one.
@@ -159,10 +150,8 @@ class TrainConfig:
         weight_decay: weight decay of the optimizer.
         dropout: share of the pooled features left out; None for the backbone's usual one.
         input_size: side of the network's input in pixels; None for the start's own, or 160.
-        sizes: growing sides of the input in pixels, each for an equal share of the training; the last one is the
-            detector's. Empty for ``input_size`` throughout.
-        unit_range: give the network values from 0 to 1, as the origin did, instead of the standardised ones of
-            facenet-pytorch's weights. A checkpoint to start from keeps its own.
+        sizes: growing sides of the input, each for an equal share of the training; empty for ``input_size`` alone.
+        unit_range: give the network values from 0 to 1 instead of standardised ones; a start keeps its own.
         self_blend: share of the fakes that are blended from real faces.
         augment: ``none``, ``light`` or ``strong``.
         ranking: weight of the loss that wants a fake to score above the real face of its pair.
@@ -234,23 +223,15 @@ class TrainConfig:
                 "track": TrackerName,
             },
             {
-                "feature_epochs": (0, 1),
-                "epochs": (1, _ANY),
-                "batch": (4, _ANY),
-                "micro_batch": (2, _ANY),
-                "learning_rate": (1e-12, 1),
-                "warm_up": (0, 1),
-                "weight_decay": (0, 1),
-                "dropout": (0, 0.99),
-                "input_size": (75, 1024),
-                "self_blend": (0, 1),
-                "ranking": (0, _ANY),
-                "ema": (0, 0.999999),
-                "frames_per_video": (1, _ANY),
-                "stop_on_collapse": (0, _ANY),
-                "workers": (0, _ANY),
-                "seed": (0, _ANY),
-                "save_minutes": (0, _ANY),
+                (0, 1): "feature_epochs warm_up weight_decay self_blend",
+                (1, _ANY): "epochs frames_per_video",
+                (4, _ANY): "batch",
+                (2, _ANY): "micro_batch",
+                (1e-12, 1): "learning_rate",
+                (0, 0.99): "dropout",
+                (75, 1024): "input_size",
+                (0, _ANY): "ranking stop_on_collapse workers seed save_minutes",
+                (0, 0.999999): "ema",
             },
         )
         if min(self.mix.values(), default=0) < 0 or round(sum(self.mix.values()), 9) > 1:
@@ -271,15 +252,11 @@ class TrainConfig:
 
 
 def train_recipe(name: str) -> TrainConfig:
-    """A whole way to train, from which single settings may then differ.
+    """Return a whole way to train, from which single settings may then differ.
 
-    Args:
-        name: ``default``, or ``origin`` for the transfer learning of the bootcamp project this one grew from: VGGFace2
-            weights, one logit, plain cross-entropy, batches of 16 from the balanced crops in random order, 80 epochs,
-            256 px with values from 0 to 1, and as in facenet-pytorch's example Adam at a constant rate.
-
-    Raises:
-        UsageError: there is no such recipe.
+    ``origin`` is the transfer learning of the bootcamp project this one grew from: VGGFace2 weights, one logit, plain
+    cross-entropy, batches of 16 from the balanced crops in random order, 80 epochs, 256 px with values from 0 to 1, and
+    as in facenet-pytorch's example Adam at a constant rate.
     """
     if name == "default":
         return TrainConfig()
@@ -352,15 +329,12 @@ class EvaluateConfig:
             self,
             {"split": SplitName, "calibration": CalibrationFit},
             {
-                "frames_per_video": (1, _ANY),
-                "robustness_frames": (1, _ANY),
-                "rounds": (100, 100_000),
-                "bins": (2, 100),
-                "false_alarms": (0, 0.999),
-                "missed_fakes": (0, 0.999),
-                "folds": (2, _ANY),
-                "seed": (0, _ANY),
-                "jobs": (1, _ANY),
+                (1, _ANY): "frames_per_video robustness_frames jobs",
+                (100, 100_000): "rounds",
+                (2, 100): "bins",
+                (0, 0.999): "false_alarms missed_fakes",
+                (2, _ANY): "folds",
+                (0, _ANY): "seed",
             },
         )
         if not self.levels or not set(self.levels) <= {1, 2, 3, 4, 5}:

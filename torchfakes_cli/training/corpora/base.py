@@ -25,31 +25,18 @@ _SPLIT_NAMES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "te
 
 @dataclass(frozen=True, slots=True)
 class SourceVideo:
-    """One video or still of a corpus.
-
-    Attributes:
-        path: path of the file.
-        video: unique name: the path below the corpus, with ``/`` and without suffix.
-        label: ``real`` or ``fake``.
-        method: method that made a fake; collection of a genuine file.
-        group: person or footage; a group is never split.
-        source: for a fake, the ``video`` of its original if that is in the corpus, else empty.
-        split: ``train``, ``val`` or ``test`` if the corpus gives one, else empty.
-        partner: second group that must be in the same split (the person whose face was put in), or empty.
-        compression: compression in FaceForensics++, such as ``c23``, or empty.
-        footage: name that an original shares with the fakes made from it, or empty.
-    """
+    """One video or still of a corpus."""
 
     path: Path
-    video: str
-    label: str
-    method: str
-    group: str
-    source: str = ""
-    split: str = ""
-    partner: str = ""
-    compression: str = ""
-    footage: str = ""
+    video: str  # unique name: the path below the corpus, with ``/`` and without suffix
+    label: str  # ``real`` or ``fake``
+    method: str  # method that made a fake; collection of a genuine file
+    group: str  # person or footage; a group is never split
+    source: str = ""  # for a fake, the ``video`` of its original if that is in the corpus, else empty
+    split: str = ""  # ``train``, ``val`` or ``test`` if the corpus gives one, else empty
+    partner: str = ""  # second group that must be in the same split (the person whose face was put in), or empty
+    compression: str = ""  # compression in FaceForensics++, such as ``c23``, or empty
+    footage: str = ""  # name that an original shares with the fakes made from it, or empty
 
     @property
     def is_still(self) -> bool:
@@ -59,63 +46,40 @@ class SourceVideo:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that gave no crops.
+    """A file that gave no crops."""
 
-    Attributes:
-        name: path as found, or name of a video.
-        reason: reason, as a clause.
-    """
-
-    name: str
-    reason: str
+    name: str  # path as found, or name of a video
+    reason: str  # as a clause
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """All usable files of a corpus.
 
-    Attributes:
-        layout: name of the layout, such as ``FaceForensics++`` or ``folders``.
-        videos: files in a repeatable order, genuine ones first; names are unique.
-        skipped: files that were left out.
-        notes: sentences on what is missing.
-        links: pairs of groups that must become one, because a fake joins them or their footage is the same.
-        rest: splits that are open to videos without a given split.
-        official: True if the splits were published with the corpus. These may contradict what is known of people: the
-            test videos then stay, and other videos of the same people are left out. Contradictions between other
-            splits are errors.
-        lists: files beside the corpus that decide the splits.
+    If the splits were published with the corpus (``official``), they may contradict what is known of people: the test
+    videos then stay, and other videos of the same people are left out. Otherwise contradictions are errors.
     """
 
-    layout: str
-    videos: tuple[SourceVideo, ...]
+    layout: str  # name, such as ``FaceForensics++`` or ``folders``
+    videos: tuple[SourceVideo, ...]  # in a repeatable order, genuine ones first; names are unique
     skipped: tuple[Skipped, ...] = ()
-    notes: tuple[str, ...] = ()
-    links: tuple[tuple[str, str], ...] = ()
-    rest: tuple[str, ...] = SPLITS
+    notes: tuple[str, ...] = ()  # sentences on what is missing
+    links: tuple[tuple[str, str], ...] = ()  # groups that must become one: a fake joins them, or footage is the same
+    rest: tuple[str, ...] = SPLITS  # splits that are open to videos without a given split
     official: bool = False
-    lists: tuple[Path, ...] = ()
+    lists: tuple[Path, ...] = ()  # files beside the corpus that decide the splits
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Reader of one kind of corpus.
-
-    Attributes:
-        name: name of the corpus.
-        signs: folders or files that identify it, for error messages.
-        recognizes: returns True for a folder that holds such a corpus.
-        read: reads the folder, without joining groups or finding originals.
-        official: applies the published splits in a folder; None if there are none.
-        advice: where to get missing originals; None if fakes may have none.
-    """
+    """Reader of one kind of corpus."""
 
     name: str
-    signs: str
-    recognizes: Callable[[Path], bool]
-    read: Callable[[Path], Corpus]
-    official: Callable[[Corpus, Path], Corpus] | None = None
-    advice: str | None = None
+    signs: str  # folders or files that identify it, for error messages
+    recognizes: Callable[[Path], bool]  # returns True for a folder that holds such a corpus
+    read: Callable[[Path], Corpus]  # reads a folder, without joining groups or finding originals
+    official: Callable[[Corpus, Path], Corpus] | None = None  # applies the published splits in a folder, if any
+    advice: str | None = None  # where to get missing originals; None if fakes may have none
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -167,11 +131,7 @@ def group_order(group: str, seed: int) -> bytes:
 
 
 def split_named(text: str, path: Path, line: int) -> str:
-    """Return ``train``, ``val``, ``test`` or an empty string for a cell of a list.
-
-    Raises:
-        DataError: the cell holds something else.
-    """
+    """Return ``train``, ``val``, ``test`` or an empty string for a cell of a list; ``DataError`` for other text."""
     name = text.strip().casefold()
     if name and name not in _SPLIT_NAMES:
         raise DataError(f"unknown split {name!r} in line {line}", path=path, advice="Splits: train, val, test.")
@@ -191,11 +151,7 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: the file is damaged or can't be read.
-    """
+    """Read a JSON file; ``DataError`` if it is damaged or can't be read."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -15,10 +15,9 @@ Source: Dolhansky et al., "The DeepFake Detection Challenge (DFDC) Dataset" (202
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora.base import (
@@ -46,6 +45,9 @@ _PARTS_AS_GROUPS = 4
 #: The corpus does not say which of its methods made which fake.
 _METHODS = {REAL: "original", FAKE: "DFDC"}
 
+#: Fields of a ``SourceVideo`` by the path in a list; the label or the group is empty where the list doesn't tell it.
+_Entries = dict[str, dict[str, str]]
+
 
 def _files_named(root: Path, name: str) -> Iterator[Path]:
     """Yield files of a name at the top or up to two folders below, because archives are unpacked into folders."""
@@ -63,8 +65,11 @@ def _metadata_files(root: Path) -> list[Path]:
             if path.parent.name.startswith("dfdc") or path.name == _DATASET:
                 raise
             continue
-        first = next(iter(entries.values()), None) if isinstance(entries, dict) else None
-        if isinstance(first, dict) and "label" in first:
+        if (
+            isinstance(entries, dict)
+            and entries
+            and all(isinstance(e, dict) and "label" in e for e in entries.values())
+        ):
             found.append(path)
     return found
 
@@ -77,89 +82,71 @@ def _recognizes(root: Path) -> bool:
     return bool(_metadata_files(root) or _label_tables(root))
 
 
-class _Reader:
-    """Reads the lists of a corpus and collects what is missing."""
+def _read_metadata(path: Path, part: str) -> _Entries:
+    """Read a JSON list; ``part`` is the group of videos whose people aren't named, empty for one per original."""
+    entries = {}
+    for file, entry in read_json(path).items():
+        label, original, target, source = (
+            str(entry.get(key) or "") for key in ("label", "original", "target_id", "swapped_id")
+        )
+        label = label.casefold() if label.casefold() in _METHODS else ""
+        footage = f"{path.parent.name}/{original or file}"
+        fields = {"method": _METHODS.get(label, ""), "group": part or footage, "footage": footage}
+        if path.name == _DATASET:
+            fields = {"method": file.split("/")[0], "group": f"person:{target}" if target else ""}
+            if label == FAKE and source not in ("", target):
+                fields["partner"] = f"person:{source}"
+        split = TEST if TEST in (entry.get("split"), entry.get("set")) else ""
+        entries[file] = {"label": label, "split": split, **fields}
+    return entries
 
-    def __init__(self, root: Path) -> None:
-        self._name = namer(root)
-        self.skipped: list[Skipped] = []
-        self.notes: list[str] = []
 
-    def metadata(self, path: Path, group: str) -> Iterator[SourceVideo]:
-        """Yield the videos of a JSON list.
-
-        Args:
-            path: path of the list.
-            group: group of videos whose people aren't named; empty for one per original.
-        """
-        entries = read_json(path)
-        if not all(isinstance(entry, dict) for entry in entries.values()):
-            raise DataError("is no list of videos", path=path, advice='Expected {"x.mp4": {"label": "FAKE", …}, …}.')
-        for file, found in self._present(path, entries, path.parent):
-            entry = entries[file]
-            label, original, target, source = (
-                str(entry.get(key) or "") for key in ("label", "original", "target_id", "swapped_id")
-            )
-            label = label.casefold()
-            if label not in (REAL, FAKE):
-                self.skipped.append(
-                    Skipped(f"{path.parent.name}/{file}", f"its label in {path.name} is neither REAL nor FAKE")
-                )
-                continue
-            footage = f"{path.parent.name}/{original or file}"
-            split = TEST if TEST in (entry.get("split"), entry.get("set")) else ""
-            video = SourceVideo(found, self._name(found), label, _METHODS[label], group or footage, split=split)
-            if path.name != _DATASET:
-                yield replace(video, footage=footage)
-            elif target:
-                partner = f"person:{source}" if label == FAKE and source not in ("", target) else ""
-                yield replace(video, method=file.split("/")[0], group=f"person:{target}", partner=partner)
-            else:
-                self.skipped.append(Skipped(file, f"{path.name} doesn't say whom it shows"))
-
-    def tests(self, table: Path) -> Iterator[SourceVideo]:
-        """Yield the videos of a table of labels."""
-        labels = {row["filename"].replace("\\", "/"): row["label"] for _, row in table_rows(table)}
-        # The competition's own archive has the videos in a folder beside the table.
-        folders = (table.parent, *sorted(table.parent.glob("*/")))
-        folder = next((f for f in folders if any((f / file).is_file() for file in labels)), table.parent)
-        for file, path in self._present(table, labels, folder):
-            if labels[file] not in ("0", "1"):
-                self.skipped.append(Skipped(f"{folder.name}/{file}", f"its label in {table.name} is neither 0 nor 1"))
-                continue
-            label = FAKE if labels[file] == "1" else REAL
-            yield SourceVideo(path, self._name(path), label, _METHODS[label], f"test:{Path(file).stem}", split=TEST)
-
-    def _present(self, path: Path, names: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Path]]:
-        """Yield listed files that exist, with the names in the list; report absent and unlisted files."""
-        found = {file.relative_to(folder).as_posix(): file for file in files_below(folder) if is_footage(file)}
-        strays = sorted(found.keys() - names.keys())
-        self.skipped += [Skipped(f"{folder.name}/{stray}", f"is not listed in {path.name}") for stray in strays]
-        if absent := sorted(names.keys() - found.keys()):
-            self.notes.append(
-                f"{folder.name}: {len(absent)} of {len(names)} listed videos aren't there: {listed(absent)}"
-            )
-        yield from ((name, found[name]) for name in sorted(names) if name in found)
+def _read_labels(table: Path) -> _Entries:
+    """Read a table of test videos."""
+    entries = {}
+    for _, row in table_rows(table):
+        file, label = row["filename"].replace("\\", "/"), {"0": REAL, "1": FAKE}.get(row["label"], "")
+        group = f"test:{Path(file).stem}"
+        entries[file] = {"label": label, "split": TEST, "method": _METHODS.get(label, ""), "group": group}
+    return entries
 
 
 def _read(root: Path) -> Corpus:
-    reader = _Reader(root)
-    tables = _label_tables(root)
-    tested = {table.parent for table in tables}
-    parts = [path for path in _metadata_files(root) if path.parent not in tested]
     videos: list[SourceVideo] = []
-    for path in parts:
-        group = f"part:{path.parent.name}" if len(parts) >= _PARTS_AS_GROUPS else ""
-        videos += reader.metadata(path, group)
-    for table in tables:
-        videos += reader.tests(table)
-    preview = any(path.name == _DATASET for path in parts)
-    if 0 < len(parts) < _PARTS_AS_GROUPS and not preview:
-        reader.notes.append("DFDC doesn't name its people: with so few parts the same actor may be in two splits")
+    skipped: list[Skipped] = []
+    notes: list[str] = []
+    name = namer(root)
+    tables = _label_tables(root)
+    lists = [path for path in _metadata_files(root) if path.parent not in {table.parent for table in tables}]
+    by_part = len(lists) >= _PARTS_AS_GROUPS
+    for path in (*lists, *tables):
+        folder = path.parent
+        if path in tables:
+            entries = _read_labels(path)
+            # The competition's own archive has the videos in a folder beside the table.
+            folders = (folder, *sorted(folder.glob("*/")))
+            folder = next((f for f in folders if any((f / file).is_file() for file in entries)), folder)
+        else:
+            entries = _read_metadata(path, f"part:{folder.name}" if by_part else "")
+        found = {file.relative_to(folder).as_posix(): file for file in files_below(folder) if is_footage(file)}
+        for file in sorted(found):
+            entry = entries.get(file)
+            if entry and entry["label"] and entry["group"]:
+                videos.append(SourceVideo(found[file], name(found[file]), **entry))
+            else:
+                reason = "has no known label" if entry and not entry["label"] else "has no person"
+                skipped.append(
+                    Skipped(f"{folder.name}/{file}", f"{reason if entry else 'is not listed'} in {path.name}")
+                )
+        if absent := sorted(entries.keys() - found.keys()):
+            notes.append(f"{folder.name}: {len(absent)} of {len(entries)} listed videos aren't there: {listed(absent)}")
+    preview = any(path.name == _DATASET for path in lists)
+    if 0 < len(lists) < _PARTS_AS_GROUPS and not preview:
+        notes.append("DFDC doesn't name its people: with so few parts the same actor may be in two splits")
     videos.sort(key=lambda video: video.label == FAKE)
     rest = (TRAIN, VAL) if any(video.split == TEST for video in videos) else SPLITS
-    name = "DFDC preview" if preview else LAYOUT.name
-    return Corpus(name, tuple(videos), tuple(reader.skipped), tuple(reader.notes), rest=rest, official=True)
+    layout = "DFDC preview" if preview else LAYOUT.name
+    return Corpus(layout, tuple(videos), tuple(skipped), tuple(notes), rest=rest, official=True)
 
 
 def _official(corpus: Corpus, folder: Path) -> Corpus:

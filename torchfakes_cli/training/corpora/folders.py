@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from torchfakes_cli.errors import DataError
+from torchfakes_cli.training.corpora import tables
 from torchfakes_cli.training.corpora.base import (
     FAKE,
     REAL,
@@ -33,14 +34,6 @@ from torchfakes_cli.training.corpora.base import (
     split_named,
 )
 from torchfakes_cli.training.corpora.published import read_originals
-from torchfakes_cli.training.corpora.tables import (
-    find_table,
-    located,
-    table_columns,
-    table_rows,
-    unknown_names,
-    unused_tables,
-)
 
 _LABELS = {"real": REAL, "0": REAL, "fake": FAKE, "1": FAKE}
 _REQUIRED = ("path", "label")
@@ -49,11 +42,11 @@ _PEOPLE = ("path", "group")
 
 
 def _recognizes(root: Path) -> bool:
-    return (root / REAL).is_dir() or (root / FAKE).is_dir() or find_table(root, _REQUIRED) is not None
+    return (root / REAL).is_dir() or (root / FAKE).is_dir() or tables.find_table(root, _REQUIRED) is not None
 
 
 def _read(root: Path) -> Corpus:
-    table = find_table(root, _REQUIRED)
+    table = tables.find_table(root, _REQUIRED)
     if table is not None:
         return _read_listed(root, table)
     name = namer(root)
@@ -69,8 +62,8 @@ def _read(root: Path) -> Corpus:
 
 def unused_lists(root: Path, corpus: Corpus) -> tuple[str, ...]:
     """Return notes on lists of files at the top of a corpus that were not used."""
-    table = find_table(root, _REQUIRED)
-    return unused_tables(root, corpus.lists if table is None else (*corpus.lists, table), _REQUIRED)
+    table = tables.find_table(root, _REQUIRED)
+    return tables.unused_tables(root, corpus.lists if table is None else (*corpus.lists, table), _REQUIRED)
 
 
 def _read_listed(root: Path, table: Path) -> Corpus:
@@ -79,12 +72,12 @@ def _read_listed(root: Path, table: Path) -> Corpus:
     source_of: dict[str, str] = {}
     listed: set[Path] = set()
     name, resolved = namer(root), root.resolve()
-    for line, row in table_rows(table):
+    for line, row in tables.table_rows(table):
         label = _LABELS.get(row["label"].casefold())
         if label is None:
             raise DataError(f"unknown label {row['label']!r} in line {line}", path=table, advice="Labels: real, fake.")
         split = split_named(row.get("split", ""), table, line)
-        path = located(root, row["path"])
+        path = tables.located(root, row["path"])
         if path in listed:
             raise DataError(f"line {line} names {row['path']} again", path=table, advice="List each file once.")
         listed.add(path)
@@ -105,11 +98,12 @@ def _read_listed(root: Path, table: Path) -> Corpus:
     skipped += [Skipped(p.relative_to(root).as_posix(), f"is not listed in {table.name}") for p in unlisted]
     by_path = {path: v.video for v in videos if v.label == REAL for path in (v.path, v.path.with_suffix(""))}
     named = [
-        replace(v, source=by_path.get(located(root, source_of[v.video]), "")) if v.label == FAKE else v for v in videos
+        replace(v, source=by_path.get(tables.located(root, source_of[v.video]), "")) if v.label == FAKE else v
+        for v in videos
     ]
     lost = [source_of[v.video] for v in named if v.label == FAKE and source_of[v.video] and not v.source]
-    notes = [f"{note} (source)" for note in unknown_names(lost, table)]
-    if unused := [column for column in table_columns(table) if column and column not in _COLUMNS]:
+    notes = [f"{note} (source)" for note in tables.unknown_names(lost, table)]
+    if unused := [column for column in tables.table_columns(table) if column and column not in _COLUMNS]:
         notes.append(f"{table.name}: not used are the columns {', '.join(unused)}; known are {', '.join(_COLUMNS)}")
     return Corpus(LAYOUT.name, tuple(named), tuple(skipped), tuple(notes))
 
@@ -131,16 +125,8 @@ def read_reals(
     their names, as ``neutral_front_001_03.jpg`` and ``smiling_front_001_03.jpg`` do: then they show one person. A CSV
     at the folder's top with the columns path and group overrides this.
 
-    Args:
-        folder: folder with files at any depth.
-        names_taken: first parts of names that are in use.
-        paths_taken: files that are in the corpus already.
-
     Returns:
-        The files that are not in the corpus already, and notes.
-
-    Raises:
-        DataError: it isn't a folder.
+        The files that are not in the corpus already (whose names start with none of ``names_taken``), and notes.
     """
     if not folder.is_dir():
         raise DataError("is not a folder", path=folder, advice="--reals takes a folder of genuine stills or videos.")
@@ -157,13 +143,13 @@ def read_reals(
 
 def _read_any(folder: Path, prefix: str) -> tuple[list[SourceVideo], tuple[str, ...]]:
     paths = [path for path in files_below(folder) if is_footage(path)]
-    table = find_table(folder, _PEOPLE)
+    table = tables.find_table(folder, _PEOPLE)
     groups: dict[Path, str] = {}
-    notes = unused_tables(folder, [] if table is None else [table], _PEOPLE)
+    notes = tables.unused_tables(folder, [] if table is None else [table], _PEOPLE)
     if table is not None:
-        cells = [(located(folder, row["path"]), row) for _, row in table_rows(table)]
+        cells = [(tables.located(folder, row["path"]), row) for _, row in tables.table_rows(table)]
         groups = {path: row["group"] for path, row in cells}
-        notes += unknown_names([row["path"] for path, row in cells if path not in set(paths)], table)
+        notes += tables.unknown_names([row["path"] for path, row in cells if path not in set(paths)], table)
     sharing = Counter((path.parent, _digits(path.stem)) for path in paths)
     name = namer(folder)
     videos = []

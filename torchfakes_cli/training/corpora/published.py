@@ -36,8 +36,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PureWindowsPath
 
@@ -47,8 +47,6 @@ from torchfakes_cli.training.corpora.base import (
     REAL,
     SPLITS,
     TEST,
-    TRAIN,
-    VAL,
     Corpus,
     Layout,
     Skipped,
@@ -63,49 +61,37 @@ from torchfakes_cli.training.corpora.tables import read_text
 
 #: Compressions of the originals of FaceForensics++ in order of preference, where one of several is read.
 _PREFERRED = ("c23", "raw", "c40")
-_CELEB_LIST = "List_of_testing_videos.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
     """Files of one kind.
 
-    Attributes:
-        path: regular expression for the path below the corpus, without suffix and with the top folder in lower case.
-            Its groups fill the templates below; ``method`` and ``compression`` are taken as they are, and the method
-            defaults to the name of the top folder.
-        label: ``real`` or ``fake``.
-        group: template of the group.
-        footage: template of the name that an original shares with its fakes; empty for the group.
-        partner: template of the second group, or empty.
-        link: template of a group that is one with the file's group, or empty.
+    ``path`` matches the path below the corpus, without suffix and with the top folder in lower case. Its groups fill
+    the templates of the other fields; ``method`` (default: the top folder) and ``compression`` are taken as they are.
     """
 
-    path: str
+    path: str  # regular expression
     label: str
     group: str
-    footage: str = ""
-    partner: str = ""
-    link: str = ""
+    footage: str = ""  # name that an original shares with its fakes; empty for the group
+    partner: str = ""  # second group, or empty
+    link: str = ""  # a group that is one with the file's group, or empty
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Files of a corpus.
-
-    Attributes:
-        name: name of the corpus.
-        folders: top folders; upper and lower case are alike.
-        patterns: kinds of files; the first that matches applies.
-        whole: number of files of each method or collection; the entry ``""`` applies to the others.
-        ignored: regular expression for paths that are left out without a word.
-    """
+    """Files and published lists of a corpus."""
 
     name: str
-    folders: tuple[str, ...]
-    patterns: tuple[_Pattern, ...]
-    whole: Mapping[str, int] = field(default_factory=dict)
-    ignored: str = r"(?!)"
+    folders: tuple[str, ...]  # top folders, in any case
+    patterns: tuple[_Pattern, ...]  # the first that matches applies
+    whole: Mapping[str, int]  # number of files of each method or collection; "" for all others
+    lists: Mapping[str, str]  # file names of the published lists and their splits
+    read_list: Callable[[Path], Iterable[str]]  # returns the names in a list
+    list_names: Callable[[SourceVideo], list[str]]  # what the lists call a video or its people; empty if they don't
+    ignored: str = r"(?!)"  # regular expression for paths that are left out without a word
+    advice: str = ""  # where to get missing originals
 
     def found(self, root: Path) -> dict[str, Path]:
         """Return the top folders that exist, by name in lower case."""
@@ -127,11 +113,15 @@ class _Files:
                 place = f"{top}/{path.relative_to(folder).as_posix()}"
                 if re.search(self.ignored, place):
                     continue
-                pattern, parts = self._match(place.removesuffix(path.suffix)) if is_footage(path) else (None, {})
-                if pattern is None:
-                    relative = path.relative_to(root).as_posix()
-                    skipped.append(Skipped(relative, f"its folder or name is none of {self.name}"))
+                stem = place.removesuffix(path.suffix)
+                matches = ((pattern, re.fullmatch(pattern.path, stem)) for pattern in self.patterns)
+                pattern, match = next((pair for pair in matches if pair[1] and is_footage(path)), (None, None))
+                if pattern is None or match is None:
+                    skipped.append(
+                        Skipped(path.relative_to(root).as_posix(), f"its folder or name is none of {self.name}")
+                    )
                     continue
+                parts = match.groupdict()
                 group = pattern.group.format_map(parts)
                 if pattern.link:
                     links.append((group, pattern.link.format_map(parts)))
@@ -152,12 +142,6 @@ class _Files:
         notes = (*absent, *self._partly_there(videos), *_missing_pairs(videos))
         return Corpus(self.name, tuple(videos), tuple(skipped), notes, tuple(links))
 
-    def _match(self, place: str) -> tuple[_Pattern | None, dict[str, str]]:
-        for pattern in self.patterns:
-            if match := re.fullmatch(pattern.path, place):
-                return pattern, match.groupdict()
-        return None, {}
-
     def _partly_there(self, videos: Iterable[SourceVideo]) -> Iterator[str]:
         counts = Counter((v.label == FAKE, v.method, v.compression) for v in videos)
         whole = {method.casefold(): count for method, count in self.whole.items()}
@@ -168,6 +152,56 @@ class _Files:
                 short.append(f"{f'{method} {compression}'.strip()} {count} of {expected}")
         if short:
             yield f"only partly there: {', '.join(short)}"
+
+    def official(self, corpus: Corpus, folder: Path) -> Corpus:
+        """Apply the published lists in a folder, or below it in ``lists/splits``."""
+        paths: dict[str, Path] = {}
+        for file, split in self.lists.items():
+            for path in (folder / "lists/splits" / file, folder / file):
+                if path.is_file():
+                    paths[split] = path
+        if not paths:
+            *first, last = self.lists
+            known = f"{', '.join(first)} or {last}" if first else last
+            raise DataError(f"holds no {known}", path=folder, advice="Name their folder: --split official:DIR.")
+        split_of: dict[str, str] = {}
+        for split, path in paths.items():
+            for name in self.read_list(path):
+                if (other := split_of.setdefault(name, split)) != split:
+                    raise DataError(f"{name} is in {paths[other].name}, too", path=path, advice="Copy it again.")
+        videos, apart, unlisted = [], set(), []
+        for video in corpus.videos:
+            names = self.list_names(video)
+            given = {split_of.get(name, "") for name in names}
+            if len(given) > 1:
+                # The lists keep its two people apart: they are no group, and the fake fits in no split.
+                partner = f"youtube:{names[1]}"
+                apart.add((video.group, partner))
+                videos.append(replace(video, partner=partner))
+            else:
+                videos.append(replace(video, split=given.pop()) if given else video)
+            if names and not videos[-1].split:
+                unlisted.append(video.video)
+        rest = tuple(split for split in SPLITS if split not in paths) or SPLITS
+        notes = [
+            f"{file} is missing: {split} is filled from what no list names"
+            for file, split in self.lists.items()
+            if split not in paths
+        ]
+        if unlisted and rest == SPLITS:
+            notes.append(f"{len(unlisted)} videos are on no list and go where their people are: {listed(unlisted)}")
+        here = {name for video in corpus.videos for name in self.list_names(video)}
+        if gone := [name for name in split_of if name not in here]:
+            notes.append(f"{len(gone)} of {len(split_of)} names on the official lists aren't here: {listed(gone)}")
+        return replace(
+            corpus,
+            videos=tuple(videos),
+            notes=(*corpus.notes, *notes),
+            links=tuple(link for link in corpus.links if link not in apart),
+            rest=rest,
+            official=True,
+            lists=tuple(paths.values()),
+        )
 
 
 def _missing_pairs(videos: Iterable[SourceVideo]) -> Iterator[str]:
@@ -181,6 +215,31 @@ def _missing_pairs(videos: Iterable[SourceVideo]) -> Iterator[str]:
         if missing := sorted(everything - own):
             name = f"{method} {compression}".strip()
             yield f"{name} lacks {len(missing)} of the {len(everything)} pairs of other methods: {listed(missing)}"
+
+
+def _read_pairs(path: Path) -> Iterable[str]:
+    """Read a list of FaceForensics++; these don't name DeepFakeDetection, whose actors are split as without lists."""
+    pairs = read_json(path)
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and all(isinstance(number, str) for number in pair) for pair in pairs
+    ):
+        raise DataError("is no list of pairs", path=path, advice='Expected [["071", "054"], …].')
+    return chain.from_iterable(pairs)
+
+
+def _read_celeb_list(path: Path) -> list[str]:
+    """Read the test videos of Celeb-DF, "1 <video>" for a real one and "0 <video>" for a fake."""
+    lines = [line.split(maxsplit=1) for line in read_text(path).splitlines() if line.strip()]
+    if not all(len(cells) == 2 and cells[0] in "01" for cells in lines):
+        raise DataError("has lines other than '1 <video>' and '0 <video>'", path=path, advice="Copy it again.")
+    return [_celeb_key(name.strip().replace("\\", "/")) for _, name in lines]
+
+
+def _celeb_key(name: str) -> str:
+    """Return a video's name without suffix, case and folders ``videos``, which some copies have and others lack."""
+    path = Path(name)
+    plain = path.with_suffix("") if is_footage(path) else path
+    return "/".join(part for part in plain.as_posix().casefold().split("/") if part != "videos")
 
 
 _FF_ORIGINAL = r"original_sequences/(?P<method>[^/]+)/(?P<compression>[^/]+)/videos/"
@@ -203,6 +262,9 @@ _FACEFORENSICS = _Files(
         _Pattern(_FF_FAKE + r"(?P<target>\d+)_(?P<source>\d+)", FAKE, "youtube:{target}", link="youtube:{source}"),
     ),
     whole={"": 1000, "actors": 363, "DeepFakeDetection": 3068},
+    lists={f"{split}.json": split for split in SPLITS},
+    read_list=_read_pairs,
+    list_names=lambda video: video.path.stem.split("_") if video.group.startswith("youtube:") else [],
     ignored=r"/masks/",
 )
 _CELEBDF = _Files(
@@ -226,6 +288,9 @@ _CELEBDF = _Files(
         ),
     ),
     whole={"Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639},
+    lists={"List_of_testing_videos.txt": TEST},
+    read_list=_read_celeb_list,
+    list_names=lambda video: [_celeb_key(video.video)],
 )
 _DEEPERFORENSICS = _Files(
     "DeeperForensics",
@@ -239,6 +304,22 @@ _DEEPERFORENSICS = _Files(
         ),
     ),
     whole={"": 1000},
+    lists={f"{split}.txt": split for split in SPLITS},
+    read_list=lambda path: [PureWindowsPath(line).stem for line in read_text(path).split()],
+    # An original goes with its fakes.
+    list_names=lambda video: [video.path.stem] if video.label == FAKE else [],
+    advice="They are FaceForensics++'s YouTube originals (c23): give its folder with --reals.",
+)
+LAYOUTS = tuple(
+    Layout(
+        files.name,
+        f"{files.name} ({' and '.join(f'{folder}/' for folder in files.folders)})",
+        files.recognizes,
+        files.read,
+        files.official,
+        files.advice,
+    )
+    for files in (_FACEFORENSICS, _CELEBDF, _DEEPERFORENSICS)
 )
 
 
@@ -250,153 +331,3 @@ def read_originals(root: Path) -> list[SourceVideo] | None:
     found = {video.compression for video in originals}
     chosen = next((name for name in _PREFERRED if name in found), min(found, default=""))
     return [video for video in originals if video.compression == chosen]
-
-
-def _three_lists(
-    corpus: Corpus,
-    folder: Path,
-    suffix: str,
-    read: Callable[[Path], Iterable[str]],
-    names: Callable[[SourceVideo], list[str]],
-) -> Corpus:
-    """Apply lists of three splits to the YouTube videos and their fakes.
-
-    Args:
-        corpus: corpus as read.
-        folder: folder of the lists, or the one that holds it as ``lists/splits``.
-        suffix: suffix of the lists.
-        read: returns the names in a list.
-        names: returns what the lists call the people of a YouTube video or its fake; empty if they don't list it.
-    """
-    paths = {
-        split: path
-        for split in SPLITS
-        for path in (folder / "lists" / "splits" / f"{split}{suffix}", folder / f"{split}{suffix}")
-        if path.is_file()
-    }
-    if not paths:
-        *first, last = (f"{split}{suffix}" for split in SPLITS)
-        raise DataError(
-            f"holds no {', '.join(first)} or {last}", path=folder, advice="Name their folder: --split official:DIR."
-        )
-    split_of: dict[str, str] = {}
-    for split, path in paths.items():
-        for name in read(path):
-            if split_of.setdefault(name, split) != split:
-                raise DataError(f"{name} is in {split_of[name]}{suffix}, too", path=path, advice="Copy it again.")
-    apart: set[tuple[str, str]] = set()
-
-    def listed_names(video: SourceVideo) -> list[str]:
-        return names(video) if video.group.startswith("youtube:") else []
-
-    def placed(video: SourceVideo) -> SourceVideo:
-        people = listed_names(video)
-        given = {split_of.get(name, "") for name in people}
-        if len(given) == 1:
-            return replace(video, split=given.pop())
-        if not given:
-            return video
-        # The lists keep its two people apart: they are no group, and the fake fits in no split.
-        partner = f"youtube:{people[1]}"
-        apart.add((video.group, partner))
-        return replace(video, partner=partner)
-
-    videos = tuple(placed(video) for video in corpus.videos)
-    absent = [split for split in SPLITS if split not in paths]
-    notes = [f"{split}{suffix} is missing: {split} is filled from what no list names" for split in absent]
-    unlisted = [video.video for video in videos if listed_names(video) and not video.split]
-    if unlisted and not absent:
-        notes.append(f"{len(unlisted)} videos are on no list and go where their people are: {listed(unlisted)}")
-    return replace(
-        corpus,
-        videos=videos,
-        notes=(*corpus.notes, *notes),
-        links=tuple(link for link in corpus.links if link not in apart),
-        rest=tuple(absent) or SPLITS,
-        official=True,
-        lists=tuple(paths.values()),
-    )
-
-
-def _faceforensics_splits(corpus: Corpus, folder: Path) -> Corpus:
-    """Apply ``train.json``, ``val.json`` and ``test.json``: lists of pairs such as ``["071", "054"]``.
-
-    They don't name DeepFakeDetection, whose actors are split as without lists.
-    """
-
-    def numbers(path: Path) -> Iterable[str]:
-        pairs = read_json(path)
-        if not isinstance(pairs, list) or not all(
-            isinstance(pair, list) and all(isinstance(number, str) for number in pair) for pair in pairs
-        ):
-            raise DataError("is no list of pairs", path=path, advice='Expected [["071", "054"], …].')
-        return chain.from_iterable(pairs)
-
-    return _three_lists(corpus, folder, ".json", numbers, lambda video: video.path.stem.split("_"))
-
-
-def _deeperforensics_splits(corpus: Corpus, folder: Path) -> Corpus:
-    """Apply ``train.txt``, ``val.txt`` and ``test.txt``: lists of fakes. An original goes with its fakes."""
-    return _three_lists(
-        corpus,
-        folder,
-        ".txt",
-        lambda path: [PureWindowsPath(line).stem for line in read_text(path).split()],
-        lambda video: [video.path.stem] if video.label == FAKE else [],
-    )
-
-
-def _celebdf_splits(corpus: Corpus, folder: Path) -> Corpus:
-    """Apply the list of test videos. Others are for training and validation, unless they show people of the test."""
-    path = folder / _CELEB_LIST
-    if not path.is_file():
-        raise DataError(f"holds no {_CELEB_LIST}", path=folder, advice="Name the list's folder: --split official:DIR.")
-    labels = {_celeb_key(video.video): video.label for video in corpus.videos}
-    wanted: set[str] = set()
-    absent = []
-    for line, text in enumerate(read_text(path).splitlines(), 1):
-        if not text.strip():
-            continue
-        mark, _, name = text.replace("\t", " ").strip().partition(" ")
-        if mark not in ("0", "1") or not name:
-            raise DataError(f"line {line} is not '1 <video>' or '0 <video>'", path=path, advice="Copy it again.")
-        key, label = _celeb_key(name.strip().replace("\\", "/")), REAL if mark == "1" else FAKE
-        wanted.add(key)
-        if key not in labels:
-            absent.append(name.strip())
-        elif labels[key] != label:
-            raise DataError(
-                f"line {line} takes {name.strip()} for {label}", path=path, advice="In this list 1 means real."
-            )
-    notes = [f"{len(absent)} of {len(wanted)} official test videos aren't there: {listed(absent)}"] if absent else []
-    return replace(
-        corpus,
-        videos=tuple(replace(v, split=TEST) if _celeb_key(v.video) in wanted else v for v in corpus.videos),
-        notes=(*corpus.notes, *notes),
-        rest=(TRAIN, VAL),
-        official=True,
-        lists=(path,),
-    )
-
-
-def _celeb_key(name: str) -> str:
-    """Return a video's name without suffix, case and folders ``videos``, which some copies have and others lack."""
-    path = Path(name)
-    plain = path.with_suffix("") if is_footage(path) else path
-    return "/".join(part for part in plain.as_posix().casefold().split("/") if part != "videos")
-
-
-def _layout(files: _Files, signs: str, official: Callable[[Corpus, Path], Corpus], advice: str = "") -> Layout:
-    return Layout(files.name, f"{files.name} ({signs})", files.recognizes, files.read, official, advice)
-
-
-LAYOUTS: Sequence[Layout] = (
-    _layout(_FACEFORENSICS, "original_sequences/ and manipulated_sequences/", _faceforensics_splits),
-    _layout(_CELEBDF, "Celeb-real/ and Celeb-synthesis/", _celebdf_splits),
-    _layout(
-        _DEEPERFORENSICS,
-        "manipulated_videos/",
-        _deeperforensics_splits,
-        "They are FaceForensics++'s YouTube originals (c23): give its folder with --reals.",
-    ),
-)

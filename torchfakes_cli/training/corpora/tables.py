@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -33,7 +33,9 @@ def find_table(folder: Path, columns: tuple[str, ...]) -> Path | None:
     """
     candidates = _tables(folder)
     found = [path for path in candidates if set(columns) <= set(table_columns(path))]
-    found += [path for path in _tables(folder, {".txt"}) if set(columns) <= set(_columns_if_text(path))]
+    for path in _tables(folder, {".txt"}):
+        with suppress(DataError):  # it may be anything, or a table, such as Excel's Unicode text
+            found += [path] if set(columns) <= set(table_columns(path)) else []
     if len(found) > 1:
         raise DataError(
             f"several CSV files have the columns {' and '.join(columns)}: {listed([path.name for path in found])}",
@@ -76,13 +78,7 @@ def _names_files(table: Path) -> bool:
 
 
 def unused_tables(folder: Path, used: Iterable[Path], columns: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return notes on lists of files at the top of a folder that were not used.
-
-    Args:
-        folder: folder of a corpus.
-        used: tables that were used.
-        columns: columns that a list of this folder needs; empty if its layout has no lists.
-    """
+    """Return notes on lists of files at the top of a folder that were not used; a used one has these columns."""
     read = {path.resolve() for path in used}
     needed = f"a list of the corpus needs the columns {' and '.join(columns)}, and " if columns else ""
     return tuple(
@@ -106,21 +102,9 @@ def _tables(folder: Path, suffixes: Collection[str] = (".csv", ".tsv")) -> list[
 
 
 def table_columns(table: Path) -> list[str]:
-    """Read the names of a table's columns, in lower case.
-
-    Raises:
-        DataError: it can't be read.
-    """
+    """Read the names of a table's columns, in lower case; ``DataError`` if it can't be read."""
     with _opened(table) as file:
         return _header(file)[0]
-
-
-def _columns_if_text(path: Path) -> list[str]:
-    """Return the columns of a file that may be a table, such as Excel's Unicode text, or anything else."""
-    try:
-        return table_columns(path)
-    except DataError:
-        return []
 
 
 def table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -181,11 +165,7 @@ def _opened(table: Path) -> Iterator[TextIO]:
 
 
 def read_text(path: Path) -> str:
-    """Read a list that is no table, in the same encodings.
-
-    Raises:
-        DataError: it can't be read.
-    """
+    """Read a list that is no table, in the same encodings; ``DataError`` if it can't be read."""
     with _opened(path) as file:
         return file.read()
 

@@ -28,7 +28,7 @@ from torchfakes_cli.records import Face, Frame, Point
 from torchfakes_cli.training.config import PrepareConfig
 from torchfakes_cli.training.corpora.base import SourceVideo
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS
-from torchfakes_cli.video.isolation.client import IsolatedDecoder, IsolatedReader
+from torchfakes_cli.video.isolation.client import IsolatedDecoder
 from torchfakes_cli.video.options import SamplingConfig
 
 if TYPE_CHECKING:
@@ -64,27 +64,16 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class FaceCrop:
-    """Crop of one face in one sample.
+    """Crop of one face in one sample."""
 
-    Attributes:
-        sample: number of the sample, from 0.
-        time_s: time of the frame in seconds.
-        face: face in pixels of the frame.
-        track: number of the person.
-        crop: S×S×3 uint8 RGB, already reduced.
-        square: (left, top, side) of the crop in pixels of the frame.
-        sharpness: sharpness before the crop was reduced.
-        novelty: novelty among the crops of its track, see ``novelties``.
-    """
-
-    sample: int
-    time_s: float
-    face: Face
-    track: int
-    crop: Pixels
-    square: tuple[int, int, int]
-    sharpness: float
-    novelty: float = MAX_NOVELTY
+    sample: int  # number of the sample, from 0
+    time_s: float  # time of the frame in seconds
+    face: Face  # face in pixels of the frame
+    track: int  # number of the person
+    crop: Pixels  # S×S×3 uint8 RGB, already reduced
+    square: tuple[int, int, int]  # (left, top, side) of the crop in pixels of the frame
+    sharpness: float  # sharpness before the crop was reduced
+    novelty: float = MAX_NOVELTY  # novelty among the crops of its track, see ``novelties``
 
     def in_crop(self, points: Iterable[Point]) -> list[Point]:
         """Convert points of the frame to pixels of the crop."""
@@ -95,25 +84,15 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True)
 class VideoCrops:
-    """Crops of one file.
+    """Crops of one file."""
 
-    Attributes:
-        size: (width, height) of the frames.
-        duration_s: duration in seconds; None if unknown, and for stills.
-        frame_numbers: frame number of each sample.
-        crops: crops of the lasting people, in order of time.
-        warnings: warnings about the file and its decoding.
-        damaged: number of samples left out because the decoder concealed errors in them.
-        changed: for a fake cropped like its original, how far each face differs from the original's, by (sample,
-            track); None for other files.
-    """
-
-    size: tuple[int, int]
-    duration_s: float | None
-    frame_numbers: tuple[int, ...]
-    crops: tuple[FaceCrop, ...]
-    warnings: tuple[str, ...]
-    damaged: int
+    size: tuple[int, int]  # (width, height) of the frames
+    duration_s: float | None  # duration in seconds; None if unknown, and for stills
+    frame_numbers: tuple[int, ...]  # frame number of each sample
+    crops: tuple[FaceCrop, ...]  # crops of the lasting people, in order of time
+    warnings: tuple[str, ...]  # warnings about the file and its decoding
+    damaged: int  # number of samples left out because the decoder concealed errors in them
+    # How far each face differs from the original's, by (sample, track); None unless cropped like an original.
     changed: Mapping[tuple[int, int], float] | None = None
 
 
@@ -134,7 +113,8 @@ def crop_faces(
     with decoder.open(video.path) as reader:
         frames = iter(reader.frames(sampling))
         while sampled := list(islice(frames, DETECTION_BATCH)):
-            batch = [frame for frame in sampled if _usable(frame, video)]
+            # Of a still there is no other frame, and tolerable damage is common.
+            batch = [frame for frame in sampled if video.is_still or not frame.damaged]
             damaged += len(sampled) - len(batch)
             for frame, faces in zip(batch, detector.detect([frame.pixels for frame in batch]), strict=True):
                 largest = faces[:MOST_FACES]
@@ -144,7 +124,7 @@ def crop_faces(
                     crops.append(_crop(frame, len(indexes), face, track, config, video))
                 indexes.append(frame.index)
                 size = frame.size
-        duration_s, warnings = reader.info.duration_s, _warnings(reader)
+        duration_s, warnings = reader.info.duration_s, (*reader.info.warnings, *reader.report.warnings)
     if not indexes:
         cause = "all sampled frames are damaged" if damaged else "no frame could be decoded"
         raise DecodeError(cause, path=video.path, advice="Check that the file plays, or download it again.")
@@ -159,14 +139,7 @@ def crop_faces(
 def crop_like(
     video: SourceVideo, original: VideoCrops, config: PrepareConfig, decoder: IsolatedDecoder
 ) -> VideoCrops | None:
-    """Crop a fake at the faces of its original.
-
-    Returns:
-        None if the original shows no face, or the fake has another duration.
-
-    Raises:
-        MediaError: it can't be read.
-    """
+    """Crop a fake at the faces of its original; None if the original shows none, or the fake has another duration."""
     by_sample: dict[int, list[FaceCrop]] = defaultdict(list)
     for crop in original.crops:
         by_sample[crop.sample].append(crop)
@@ -185,7 +158,7 @@ def crop_like(
             if abs(missing[sample] - frame.time_s) > tolerance_s:
                 continue
             del missing[sample]
-            if not _usable(frame, video):
+            if frame.damaged and not video.is_still:
                 damaged += 1
                 continue
             size = frame.size
@@ -194,7 +167,7 @@ def crop_like(
                 crop = _crop(frame, sample, _scaled(there.face, scale), there.track, config, video)
                 # What is a duplicate in the original is one in the fake: pairs stay pairs.
                 crops.append(replace(crop, time_s=there.time_s, novelty=there.novelty))
-        duration_s, warnings = reader.info.duration_s, _warnings(reader)
+        duration_s, warnings = reader.info.duration_s, (*reader.info.warnings, *reader.report.warnings)
     changed = {(crop.sample, crop.track): _difference(crop, originals[crop.sample, crop.track]) for crop in crops}
     return VideoCrops(size, duration_s, original.frame_numbers, tuple(crops), warnings, damaged, changed)
 
@@ -217,16 +190,10 @@ def _difference(fake: FaceCrop, original: FaceCrop) -> float:
 
 
 def write_crops(crops: VideoCrops, out: Path, folder: str, image_format: str) -> tuple[dict[str, Any], ...]:
-    """Write a file's crops, in place of those that an interrupted run has left.
+    """Write a file's crops into a folder below ``out``, in place of those that an interrupted run has left.
 
-    Args:
-        crops: crops of the file; faces that don't differ from the original's are left out.
-        out: folder of the manifest.
-        folder: folder of the crops below ``out``, with ``/``.
-        image_format: ``png`` or ``jpg``.
-
-    Returns:
-        For each crop its cells of the manifest by column, rounded to what can be measured.
+    Faces that don't differ from the original's are left out. Returns for each crop its cells of the manifest by column,
+    rounded to what can be measured.
     """
     shutil.rmtree(out / folder, ignore_errors=True)
     rows = []
@@ -278,42 +245,27 @@ def _safe(text: str) -> str:
 
 
 def novelties(crops: Sequence[Pixels]) -> list[float]:
-    """Measure how much each crop of a track adds to the others, for every threshold at once.
+    """Measure how much each crop of a track, in order of time, adds to the others, for every threshold at once.
 
     Crops are taken in the order of a farthest-first traversal (Gonzalez, "Clustering to minimize the maximum
     intercluster distance", 1985): the first one, then always the one that is least like all taken before. Each gets its
-    difference to the nearest of these. Crops with at least *t* therefore differ from one another by *t* or more, and
-    each of the others differs from one of them by less.
-
-    Returns:
-        Mean absolute differences of the gray thumbnails of the crops, which come in order of time, 0 to 255; 255 for
-        the first crop.
+    difference to the nearest of these (mean absolute difference of gray thumbnails; 255 for the first one). Crops with
+    at least *t* therefore differ from one another by *t* or more, and each of the others differs from one of them by
+    less.
     """
     if not crops:
         return []
     side = (THUMBNAIL, THUMBNAIL)
     gray = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
     small = np.stack([cv2.resize(crop, side, interpolation=cv2.INTER_AREA).ravel() for crop in gray]).astype(np.float32)
-    found = np.full(len(crops), MAX_NOVELTY)
-    nearest = np.full(len(crops), np.inf)
-    left = np.ones(len(crops), bool)
+    found, nearest = np.full(len(crops), MAX_NOVELTY), np.full(len(crops), np.inf)
     taken = 0
-    left[0] = False
-    while left.any():
+    for _ in range(len(crops) - 1):
         nearest = np.minimum(nearest, np.abs(small - small[taken]).mean(axis=1))
-        taken = int(np.argmax(np.where(left, nearest, -1.0)))
+        nearest[taken] = -1.0  # less than any other from now on
+        taken = int(nearest.argmax())
         found[taken] = nearest[taken]
-        left[taken] = False
     return [float(value) for value in found]
-
-
-def _usable(frame: Frame, video: SourceVideo) -> bool:
-    """Return True for a frame to crop. Of a still there is no other frame, and tolerable damage is common."""
-    return video.is_still or not frame.damaged
-
-
-def _warnings(reader: IsolatedReader) -> tuple[str, ...]:
-    return (*reader.info.warnings, *reader.report.warnings)
 
 
 def _crop(frame: Frame, sample: int, face: Face, track: int, config: PrepareConfig, video: SourceVideo) -> FaceCrop:

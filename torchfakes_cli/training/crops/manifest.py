@@ -1,4 +1,4 @@
-"""A folder of crops as it is read: its manifest, pictures and settings.
+"""A folder of crops as it is read: its manifest, pictures and settings, and marks of them in checkpoints.
 
 The manifest has one row for every crop, so that thresholds can change without extracting faces again. Columns of
 ``manifest.csv``:
@@ -21,10 +21,14 @@ The manifest has one row for every crop, so that thresholds can change without e
 - ``blurry``, ``small``, ``doubtful``, ``duplicate``: ``sharpness``, ``face_size``, ``confidence`` or ``novelty`` is
   below its threshold.
 - ``balanced``: none of these holds, and the crop was chosen for a set with about as many reals as fakes.
+
+Marks are short hashes of training groups and pictures in the header of a checkpoint, which reveal an overlap with later
+data.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -57,10 +61,14 @@ MAX_SIDE = 8192
 
 #: Relative difference between margins that the augmentation covers many times over.
 _MARGIN_TOLERANCE = 0.1
-#: Share of the smallest face that a box may measure: boxes are tighter in some frames than in others.
-_SIZE_TOLERANCE = 0.8
 _TEXT_COLUMNS = ("crop", "split", "label", "method", "group", "video", "source", "boxes_from")
 _PNG = b"\x89PNG\r\n\x1a\n"
+#: Keys of the marks in the header of a checkpoint, in ``training``.
+TRAINED_ON, PICTURES = "groups", "pictures"
+#: Largest number of marks in a header: those with the smallest hashes stand for all.
+MOST_MARKS = 4096
+#: Bytes from the middle of a file that are hashed together with its size. In a compressed picture they suffice.
+_PROBE = 4096
 
 
 def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) -> pd.DataFrame:
@@ -69,8 +77,7 @@ def build_manifest(rows: Iterable[Mapping[str, object]], config: PrepareConfig) 
     table = table.sort_values(["split", "label", "method", "video", "frame", "face"], ignore_index=True)
     table["blurry"] = is_blurry(table["sharpness"].astype(float), config.faces.blur_threshold)
     thresholds = {
-        # The face detector has the same tolerance.
-        "small": ("face_size", _SIZE_TOLERANCE * config.faces.min_face),
+        "small": ("face_size", config.faces.smallest),
         "doubtful": ("confidence", config.faces.confidence),
         "duplicate": ("novelty", config.duplicate_threshold),
     }
@@ -90,9 +97,6 @@ def balance(table: pd.DataFrame) -> pd.Series[bool]:
 
     The more frequent label loses frames, from the longest videos first and evenly over their length. Every person of
     every video keeps a frame.
-
-    Returns:
-        A boolean for each row.
     """
     chosen = pd.Series(False, index=table.index, dtype=bool)
     for _, rows in table[usable(table)].groupby("split"):
@@ -113,13 +117,10 @@ def _quotas(sizes: list[int], target: int) -> list[int]:
     height = 1
     while sum(min(size, height + 1) for size in sizes) <= target:
         height += 1
-    quotas = [min(size, height) for size in sizes]
-    spare = target - sum(quotas)
-    for position, size in enumerate(sizes):
-        if spare > 0 and size > height:
-            quotas[position] += 1
-            spare -= 1
-    return quotas
+    # The first of the longest get one more, until the target is reached.
+    longest = [position for position, size in enumerate(sizes) if size > height]
+    further = set(longest[: max(0, target - sum(min(size, height) for size in sizes))])
+    return [min(size, height) + (position in further) for position, size in enumerate(sizes)]
 
 
 def spread(items: list[Any], count: int) -> list[Any]:
@@ -129,10 +130,7 @@ def spread(items: list[Any], count: int) -> list[Any]:
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
-    """Read the manifest of a folder of crops.
-
-    Returns:
-        The columns described above; text is never missing, ``changed`` may be NaN.
+    """Read the manifest of a folder of crops; text is never missing, ``changed`` may be NaN.
 
     Raises:
         DataError: there is none, or it lacks columns.
@@ -157,10 +155,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
 
 
 def read_crop(path: Path) -> NDArray[np.uint8]:
-    """Read a crop.
-
-    Returns:
-        S×S×3 uint8 RGB.
+    """Read a crop, S×S×3 uint8 RGB.
 
     Raises:
         DataError: it can't be read or isn't square.
@@ -199,3 +194,53 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
 def same_margin(one: float, other: float) -> bool:
     """Return True if crops with one margin can be used where the other is expected."""
     return math.isclose(one, other, rel_tol=_MARGIN_TOLERANCE)
+
+
+def picture_marks(folder: Path, crops: Iterable[str]) -> dict[str, str]:
+    """Hash the files of crops.
+
+    Returns:
+        Marks by path, for the crops that can be read and aren't empty.
+    """
+    found = {}
+    for crop in crops:
+        try:
+            with (folder / crop).open("rb") as handle:
+                size = handle.seek(0, 2)
+                handle.seek(max(0, (size - _PROBE) // 2))
+                content = handle.read(_PROBE)
+        except OSError:
+            continue  # counted when it is drawn
+        if size:
+            found[crop] = hashlib.blake2b(b"%d:%b" % (size, content), digest_size=6).hexdigest()
+    return found
+
+
+def kept_marks(marks: Iterable[str]) -> list[str]:
+    """The marks that a header keeps."""
+    return sorted(set(marks))[:MOST_MARKS]
+
+
+def known_pictures(training: object, marks: Iterable[str]) -> int:
+    """Count the pictures (by their marks) that a checkpoint, its start or its teacher was trained on.
+
+    ``training`` is that of a header; checkpoints of other programs, and older ones, know no pictures. Of a checkpoint
+    with more than ``MOST_MARKS`` training pictures, only a share is recognized.
+    """
+    known = recorded_marks(training, PICTURES)
+    return sum(mark in known for mark in marks)
+
+
+def group_marks(groups: Iterable[str]) -> set[str]:
+    """Return short hashes of the names of groups, because a checkpoint shouldn't list people."""
+    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in set(groups)}
+
+
+def recorded_marks(record: Any, key: str) -> set[str]:
+    """Return the marks in a record of a header, and in the records of the start and the teacher."""
+    if not isinstance(record, dict):
+        return set()
+    marks = record.get(key)
+    known = {mark for mark in marks if isinstance(mark, str)} if isinstance(marks, list) else set()
+    earlier = (record.get(name) for name in ("start", "teacher"))
+    return known.union(*(recorded_marks(each.get("training"), key) for each in earlier if isinstance(each, dict)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,11 @@ from torchfakes_cli.errors import DataError
 from torchfakes_cli.report.drawing import INK, write
 from torchfakes_cli.training.corpora.base import FAKE, SPLITS, Skipped
 from torchfakes_cli.training.crops.manifest import MANIFEST_NAME, read_crop, spread, usable
-from torchfakes_cli.training.crops.parts import REPORT_NAME, SHEET_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
 
+REPORT_NAME, SHEET_NAME = "report.md", "contact_sheet.jpg"
 #: Crops per row of the contact sheet, and their side in pixels.
 SHEET_COLUMNS, CELL = 10, 96
 _PITCH = CELL + 2
@@ -29,27 +29,16 @@ _LETTERS = 14
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Counts of one collection or method in one split.
+    """Counts of one collection or method in one split."""
 
-    Attributes:
-        split: ``train``, ``val`` or ``test``.
-        label: ``real`` or ``fake``.
-        method: method of the fakes, or collection of the genuine files.
-        groups: number of people or pieces of footage.
-        videos: number of files with crops.
-        crops: number of crops.
-        usable: number of crops without a flaw.
-        balanced: number of crops chosen for a balanced set.
-    """
-
-    split: str
-    label: str
-    method: str
-    groups: int
-    videos: int
-    crops: int
-    usable: int
-    balanced: int
+    split: str  # ``train``, ``val`` or ``test``
+    label: str  # ``real`` or ``fake``
+    method: str  # method of the fakes, or collection of the genuine files
+    groups: int  # number of people or pieces of footage
+    videos: int  # number of files with crops
+    crops: int  # number of crops
+    usable: int  # number of crops without a flaw
+    balanced: int  # number of crops chosen for a balanced set
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +101,21 @@ def count_crops(table: pd.DataFrame) -> tuple[Count, ...]:
     """Count the crops of a manifest by split, label and method."""
     return tuple(
         Count(
-            split=split,
-            label=label,
-            method=method,
+            *kind,
             groups=rows["group"].nunique(),
             videos=rows["video"].nunique(),
             crops=len(rows),
             usable=int(usable(rows).sum()),
             balanced=int(rows["balanced"].sum()),
         )
-        for (split, label, method), rows in _kinds(table)
+        for kind, rows in _kinds(table)
     )
 
 
 def report_text(summary: PrepareSummary) -> str:
     """Return counts, what was left out and why, and notes, as Markdown."""
     flaws = ", ".join(f"{count} {flaw}" for flaw, count in summary.flaws)
-    counts = (
-        (c.split, c.label, c.method, *map(str, (c.groups, c.videos, c.crops, c.usable, c.balanced)))
-        for c in summary.counts
-    )
+    counts = [[str(cell) for cell in astuple(count)] for count in summary.counts]
     lines = [
         "# Crops",
         "",

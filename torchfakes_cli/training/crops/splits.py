@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora.base import REAL, TEST, TRAIN, VAL, Corpus, SourceVideo, components, group_order
@@ -17,15 +17,12 @@ _STRONGEST = (TEST, VAL, TRAIN)
 def assign_splits(
     corpus: Corpus, val: float, test: float, seed: int, kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Assign a split to every group.
+    """Assign a split to every group, partners included.
 
     The splits that the corpus gives come first, and hold for everyone seen in the video. The remaining groups with the
     same collections and methods are one stratum. Each stratum is ordered by a hash of group and seed and cut by the
     shares, so that every split has every method, and a group hardly ever moves when others come or go. Strata too small
     to be cut are cut together. Groups stay where earlier runs (``kept``) have put them.
-
-    Returns:
-        ``train``, ``val`` or ``test`` for each group, partners included.
 
     Raises:
         DataError: the corpus puts one group in two splits, and these aren't official.
@@ -46,7 +43,8 @@ def assign_splits(
     for stratum in _strata(circle_kinds, val, test):
         ordered = sorted(stratum, key=lambda name: (group_order(name, seed), name))
         for rank, name in enumerate(ordered):
-            cut = _cut((rank + 0.5) / len(ordered), val, test)
+            position = (rank + 0.5) / len(ordered)
+            cut = TEST if position < test else VAL if position < test + val else TRAIN
             splits[name] = cut if cut in corpus.rest else corpus.rest[0]
     for group, name in circle.items():
         if group in earlier:
@@ -99,17 +97,13 @@ def _given(corpus: Corpus) -> dict[str, str]:
                     f"group {group} is in two splits, {' and '.join(s for s in _STRONGEST if s in splits)}",
                     advice="A person or a piece of footage must stay on one side: correct the column split.",
                 )
-    given = {group: _strongest(splits) for group, splits in named.items()}
+    given = {group: min(splits, key=_STRONGEST.index) for group, splits in named.items()}
     # Whose face was put in belongs there as well, unless their own footage has already decided.
     partners: dict[str, set[str]] = defaultdict(set)
     for video in corpus.videos:
         if video.split and video.partner and video.partner not in given:
             partners[video.partner].add(video.split)
-    return given | {group: _strongest(splits) for group, splits in partners.items()}
-
-
-def _strongest(splits: Iterable[str]) -> str:
-    return min(splits, key=_STRONGEST.index)
+    return given | {group: min(splits, key=_STRONGEST.index) for group, splits in partners.items()}
 
 
 def _strata(kinds: Mapping[str, set[tuple[str, str]]], val: float, test: float) -> list[Sequence[str]]:
@@ -127,9 +121,3 @@ def _strata(kinds: Mapping[str, set[tuple[str, str]]], val: float, test: float) 
         else:
             small_fake += groups
     return [*large, small_real, small_fake]
-
-
-def _cut(position: float, val: float, test: float) -> str:
-    if position < test:
-        return TEST
-    return VAL if position < test + val else TRAIN

@@ -19,10 +19,10 @@ from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora.base import FAKE, REAL
-from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks, recorded_marks
+from torchfakes_cli.training.crops.manifest import TRAINED_ON, group_marks, recorded_marks
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, missing_class, point_figures, verdict_counts
-from torchfakes_cli.training.evaluate.scores import judge_videos, video_scores
+from torchfakes_cli.training.evaluate.scores import judge_videos
 from torchfakes_cli.version import __version__
 
 #: A checkpoint whose calibration was fitted on fewer videos, or fewer of a class, doesn't count as calibrated.
@@ -34,11 +34,7 @@ _SCORE_REASONS = ("", Reason.BETWEEN_THRESHOLDS, Reason.FRAMES_DISAGREE, Reason.
 
 
 def check_target(path: Path, *, force: bool) -> None:
-    """Check before the work begins that a new checkpoint may be written to this path.
-
-    Raises:
-        OutputError: it is a folder, or a file is there and ``force`` isn't set.
-    """
+    """Check before the work begins that a new checkpoint may be written to this path."""
     if path.is_dir() or (path.exists() and not force):
         cause = "is a folder" if path.is_dir() else "is there already"
         raise OutputError(cause, path=path, advice="Name another file for the calibrated checkpoint, or use --force.")
@@ -47,16 +43,11 @@ def check_target(path: Path, *, force: bool) -> None:
 def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: EvaluateConfig) -> Calibration:
     """Fit calibration and thresholds, and write a checkpoint with the same weights to ``config.calibrate``.
 
-    Args:
-        checkpoint: checkpoint of the detector that scored the rows.
-        rows: as for ``judge_videos``, of people that the detector wasn't trained on.
-        source: name of the crops, for the checkpoint's record.
-        config: configuration.
+    The rows are those of ``judge_videos``, scored by this checkpoint; ``source`` names the crops.
 
     Raises:
         DataError: the detector was trained on some of the people, a class is missing, or the scores don't separate real
             from fake.
-        OutputError: the checkpoint can't be written.
     """
     state, header = load_checkpoint(checkpoint)
     videos = judge_videos(rows, header)
@@ -111,10 +102,7 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
         fitted_on=fitted_on,
         false_alarms=config.false_alarms,
         missed_fakes=config.missed_fakes,
-        slope=new.slope,
-        intercept=new.intercept,
-        real_below=new.real_below,
-        fake_above=new.fake_above,
+        **{name: getattr(new, name) for name in ("slope", "intercept", "real_below", "fake_above")},
         before=before,
         fitted=quality(judge_videos(rows, new), config.bins),
         cross_validated=tried,
@@ -128,7 +116,7 @@ def calibrated(header: Header, rows: pd.DataFrame) -> Header:
 
     With too few videos, the header doesn't claim to be calibrated, and gives the reason in ``training``.
     """
-    videos = video_scores(rows)
+    videos = judge_videos(rows, Header(name=""))
     header = fitted_header(header, videos, EvaluateConfig())
     reals, fakes = (int((videos["label"] == label).sum()) for label in (REAL, FAKE))
     training = {name: value for name, value in header.training.items() if name != NOT_CALIBRATED}
@@ -204,8 +192,5 @@ def fitted_groups(header: Header, groups: Iterable[str]) -> int:
 
 
 def trained_groups(header: Header, groups: Iterable[str]) -> int:
-    """Return on how many of these groups, by their names, a checkpoint, its start or its teacher was trained.
-
-    0 if the checkpoint has no record of them.
-    """
+    """Return on how many of these groups, by their names, a checkpoint, its start or its teacher was trained."""
     return len(group_marks(groups) & recorded_marks(header.training, TRAINED_ON))

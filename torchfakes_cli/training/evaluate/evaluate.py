@@ -26,26 +26,15 @@ from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.faces.options import FaceConfig
 from torchfakes_cli.files import sha256_of
 from torchfakes_cli.training.config import EvaluateConfig, PrepareConfig
+from torchfakes_cli.training.crops import manifest
 from torchfakes_cli.training.crops.extract import slug
-from torchfakes_cli.training.crops.manifest import SETTINGS_NAME, read_manifest, recorded_settings, same_margin
-from torchfakes_cli.training.crops.marks import PICTURES, known_pictures, picture_marks
 from torchfakes_cli.training.crops.prepare import prepare_corpus
+from torchfakes_cli.training.evaluate import scores
 from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
 from torchfakes_cli.training.evaluate.metrics import Floats, figures, measure_damage, slice_videos
 from torchfakes_cli.training.evaluate.perturb import Perturbation, chosen_perturbations
 from torchfakes_cli.training.evaluate.report import CROPS, DOCUMENT, REPORT, make_out, notes_on, write_report
-from torchfakes_cli.training.evaluate.scores import (
-    compare_rules,
-    count_altered,
-    judge_crops,
-    judge_videos,
-    moving_pictures,
-    score_conditions,
-    thinned,
-    with_altered,
-    with_compression,
-)
 from torchfakes_cli.version import __version__
 
 #: Columns of a manifest that mark faces which a scan would not find; older manifests lack them.
@@ -123,7 +112,7 @@ def evaluate_detector(
     for crops in sets:
         name, folder = crops.source.name, Path(crops.source.crops_folder)
         advance = partial(progress, f"scoring {name}")
-        logits, unreadable = score_conditions(
+        logits, unreadable = scores.score_conditions(
             detectors, crops.chosen, folder, perturbations, crops.to_damage, config.seed, advance
         )
         lost = len(unreadable)
@@ -165,21 +154,13 @@ def evaluate_detector(
 
 @dataclass(frozen=True, slots=True)
 class _Crops:
-    """A set of crops.
+    """A set of crops."""
 
-    Attributes:
-        source: counts for the report.
-        chosen: rows of the crops to score.
-        to_damage: which of them to damage.
-        blurry: rows of blurry crops, which count as seen.
-        note: caveat of the extraction.
-    """
-
-    source: Source
-    chosen: pd.DataFrame
-    to_damage: NDArray[np.bool_]
-    blurry: pd.DataFrame
-    note: str
+    source: Source  # counts for the report
+    chosen: pd.DataFrame  # rows of the crops to score
+    to_damage: NDArray[np.bool_]  # which of them to damage
+    blurry: pd.DataFrame  # rows of blurry crops, which count as seen
+    note: str  # caveat of the extraction
 
     def scored(self, logits: Floats) -> pd.DataFrame:
         """Return the crops with a score, and the blurry ones without."""
@@ -208,7 +189,7 @@ def _models(detectors: Sequence[Detector], checkpoints: Sequence[Path], config: 
 def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfig, progress: Progress) -> _Crops:
     """Choose the crops of an input; extract those of a corpus first, or continue an interrupted extraction."""
     folder, note = path, ""
-    if not (path / SETTINGS_NAME).is_file():
+    if not (path / manifest.SETTINGS_NAME).is_file():
         folder = Path(config.out) / CROPS / slug(name)
         faces = FaceConfig(margin=models[0].margin)
         prepare = PrepareConfig(str(folder), config.frames_per_video, faces, jobs=config.jobs)
@@ -221,22 +202,22 @@ def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
             raise DataError(error.cause, path=folder, advice="Delete it, or choose another --output.") from error
         if skipped := len(summary.skipped):
             note = f"{skipped} files of the corpus gave no crops and are not counted: see {summary.report}."
-    margin = recorded_settings(folder)["margin"]
+    margin = manifest.recorded_settings(folder)["margin"]
     for model in models:
-        if not same_margin(model.margin, margin):
+        if not manifest.same_margin(model.margin, margin):
             cause = f"its crops have the margin {margin:g}, and {model.name} was trained with {model.margin:g}"
             raise DataError(cause, path=folder, advice=f"Run 'torchfakes prepare' with --margin {model.margin:g}.")
-    table = with_altered(with_compression(read_manifest(folder)))
+    table = scores.with_altered(scores.with_compression(manifest.read_manifest(folder)))
     part = table if config.split == "all" else table[table["split"] == config.split]
     if part.empty:
         found = ", ".join(f"{count} {split}" for split, count in table["split"].value_counts().items())
         cause = f"holds no crops of the split {config.split}"
         raise DataError(cause, path=folder, advice=f"Choose another --split; found are: {found or 'none'}.")
     seen = part[~part[[flaw for flaw in UNSEEN if flaw in part]].eq(True).any(axis=1)]
-    moving = moving_pictures(seen)
+    moving = scores.moving_pictures(seen)
     is_blurry = moving["blurry"].astype(bool)
-    chosen = thinned(moving[~is_blurry], config.frames_per_video)
-    to_damage = chosen.index.isin(thinned(chosen, config.robustness_frames).index)
+    chosen = scores.thinned(moving[~is_blurry], config.frames_per_video)
+    to_damage = chosen.index.isin(scores.thinned(chosen, config.robustness_frames).index)
     source = Source(
         name=name,
         path=str(path),
@@ -258,24 +239,26 @@ def _result(
 ) -> tuple[Result, tuple[pd.DataFrame, pd.DataFrame]]:  # fmt: skip
     """Measure a detector on a set of crops; return the tables behind the result as well."""
     rows = crops.scored(logits[None])
-    videos, frames = judge_videos(rows, header), judge_crops(rows, header)
+    videos, frames = scores.judge_videos(rows, header), scores.judge_crops(rows, header)
     robustness: list[Damage] = []
     if len(logits) > 1:
-        before = judge_videos(crops.scored(np.where(crops.to_damage, logits[None], math.nan)), header)
+        before = scores.judge_videos(crops.scored(np.where(crops.to_damage, logits[None], math.nan)), header)
         for damage, found in logits.items():
-            after = before if damage is None else judge_videos(crops.scored(found), header)
+            after = before if damage is None else scores.judge_videos(crops.scored(found), header)
             robustness.append(measure_damage(damage, before, after, config))
     known = None
-    if PICTURES in header.training:
-        known = known_pictures(header.training, picture_marks(Path(source.crops_folder), crops.chosen["crop"]).values())
+    if manifest.PICTURES in header.training:
+        known = manifest.known_pictures(
+            header.training, manifest.picture_marks(Path(source.crops_folder), crops.chosen["crop"]).values()
+        )
     notes = notes_on(source, header, videos, damaged=bool(robustness), known=known)
     result = Result(
         model=model,
         source=source.name,
         frame=figures(frames, config),
         video=figures(videos, config),
-        altered=count_altered(rows, header),
-        rules=compare_rules(rows, header, config),
+        altered=scores.count_altered(rows, header),
+        rules=scores.compare_rules(rows, header, config),
         slices=slice_videos(videos, config),
         robustness=tuple(robustness),
         notes=(*notes, crops.note) if crops.note else notes,

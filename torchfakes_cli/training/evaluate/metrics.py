@@ -50,9 +50,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
 def figures(table: pd.DataFrame, config: EvaluateConfig) -> Figures:
     """Compute all figures of crops or videos.
 
-    Args:
-        table: columns ``label``, ``group``, ``logit`` and ``p_fake`` (NaN without a score), and ``verdict``.
-        config: bins of the calibration error; rounds and seed of the bootstrap.
+    The table has the columns ``label``, ``group``, ``logit`` and ``p_fake`` (NaN without a score), and ``verdict``.
     """
     scored = table[table["logit"].notna()]
     fakes = int((scored["label"] == FAKE).sum())
@@ -86,11 +84,8 @@ def auc_estimate(table: pd.DataFrame, config: EvaluateConfig) -> Estimate:
 def estimates(table: pd.DataFrame, statistic: Callable[[Floats], Floats], config: EvaluateConfig) -> list[Estimate]:
     """Compute figures with 95 % percentile intervals that draw whole groups: videos of one person are not independent.
 
-    Args:
-        table: columns ``label`` and ``group``; no intervals if a label has fewer than ``MIN_GROUPS`` groups.
-        statistic: from weights of the shape (draws, rows) to figures of the shape (draws, K). Draws with NaN, such as
-            those without a class, are left out.
-        config: rounds and seed.
+    ``statistic`` takes weights of the shape (draws, rows) and returns figures of the shape (draws, K). Draws with NaN,
+    such as those without a class, are left out. There are no intervals if a label has fewer than ``MIN_GROUPS`` groups.
     """
     (values,) = statistic(np.ones((1, len(table))))
     bounds = np.full((2, len(values)), math.nan)
@@ -112,18 +107,10 @@ def estimates(table: pd.DataFrame, statistic: Callable[[Floats], Floats], config
 
 
 def weighted_figures(table: pd.DataFrame, weights: Floats, bins: int) -> Floats:
-    """Compute the figures named in ``ESTIMATED`` for many weightings.
+    """Compute the figures named in ``ESTIMATED``, shape (draws, figures), for weights of the shape (draws, rows).
 
     The calibration error is that of Naeini et al., "Obtaining well calibrated probabilities using Bayesian binning"
     (2015). With few examples it is above 0 even for perfect probabilities.
-
-    Args:
-        table: as for ``figures``.
-        weights: shape (draws, rows).
-        bins: bins of the calibration error.
-
-    Returns:
-        Shape (draws, figures).
     """
     firm = (table["verdict"] != Verdict.INCONCLUSIVE.value).to_numpy(bool)
     correct = (table["verdict"] == table["label"]).to_numpy(bool)
@@ -153,7 +140,7 @@ def weighted_figures(table: pd.DataFrame, weights: Floats, bins: int) -> Floats:
 
 
 def rank_figures(fake: Bools, scores: Floats, weights: Floats) -> Floats:
-    """Compute AUC, equal error rate and average precision for many weightings.
+    """Compute AUC, equal error rate and average precision as scikit-learn does with sample weights.
 
     Args:
         fake: labels, shape (N,).
@@ -161,7 +148,7 @@ def rank_figures(fake: Bools, scores: Floats, weights: Floats) -> Floats:
         weights: shape (draws, N).
 
     Returns:
-        Shape (draws, 3), as scikit-learn gives with sample weights; NaN if a class has no weight.
+        Shape (draws, 3); NaN if a class has no weight.
     """
     order = np.argsort(-scores, kind="stable")
     # Only the last of equal scores is a threshold.

@@ -75,11 +75,7 @@ class Perturbation:
 
 
 def chosen_perturbations(kinds: Sequence[str], levels: Sequence[int]) -> tuple[Perturbation, ...]:
-    """Return each kind (``all`` for all) at each level, in the order of ``Kind`` and from mild to severe.
-
-    Raises:
-        UsageError: a name is unknown.
-    """
+    """Return each kind (``all`` for all) at each level, in the order of ``Kind`` and from mild to severe."""
     known = [kind.value for kind in Kind]
     if unknown := sorted(set(kinds) - {*known, "all"}):
         raise UsageError(f"there is no damage called {unknown[0]!r}", advice=f"Choose from {', '.join(known)} or all.")
@@ -88,16 +84,7 @@ def chosen_perturbations(kinds: Sequence[str], levels: Sequence[int]) -> tuple[P
 
 
 def perturb(clip: Sequence[Picture], perturbation: Perturbation, rng: np.random.Generator) -> list[Picture]:
-    """Damage the crops of one person in one video.
-
-    Args:
-        clip: S×S×3 uint8 RGB each, in order of time; sizes may differ.
-        perturbation: kind and level.
-        rng: source of noise and of the places of blocks.
-
-    Returns:
-        As many crops, of the same sizes.
-    """
+    """Damage the crops of one person in one video: S×S×3 uint8 RGB in order of time, of sizes that may differ."""
     if perturbation.kind is not Kind.H264:
         return [_damaged(crop, perturbation, rng) for crop in clip]
     # Smaller crops get a border, so that none is resampled.

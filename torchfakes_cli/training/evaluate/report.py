@@ -33,14 +33,12 @@ from torchfakes_cli.training.crops.report import markdown_cell, markdown_table
 from torchfakes_cli.training.evaluate.calibrate import fitted_groups, trained_groups
 from torchfakes_cli.training.evaluate.findings import (
     FORMAT,
-    Altered,
     Calibration,
     Counts,
     Damage,
     Estimate,
     Evaluation,
     Result,
-    Slice,
     Source,
 )
 from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS
@@ -100,32 +98,28 @@ def write_report(out: Path, evaluation: Evaluation, tables: Sequence[tuple[pd.Da
     """Draw the plots of each result and write everything; return the evaluation with the names of its plots.
 
     The tables are those that each result was computed from, by ``judge_videos`` and ``judge_crops``.
-
-    Raises:
-        OutputError: a file can't be written.
     """
-    old_plots = {
-        name for result in (_earlier(out) or {}).get("results", []) for name in result["plots"] if name.endswith(".png")
-    }
+    old_plots = {name for result in (_earlier(out) or {}).get("results", []) for name in result["plots"]}
     models = {model.name: model for model in evaluation.models}
     results = []
     pictures: dict[str, bytes] = {}
     for result, (videos, frames) in zip(evaluation.results, tables, strict=True):
         stem = f"{slug(f'{result.model} on {result.source}')}-" if len(tables) > 1 else ""
         plots = draw_plots(result, models[result.model], videos, frames)
-        pictures |= {f"{stem}{name}": picture for name, picture in plots.items()}
         results.append(replace(result, plots=tuple(f"{stem}{name}" for name in plots)))
+        pictures |= {f"{stem}{name}": picture for name, picture in plots.items()}
     evaluation = replace(evaluation, results=tuple(results))
     document = json.dumps(_plain(asdict(evaluation)), indent=2, allow_nan=False) + "\n"
     write_atomically(out / DOCUMENT, document.encode())
     # An earlier evaluation's plots would show other results than the report.
     for name in old_plots - set(pictures):
-        (out / Path(name).name).unlink(missing_ok=True)
+        if name.endswith(".png"):
+            (out / Path(name).name).unlink(missing_ok=True)
     for name, picture in pictures.items():
         write_atomically(out / name, picture)
     write_atomically(out / VIDEOS, _csv(evaluation, [videos for videos, _ in tables], _VIDEO_COLUMNS))
     write_atomically(out / FRAMES, _csv(evaluation, [frames for _, frames in tables], _FRAME_COLUMNS))
-    write_atomically(out / REPORT, escape_undecodable(markdown(evaluation)).encode())
+    write_atomically(out / REPORT, escape_undecodable(_markdown(evaluation)).encode())
     return evaluation
 
 
@@ -161,11 +155,10 @@ def _earlier(out: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
 
 
-def markdown(evaluation: Evaluation) -> str:
-    """Return the text of the report."""
+def _markdown(evaluation: Evaluation) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
     names = [model.name for model in evaluation.models]
-    aucs = {(result.source, result.model): estimate_text(result.video.auc) for result in evaluation.results}
+    aucs = {(result.source, result.model): result.video.auc for result in evaluation.results}
     lines = [
         "# Evaluation",
         "",
@@ -174,7 +167,7 @@ def markdown(evaluation: Evaluation) -> str:
         "",
         "## AUC by video",
         "",
-        *markdown_table(
+        *_table(
             ["corpus", *names],
             [[source.name, *(aucs[source.name, name] for name in names)] for source in evaluation.sources],
         ),
@@ -216,14 +209,22 @@ def estimate_text(estimate: Estimate) -> str:
     return "–" if estimate.value is None else f"{estimate.value:.3f}{interval}"
 
 
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a table of texts, counts, figures and estimates."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, Estimate):
+            return estimate_text(value)
+        return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    return markdown_table(heads, [[cell(value) for value in row] for row in rows])
+
+
 def _result(evaluation: Evaluation, result: Result) -> list[str]:
     model = next(model for model in evaluation.models if model.name == result.model)
     source = next(source for source in evaluation.sources if source.name == result.source)
     video, frame = result.video, result.frame
     whole = "every split" if source.split == "all" else f"the split {source.split}"
-    figures = [
-        [words, *(estimate_text(getattr(level, name)) for level in (video, frame))] for words, name in _FIGURES.items()
-    ]
     lines = [
         f"## {markdown_cell(result.model)} on {markdown_cell(result.source)}",
         "",
@@ -233,7 +234,10 @@ def _result(evaluation: Evaluation, result: Result) -> list[str]:
         "",
         *(f"- {markdown_cell(note)}" for note in result.notes),
         "",
-        *markdown_table(["", "by video", "by crop"], figures),
+        *_table(
+            ["", "by video", "by crop"],
+            [[words, getattr(video, name), getattr(frame, name)] for words, name in _FIGURES.items()],
+        ),
         *([f"Some figures can't be computed: {video.missing}.", ""] if video.missing else []),
         "### Verdicts",
         "",
@@ -241,67 +245,50 @@ def _result(evaluation: Evaluation, result: Result) -> list[str]:
         f"Real below {model.real_below:.3f}, fake from {model.fake_above:.3f}; calibration and thresholds fitted on: "
         f"{markdown_cell(model.calibrated_on) or 'nothing'}.",
         "",
-        *(_altered(result.altered) if result.altered else []),
-        *(f"![{name}]({name})\n" for name in result.plots),
-        "### Rules from faces to a person's score",
-        "",
-        *markdown_table(
-            ["a person's score is", "AUC by video"], [[rule.name, estimate_text(rule.auc)] for rule in result.rules]
-        ),
     ]
+    if altered := result.altered:
+        lines += [
+            f"The altered person is known in {altered.videos} fake videos; {altered.with_others} of them show other "
+            "people, whose faces are scored in the original of the same footage.",
+            "",
+            *_table(
+                ["these fake videos", "called fake", "of these with the altered person flagged"],
+                [[altered.videos, altered.called_fake, altered.person_flagged]],
+            ),
+        ]
+    lines += [f"![{name}]({name})\n" for name in result.plots]
+    lines += ["### Rules from faces to a person's score", ""]
+    lines += _table(["a person's score is", "AUC by video"], [[rule.name, rule.auc] for rule in result.rules])
     for by, slices in groupby(result.slices, key=lambda part: part.by):
-        lines += [f"### By {by}", "", *_slices(by, slices)]
+        heads = [by, "fake videos", "real videos", "AUC", *(f"fakes called {verdict}" for verdict in _ORDER)]
+        rows = [
+            [
+                *(part.name, part.fake, f"{part.real} ({part.against})"),
+                f"– ({part.missing})" if part.missing else part.auc,
+                *(part.verdicts[FAKE][verdict] for verdict in _ORDER),
+            ]
+            for part in slices
+        ]
+        lines += [f"### By {by}", "", *_table(heads, rows)]
     return lines + (_robustness(result.robustness) if result.robustness else [])
 
 
 def _verdicts(counts: Mapping[str, Counts]) -> list[str]:
-    return markdown_table(
-        ["", *(f"called {verdict}" for verdict in _ORDER)],
-        [
-            [f"{label} {name}", *(str(of_label[verdict]) for verdict in _ORDER)]
-            for name, verdicts in counts.items()
-            for label, of_label in verdicts.items()
-        ],
-    )
-
-
-def _altered(altered: Altered) -> list[str]:
-    return [
-        f"The altered person is known in {altered.videos} fake videos; {altered.with_others} of them show other "
-        "people, whose faces are scored in the original of the same footage.",
-        "",
-        *markdown_table(
-            ["these fake videos", "called fake", "of these with the altered person flagged"],
-            [[str(altered.videos), str(altered.called_fake), str(altered.person_flagged)]],
-        ),
+    rows = [
+        [f"{label} {name}", *(of_label[verdict] for verdict in _ORDER)]
+        for name, verdicts in counts.items()
+        for label, of_label in verdicts.items()
     ]
-
-
-def _slices(by: str, slices: Iterable[Slice]) -> list[str]:
-    return markdown_table(
-        [by, "fake videos", "real videos", "AUC", *(f"fakes called {verdict}" for verdict in _ORDER)],
-        [
-            [
-                part.name,
-                str(part.fake),
-                f"{part.real} ({part.against})",
-                f"– ({part.missing})" if part.missing else estimate_text(part.auc),
-                *(str(part.verdicts[FAKE][verdict]) for verdict in _ORDER),
-            ]
-            for part in slices
-        ],
-    )
+    return _table(["", *(f"called {verdict}" for verdict in _ORDER)], rows)
 
 
 def _robustness(damages: Sequence[Damage]) -> list[str]:
     clean, *rest = damages
     rows = [
         [
-            damage.kind,
-            f"{damage.level}: {damage.value:g}",
-            estimate_text(damage.auc),
-            *map(str, (damage.correct, damage.verdicts[REAL]["fake"], damage.verdicts[FAKE]["real"])),
-            *("–" if share is None else f"{share:.0%}" for share in (damage.flipped, damage.withdrawn)),
+            *(damage.kind, f"{damage.level}: {damage.value:g}", damage.auc, damage.correct),
+            *(damage.verdicts[REAL]["fake"], damage.verdicts[FAKE]["real"]),
+            *(None if share is None else f"{share:.0%}" for share in (damage.flipped, damage.withdrawn)),
         ]
         for damage in rest
     ]
@@ -314,7 +301,7 @@ def _robustness(damages: Sequence[Damage]) -> list[str]:
         "*Flipped* is the share of those right verdicts that became the opposite, *withdrawn* the share that became "
         "inconclusive.",
         "",
-        *markdown_table([*heads, "flipped", "withdrawn"], rows),
+        *_table([*heads, "flipped", "withdrawn"], rows),
         "Values: " + "; ".join(f"{kind}: {MEANING[Kind(kind)]}" for kind in dict.fromkeys(d.kind for d in rest)) + ".",
         "",
     ]
@@ -327,10 +314,6 @@ def _calibration(calibration: Calibration) -> list[str]:
         "new, on the videos it was fitted on (too good)": calibration.fitted,
     }
     known = {name: part for name, part in tried.items() if part}
-    rows = [
-        [name, *("–" if value is None else f"{value:.3f}" for value in (part.log_loss, part.brier, part.ece))]
-        for name, part in known.items()
-    ]
     return [
         "## New calibration",
         "",
@@ -340,7 +323,10 @@ def _calibration(calibration: Calibration) -> list[str]:
         f"{calibration.false_alarms:.0%} of the reals are called fake and {calibration.missed_fakes:.0%} of the fakes "
         "real. No figure above uses it.",
         "",
-        *markdown_table(["calibration", "log loss", "Brier score", "ECE"], rows),
+        *_table(
+            ["calibration", "log loss", "Brier score", "ECE"],
+            [[name, part.log_loss, part.brier, part.ece] for name, part in known.items()],
+        ),
         *_verdicts({f"videos, {name}": part.verdicts for name, part in known.items()}),
         *([calibration.note, ""] if calibration.note else []),
     ]
@@ -351,13 +337,8 @@ def notes_on(
 ) -> tuple[str, ...]:
     """Return the caveats about a detector on a set of crops.
 
-    Args:
-        source: set of crops.
-        header: header of the detector.
-        videos: from ``judge_videos``.
-        damaged: True if robustness was measured.
-        known: number of the crops that the detector was trained on, compared by pictures; None if its checkpoint
-            records none, so that the names of the groups are compared.
+    ``known`` is the number of the crops that the detector was trained on, compared by pictures; None if its checkpoint
+    records none, so that the names of the groups are compared. ``damaged`` says whether robustness was measured.
     """
     groups = videos["group"].nunique()
     is_new = source.split != "train"

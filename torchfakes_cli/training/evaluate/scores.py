@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 import statistics
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +42,6 @@ VIDEO_KEYS = ["video", "label", "method", "group", "source", "split", "compressi
 #: Smallest share of a person's crops that a fake must have changed for the person to count as altered.
 ALTERED_SHARE = 0.5
 _JUDGED = ["faces", "faces_scored", "face_size", "sharpness", "logit", "p_fake", "verdict", "reason", "flagged"]
-_COMPRESSION = re.compile(r"raw|c\d+")
 
 
 def score_crops(
@@ -52,10 +50,6 @@ def score_crops(
     """Score crops during a training; return the rows that could be read, with a column ``logit``.
 
     The network is not changed; ``unreadable`` gets the crops that can't be read, with the reasons.
-
-    Raises:
-        DataError: there are rows, but none could be read.
-        ModelError: a logit is not finite.
     """
     detector = Detector(copy.deepcopy(network), header, device)
     logits, reasons = score_conditions([detector], table, folder, advice="Try a lower --lr.")
@@ -159,7 +153,7 @@ def measure(rows: pd.DataFrame, *, interval: bool = False) -> Scores:
     """Compare scored rows with their labels; ``interval`` computes the interval of the video AUC, too."""
     if rows.empty:
         return Scores(0, 0, None, None)
-    videos = video_scores(rows)
+    videos = judge_videos(rows, Header(name=""))
     found = auc_estimate(videos, EvaluateConfig()) if interval else None
     by_method = {name: roc_auc(part["label"] == FAKE, part["logit"]) for name, _, part in methods(videos)}
     return Scores(
@@ -188,18 +182,14 @@ def thinned(table: pd.DataFrame, frames: int) -> pd.DataFrame:
 
 
 def with_compression(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``compression`` to a manifest without it: that in the video's name, or an empty string.
-
-    In the layout of FaceForensics++ a folder above the video is called ``raw``, ``c23`` or ``c40``.
-    """
+    """Add the column ``compression``: the folder ``raw``, ``c23`` or ``c40`` of FaceForensics++ in a name, or empty."""
     if "compression" in table:
-        return table.assign(compression=table["compression"].fillna("").astype(str))
-    return table.assign(
-        compression=[
-            next((part for part in video.split("/")[:-1] if _COMPRESSION.fullmatch(part)), "")
-            for video in table["video"]
-        ]
-    )
+        return table
+    return table.assign(compression=table["video"].str.extract(r"(?:^|/)(raw|c\d+)/", expand=False).fillna(""))
+
+
+def _keys(rows: pd.DataFrame) -> list[str]:
+    return [name for name in VIDEO_KEYS if name in rows]
 
 
 def policy_of(header: Header) -> Policy:
@@ -207,16 +197,13 @@ def policy_of(header: Header) -> Policy:
     return settle_policy(VerdictConfig(), fake_above=header.fake_above, real_below=header.real_below)
 
 
-def timelines(rows: pd.DataFrame, keys: list[str] = VIDEO_KEYS) -> Iterator[tuple[tuple[str, ...], list[FaceScore]]]:
-    """Yield each video and the timeline that a scan would have of its crops.
+def timelines(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], list[FaceScore]]]:
+    """Yield each video, by those of ``VIDEO_KEYS`` that are there, and the timeline that a scan would have of it.
 
-    The number of a face is that of its track, and its box has the right size, but not the place.
-
-    Args:
-        rows: rows of a manifest with a column ``logit``, NaN for a face too blurry to score.
-        keys: columns that identify a video.
+    The rows have a column ``logit``, NaN for a face too blurry to score. The number of a face is that of its track, and
+    its box has the right size, but not the place.
     """
-    for key, video in rows.sort_values(["time_s", "frame", "face"], kind="stable").groupby(keys):
+    for key, video in rows.sort_values(["time_s", "frame", "face"], kind="stable").groupby(_keys(rows)):
         timeline = []
         for row in video[["time_s", "frame", "face", "face_size", "sharpness", "logit"]].to_dict("records"):
             face = Face((0.0, 0.0, float(row["face_size"]), float(row["face_size"])), 1.0, ((0.0, 0.0),) * 5)
@@ -226,32 +213,17 @@ def timelines(rows: pd.DataFrame, keys: list[str] = VIDEO_KEYS) -> Iterator[tupl
         yield tuple(map(str, key)), timeline
 
 
-def video_scores(rows: pd.DataFrame) -> pd.DataFrame:
-    """Score videos by the verdict rule, without calibration.
-
-    Returns:
-        One row per video: ``video``, ``label``, ``method``, ``group``, ``source``, and the ``logit`` of the deciding
-        track.
-    """
-    return judge_videos(rows, Header(name=""), VIDEO_KEYS[:5])[[*VIDEO_KEYS[:5], "logit"]]
-
-
-def judge_videos(rows: pd.DataFrame, header: Header, keys: list[str] = VIDEO_KEYS) -> pd.DataFrame:
+def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     """Judge videos by the verdict rule of a scan.
 
-    Args:
-        rows: rows of a manifest with a column ``logit``, NaN for a face too blurry to score.
-        header: calibration and thresholds.
-        keys: columns that identify a video. Videos of the same name, but of another method, are others.
-
     Returns:
-        One row per video: the keys, ``faces``, ``faces_scored``, the medians ``face_size`` and ``sharpness``, ``logit``
-        and ``p_fake`` of the deciding track (NaN without a score), ``verdict``, ``reason`` (empty if firm), and
-        ``flagged`` (the people above the threshold).
+        One row per video (those of one name, but of different methods, are different) with ``faces``, ``faces_scored``,
+        the medians ``face_size`` and ``sharpness``, ``logit`` and ``p_fake`` of the deciding track (NaN without a
+        score), ``verdict``, ``reason`` (empty if firm), and ``flagged`` (the people above the threshold).
     """
-    policy = policy_of(header)
+    policy, keys = policy_of(header), _keys(rows)
     videos = []
-    for key, timeline in timelines(rows, keys):
+    for key, timeline in timelines(rows):
         decision = decide(timeline, policy, lambda logit: probability(logit, header.slope, header.intercept))
         best = deciding_track(decision.tracks, policy)
         videos.append(
@@ -302,12 +274,7 @@ def with_altered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_altered(rows: pd.DataFrame, header: Header) -> Altered | None:
-    """Count the fake videos called fake, and those of them whose altered person is above the threshold.
-
-    Args:
-        rows: rows of ``with_altered`` with a column ``logit``, NaN for a face too blurry to score.
-        header: calibration and thresholds.
-    """
+    """Count the fake videos called fake, and those whose altered person (``with_altered``) is above the threshold."""
     reals = rows[rows["label"] == REAL]
     parts = []
     for key, person in rows[rows["altered"]].groupby(VIDEO_KEYS):

@@ -21,38 +21,26 @@ ODDS = {"strong": 0.7, "light": 0.42}
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """One drawn set of changes.
+    """One drawn set of changes."""
 
-    Attributes:
-        flip: mirror left and right.
-        window: (left, top, side) of the part kept, as shares of the crop's side.
-        tone: contrast, brightness in gray levels, and gain of each color; None for no change.
-        shrink: factor to reduce and enlarge again by; 1 for none.
-        blur: Gaussian sigma in pixels of the result; 0 for none.
-        noise: standard deviation in gray levels; 0 for none.
-        jpeg: quality, 1 to 100; 0 for none.
-        h264: constant rate factor of a video encoder, 1 to 51; 0 for none.
-        noise_seed: seed of the noise.
-    """
-
-    flip: bool = False
+    flip: bool = False  # mirror left and right
+    # (left, top, side) of the part kept, as shares of the crop's side
     window: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    # Contrast, brightness in gray levels, and gain of each color; None for no change
     tone: tuple[float, ...] | None = None
-    shrink: float = 1.0
-    blur: float = 0.0
-    noise: float = 0.0
-    jpeg: int = 0
-    h264: int = 0
-    noise_seed: int = 0
+    shrink: float = 1.0  # factor to reduce and enlarge again by; 1 for none
+    blur: float = 0.0  # Gaussian sigma in pixels of the result; 0 for none
+    noise: float = 0.0  # standard deviation in gray levels; 0 for none
+    jpeg: int = 0  # quality, 1 to 100; 0 for none
+    h264: int = 0  # constant rate factor of a video encoder, 1 to 51; 0 for none
+    noise_seed: int = 0  # seed of the noise
 
     @classmethod
     def draw(cls, level: Augment, rng: np.random.Generator) -> Augmentation:
         """Draw changes.
 
-        Args:
-            level: ``none``; ``light`` is flips, small shifts, tone and mild JPEG; ``strong`` adds heavy JPEG, H.264,
-                reduction, blur and noise.
-            rng: decides everything.
+        Level ``light`` is flips, small shifts, tone and mild JPEG; ``strong`` adds heavy JPEG, H.264, reduction, blur
+        and noise.
         """
         if level == "none":
             return cls()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora.base import FAKE, REAL, SPLITS
-from torchfakes_cli.training.crops.marks import known_pictures
+from torchfakes_cli.training.crops.manifest import known_pictures
 from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS
 from torchfakes_cli.training.evaluate.scores import Scores
 
@@ -19,11 +18,7 @@ COLLAPSE = 0.98
 
 
 def check_splits(table: pd.DataFrame, folder: Path) -> None:
-    """Check that no person or footage is in two splits, even in a manifest that was not written by ``prepare``.
-
-    Raises:
-        DataError: a group, or an original and its fake, lies in more than one split; or a split or label is unknown.
-    """
+    """Check that no group, nor an original and its fake, is in two splits, even in a manifest of other programs."""
     advice = "Run 'torchfakes prepare' again, or mend manifest.csv."
     for column, known in (("split", SPLITS), ("label", (REAL, FAKE))):
         if unknown := sorted(set(table[column]) - set(known)):
@@ -40,35 +35,21 @@ def check_splits(table: pd.DataFrame, folder: Path) -> None:
 
 
 def check_duplicates(table: pd.DataFrame, marks: Mapping[str, str], folder: Path) -> None:
-    """Check that no picture lies in two splits under two names, such as footage that was uploaded twice.
-
-    Raises:
-        DataError: one does.
-    """
-    split_of: dict[str, str] = dict(zip(table["crop"], table["split"], strict=True))
-    same: defaultdict[str, list[str]] = defaultdict(list)
-    for crop, mark in marks.items():
-        same[mark].append(crop)
-    pairs = [
-        (crops[0], other)
-        for crops in same.values()
-        if (other := next((crop for crop in crops if split_of[crop] != split_of[crops[0]]), None))
-    ]
-    if pairs:
-        first, second = pairs[0]
-        cause = f"{len(pairs)} crops lie in more than one split, such as {first} and {second}"
+    """Check that no picture lies in two splits under two names, such as footage that was uploaded twice."""
+    marked = table.assign(mark=table["crop"].map(marks)).dropna(subset="mark").drop_duplicates(["mark", "split"])
+    crossing = marked[marked.duplicated("mark", keep=False)]
+    if len(crossing):
+        first, second = crossing.loc[crossing["mark"] == crossing["mark"].iloc[0], "crop"].tolist()[:2]
+        cause = f"{crossing['mark'].nunique()} crops lie in more than one split, such as {first} and {second}"
         advice = "Their videos hold the same footage: give these one group and run 'torchfakes prepare' again."
         raise DataError(cause, path=folder, advice=advice)
 
 
 def check_validation(table: pd.DataFrame, folder: Path) -> str:
-    """Check that epochs can be compared.
-
-    Returns:
-        A warning if there are too few people for meaningful figures, else an empty string.
+    """Return a warning if there are too few people for meaningful figures, else an empty string.
 
     Raises:
-        DataError: one class is missing.
+        DataError: one class is missing: epochs can't be compared.
     """
     videos, groups = (table.groupby("label")[name].nunique() for name in ("video", "group"))
     reals, fakes = int(videos.get(REAL, 0)), int(videos.get(FAKE, 0))
@@ -84,11 +65,7 @@ def check_validation(table: pd.DataFrame, folder: Path) -> str:
 
 
 def check_overlap(table: pd.DataFrame, marks: Mapping[str, str], training: Mapping[str, object]) -> str:
-    """Compare the validation and test crops with the training pictures of earlier checkpoints.
-
-    Returns:
-        A warning if the start or the teacher was trained on some of them, else an empty string.
-    """
+    """Return a warning if the start or the teacher was trained on validation or test crops, else an empty string."""
     held_out = [marks[crop] for crop in table[table["split"] != "train"]["crop"] if crop in marks]
     known = known_pictures(training, held_out)
     if not known:

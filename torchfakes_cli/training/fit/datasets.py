@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -26,7 +27,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from torchfakes_cli.errors import DataError, UsageError
 from torchfakes_cli.training.config import DEFAULT_INPUT_SIZE, TrainConfig
@@ -59,20 +60,13 @@ FREE_SHARE = 0.25
 
 
 class Drawn(NamedTuple):
-    """Two crops, or a batch of them.
+    """Two crops, or a batch of them."""
 
-    Attributes:
-        pictures: N×S×S×3 uint8; of a pair the real face first.
-        labels: N×1 float32, fake is 1.
-        passed_over: number of unreadable draws before this one.
-        error: reason why there are no crops; the pictures are then black. An exception would lose its message on the
-            way out of a process.
-    """
-
-    pictures: Tensor
-    labels: Tensor
-    passed_over: int = 0
-    error: DataError | None = None
+    pictures: Tensor  # N×S×S×3 uint8; of a pair the real face first
+    labels: Tensor  # N×1 float32, fake is 1
+    passed_over: int = 0  # number of unreadable draws before this one
+    # An exception would lose its message on the way out of a process.
+    error: DataError | None = None  # reason why there are no crops; the pictures are then black
 
 
 def collate(drawn: Sequence[Drawn]) -> Drawn:
@@ -94,25 +88,18 @@ def size_at(sizes: Sequence[int], step: int, steps: int) -> int:
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows to draw from: a method, then a source, a video, a crop, so that no collection and no film dominates.
+    """Rows to draw from: a method, then a source, a video, a crop, so that no collection and no film dominates."""
 
-    Attributes:
-        methods: rows by method, source and video. The source of a fake is its original, if known; that of all others
-            is the person.
-        odds: probability of each method.
-    """
-
-    methods: list[list[list[list[int]]]]
-    odds: NDArray[np.float64]
+    # The source of a fake is its original, if known; that of all others is the person.
+    methods: list[list[list[list[int]]]]  # rows by method, source and video
+    odds: NDArray[np.float64]  # probability of each method
 
     @classmethod
     def of(cls, table: pd.DataFrame, favored: Collection[int] = (), mix: Mapping[str, float] | None = None) -> Pool:
         """Make a pool of all rows of a table.
 
-        Args:
-            table: rows of a manifest.
-            favored: rows whose methods come more often, where they are most of a method.
-            mix: odds of methods; the other methods share the rest.
+        Methods of which most rows are ``favored`` come more often. ``mix`` gives odds of methods; the others share the
+        rest.
         """
         sources = table["source"].where(table["source"] != "", table["group"])
         rows_of: dict[str, dict[str, dict[str, list[int]]]] = {}
@@ -147,12 +134,8 @@ class DecodedCache:
     """Reads crops and keeps their pixels: decoding a PNG takes longer than all augmentation of its pixels.
 
     They lie in a temporary file in ``TMPDIR`` without a name, which the system removes however the training ends, and
-    caches as far as memory is free. Threads and forked processes share it; a spawned process decodes each time.
-
-    Args:
-        folder: folder of the manifest.
-        names: paths of the crops below it.
-        order: rows of ``names`` in the order in which they get room.
+    caches as far as memory is free. Threads and forked processes share it; a spawned process decodes each time. Crops
+    get room in the given order of their rows.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], order: Sequence[int]) -> None:
@@ -206,10 +189,6 @@ class PairDataset(Dataset[Drawn]):
     """Pairs of crops by number; the number alone decides what pair ``i`` is, so that any worker gives the same.
 
     With plain sampling, a pair is any two crops that follow one another in a random order of the balanced ones.
-
-    Raises:
-        DataError: there are no reals, or no fakes and no self-blending.
-        UsageError: the mix names a method that isn't there.
     """
 
     def __init__(
@@ -230,7 +209,7 @@ class PairDataset(Dataset[Drawn]):
         # Reals are drawn more often than any single one of their fakes.
         self._crops = DecodedCache(folder, table["crop"].tolist(), [*reals.index, *fakes.index])
         self._fake = np.asarray(table["label"] == FAKE)
-        self._order: tuple[int, NDArray[np.int64]] | None = (-1, np.zeros(0, np.int64)) if plain else None
+        self._threads: ThreadPoolExecutor | None = None
         frames_of = reals.groupby("video")["frame"].transform("nunique")
         moving = reals[frames_of > 1]
         self._reals = Pool.of(reals, set(moving.index), config.mix)
@@ -255,10 +234,10 @@ class PairDataset(Dataset[Drawn]):
         error: DataError | None = None
         for passed_over in range(MAX_REDRAWS):
             try:
-                if self._order is None:
+                if self.config.sampling == "balanced":
                     pictures, labels = self._pair(rng, size), (0.0, 1.0)
                 else:
-                    rows = self._plain_rows(number, rng if passed_over else None)
+                    rows = self._plain_rows(number) if not passed_over else rng.integers(len(self._fake), size=2)
                     pictures = np.stack([self._augmentation(rng).apply(self._crops.read(row), size) for row in rows])
                     labels = (float(self._fake[rows[0]]), float(self._fake[rows[1]]))
             except DataError as unreadable:
@@ -267,6 +246,12 @@ class PairDataset(Dataset[Drawn]):
                 return Drawn(torch.from_numpy(pictures), torch.tensor(labels)[:, None], passed_over)
         black = torch.zeros(2, size, size, 3, dtype=torch.uint8)
         return Drawn(black, torch.tensor([[0.0], [1.0]]), MAX_REDRAWS, error)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Drawn]:
+        """Draw a batch in as many threads as PyTorch computes with: OpenCV, NumPy and PyAV release the GIL."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(torch.get_num_threads(), "torchfakes-crops")
+        return list(self._threads.map(self.__getitem__, numbers))
 
     def _augmentation(self, rng: np.random.Generator) -> Augmentation:
         return Augmentation.draw(self.config.augment, rng)
@@ -301,19 +286,15 @@ class PairDataset(Dataset[Drawn]):
     def _portrait(self, row: int) -> Portrait:
         return Portrait(self._crops.read(row), self._landmarks[row])
 
-    def _plain_rows(self, number: int, rng: np.random.Generator | None) -> list[int]:
-        """Rows of a plain draw: two in a row of an order that changes with each turn, or any two."""
-        count = len(self._fake)
-        if rng is not None:
-            return [int(row) for row in rng.integers(count, size=2)]
-        rows = []
-        for position in (2 * number, 2 * number + 1):
-            turn, place = divmod(position, count)
-            order = self._order
-            if order is None or order[0] != turn:
-                order = self._order = (turn, np.random.default_rng([self.config.seed, turn, 1]).permutation(count))
-            rows.append(int(order[1][place]))
-        return rows
+    def _plain_rows(self, number: int) -> list[int]:
+        """Rows of a plain draw: two in a row of an order that changes with each turn."""
+        places = [divmod(position, len(self._fake)) for position in (2 * number, 2 * number + 1)]
+        return [int(_plain_order(self.config.seed, turn, len(self._fake))[place]) for turn, place in places]
+
+
+@lru_cache(2)
+def _plain_order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, turn, 1]).permutation(count)
 
 
 def _partly_shown(original: Portrait, fake: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -335,20 +316,7 @@ class TrainingCrops:
     instead: reading during an update slowed PyTorch's threads, which wait for one another, by several times what it
     took itself.
 
-    Args:
-        table: training rows of a manifest.
-        folder: folder of the manifest.
-        config: configuration of the training.
-        processes: the processes that share a batch.
-        device: where the network is trained.
-        sizes: sides of the pictures in pixels, each for an equal share of the training; empty for the input size.
-
-    Attributes:
-        steps_per_epoch: updates per epoch.
-
-    Raises:
-        DataError: a class is missing.
-        UsageError: the batch can't be shared among the processes.
+    ``sizes`` are sides of the pictures in pixels, each for an equal share of the training; empty for the input size.
     """
 
     def __init__(
@@ -362,11 +330,12 @@ class TrainingCrops:
         self.steps_per_epoch = max(1, per_epoch // config.batch)
         per_batch = config.batch // 2
         dataset = PairDataset(table, folder, config, self.steps_per_epoch * config.epochs * per_batch, sizes)
-        self._numbers = _Numbers(per_batch // processes.count, processes)
+        self._share, self._processes = per_batch // processes.count, processes
+        self._numbers: list[int] = []  # of the draws of this process, which takes its part of every batch
         workers = config.workers if config.workers is not None else usual_workers(device)
         self._loader: DataLoader[Any] = DataLoader(
-            dataset if workers else _Threaded(dataset),
-            batch_size=per_batch // processes.count,
+            dataset,
+            batch_size=self._share,
             sampler=self._numbers,
             collate_fn=collate,
             num_workers=workers,
@@ -379,39 +348,10 @@ class TrainingCrops:
 
     def epoch(self, epoch: int, step: int) -> Iterator[Drawn]:
         """The batches from an update (from 0) to the end of an epoch (from 1)."""
-        self._numbers.steps = range(step, epoch * self.steps_per_epoch)
+        steps = range(step, epoch * self.steps_per_epoch)
+        starts = [(step * self._processes.count + self._processes.rank) * self._share for step in steps]
+        self._numbers[:] = [start + place for start in starts for place in range(self._share)]
         return iter(self._loader)
-
-
-class _Numbers(Sampler[int]):
-    """Numbers of the draws of this process, which takes its part of every batch."""
-
-    def __init__(self, share: int, processes: Processes) -> None:
-        self.steps = range(0)
-        self._share, self._processes = share, processes
-
-    def __len__(self) -> int:
-        return len(self.steps) * self._share
-
-    def __iter__(self) -> Iterator[int]:
-        for step in self.steps:
-            start = (step * self._processes.count + self._processes.rank) * self._share
-            yield from range(start, start + self._share)
-
-
-class _Threaded(Dataset[Drawn]):
-    """Draws a batch in as many threads as PyTorch computes with: OpenCV, NumPy and PyAV release the GIL."""
-
-    def __init__(self, dataset: PairDataset) -> None:
-        self._dataset = dataset
-        self._threads = ThreadPoolExecutor(torch.get_num_threads(), "torchfakes-crops")
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitems__(self, numbers: Sequence[int]) -> list[Drawn]:
-        """The draws of a batch, as PyTorch's loader asks for them."""
-        return list(self._threads.map(self._dataset.__getitem__, numbers))
 
 
 def usual_workers(device: torch.device) -> int:

@@ -50,18 +50,9 @@ class Student(nn.Module):
 
 
 class Teacher:
-    """A trained network, and the running statistics that standardize its features.
+    """A trained network in evaluation mode, and the running statistics that standardize its features.
 
-    Args:
-        network: network in evaluation mode, on the device.
-        header: says how pictures become its input.
-        steps: updates of the whole training.
-        feature_share: share of the updates in the first phase.
-        processes: the processes that share a batch.
-
-    Attributes:
-        channels: number of pooled features.
-        norm: the running statistics.
+    ``feature_share`` is the share of the updates (``steps``) in the first phase.
     """
 
     def __init__(
@@ -79,15 +70,9 @@ class Teacher:
 
     @torch.no_grad()
     def targets(self, pictures: Tensor, dtype: torch.dtype, at_once: int) -> tuple[Tensor, Tensor]:
-        """Standardized features and logits of a batch, which the running statistics take in.
+        """Standardized features N×F and logits N×1 (float32) of a batch, which the running statistics take in.
 
-        Args:
-            pictures: N×S×S×3 uint8, on the device.
-            dtype: type to compute in.
-            at_once: pictures that go through the network together.
-
-        Returns:
-            Features N×F and logits N×1, float32.
+        The pictures, N×S×S×3 uint8 on the device, go through the network ``at_once`` at a time.
         """
         found = []
         for part in torch.split(pictures, at_once):
@@ -112,15 +97,9 @@ def distillation_loss(
 
 
 def network_input(pictures: Tensor, header: Header, size: int) -> Tensor:
-    """Convert pictures of any size to a network's input.
+    """Convert pictures, N×S×S×3 uint8, to a network's input, N×3×size×size float32.
 
-    Args:
-        pictures: N×S×S×3 uint8.
-        header: header of the network.
-        size: side of its input in pixels.
-
-    Returns:
-        N×3×size×size float32; reduced with an antialiasing filter, enlarged bilinearly.
+    They are reduced with an antialiasing filter, and enlarged bilinearly.
     """
     inputs = standardise(pictures, header.mean, header.scale)
     for side in (header.crop_size if header.crop_size and size == header.input_size else size, size):

@@ -8,7 +8,7 @@ training, ``val_loss`` (cross-entropy), ``val_accuracy``, ``val_frame_auc``, ``v
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -34,20 +34,12 @@ Record = dict[str, float | None]
 
 
 def write_log(folder: Path, records: Sequence[Record]) -> None:
-    """Write the records of all epochs; the file is replaced as a whole, so that no row is doubled, lost or torn.
-
-    Raises:
-        OutputError: it can't be written.
-    """
+    """Write the records of all epochs; the file is replaced as a whole, so that no row is doubled, lost or torn."""
     write_atomically(folder / LOG, pd.DataFrame(records).to_csv(index=False, float_format="%.6g").encode())
 
 
 def write_curves(folder: Path, records: Sequence[Record]) -> None:
-    """Draw loss, accuracy and AUC, learning rate and gradients by epoch.
-
-    Raises:
-        OutputError: the picture can't be written.
-    """
+    """Draw loss, accuracy and AUC, learning rate and gradients by epoch."""
     table = pd.DataFrame(records).astype(float)
     blocks = [name for name in records[0] if name.startswith("gradient_") and name != "gradient_norm"]
     panels: dict[str, dict[str, str]] = {
@@ -88,17 +80,11 @@ class Tracker(NamedTuple):
 
 
 def check_trackers(config: TrainConfig) -> None:
-    """Check that the trackers are installed before anything is changed.
-
-    Raises:
-        UsageError: one isn't installed.
-    """
+    """Check that the trackers are installed before anything is changed."""
     for name in config.track:
-        try:
-            importlib.import_module(name)
-        except ImportError:
+        if importlib.util.find_spec(name) is None:
             advice = f"Install it with: pip install 'torchfakes[{name}]'"
-            raise UsageError(f"--logger {name} needs the package {name}", advice=advice) from None
+            raise UsageError(f"--logger {name} needs the package {name}", advice=advice)
 
 
 def open_trackers(config: TrainConfig, run: str, step: int) -> list[Tracker]:

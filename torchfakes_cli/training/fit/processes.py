@@ -27,16 +27,11 @@ UPDATE_TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The processes that share a training.
+    """The processes that share a training."""
 
-    Attributes:
-        rank: number of this one, from 0; the first one validates, writes and reports.
-        count: number of processes on all machines.
-        group: the processes as a group that times out after ``UPDATE_TIMEOUT``; None for a single process.
-    """
-
-    rank: int = 0
-    count: int = 1
+    rank: int = 0  # number of this one, from 0; the first one validates, writes and reports
+    count: int = 1  # number of processes on all machines
+    # The processes as a group that times out after ``UPDATE_TIMEOUT``; None for a single process
     group: distributed.ProcessGroup | None = None
 
     @property

@@ -16,19 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfakes_cli.faces.regions import (
-    BROW,
-    CHEEK,
-    EYE,
-    FOREHEAD,
-    JAW,
-    LANDMARKS,
-    MOUTH,
-    NOSE,
-    Points,
-    both_sides,
-    fit_points,
-)
+from torchfakes_cli.faces import regions
+from torchfakes_cli.faces.regions import LANDMARKS, Points, both_sides, fit_points
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.float32]
@@ -39,12 +28,12 @@ OPACITIES = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 _LEVELS = np.arange(256.0)[:, None]
 #: Outlines of known manipulations; a hull is drawn around each.
 HULLS = {
-    "face": both_sides(JAW + BROW),
-    "face_and_forehead": both_sides(JAW + FOREHEAD),
-    "inner_face": both_sides(BROW + CHEEK + MOUTH),
-    "mouth_and_chin": both_sides(JAW[4:] + NOSE[:2]),
-    "mouth": both_sides(MOUTH) * (1.25, 1.15) - (0, 0.15),
-    "eyes_and_nose": both_sides(BROW + EYE + NOSE),
+    "face": both_sides(regions.JAW + regions.BROW),
+    "face_and_forehead": both_sides(regions.JAW + regions.FOREHEAD),
+    "inner_face": both_sides(regions.BROW + regions.CHEEK + regions.MOUTH),
+    "mouth_and_chin": both_sides(regions.JAW[4:] + regions.NOSE[:2]),
+    "mouth": both_sides(regions.MOUTH) * (1.25, 1.15) - (0, 0.15),
+    "eyes_and_nose": both_sides(regions.BROW + regions.EYE + regions.NOSE),
 }
 _HULL_NAMES = tuple(HULLS)
 _HULL_ODDS = np.array([0.32, 0.14, 0.24, 0.14, 0.06, 0.10])
@@ -54,26 +43,16 @@ _PIECES = 8
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A crop and the landmarks of its face.
+    """A crop and the landmarks of its face."""
 
-    Attributes:
-        pixels: S×S×3 uint8 RGB.
-        landmarks: 5×2, (x, y) in pixels of the crop: eyes, nose, mouth corners.
-    """
-
-    pixels: Picture
-    landmarks: Points
+    pixels: Picture  # S×S×3 uint8 RGB
+    landmarks: Points  # 5×2, (x, y) in pixels of the crop: eyes, nose, mouth corners
 
 
 def self_blend(
     target: Portrait, rng: np.random.Generator, donor: Portrait | None = None
 ) -> tuple[Picture, Picture, Mask]:
-    """Make a pair of a real face and a fake one from a real face.
-
-    Args:
-        target: face of the picture that both show.
-        rng: decides everything.
-        donor: another person's face to put into the picture; None for the target's own.
+    """Make a pair of a real face and a fake one from a real face, or with the face of a donor.
 
     Returns:
         (real, fake, mask): pictures of the target's shape, and where they differ, S×S from 0 to 1. The real one has the
@@ -181,16 +160,7 @@ def _refined(pixels: Picture, rng: np.random.Generator, subtle: bool) -> Picture
 
 
 def blending_mask(side: int, landmarks: Points, rng: np.random.Generator) -> Mask:
-    """A soft mask over a part of the face.
-
-    Args:
-        side: of the mask in pixels.
-        landmarks: 5×2, (x, y) in pixels: eyes, nose, mouth corners.
-        rng: decides everything.
-
-    Returns:
-        side×side, 0 to 1.
-    """
+    """A soft mask over a part of the face, side×side from 0 to 1; the landmarks are 5×2 in pixels."""
     name = _HULL_NAMES[int(rng.choice(len(_HULL_NAMES), p=_HULL_ODDS))]
     outline = HULLS[name] + rng.normal(0, 0.05, HULLS[name].shape)
     outline = (outline - (0, 0.5)) * rng.uniform(0.85, 1.08, 2) + (0, 0.5)

@@ -20,8 +20,7 @@ from torchfakes_cli.detector.network import ARCHITECTURE, build_network, load_we
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import CheckpointError, DataError, ModelError, UsageError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.crops.manifest import recorded_settings, same_margin
-from torchfakes_cli.training.crops.marks import TRAINED_ON, group_marks
+from torchfakes_cli.training.crops.manifest import TRAINED_ON, group_marks, recorded_settings, same_margin
 from torchfakes_cli.training.fit.state import LOCAL
 from torchfakes_cli.version import __version__
 
@@ -34,7 +33,7 @@ HEADS = ("logits.", "classifier.", "_fc.", "fc.", "head.")
 
 
 def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> tuple[nn.Module, Header]:
-    """Build the network to train, and the header of its checkpoints.
+    """Build the network to train, and the header of its checkpoints; ``groups`` are those of the training.
 
     Raises:
         DataError: the crops have another margin than those that the start was trained on.
@@ -52,7 +51,7 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
             raise CheckpointError(cause, path=path, advice=f"Give --backbone {parent.architecture}.")
         network: nn.Module = build_network(parent.architecture, config.dropout)
         load_weights(network, state, str(path))
-        return network, _first_header(config, parent.architecture, recorded_settings(folder)["margin"], parent, groups)
+        return network, _first_header(config, parent.architecture, folder, parent, groups)
     network = build_network(backbone, config.dropout)
     if path is not None:
         load_trunk(network, read_tensors(path)[0], path)
@@ -63,16 +62,11 @@ def starting_point(config: TrainConfig, folder: Path, groups: Iterable[str]) -> 
             cause = f"the vggface2 weights are for {ARCHITECTURE}, not for {backbone}"
             raise UsageError(cause, advice="Choose --weights imagenet, scratch or a file.")
         load_vggface2(network)
-    return network, _first_header(config, backbone, recorded_settings(folder)["margin"], None, groups)
+    return network, _first_header(config, backbone, folder, None, groups)
 
 
 def _load_imagenet(network: nn.Module, backbone: str) -> None:
-    """Load the ImageNet weights of a backbone from the package that holds them.
-
-    Raises:
-        UsageError: there are none for this backbone, or the package is not installed.
-        ModelError: timm can't download them.
-    """
+    """Load the ImageNet weights of a backbone from the package that holds them, or by timm."""
     if backbone == ARCHITECTURE:
         raise UsageError(f"there are no ImageNet weights of {ARCHITECTURE}", advice="Choose --weights vggface2.")
     if backbone.startswith("timm:"):
@@ -99,11 +93,8 @@ def _load_imagenet(network: nn.Module, backbone: str) -> None:
 def load_trunk(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load all tensors of a network except for those after the pooled features, which stay random.
 
-    Args:
-        network: network to be changed.
-        state: tensors of the trunk by their names here or, in the order of the network, by names of the original
-            release; those of a head are ignored.
-        path: path of the file, for the error.
+    They have the names here or, in the order of the network, names of the original release. Those of a head are
+    ignored.
 
     Raises:
         CheckpointError: tensors are missing or have other shapes.
@@ -128,13 +119,10 @@ def load_trunk(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> N
 
 
 def _first_header(
-    config: TrainConfig, architecture: str, margin: float, parent: Header | None, groups: Iterable[str]
+    config: TrainConfig, architecture: str, folder: Path, parent: Header | None, groups: Iterable[str]
 ) -> Header:
-    """Make the header of this training's checkpoints; the input of the start is kept.
-
-    Raises:
-        DataError: the crops have another margin than those that the start was trained on.
-    """
+    """Make the header of this training's checkpoints; the input of the start (``parent``) is kept."""
+    margin = recorded_settings(folder)["margin"]
     if parent is not None and not same_margin(parent.margin, margin):
         cause = f"was trained on crops with the margin {parent.margin:g}, and these have {margin:g}"
         raise DataError(cause, path=config.start, advice=f"Run 'torchfakes prepare' with --margin {parent.margin:g}.")

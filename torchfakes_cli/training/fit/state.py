@@ -40,83 +40,46 @@ LOCAL = ("out", "workers", "device", "track", "save_minutes", "resume", "force")
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over the epoch in progress.
+    """Sums over the epoch in progress."""
 
-    Attributes:
-        loss: sum over crops.
-        right: crops on the right side of zero.
-        seen: crops.
-        passed_over: crops that couldn't be read.
-        updates: updates.
-        norms: sums over updates of the gradient's norm, and of each block's.
-        seconds: time spent training.
-    """
-
-    loss: float = 0.0
-    right: int = 0
-    seen: int = 0
-    passed_over: int = 0
-    updates: int = 0
-    norms: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    loss: float = 0.0  # sum over crops
+    right: int = 0  # crops on the right side of zero
+    seen: int = 0  # crops
+    passed_over: int = 0  # crops that couldn't be read
+    updates: int = 0  # updates
+    norms: list[float] = field(default_factory=list)  # sums over updates of the gradient's norm, and of each block's
+    seconds: float = 0.0  # time spent training
 
 
 @dataclass(slots=True)
 class RunState:
-    """The state of a training, without its tensors.
+    """The state of a training, without its tensors."""
 
-    Attributes:
-        epoch: epoch in progress, from 1; one more than there are when all is done.
-        step: updates made.
-        tally: sums over the epoch in progress.
-        micro_batch: crops at once; None until one is settled.
-        best: video and frame AUC of the best epoch until now.
-        collapsed: epochs in a row that ended with one answer for all faces.
-        warnings: all warnings.
-        records: figures of the finished epochs.
-        scaler: state of the scaler of float16 gradients.
-        run: an identifier for trackers that stays the same after resuming.
-    """
-
-    epoch: int = 1
-    step: int = 0
-    tally: Tally = field(default_factory=Tally)
-    micro_batch: int | None = None
-    best: list[float] | None = None
-    collapsed: int = 0
-    warnings: list[str] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    scaler: dict[str, float] = field(default_factory=dict)
-    run: str = ""
+    epoch: int = 1  # epoch in progress, from 1; one more than there are when all is done
+    step: int = 0  # updates made
+    tally: Tally = field(default_factory=Tally)  # sums over the epoch in progress
+    micro_batch: int | None = None  # crops at once; None until one is settled
+    best: list[float] | None = None  # video and frame AUC of the best epoch until now
+    collapsed: int = 0  # epochs in a row that ended with one answer for all faces
+    warnings: list[str] = field(default_factory=list)  # all warnings
+    records: list[Record] = field(default_factory=list)  # figures of the finished epochs
+    scaler: dict[str, float] = field(default_factory=dict)  # state of the scaler of float16 gradients
+    run: str = ""  # an identifier for trackers that stays the same after resuming
 
 
 @dataclass(frozen=True, slots=True)
 class SavedTraining:
-    """Contents of a state file.
+    """Contents of a state file."""
 
-    Attributes:
-        path: path of the file.
-        config: configuration of the training.
-        data: fingerprint of its crops.
-        header: header of its checkpoints.
-        run_state: its state without tensors.
-        tensors: its tensors, named ``network.…``, ``average.…``, ``optimizer.NUMBER.…``, and with a teacher ``map.…``
-            and ``teacher.…``.
-    """
-
-    path: Path
-    config: TrainConfig
-    data: str
-    header: Header
-    run_state: RunState
-    tensors: dict[str, Tensor]
+    path: Path  # path of the file
+    config: TrainConfig  # configuration of the training
+    data: str  # fingerprint of its crops
+    header: Header  # header of its checkpoints
+    run_state: RunState  # its state without tensors
+    tensors: dict[str, Tensor]  # network.…, average.…, optimizer.NUMBER.…, and with a teacher map.… and teacher.…
 
     def restore(self, updater: Updater, average: nn.Module | None) -> None:
-        """Load the tensors into a new updater and, if there is one, the moving average.
-
-        Raises:
-            CheckpointError: tensors are missing or have other shapes.
-        """
+        """Load the tensors into a new updater and, if there is one, the moving average."""
         try:
             for part, module in _modules(updater, average).items():
                 module.load_state_dict(self._named(part))
@@ -138,11 +101,7 @@ def save_state(
     folder: Path, config: TrainConfig, data: str, header: Header, run_state: RunState,
     updater: Updater, average: nn.Module | None,
 ) -> None:  # fmt: skip
-    """Write the state of a training into its folder.
-
-    Raises:
-        OutputError: the file can't be written.
-    """
+    """Write the state of a training into its folder."""
     run_state.scaler = updater.scaler.state_dict()
     tensors = {
         f"{part}.{name}": tensor
@@ -161,11 +120,7 @@ def save_state(
 
 
 def load_state(folder: Path, *, tensors: bool = True) -> SavedTraining:
-    """Read the state of a training.
-
-    Args:
-        folder: folder of the training.
-        tensors: read them too; without, it takes milliseconds.
+    """Read the state of a training; without its tensors it takes milliseconds.
 
     Raises:
         OutputError: there is nothing to resume.
@@ -198,23 +153,13 @@ def load_state(folder: Path, *, tensors: bool = True) -> SavedTraining:
 
 
 def saved_config(folder: str | PathLike[str]) -> TrainConfig:
-    """The configuration of the training that was interrupted in a folder, to resume it.
-
-    Raises:
-        OutputError: there is nothing to resume.
-        CheckpointError: the file is damaged.
-    """
+    """The configuration of the training that was interrupted in a folder, to resume it; errors as of ``load_state``."""
     config = load_state(Path(folder), tensors=False).config
     return dataclasses.replace(config, out=str(folder), resume=True, force=False)
 
 
 def check_same(saved: SavedTraining, config: TrainConfig, data: str) -> None:
-    """Check that a training is resumed with the settings and crops it started with.
-
-    Raises:
-        UsageError: a setting that decides the result differs.
-        OutputError: the crops have changed.
-    """
+    """Check that a training is resumed with the settings and crops it started with."""
     for known in dataclasses.fields(TrainConfig):
         was, wanted = getattr(saved.config, known.name), getattr(config, known.name)
         if known.name not in LOCAL and was != wanted:

@@ -25,8 +25,14 @@ from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.config import TrainConfig
 from torchfakes_cli.training.corpora.base import FAKE
-from torchfakes_cli.training.crops.manifest import read_manifest, same_margin, usable
-from torchfakes_cli.training.crops.marks import PICTURES, kept_marks, picture_marks
+from torchfakes_cli.training.crops.manifest import (
+    PICTURES,
+    kept_marks,
+    picture_marks,
+    read_manifest,
+    same_margin,
+    usable,
+)
 from torchfakes_cli.training.evaluate.calibrate import NOT_CALIBRATED, calibrated
 from torchfakes_cli.training.evaluate.metrics import verdict_counts
 from torchfakes_cli.training.evaluate.scores import (
@@ -144,7 +150,6 @@ class _Training:
         self.progress = progress if processes.first else lambda _: None
         self.out = Path(config.out)
         self.unreadable: set[str] = set()
-        self.untold: list[str] = []
         self.trackers: list[log.Tracker] = []
         table = read_manifest(folder)
         log.check_trackers(config)
@@ -209,7 +214,6 @@ class _Training:
             self.trackers = log.open_trackers(self.config, self.run_state.run, self.run_state.step)
         self.processes.wait()
         try:
-            self._tell_warnings()
             while self.run_state.epoch <= self.config.epochs:
                 self._epoch()
         except KeyboardInterrupt:
@@ -247,7 +251,6 @@ class _Training:
             with uninterrupted():
                 progress = self._end_epoch(rows, loss / seen, right / seen, time.monotonic() - started)
             self.progress(progress)
-            self._tell_warnings()
             limit = self.config.stop_on_collapse
             if limit and run_state.collapsed >= limit:
                 advice = f"Check labels and blur threshold, lower --lr or augment less. {self._last_good()}"
@@ -278,7 +281,6 @@ class _Training:
                 log.track(self.trackers, run_state.step, figures)
                 tracked, tracked_step = now, run_state.step
             self.progress(self._progress())
-            self._tell_warnings()
             if tally.passed_over >= MIN_UNREADABLE and tally.passed_over > MAX_UNREADABLE * tally.seen:
                 cause = f"{tally.passed_over} of {tally.seen} crops drawn could not be read"
                 raise DataError(cause, path=self.folder, advice="Run 'torchfakes prepare' again.")
@@ -328,6 +330,10 @@ class _Training:
         progress = replace(self._progress(), validation=scores)
         if tally.passed_over:
             self._warn(f"epoch {run_state.epoch}: {tally.passed_over} crops could not be read and were passed over")
+        collapsed = data_checks.collapse_warning(scores)
+        run_state.collapsed = run_state.collapsed + 1 if collapsed else 0
+        if collapsed:
+            self._warn(f"epoch {run_state.epoch}: {collapsed}")
         self._save(LAST, rows, torch.float32)
         # The video AUC of few videos has few values: the frame AUC decides between equal ones.
         merit = [scores.video_auc or 0.0, scores.frame_auc or 0.0]
@@ -349,10 +355,6 @@ class _Training:
         }
         log.track(self.trackers, run_state.step, {n: value for n, value in record.items() if n.startswith("val_")})
         run_state.records.append(record | self._figures(loss, accuracy, pace, norms))
-        collapsed = data_checks.collapse_warning(scores)
-        run_state.collapsed = run_state.collapsed + 1 if collapsed else 0
-        if collapsed:
-            self._warn(f"epoch {run_state.epoch}: {collapsed}")
         run_state.epoch, run_state.tally = run_state.epoch + 1, Tally()
         # Before the state, so that a process that is killed in between repeats the epoch and writes them again.
         log.write_log(self.out, run_state.records)
@@ -410,14 +412,9 @@ class _Training:
             save_state(self.out, self.config, self.data, self.header, self.run_state, self.updater, self.average)
 
     def _warn(self, warning: str) -> None:
-        """Keep a warning for the next progress report."""
+        """Keep and report a warning, once."""
         if warning not in self.run_state.warnings:
             self.run_state.warnings.append(warning)
-            self.untold.append(warning)
-
-    def _tell_warnings(self) -> None:
-        untold, self.untold = self.untold, []
-        for warning in untold:
             self.progress(replace(self._progress(), warning=warning))
 
     def _progress(self) -> TrainProgress:

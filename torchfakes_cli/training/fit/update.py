@@ -48,17 +48,11 @@ _TOGETHER = {"conv2d_": "stem", "last_": "embedding"}
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Figures of one update.
+    """Figures of one update."""
 
-    Attributes:
-        loss: mean over this process's crops, before the update.
-        right: number of its crops on the right side of zero.
-        norms: norm of the whole gradient, before it was scaled down, and of each block's.
-    """
-
-    loss: float
-    right: int
-    norms: list[float]
+    loss: float  # mean over this process's crops, before the update
+    right: int  # number of its crops on the right side of zero
+    norms: list[float]  # norm of the whole gradient, before it was scaled down, and of each block's
 
 
 class DivergedError(Exception):
@@ -75,23 +69,13 @@ def pair_loss(logits: Tensor, labels: Tensor, ranking: float, targets: tuple[flo
         labels: N×1, 0 and 1.
         ranking: weight of the second term.
         targets: targets of the cross-entropy, for real and fake.
-
-    Returns:
-        A scalar.
     """
     loss = functional.binary_cross_entropy_with_logits(logits, targets[0] + labels * (targets[1] - targets[0]))
     return loss + ranking * functional.softplus(logits[0::2] - logits[1::2]).mean() if ranking else loss
 
 
 def rate_factor(step: int, steps: int, schedule: str = "cosine", warm_up: float = 0.05) -> float:
-    """The learning rate at a step as a share of its peak: a linear rise, then the schedule.
-
-    Args:
-        step: number of the update, from 0.
-        steps: updates of the whole training.
-        schedule: ``cosine``, ``linear`` or ``constant``.
-        warm_up: share of the updates in which it rises.
-    """
+    """Learning rate at a step (from 0) as a share of its peak: a linear rise over ``warm_up``, then the schedule."""
     rise = int(warm_up * steps)
     if step < rise:
         return (step + 1) / rise
@@ -140,12 +124,8 @@ class Updater:
     Attributes:
         student: the network with its map to the teacher's features; None without a teacher.
         blocks: parameters of each block whose gradient is measured.
-        optimizer: optimizer of all weights, including the map's.
         scaler: scaler of float16 gradients.
         micro_batch: number of crops at once, now.
-
-    Raises:
-        UsageError: the device doesn't compute in the precision.
     """
 
     def __init__(
@@ -195,12 +175,9 @@ class Updater:
             group["lr"] = rate
 
     def update(self, step: int, pictures: Tensor, labels: Tensor) -> Update:
-        """Make one update.
+        """Make one update with pictures, N×S×S×3 uint8, and labels, N×1; N is even.
 
-        Args:
-            step: from 0; decides the dropout together with the seed, so that a resumed training drops the same.
-            pictures: N×S×S×3 uint8; N is even.
-            labels: N×1, 0 and 1.
+        The step (from 0) decides the dropout together with the seed, so that a resumed training drops the same.
 
         Raises:
             DivergedError: the loss or the gradient is not finite.

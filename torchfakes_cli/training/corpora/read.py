@@ -1,4 +1,4 @@
-"""Steps after reading a corpus: originals of fakes, splits and groups that the user gives, duplicates, and limits."""
+"""Reading a corpus: files by layout, originals of fakes, splits and groups that the user gives, duplicates, limits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from torchfakes_cli.errors import DataError
+from torchfakes_cli.training.corpora import dfdc, folders, published
 from torchfakes_cli.training.corpora.base import (
     FAKE,
     REAL,
@@ -22,25 +22,60 @@ from torchfakes_cli.training.corpora.base import (
     group_order,
     listed,
     split_named,
+    summarized,
 )
-from torchfakes_cli.training.corpora.tables import located, table_columns, table_rows, unknown_names
+from torchfakes_cli.training.corpora.tables import located, table_columns, table_rows, unknown_names, unused_tables
 
-#: Default of ``--split``.
-BY_GROUPS = "groups"
-_OFFICIAL = "official"
+#: The first that recognizes a folder reads it.
+_LAYOUTS = (*published.LAYOUTS, dfdc.LAYOUT, folders.LAYOUT)
+
+
+def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = "groups", groups: Path | None = None) -> Corpus:
+    """Read a corpus, and folders of further genuine videos or stills.
+
+    Args:
+        root: folder of the corpus.
+        reals: further folders, as for ``folders.read_reals``.
+        split: ``groups`` for what the corpus itself says, ``official`` for the lists in the corpus, ``official:DIR``
+            for those in a folder, or the path of a CSV.
+        groups: CSV that names videos of the same person or footage.
+
+    Raises:
+        DataError: the layout isn't known, a list contradicts itself, or nothing usable is there.
+    """
+    if not root.is_dir():
+        raise DataError("is not a folder", path=root, advice="Give the folder that holds the corpus.")
+    layout = next((layout for layout in _LAYOUTS if layout.recognizes(root)), None)
+    if layout is None:
+        found = listed(sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir()))
+        *first, last = (layout.signs for layout in _LAYOUTS)
+        raise DataError(
+            f"no known layout; found {found}", path=root, advice=f"Known are {', '.join(first)}, or {last}."
+        )
+    corpus = _with_sources(_with_reals(layout.read(root), reals), layout.advice)
+    if not corpus.videos:
+        reasons = "; ".join(summarized(corpus.skipped))
+        raise DataError(
+            f"holds no video or picture that can be used{f' ({reasons})' if reasons else ''}",
+            path=root,
+            advice="Correct the list or the names of the files." if reasons else "Check the path.",
+        )
+    corpus = _with_splits(corpus, layout, root, split)
+    if groups is not None:
+        corpus = _with_table(corpus, root, groups, "group")
+    if layout is folders.LAYOUT:
+        corpus = replace(corpus, notes=(*folders.unused_lists(root, corpus), *corpus.notes))
+    elif layout is not dfdc.LAYOUT:
+        corpus = replace(corpus, notes=(*corpus.notes, *unused_tables(root, corpus.lists)))
+    return _joined(_without_duplicates(corpus))
 
 
 def select(
     corpus: Corpus, methods: Sequence[str] = (), compression: str | None = None, limit: int | None = None, seed: int = 0
 ) -> list[SourceVideo]:
-    """Select the files to work on.
+    """Select files: fakes of some methods (in any case), one compression, and so many of each collection and method.
 
-    Args:
-        corpus: the whole corpus.
-        methods: use only fakes made by these, in any case; empty for all.
-        compression: use only this compression; files without one stay.
-        limit: maximum number of files of each collection and method, chosen group by group.
-        seed: seed of the choice.
+    The limit chooses group by group, by a hash with the seed. Files without a compression stay.
 
     Raises:
         DataError: the corpus has no such method or compression.
@@ -70,13 +105,19 @@ def select(
     return [video for video in videos if video.video in chosen]
 
 
-def with_sources(corpus: Corpus, advice: str | None) -> Corpus:
-    """Find the original of each fake by its footage, and link their groups.
+def _with_reals(corpus: Corpus, further: Sequence[Path]) -> Corpus:
+    videos, notes = list(corpus.videos), list(corpus.notes)
+    for folder in further:
+        names_taken = {video.video.split("/")[0] for video in videos}
+        extra, more = folders.read_reals(folder, names_taken, {video.path.resolve() for video in videos})
+        videos += extra
+        notes += more
+    videos.sort(key=lambda video: (video.label == FAKE, video.video))
+    return replace(corpus, videos=tuple(videos), notes=tuple(notes))
 
-    Args:
-        corpus: corpus with all genuine files.
-        advice: where to get missing originals; None for no note on them.
-    """
+
+def _with_sources(corpus: Corpus, advice: str | None) -> Corpus:
+    """Find the original of each fake by its footage, and link their groups; ``advice`` is that of the layout."""
     originals: dict[tuple[str, str], list[str]] = defaultdict(list)
     for video in corpus.videos:
         if video.label == REAL and video.footage:
@@ -102,24 +143,13 @@ def with_sources(corpus: Corpus, advice: str | None) -> Corpus:
     return replace(corpus, videos=tuple(videos), links=(*corpus.links, *links), notes=notes)
 
 
-def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpus:
-    """Apply the splits that the user asks for.
-
-    Args:
-        corpus: corpus as read.
-        layout: layout of the corpus.
-        root: folder of the corpus.
-        split: ``groups`` for what the corpus itself says, ``official`` for the lists in the corpus, ``official:DIR``
-            for those in a folder, or the path of a CSV.
-
-    Raises:
-        DataError: there are no such lists, or they can't be used.
-    """
-    if split == BY_GROUPS:
+def _with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpus:
+    """Apply the splits that the user asks for, as for ``read_corpus``."""
+    if split == "groups":
         return corpus
     kind, _, place = split.partition(":")
-    if kind != _OFFICIAL:
-        return with_table(corpus, root, Path(split), "split")
+    if kind != "official":
+        return _with_table(corpus, root, Path(split), "split")
     if layout.official is None:
         raise DataError(f"{layout.name} have no official splits", path=root, advice="Use --split CSV.")
     folder = Path(place) if place else root
@@ -128,19 +158,11 @@ def with_splits(corpus: Corpus, layout: Layout, root: Path, split: str) -> Corpu
     return layout.official(corpus, folder)
 
 
-def with_table(corpus: Corpus, root: Path, table: Path, column: Literal["split", "group"]) -> Corpus:
+def _with_table(corpus: Corpus, root: Path, table: Path, column: str) -> Corpus:
     """Apply a CSV that names videos and their splits or groups.
 
-    A row with a group may also name a person or a sequence that only has fakes here.
-
-    Args:
-        corpus: corpus as read.
-        root: folder of the corpus.
-        table: path of the CSV, with the columns video (or path) and ``column``. With splits, groups are used too.
-        column: ``split`` or ``group``.
-
-    Raises:
-        DataError: it isn't such a table, or contradicts itself.
+    It has the columns video (or path) and ``column`` (split or group); with splits, groups are used too. A row with a
+    group may also name a person or a sequence that only has fakes here.
     """
     find = _finder(corpus, root, table, column)
     by_bare_name: dict[str, list[str]] = defaultdict(list)
@@ -180,8 +202,8 @@ def with_table(corpus: Corpus, root: Path, table: Path, column: Literal["split",
 def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[dict[str, str]], list[SourceVideo]]:
     """Return a function that finds the videos of a row.
 
-    A ``path`` is one file, from the corpus or absolute. A ``video`` is a name as in the manifest, or that of a file
-    without its folder and suffix: such as ``071`` in all its compressions, or ``071_054`` of every method.
+    A ``path`` is one file. A ``video`` is a name as in the manifest, or that of a file without its folder and suffix,
+    such as ``071`` in all its compressions, or ``071_054`` of every method.
     """
     try:
         columns = set(table_columns(table))
@@ -207,7 +229,7 @@ def _finder(corpus: Corpus, root: Path, table: Path, column: str) -> Callable[[d
     return find
 
 
-def joined(corpus: Corpus) -> Corpus:
+def _joined(corpus: Corpus) -> Corpus:
     """Give linked groups one name, the alphabetically first."""
     root = components(corpus.links)
     videos = []
@@ -217,7 +239,7 @@ def joined(corpus: Corpus) -> Corpus:
     return replace(corpus, videos=tuple(videos), links=())
 
 
-def without_duplicates(corpus: Corpus) -> Corpus:
+def _without_duplicates(corpus: Corpus) -> Corpus:
     """Keep the first of files with the same content, and link their groups: a copy must not cross a split."""
     by_size: dict[int, list[SourceVideo]] = defaultdict(list)
     for video in corpus.videos:
