@@ -27,12 +27,19 @@ def evaluate_command(
         typer.Argument(
             metavar="CROPS_OR_CORPUS",
             help="Read folders written by 'torchfakes prepare', or corpora, whose faces are extracted first.",
-            show_default=PrepareConfig().out),
+            show_default=PrepareConfig().out,
+        ),
     ] = None,
     models: Annotated[
         list[str] | None,
-        option(JUDGING, "FILE", "Evaluate this detector; repeat the option to compare several.", "--model",
-               default="the one that ships", autocompletion=opt.detectors),
+        option(
+            JUDGING,
+            "FILE",
+            "Evaluate this detector; repeat the option to compare several.",
+            "--model",
+            default="the one that ships",
+            autocompletion=opt.detectors,
+        ),
     ] = None,
     split: Annotated[
         SplitName, option(JUDGING, None, "Evaluate this split; all for a corpus never trained on.")
@@ -42,8 +49,13 @@ def evaluate_command(
     ] = _DEFAULT.frames_per_video,
     robustness: Annotated[
         list[str] | None,
-        option(_ROBUSTNESS, "KIND", f"Measure damaged crops, too: {', '.join(DAMAGES)}, or all; repeatable.",
-               default="none", autocompletion=opt.one_of(*DAMAGES, "all")),
+        option(
+            _ROBUSTNESS,
+            "KIND",
+            f"Measure damaged crops, too: {', '.join(DAMAGES)}, or all; repeatable.",
+            default="none",
+            autocompletion=opt.one_of(*DAMAGES, "all"),
+        ),
     ] = None,
     levels: Annotated[
         str, option(_ROBUSTNESS, "LIST", "Use these levels of damage, from 1 (mild) to 5 (severe).")
@@ -53,9 +65,12 @@ def evaluate_command(
     ] = _DEFAULT.robustness_frames,
     calibrate: Annotated[
         str | None,
-        option(_CALIBRATION, "FILE",
-               "Write the detector with a calibration and thresholds fitted on this split (val, not train) to FILE.",
-               default="none"),
+        option(
+            _CALIBRATION,
+            "FILE",
+            "Write the detector with a calibration and thresholds fitted on this split (val, not train) to FILE.",
+            default="none",
+        ),
     ] = _DEFAULT.calibrate,
     calibration: Annotated[
         CalibrationFit,
@@ -84,7 +99,7 @@ def evaluate_command(
         bool, option(OUTPUT, None, "Replace files that are not an evaluation's.", "--force")
     ] = _DEFAULT.force,
     debug: opt.Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Measure detectors on labeled faces.
 
     By frame and by video, with intervals: AUC, equal error rate, verdicts and how often they are firm and right,

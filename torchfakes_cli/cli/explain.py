@@ -23,8 +23,14 @@ def explain_command(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Explain the verdict on this video or picture.")],
     output: Annotated[
         str | None,
-        option(OUTPUT, "FOLDER", "Write the pictures and the table into this folder.", "--output", "-o",
-               default="clip.explain in the current folder"),
+        option(
+            OUTPUT,
+            "FOLDER",
+            "Write the pictures and the table into this folder.",
+            "--output",
+            "-o",
+            default="clip.explain in the current folder",
+        ),
     ] = None,
     faces_a_track: Annotated[
         int, option(OUTPUT, "N", "Show at most this many faces of a person.", "--faces")
@@ -45,7 +51,7 @@ def explain_command(
     hwaccel: opt.Hwaccel = opt.DEFAULT_SCAN.hwaccel,
     memory_mb: opt.MemoryLimit = opt.DEFAULT_SCAN.memory_mb,
     debug: opt.Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Explain a verdict: show representative faces with heat maps of the detector.
 
     The video is scanned. For the faces of each person that score highest, lowest and near the person's own score, a

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "int8"]
 
 _INPUT = "Input"
-# fmt: off
 _Name = Annotated[str, option(None, None, "Give the detector this name.", "--name", default="the file's")]
 _Licence = Annotated[str, option(None, None, "Record this license of the weights.", "--licence", default="unknown")]
 _Preset = Annotated[
     Literal["origin", "standardised"] | None,
-    option(None, None,
-           "Set all input options at once. origin: the face's box without margin at 160 pixels, enlarged to 256, "
-           "values from 0 to 1. standardised: a square of 1.3 times the box at 160 pixels, standardized values.",
-           default="by the file's format and its weights"),
+    option(
+        None,
+        None,
+        "Set all input options at once. origin: the face's box without margin at 160 pixels, enlarged to 256, "
+        "values from 0 to 1. standardised: a square of 1.3 times the box at 160 pixels, standardized values.",
+        default="by the file's format and its weights",
+    ),
 ]
 _InputSize = Annotated[int | None, option(_INPUT, None, "Set the side of the network's input.")]
 _CropSize = Annotated[
@@ -45,7 +47,6 @@ _UnitRange = Annotated[
     bool | None,
     option(_INPUT, None, "Scale values to 0 to 1, or standardize them.", "--unit-range/--standardised"),
 ]
-# fmt: on
 
 
 def list_command(json: Json = False, debug: Debug = False) -> None:
@@ -87,12 +88,15 @@ def show_command(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="[NAME|FILE]", help="Show this detector.", show_default="the one that ships",
-            autocompletion=detectors),
+            metavar="[NAME|FILE]",
+            help="Show this detector.",
+            show_default="the one that ships",
+            autocompletion=detectors,
+        ),
     ] = "torchfakes",
     json: Json = False,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show a detector's input, training, metrics and license, and the model card of the one that ships.
 
     Examples:
@@ -122,12 +126,15 @@ def verify_command(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME|FILE]...", help="Verify these detectors.", show_default="all installed ones",
-            autocompletion=detectors),
+            metavar="[NAME|FILE]...",
+            help="Verify these detectors.",
+            show_default="all installed ones",
+            autocompletion=detectors,
+        ),
     ] = None,
     json: Json = False,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Verify checksums, load the weights and score a crop; exit with code 1 if a check fails.
 
     Examples:
@@ -201,7 +208,8 @@ def fetch_command(
             metavar="NAME|URL|hf:REPO",
             help="Fetch this detector: a name from models list, a URL, or hf:OWNER/NAME on Hugging Face, followed by "
             "@REVISION and /FILE where needed (a space: hf:spaces/OWNER/NAME/FILE).",
-            autocompletion=one_of(*PUBLISHED)),
+            autocompletion=one_of(*PUBLISHED),
+        ),
     ],
     name: _Name = "",
     sha256: Annotated[
@@ -216,12 +224,13 @@ def fetch_command(
     licence: _Licence = "",
     force: Annotated[
         bool,
-        option(None, None, "Fetch again, ignore the recorded checksum, and replace a detector of this name.",
-               "--force"),
+        option(
+            None, None, "Fetch again, ignore the recorded checksum, and replace a detector of this name.", "--force"
+        ),
     ] = False,
     json: Json = False,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Download a detector, check its checksum and import it.
 
     Proxies are taken from HTTPS_PROXY, a mirror of Hugging Face from HF_ENDPOINT. If no checksum is known, that of the
@@ -270,12 +279,14 @@ def export_command(
         typer.Argument(
             metavar="FOLDER|OUT.onnx",
             help="Write the detector, the face detector's three networks and a JSON description into this folder, or "
-            "the detector alone into this file."),
+            "the detector alone into this file.",
+        ),
     ],
     precision: Annotated[
         Precision,
-        option(None, None, "Write the detector in this precision. An fp16 file is half as large as fp32, int8 a "
-               "quarter."),
+        option(
+            None, None, "Write the detector in this precision. An fp16 file is half as large as fp32, int8 a quarter."
+        ),
     ] = "fp32",
     cascade_precision: Annotated[
         Precision | None,
@@ -283,14 +294,20 @@ def export_command(
     ] = None,
     crops: Annotated[
         Path | None,
-        option(None, "FOLDER",
-               "Use these crops made by prepare: validation people calibrate int8, test people are compared."),
+        option(
+            None,
+            "FOLDER",
+            "Use these crops made by prepare: validation people calibrate int8, test people are compared.",
+        ),
     ] = None,
     pictures: Annotated[
         Path | None,
-        option(None, "FOLDER",
-               "Use these pictures with faces: every second one calibrates int8, the others are compared. They serve "
-               "the face detector, and without --crops the detector as well."),
+        option(
+            None,
+            "FOLDER",
+            "Use these pictures with faces: every second one calibrates int8, the others are compared. They serve "
+            "the face detector, and without --crops the detector as well.",
+        ),
     ] = None,
     accept: Annotated[
         bool, option(None, None, "Write the files even if they differ from torch more than they may.", "--accept")
@@ -298,7 +315,7 @@ def export_command(
     force: Annotated[bool, option(None, None, "Replace files.", "--force")] = False,
     json: Json = False,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Write a detector as ONNX files and compare them with torch; needs the extra onnx.
 
     The detector's file takes RGB crops from 0 to 255 and gives their logits and probabilities: normalization and

@@ -167,28 +167,41 @@ def refuse_urls(paths: list[str]) -> None:
             raise UsageError("URLs are not opened", path=path, advice="Download the video and scan the file.")
 
 
-# fmt: off
 Fps = Annotated[
     Fraction | None,
     option(FRAMES, "RATE", "Sample this many frames a second, such as 2, 0.5 or 30000/1001.", parser=parse_rate),
 ]
 Frames = Annotated[
     int | None,
-    option(FRAMES, "N", "Sample this many frames, spread evenly.",
-           default=f"{DEFAULT_SAMPLING.frames}, and one a second in longer clips"),
+    option(
+        FRAMES,
+        "N",
+        "Sample this many frames, spread evenly.",
+        default=f"{DEFAULT_SAMPLING.frames}, and one a second in longer clips",
+    ),
 ]
 Start = Annotated[
     float | None,
-    option(FRAMES, "TIME", "Start at this time: seconds, 1:30 or 0:01:30.5.", "--start", default="the beginning",
-           parser=parse_time),
+    option(
+        FRAMES,
+        "TIME",
+        "Start at this time: seconds, 1:30 or 0:01:30.5.",
+        "--start",
+        default="the beginning",
+        parser=parse_time,
+    ),
 ]
 End = Annotated[
     float | None, option(FRAMES, "TIME", "Stop at this time.", "--end", default="the end", parser=parse_time)
 ]
 KeyFrames = Annotated[
     bool,
-    option(FRAMES, None, "Use a key frame if one lies within a quarter of the gap between samples; this decodes far "
-           "less.", "--key-frames/--no-key-frames"),
+    option(
+        FRAMES,
+        None,
+        "Use a key frame if one lies within a quarter of the gap between samples; this decodes far less.",
+        "--key-frames/--no-key-frames",
+    ),
 ]
 MinFace = Annotated[int, option(JUDGING, "PIXELS", "Ignore faces smaller than this.")]
 BlurThreshold = Annotated[
@@ -196,18 +209,31 @@ BlurThreshold = Annotated[
 ]
 Threshold = Annotated[
     float | None,
-    option(JUDGING, "P", "Call a video fake from this p_fake on and real below, with nothing between.",
-           default="the model's two thresholds"),
+    option(
+        JUDGING,
+        "P",
+        "Call a video fake from this p_fake on and real below, with nothing between.",
+        default="the model's two thresholds",
+    ),
 ]
 Model = Annotated[
     str | None,
-    option(JUDGING, "FILE", "Use this detector, a .safetensors checkpoint.", default="the one that ships",
-           autocompletion=detectors),
+    option(
+        JUDGING,
+        "FILE",
+        "Use this detector, a .safetensors checkpoint.",
+        default="the one that ships",
+        autocompletion=detectors,
+    ),
 ]
 Device = Annotated[
     str,
-    option(JUDGING, "NAME", "Compute on this device: auto, cpu, cuda or cuda:N.",
-           autocompletion=one_of("auto", "cpu", "cuda")),
+    option(
+        JUDGING,
+        "NAME",
+        "Compute on this device: auto, cpu, cuda or cuda:N.",
+        autocompletion=one_of("auto", "cpu", "cuda"),
+    ),
 ]
 Timeout = Annotated[
     float,
@@ -215,15 +241,19 @@ Timeout = Annotated[
 ]
 Hwaccel = Annotated[
     str | None,
-    option(LIMITS, "NAME", "Decode on this device, such as cuda, where possible; 'torchfakes doctor' lists the "
-           "devices. The memory limit does not apply then.", default="software"),
+    option(
+        LIMITS,
+        "NAME",
+        "Decode on this device, such as cuda, where possible; 'torchfakes doctor' lists the "
+        "devices. The memory limit does not apply then.",
+        default="software",
+    ),
 ]
 MemoryLimit = Annotated[
     int, option(LIMITS, "MIB", "Give up on a file when its decoding needs more memory (on Linux).", "--memory-limit")
 ]
 Debug = Annotated[bool, option(OUTPUT, None, "Show the log, and tracebacks of errors.", "--debug")]
 Json = Annotated[bool, option(None, None, "Print one JSON document.", "--json")]
-# fmt: on
 
 
 def scan_config(context: typer.Context, **others: Any) -> ScanConfig:

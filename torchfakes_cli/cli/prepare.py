@@ -27,13 +27,17 @@ def prepare_command(
         typer.Argument(
             metavar="CORPUS",
             help="Read FaceForensics++, Celeb-DF, DFDC or its preview, DeeperForensics, or a folder with real/ and "
-            "fake/<method>/. A CSV in that may list path, label, method, group, split, source."),
+            "fake/<method>/. A CSV in that may list path, label, method, group, split, source.",
+        ),
     ],
     reals: Annotated[
         list[str] | None,
-        option(_CORPUS, "FOLDER",
-               "Add genuine stills or videos; repeatable. A CSV in it may name path and group (person). From "
-               "FaceForensics++ the originals are used, which DeeperForensics needs."),
+        option(
+            _CORPUS,
+            "FOLDER",
+            "Add genuine stills or videos; repeatable. A CSV in it may name path and group (person). From "
+            "FaceForensics++ the originals are used, which DeeperForensics needs.",
+        ),
     ] = None,
     methods: Annotated[
         list[str] | None,
@@ -41,8 +45,13 @@ def prepare_command(
     ] = None,
     compression: Annotated[
         str | None,
-        option(_CORPUS, "NAME", "Use only this compression of FaceForensics++: raw, c23 or c40.", default="all found",
-               autocompletion=one_of("raw", "c23", "c40")),
+        option(
+            _CORPUS,
+            "NAME",
+            "Use only this compression of FaceForensics++: raw, c23 or c40.",
+            default="all found",
+            autocompletion=one_of("raw", "c23", "c40"),
+        ),
     ] = _DEFAULT.compression,
     limit: Annotated[
         int | None, option(_CORPUS, "N", "Use at most N files per method, for a trial.", default="all")
@@ -52,15 +61,21 @@ def prepare_command(
     ] = _DEFAULT.frames_per_video,
     blur_threshold: Annotated[
         float,
-        option(_CROPS, "X",
-               "Mark crops less sharp than this (variance of the Laplacian) as blurry. All are written: this can be "
-               "changed later without extracting them again."),
+        option(
+            _CROPS,
+            "X",
+            "Mark crops less sharp than this (variance of the Laplacian) as blurry. All are written: this can be "
+            "changed later without extracting them again.",
+        ),
     ] = _DEFAULT.faces.blur_threshold,
     duplicate_threshold: Annotated[
         float,
-        option(_CROPS, "X",
-               "Mark crops of a person that differ by less than this from others (in gray levels) as duplicates; can "
-               "be changed later."),
+        option(
+            _CROPS,
+            "X",
+            "Mark crops of a person that differ by less than this from others (in gray levels) as duplicates; can "
+            "be changed later.",
+        ),
     ] = _DEFAULT.duplicate_threshold,
     min_face: Annotated[
         int, option(_CROPS, "PIXELS", "Ignore faces smaller than this; can be raised later.")
@@ -77,15 +92,21 @@ def prepare_command(
     ] = _DEFAULT.image_format,
     balance: Annotated[
         bool,
-        option(_CROPS, None,
-               "Select frames (never people) so that reals and fakes are about equal in number; nothing is deleted."),
+        option(
+            _CROPS,
+            None,
+            "Select frames (never people) so that reals and fakes are about equal in number; nothing is deleted.",
+        ),
     ] = _DEFAULT.balance,
     split: Annotated[
         str,
-        option(_SPLITS, "HOW",
-               "Split by people and footage (groups), by the lists published with the corpus (official, or "
-               "official:DIR), or by a CSV with the columns video (or path), split and optionally group.",
-               autocompletion=one_of(_DEFAULT.split, "official")),
+        option(
+            _SPLITS,
+            "HOW",
+            "Split by people and footage (groups), by the lists published with the corpus (official, or "
+            "official:DIR), or by a CSV with the columns video (or path), split and optionally group.",
+            autocompletion=one_of(_DEFAULT.split, "official"),
+        ),
     ] = _DEFAULT.split,
     groups: Annotated[
         str | None,
@@ -104,7 +125,7 @@ def prepare_command(
         bool, option(_RUN, None, "Delete the crops of an earlier run and start over.", "--force")
     ] = _DEFAULT.force,
     debug: Annotated[bool, option(_RUN, None, "Show the log, and tracebacks of errors.", "--debug")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Extract the face crops of a corpus for training.
 
     All videos of a person, and a video with its fakes, stay in one split. A fake is cropped at the same times and with

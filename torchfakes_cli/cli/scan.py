@@ -78,7 +78,8 @@ def scan_command(
         typer.Argument(
             metavar="PATH",
             help="Scan videos or pictures, folders of them, the video of a web page (with the extra url), or s3://, "
-            "gs:// and other URLs of stores that fsspec reads. - reads a list of paths, by line or separated by NUL."),
+            "gs:// and other URLs of stores that fsspec reads. - reads a list of paths, by line or separated by NUL.",
+        ),
     ],
     recursive: Annotated[bool, option(FILES, None, "Search subfolders.", "--recursive/--no-recursive")] = True,
     include: Annotated[
@@ -102,81 +103,123 @@ def scan_command(
     model: opt.Model = None,
     device: Annotated[
         str,
-        option(JUDGING, "NAME",
-               "Compute on this device: auto, cpu, cuda or cuda:N. For several videos also on several, with a process "
-               "each: cuda:0,cuda:1, or all for every CUDA device."),
+        option(
+            JUDGING,
+            "NAME",
+            "Compute on this device: auto, cpu, cuda or cuda:N. For several videos also on several, with a process "
+            "each: cuda:0,cuda:1, or all for every CUDA device.",
+        ),
     ] = opt.DEFAULT_SCAN.device,
     jobs: Annotated[
         int | None,
-        option(LIMITS, "N", "Decode this many videos of a folder at once, in each process that scans.", "--jobs", "-j",
-               default="half of the cores, from 2 to 8"),
+        option(
+            LIMITS,
+            "N",
+            "Decode this many videos of a folder at once, in each process that scans.",
+            "--jobs",
+            "-j",
+            default="half of the cores, from 2 to 8",
+        ),
     ] = None,
     timeout_s: opt.Timeout = opt.DEFAULT_SCAN.timeout_s,
     hwaccel: opt.Hwaccel = opt.DEFAULT_SCAN.hwaccel,
     memory_mb: opt.MemoryLimit = opt.DEFAULT_SCAN.memory_mb,
     copy_mb: Annotated[
         int,
-        option(LIMITS, "MIB",
-               "Give up on a video from a web page, s3:// or another store if it is larger: each is copied for its "
-               "scan.", "--max-download-size"),
+        option(
+            LIMITS,
+            "MIB",
+            "Give up on a video from a web page, s3:// or another store if it is larger: each is copied for its scan.",
+            "--max-download-size",
+        ),
     ] = opt.DEFAULT_SCAN.copy_mb,
     ray: Annotated[
         str | None,
-        option(_MACHINES, "ADDRESS",
-               "Scan on this Ray cluster, whose machines see the videos under the same paths: its address, auto for "
-               "the one of this machine, or local for a new one."),
+        option(
+            _MACHINES,
+            "ADDRESS",
+            "Scan on this Ray cluster, whose machines see the videos under the same paths: its address, auto for "
+            "the one of this machine, or local for a new one.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        option(_MACHINES, "N", "Start this many workers on the Ray cluster.",
-               default="one a GPU or, without GPUs, one for four cores", min=1),
+        option(
+            _MACHINES,
+            "N",
+            "Start this many workers on the Ray cluster.",
+            default="one a GPU or, without GPUs, one for four cores",
+            min=1,
+        ),
     ] = None,
     table: Annotated[
         str | None,
-        option(OUTPUT, "FILE",
-               "Write a table with a row a file: CSV, or what the ending says: .jsonl, .sqlite (.db) or .parquet. An "
-               "existing table grows: unchanged files are not scanned again, and rows of other files stay.",
-               "--output", "-o"),
+        option(
+            OUTPUT,
+            "FILE",
+            "Write a table with a row a file: CSV, or what the ending says: .jsonl, .sqlite (.db) or .parquet. An "
+            "existing table grows: unchanged files are not scanned again, and rows of other files stay.",
+            "--output",
+            "-o",
+        ),
     ] = None,
     prune: Annotated[bool, option(OUTPUT, None, "Remove rows from the table whose files are gone.", "--prune")] = False,
     timeline: Annotated[
         str | None,
-        option(OUTPUT, "FILE",
-               "Write the timeline, a CSV row for each face in each frame, to this file. For one video.",
-               default="NAME.timeline.csv in the current folder"),
+        option(
+            OUTPUT,
+            "FILE",
+            "Write the timeline, a CSV row for each face in each frame, to this file. For one video.",
+            default="NAME.timeline.csv in the current folder",
+        ),
     ] = None,
     no_timeline: Annotated[bool, option(OUTPUT, None, "Write no timeline.", "--no-timeline")] = False,
     timelines: Annotated[
         str | None,
-        option(OUTPUT, "FOLDER",
-               "Write the timeline of each video into this folder, in subfolders like those of the videos."),
+        option(
+            OUTPUT,
+            "FOLDER",
+            "Write the timeline of each video into this folder, in subfolders like those of the videos.",
+        ),
     ] = None,
     annotate: Annotated[
         str | None,
-        option(OUTPUT, "FILE",
-               "Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
-               "For one video."),
+        option(
+            OUTPUT,
+            "FILE",
+            "Write the clip, an MP4 or MOV with its sound, with a box and the scores of each face drawn over it. "
+            "For one video.",
+        ),
     ] = None,
     frames_dir: Annotated[
         str | None,
-        option(OUTPUT, "FOLDER",
-               "Save representative whole frames of each person in this folder as JPEG, for a reverse image search."),
+        option(
+            OUTPUT,
+            "FOLDER",
+            "Save representative whole frames of each person in this folder as JPEG, for a reverse image search.",
+        ),
     ] = None,
     report: Annotated[
         str | None,
-        option(OUTPUT, "PATH",
-               "Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
-               "page each."),
+        option(
+            OUTPUT,
+            "PATH",
+            "Write a report to open in a browser: a page for one video; for several a folder, with an index and a "
+            "page each.",
+        ),
     ] = None,
     force: Annotated[
         bool, option(OUTPUT, None, "Replace existing files of other kinds, and start a batch over.", "--force")
     ] = False,
     format: Annotated[
         opt.Format,
-        option(OUTPUT, None,
-               "Print text for people; JSON, timeline included: a document for one video, a line a file for several; "
-               "or tab-separated lines: path, verdict, p_fake. With json and tsv a timeline is written only on "
-               "request."),
+        option(
+            OUTPUT,
+            None,
+            "Print text for people; JSON, timeline included: a document for one video, a line a file for several; "
+            "or tab-separated lines: path, verdict, p_fake. With json and tsv a timeline is written only on "
+            "request.",
+        ),
     ] = "text",
     json: Annotated[bool, option(OUTPUT, None, "Print JSON: --format json.", "--json")] = False,
     quiet: Annotated[bool, option(OUTPUT, None, "Print nothing but errors.", "--quiet", "-q")] = False,
@@ -188,7 +231,7 @@ def scan_command(
     ] = False,
     profile: Annotated[bool, option(OUTPUT, None, "Show the time spent in each stage.", "--profile")] = False,
     debug: opt.Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Scan videos for synthetic faces.
 
     One video gives its verdict in detail, several give a line each. A folder is searched for videos and pictures,

@@ -32,14 +32,22 @@ def serve_command(
     device: Device = DEFAULT_SCAN.device,
     token_file: Annotated[
         str | None,
-        option(_ACCESS, "FILE", "Read the token that clients must send (Authorization: Bearer TOKEN) from this file.",
-               default="the variable TORCHFAKES_TOKEN"),
+        option(
+            _ACCESS,
+            "FILE",
+            "Read the token that clients must send (Authorization: Bearer TOKEN) from this file.",
+            default="the variable TORCHFAKES_TOKEN",
+        ),
     ] = None,
     no_auth: Annotated[
         bool,
-        option(_ACCESS, None,
-               "Serve every client that can connect. Without this and without a token, programs of this machine are "
-               "served, but no web pages.", "--no-auth"),
+        option(
+            _ACCESS,
+            None,
+            "Serve every client that can connect. Without this and without a token, programs of this machine are "
+            "served, but no web pages.",
+            "--no-auth",
+        ),
     ] = False,
     max_size_mb: Annotated[
         float, option(LIMITS, "MIB", "Refuse clips larger than this.", "--max-size")
@@ -52,8 +60,9 @@ def serve_command(
     ] = _DEFAULT.timeout_s,
     wait_s: Annotated[
         float,
-        option(LIMITS, "SECONDS", "Wait this long for the result; after that answer with the address to poll.",
-               "--wait"),
+        option(
+            LIMITS, "SECONDS", "Wait this long for the result; after that answer with the address to poll.", "--wait"
+        ),
     ] = _DEFAULT.wait_s,
     queue: Annotated[
         int, option(LIMITS, "N", "Queue at most this many clips besides the one being scanned.")
@@ -67,7 +76,7 @@ def serve_command(
         option(OUTPUT, None, "Write the log on stderr as text, or as a JSON object a line."),
     ] = "text",
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Serve verdicts over HTTP: POST a clip, get its JSON document.
 
     The document is the one that scan --json prints. One clip is scanned at a time, others wait. Clips are deleted when

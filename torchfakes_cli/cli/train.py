@@ -50,16 +50,23 @@ def train_command(
     start: Annotated[
         str | None,
         option(
-            _START, "WEIGHTS",
+            _START,
+            "WEIGHTS",
             "Set the initial weights: vggface2 (face recognition, fetched once), imagenet, scratch, a checkpoint such "
             "as torchfakes (the detector that ships), or a file with the tensors of the backbone's trunk.",
-            "--weights", default="vggface2 with InceptionResnetV1, else imagenet", autocompletion=_starts,
+            "--weights",
+            default="vggface2 with InceptionResnetV1, else imagenet",
+            autocompletion=_starts,
         ),
     ] = None,
     backbone: Annotated[
         str | None,
-        option(_START, "NAME", "Set the network: InceptionResnetV1, EfficientNetLite0 or timm:NAME.",
-               default="the checkpoint's, else InceptionResnetV1"),
+        option(
+            _START,
+            "NAME",
+            "Set the network: InceptionResnetV1, EfficientNetLite0 or timm:NAME.",
+            default="the checkpoint's, else InceptionResnetV1",
+        ),
     ] = None,
     epochs: Annotated[int, option(_START, "N", "Train for N epochs; each is validated.")] = _DEFAULT.epochs,
     samples_per_epoch: Annotated[
@@ -70,17 +77,25 @@ def train_command(
     ] = _DEFAULT.batch,
     teacher: Annotated[
         str | None,
-        option(_START, "FILE", "Also learn to match the features and logits of this checkpoint.", default="none",
-               autocompletion=_starts),
+        option(
+            _START,
+            "FILE",
+            "Also learn to match the features and logits of this checkpoint.",
+            default="none",
+            autocompletion=_starts,
+        ),
     ] = None,
     feature_epochs: Annotated[
         float, option(_START, "SHARE", "Set the share of the training in which the teacher's features weigh most.")
     ] = _DEFAULT.feature_epochs,
     mix: Annotated[
         str | None,
-        option(_DATA, "LIST",
-               "Set shares of the pairs by method or collection, such as dfdc=0.6,film=0.1; others share the rest.",
-               default="by the square root of their sizes"),
+        option(
+            _DATA,
+            "LIST",
+            "Set shares of the pairs by method or collection, such as dfdc=0.6,film=0.1; others share the rest.",
+            default="by the square root of their sizes",
+        ),
     ] = None,
     self_blend: Annotated[
         float, option(_DATA, "SHARE", "Set the share of fakes made from real faces by blending.")
@@ -95,14 +110,18 @@ def train_command(
     ] = None,
     sizes: Annotated[
         str | None,
-        option(_NETWORK, "LIST",
-               "Let the input grow over the training, such as 96,128,160; the last is the detector's.",
-               default="one size"),
+        option(
+            _NETWORK,
+            "LIST",
+            "Let the input grow over the training, such as 96,128,160; the last is the detector's.",
+            default="one size",
+        ),
     ] = None,
     unit_range: Annotated[
         bool,
-        option(_NETWORK, None, "Give the network values from 0 to 1, or standardised ones.",
-               "--unit-range/--standardised"),
+        option(
+            _NETWORK, None, "Give the network values from 0 to 1, or standardised ones.", "--unit-range/--standardised"
+        ),
     ] = _DEFAULT.unit_range,
     dropout: Annotated[
         float | None,
@@ -111,8 +130,9 @@ def train_command(
     optimizer: Annotated[OptimizerName, option(_RATE, None, "Set the optimizer.")] = _DEFAULT.optimizer,
     learning_rate: Annotated[
         float | None,
-        option(_RATE, "X", "Set the peak learning rate.", "--lr",
-               default="0.0001, from scratch 0.001; of sgd 0.01 and 0.1"),
+        option(
+            _RATE, "X", "Set the peak learning rate.", "--lr", default="0.0001, from scratch 0.001; of sgd 0.01 and 0.1"
+        ),
     ] = None,
     schedule: Annotated[
         Schedule, option(_RATE, None, "Set how the learning rate falls after the warm-up.")
@@ -142,33 +162,43 @@ def train_command(
     ] = _DEFAULT.precision,
     micro_batch: Annotated[
         int | None,
-        option(_MACHINE, "N", "Process N crops at once and accumulate their gradients. Halved when memory runs out.",
-               default="the batch"),
+        option(
+            _MACHINE,
+            "N",
+            "Process N crops at once and accumulate their gradients. Halved when memory runs out.",
+            default="the batch",
+        ),
     ] = None,
     compile: Annotated[
         bool, option(_MACHINE, None, "Speed the network up with torch.compile on CUDA.", "--compile")
     ] = _DEFAULT.compile,
     workers: Annotated[
         int | None,
-        option(_MACHINE, "N", "Set the number of processes that load and augment crops.",
-               default="one less than there are cores; none on the CPU"),
+        option(
+            _MACHINE,
+            "N",
+            "Set the number of processes that load and augment crops.",
+            default="one less than there are cores; none on the CPU",
+        ),
     ] = None,
     out: Annotated[
         str, option(_OUTPUT, "FOLDER", "Write checkpoints, log.csv and curves.png here.", "--output", "-o")
     ] = _DEFAULT.out,
-    name: Annotated[
-        str, option(_OUTPUT, "NAME", "Set the name of the detector that verdicts show.")
-    ] = _DEFAULT.name,
+    name: Annotated[str, option(_OUTPUT, "NAME", "Set the name of the detector that verdicts show.")] = _DEFAULT.name,
     track: Annotated[
         list[str] | None,
-        option(_OUTPUT, "NAME",
-               "Report figures to tensorboard or wandb too (wandb sends them to its server); repeatable.",
-               "--logger", default="none", autocompletion=one_of(*get_args(TrackerName))),
+        option(
+            _OUTPUT,
+            "NAME",
+            "Report figures to tensorboard or wandb too (wandb sends them to its server); repeatable.",
+            "--logger",
+            default="none",
+            autocompletion=one_of(*get_args(TrackerName)),
+        ),
     ] = None,
     save_minutes: Annotated[
         float,
-        option(_OUTPUT, "N",
-               "Save the training state at this interval, besides after each epoch; 0 for epochs alone."),
+        option(_OUTPUT, "N", "Save the training state at this interval, besides after each epoch; 0 for epochs alone."),
     ] = _DEFAULT.save_minutes,
     resume: Annotated[
         bool,
@@ -178,7 +208,7 @@ def train_command(
         bool, option(_OUTPUT, None, "Replace an earlier training in the folder.", "--force")
     ] = _DEFAULT.force,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train a detector on face crops.
 
     Each epoch is validated on people the network doesn't train on. The best and the last checkpoint are kept; the best

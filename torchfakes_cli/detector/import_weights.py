@@ -47,13 +47,23 @@ UNIT_RANGE = (0.0, 255.0)
 PRESETS: dict[str, dict[str, Any]] = {
     # The preprocessing of its authors' page: the MTCNN box, stretched to 160 pixels and enlarged to 256.
     "origin": {
-        "input_size": 256, "margin": 1.0, "crop_shape": "box", "crop_size": 160, "mean": 0.0, "scale": 255.0,
+        "input_size": 256,
+        "margin": 1.0,
+        "crop_shape": "box",
+        "crop_size": 160,
+        "mean": 0.0,
+        "scale": 255.0,
     },
     # The preprocessing of this program's training, with the input range of facenet-pytorch's weights.
     "standardised": {
-        "input_size": 160, "margin": 1.3, "crop_shape": "square", "crop_size": 0, "mean": MEAN, "scale": SCALE,
+        "input_size": 160,
+        "margin": 1.3,
+        "crop_shape": "square",
+        "crop_size": 0,
+        "mean": MEAN,
+        "scale": SCALE,
     },
-}  # fmt: skip
+}
 #: Key of the weights in files of the origin's format.
 ORIGIN_KEY = "model_state_dict"
 #: Keys of the weights in files with a training's state.

@@ -410,8 +410,11 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str | No
     expected = portable_state(network)
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
-        parts = [f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-                 for what, names in (("missing", missing), ("unknown", unknown)) if names]  # fmt: skip
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for what, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
         kind = type(network).__name__
         raise CheckpointError(f"its tensors don't fit {kind} with one logit: {'; '.join(parts)}", path=path)
     for name, tensor in state.items():

@@ -117,8 +117,17 @@ def profile_table(profile: Profile, total_s: float) -> Table:
         total_s: wall time since the command began; what no stage claims is its last row.
     """
     title = "where the time went"
-    table = numbers_table("stage", "seconds", "share", "done", "a second", box=box.SIMPLE, title=title,
-                          title_justify="left", title_style="bold")  # fmt: skip
+    table = numbers_table(
+        "stage",
+        "seconds",
+        "share",
+        "done",
+        "a second",
+        box=box.SIMPLE,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
     rest = max(0.0, total_s - sum(profile.seconds.values()))
     for name, seconds in {**profile.seconds, "starting, and the rest": rest}.items():
         share = f"{100 * seconds / total_s:.0f} %" if total_s else ""

@@ -234,9 +234,13 @@ def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
 
 
 def _result(
-    header: Header, model: str, source: Source, crops: _Crops, logits: Mapping[Perturbation | None, Floats],
+    header: Header,
+    model: str,
+    source: Source,
+    crops: _Crops,
+    logits: Mapping[Perturbation | None, Floats],
     config: EvaluateConfig,
-) -> tuple[Result, tuple[pd.DataFrame, pd.DataFrame]]:  # fmt: skip
+) -> tuple[Result, tuple[pd.DataFrame, pd.DataFrame]]:
     """Measure a detector on a set of crops; return the tables behind the result as well."""
     rows = crops.scored(logits[None])
     videos, frames = scores.judge_videos(rows, header), scores.judge_crops(rows, header)

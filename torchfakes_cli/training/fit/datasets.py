@@ -320,9 +320,14 @@ class TrainingCrops:
     """
 
     def __init__(
-        self, table: pd.DataFrame, folder: Path, config: TrainConfig, processes: Processes, device: torch.device,
+        self,
+        table: pd.DataFrame,
+        folder: Path,
+        config: TrainConfig,
+        processes: Processes,
+        device: torch.device,
         sizes: Sequence[int] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         if config.batch % (2 * processes.count):
             cause = f"a batch of {config.batch} can't be shared among {processes.count} processes in pairs"
             raise UsageError(cause, advice=f"Choose a --batch-size that {2 * processes.count} divides.")

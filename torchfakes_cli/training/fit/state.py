@@ -98,9 +98,14 @@ class SavedTraining:
 
 
 def save_state(
-    folder: Path, config: TrainConfig, data: str, header: Header, run_state: RunState,
-    updater: Updater, average: nn.Module | None,
-) -> None:  # fmt: skip
+    folder: Path,
+    config: TrainConfig,
+    data: str,
+    header: Header,
+    run_state: RunState,
+    updater: Updater,
+    average: nn.Module | None,
+) -> None:
     """Write the state of a training into its folder."""
     run_state.scaler = updater.scaler.state_dict()
     tensors = {

@@ -143,9 +143,13 @@ class _Training:
     """One training: its data, network, optimizer and bookkeeping."""
 
     def __init__(
-        self, folder: Path, config: TrainConfig, device: torch.device, processes: Processes,
+        self,
+        folder: Path,
+        config: TrainConfig,
+        device: torch.device,
+        processes: Processes,
         progress: Callable[[TrainProgress], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.folder, self.config, self.device, self.processes = folder, config, device, processes
         self.progress = progress if processes.first else lambda _: None
         self.out = Path(config.out)

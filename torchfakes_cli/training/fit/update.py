@@ -129,9 +129,16 @@ class Updater:
     """
 
     def __init__(
-        self, network: nn.Module, config: TrainConfig, header: Header, device: torch.device, steps: int,
-        processes: Processes, warn: Callable[[str], None], teacher: Teacher | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        network: nn.Module,
+        config: TrainConfig,
+        header: Header,
+        device: torch.device,
+        steps: int,
+        processes: Processes,
+        warn: Callable[[str], None],
+        teacher: Teacher | None = None,
+    ) -> None:
         if config.precision == "fp16" and device.type != "cuda":
             raise UsageError("half precision needs CUDA", advice="Choose --precision auto, bf16 or fp32 on the CPU.")
         dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
