@@ -100,10 +100,9 @@ _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 def runtime_settings(command: str | None) -> dict[str, str]:
     """Return the environment variables of PyTorch's libraries that suit a command; PyTorch reads them at its import."""
     if command == "train":
-        # An update on the CPU is some thousand pieces of work, shared among threads that meet after each. On two cores
-        # it took a quarter longer where they slept in between, and a tenth longer with the small cache below. By
-        # default they spin for milliseconds, and where another program needed the same cores, an update took ten
-        # times as long. This is about a tenth of a millisecond: as fast as any, and it leaves the cores to others.
+        # An update on the CPU is some thousand short tasks with a barrier after each. On two cores an update took a
+        # quarter longer if threads slept at barriers, and ten times as long if they spun for milliseconds, the default,
+        # while another program needed the cores. This is a tenth of a millisecond. The small cache below costs 10 %.
         return {"GOMP_SPINCOUNT": "10000"}
     return {
         # Torch's threads otherwise spin while they wait; where decoding or another program needs the same cores, a

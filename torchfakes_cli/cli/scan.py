@@ -331,10 +331,10 @@ def _scan(options: _Options, config: ScanConfig, screen: Screen) -> Counter[str]
     from torchfakes_cli.cli.console.scan_view import (
         print_each,
         print_one,
+        print_totals,
         profile_table,
         report_earlier,
         rows,
-        summarize,
     )
     from torchfakes_cli.scan.scanner import Scanner
 
@@ -353,8 +353,8 @@ def _scan(options: _Options, config: ScanConfig, screen: Screen) -> Counter[str]
             with batch:
                 if not options.single:
                     report_earlier(batch, screen)
-                if options.prune and batch.earlier:  # also with --quiet
-                    screen.trouble(f"{rows(batch.earlier.pruned)} of files that are gone removed from {options.table}")
+                if options.prune and batch.table:  # also with --quiet
+                    screen.trouble(f"{rows(batch.table.pruned)} of files that are gone removed from {options.table}")
                 if options.single:
                     print_one(batch, screen, options.format, bar=not options.annotate)
                 else:
@@ -373,7 +373,7 @@ def _scan(options: _Options, config: ScanConfig, screen: Screen) -> Counter[str]
             "timelines": options.timelines and f"in {options.timelines}",
             "frames": options.frames_dir and f"in {options.frames_dir}",
         }
-        summarize(batch, found, time.monotonic() - started, places, screen)
+        print_totals(batch, found, time.monotonic() - started, places, screen)
     if options.profile:
         screen.aside(profile_table(scanner.profile, time.monotonic() - _STARTED))
     return batch.tally

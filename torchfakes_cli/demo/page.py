@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torchfakes_cli.demo.config import DemoConfig
 from torchfakes_cli.errors import TorchfakesError, UsageError
+from torchfakes_cli.report.formatting import safe
 from torchfakes_cli.report.summary import CAVEAT, Summary, summarize
-from torchfakes_cli.report.text import safe
 from torchfakes_cli.scan.config import ScanConfig
 from torchfakes_cli.scan.pages import Pages
 from torchfakes_cli.scan.scanner import Scanner

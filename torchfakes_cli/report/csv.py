@@ -29,7 +29,7 @@ from torchfakes_cli.report.columns import (
     rounded,
     timeline_row,
 )
-from torchfakes_cli.report.text import escape_undecodable
+from torchfakes_cli.report.formatting import escape_undecodable
 
 OTHER_PATH = "Choose another path with -o."
 ROWS_KEPT = "The rows before it are kept. Make room, and run the same command again to go on."

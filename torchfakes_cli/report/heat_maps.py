@@ -15,7 +15,7 @@ from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import check_folder, first_line, unwritable, write_atomically
 from torchfakes_cli.records import FaceScore, Point, VideoResult
 from torchfakes_cli.report.csv import csv_cells, csv_line
-from torchfakes_cli.report.text import clock
+from torchfakes_cli.report.formatting import clock
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,8 +25,8 @@ from torchfakes_cli.files import check_folder, existing, is_special, try_lock, u
 from torchfakes_cli.records import Status, VideoResult
 from torchfakes_cli.report.columns import BatchRow, TimelineRow, batch_row, timeline_row
 from torchfakes_cli.report.csv import OTHER_PATH, ROWS_KEPT, LineTable, distinct_names
+from torchfakes_cli.report.formatting import escape_undecodable
 from torchfakes_cli.report.tables import SqliteTable, Table, is_database, open_table
-from torchfakes_cli.report.text import escape_undecodable
 
 _APPLICATION_ID = 0x74666A6E  # "tfjn"
 _VERSION = 1
@@ -132,8 +132,8 @@ class Journal:
 
     def _connect(self) -> sqlite3.Connection:
         database = self._database = sqlite3.connect(self._path, isolation_level=None)
-        # The file lock keeps others out. Without them, the write-ahead log needs no shared memory, which network
-        # drives don't have, and costs one flush of the disk a row.
+        # The file lock keeps other processes out. Without them, the write-ahead log needs no shared memory, which
+        # network drives don't have, and costs one flush of the disk a row.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         if database.execute("PRAGMA user_version").fetchone() == (0,):
             database.execute("BEGIN IMMEDIATE")  # a crash leaves an empty file, or one that is known as ours

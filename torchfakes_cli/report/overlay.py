@@ -31,8 +31,8 @@ from torchfakes_cli.report.drawing import (
     plate_size,
     write,
 )
+from torchfakes_cli.report.formatting import clock, score
 from torchfakes_cli.report.summary import Person, Summary, Word, error_rates_in_short, summarize
-from torchfakes_cli.report.text import clock, score
 
 PAPER: Color = (245, 245, 245)
 FAINT: Color = (165, 165, 165)

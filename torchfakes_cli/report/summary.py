@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torchfakes_cli.facts import CredentialsState
 from torchfakes_cli.records import ErrorRates, Reason, SuspiciousSpan, Track, Verdict, VideoResult
-from torchfakes_cli.report.text import apart, clock, score
+from torchfakes_cli.report.formatting import apart, clock, score
 
 #: Shown where many verdicts stand together; beside a single one stands its ``Summary.proof``.
 CAVEAT = "A low score is no proof of authenticity."
@@ -163,7 +163,7 @@ _NOTES = {
     "no_face": "no face",
     "blurry": "too blurry",
     "damaged": "damaged picture",
-    "long_shot": "not scored: one face in several of a long shot is",
+    "long_shot": "not scored: late in a long shot only some faces are",
 }
 
 

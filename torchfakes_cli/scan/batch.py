@@ -168,7 +168,7 @@ class Batch:
         extras: further outputs of a file ``alone``, by name, made of its result with the path of its local copy.
 
     Attributes:
-        earlier: table, with counts of the rows of earlier runs; None without a table.
+        table: table, with counts of the rows of earlier runs; None without a table.
         kept: rows of an earlier run, by path, whose files aren't scanned again.
         pending: paths without a row, in the order of their results; an executor yields results in any order.
         tally: number of files by verdict, or ``error``, including kept rows.
@@ -196,7 +196,7 @@ class Batch:
         alone: bool = False,
         extras: Mapping[str, Callable[[VideoResult], None]] | None = None,
     ) -> None:
-        self.earlier: BatchTable | None = None
+        self.table: BatchTable | None = None
         self.kept: Mapping[str, BatchRow] = {}
         self.tally: Counter[str] = Counter()
         self.written: list[str] = []
@@ -206,7 +206,7 @@ class Batch:
         self._scanner = scanner
         self._executor = executor
         self._found = found
-        self._table = table
+        self._table_path = table
         self._force = force
         self._prune = prune
         self._alone = alone
@@ -226,16 +226,16 @@ class Batch:
 
     def load(self) -> None:
         """Load the networks, so that their errors are raised before any output is written."""
-        if self._alone and self._table is None:
+        if self._alone and self._table_path is None:
             return  # they are loaded while the file is opened
         (self._executor or self._scanner).load()
         on = (self._executor or self._scanner).computed_on
         self._settings = settings_digest(self._scanner.config, self._scanner.checkpoint, on)
 
     def __enter__(self) -> Self:
-        if self._table is not None:
-            self.earlier = BatchTable(self._table, self._stamps(), force=self._force, prune=self._prune).__enter__()
-            self.kept = {} if self._alone else self.earlier.kept
+        if self._table_path is not None:
+            self.table = BatchTable(self._table_path, self._stamps(), force=self._force, prune=self._prune).__enter__()
+            self.kept = {} if self._alone else self.table.kept
         self.tally.update(row.verdict for row in self.kept.values() if row.verdict)
         self.pending = [path for path in self._candidates if path not in self.kept]
         self._report.keep(self.kept)
@@ -244,8 +244,8 @@ class Batch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.earlier:
-            self.earlier.__exit__(kind, error, trace)
+        if self.table:
+            self.table.__exit__(kind, error, trace)
 
     def results(self, progress: FolderProgress | None = None) -> Generator[VideoResult, None, None]:
         """Scan the pending files; close the generator to stop early.
@@ -267,9 +267,9 @@ class Batch:
         try:
             with closing(scans):
                 for folder in self._unreadable.items():
-                    yield from self._written(_unreadable(folder))
+                    yield from self._write(_unreadable(folder))
                 for result in scans:
-                    yield from self._written(result)
+                    yield from self._write(result)
         finally:
             self._report.finish(self._candidates)
 
@@ -285,9 +285,9 @@ class Batch:
                 result = self._scanner.scan(copy.path, advance)
             except MediaError as error:
                 error.path = path
-                yield from self._written(failed(path, error))
+                yield from self._write(failed(path, error))
                 raise
-            yield from self._written(replace(result, path=path, source=copy.source), copy.path)
+            yield from self._write(replace(result, path=path, source=copy.source), copy.path)
 
     def _stamps(self) -> dict[str, Stamp]:
         return {
@@ -302,7 +302,7 @@ class Batch:
             for path in self._candidates
         }
 
-    def _written(self, result: VideoResult, file: str = "") -> Generator[VideoResult, None, None]:
+    def _write(self, result: VideoResult, file: str = "") -> Generator[VideoResult, None, None]:
         """Write the outputs of a result, made from the local copy ``file`` of a remote one.
 
         The row of the table comes last, because a row marks the other files as complete.
@@ -341,8 +341,8 @@ class Batch:
             yield f"frames: in {frames.parent}", lambda: self._save_frames(frames, local)
         page = self._page_paths.get(path)
         yield f"report: {page}" if page and scanned else "", lambda: self._report.add(result, local.path)
-        if table := self.earlier:
-            yield f"results: {self._table}", lambda: table.write(result)
+        if table := self.table:
+            yield f"results: {self._table_path}", lambda: table.write(result)
 
     def _write_timeline(self, path: Path, result: VideoResult) -> None:
         if self._alone:

@@ -35,7 +35,7 @@ _MOST_SIZES = 64
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Returns the (width, height) with square pixels, enlarging one side of the stored picture.
+    """Return the (width, height) with square pixels, enlarging one side of the stored picture.
 
     ``aspect`` is width ÷ height of one stored pixel; None and implausible values count as 1.
     """
@@ -55,7 +55,7 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
-        """Reads a frame's display matrix; a frame without a usable one counts as upright."""
+        """Read a frame's display matrix; a frame without a usable one counts as upright."""
         try:
             # PyAV's stubs declare only one type of side data.
             side_data = cast("Mapping[str, SideData]", frame.side_data)
@@ -77,13 +77,13 @@ class Orientation:
 
     @classmethod
     def turned(cls, clockwise: int) -> Orientation:
-        """Returns the orientation for a clockwise rotation in degrees, a multiple of 90."""
+        """Return the orientation for a clockwise rotation in degrees, a multiple of 90."""
         turns = {90: cls(True, True, False), 180: cls(False, True, True), 270: cls(True, False, True)}
         return turns.get(clockwise % 360, cls())
 
     @classmethod
     def of_picture(cls, path: str | PathLike[str]) -> Orientation:
-        """Reads the Exif orientation of a still picture; a picture without a usable one counts as upright."""
+        """Read the Exif orientation of a still picture; a picture without a usable one counts as upright."""
         from PIL import Image
 
         try:
@@ -106,11 +106,11 @@ class Orientation:
         return 270 if self.flip_y else 90
 
     def size(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """Returns the upright (width, height) of a stored (width, height)."""
+        """Return the upright (width, height) of a stored (width, height)."""
         return (stored[1], stored[0]) if self.transpose else stored
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turns an H×W×3 picture upright."""
+        """Turn an H×W×3 picture upright."""
         if self.transpose:
             pixels = pixels.swapaxes(0, 1)
         if self.flip_x:
@@ -143,7 +143,7 @@ class Sizes:
         self._sizes: set[tuple[int, int]] = set()
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """Decodes a packet if it is a key frame that may have a new size."""
+        """Decode a packet if it is a key frame that may have a new size."""
         if not packet.is_keyframe or self._codec not in _SIZE_PARTS or len(self._known) >= _MOST_SIZES:
             return
         part = _SIZE_PARTS[self._codec].search(bytes(memoryview(packet)[:512]))
@@ -160,7 +160,7 @@ class Sizes:
             self._sizes.update((frame.width, frame.height) for frame in frames)
 
     def largest(self, width: int, height: int) -> tuple[int, int]:
-        """Returns the (width, height) that holds every picture, given the size of the first decoded one."""
+        """Return the (width, height) that holds every picture, given the size of the first decoded one."""
         sides = zip(*self._sizes, (width, height), strict=True)
         largest = max(next(sides)), max(next(sides))
         return largest if largest[0] * largest[1] <= MAX_PIXELS else (width, height)
@@ -186,7 +186,7 @@ class PictureMaker:
         self._reformatter = VideoReformatter()
 
     def make(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Converts one frame."""
+        """Convert one frame."""
         size = width, height = square_size(frame.width, frame.height, self._aspect)
         if size != self._stored:
             scale = min(1.0, self._stored[0] / width, self._stored[1] / height)

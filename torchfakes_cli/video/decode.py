@@ -87,7 +87,7 @@ class GopRange:
 
 
 def threads_for(pixels: int, cores: int) -> int:
-    """Returns the default number of decoding threads: one per core, or one fewer if a picture has few pixels."""
+    """Return the default number of decoding threads: one per core, or one fewer if a picture has few pixels."""
     return max(1, cores - 1) if pixels <= _SMALL_PIXELS else cores
 
 
@@ -97,7 +97,7 @@ def _device_of(name: str) -> HWAccel:
 
 
 def why_not(name: str, codec: Codec) -> str:
-    """Returns the reason why a device can't decode a codec, or an empty string if it can.
+    """Return the reason why a device can't decode a codec, or an empty string if it can.
 
     ``name`` is FFmpeg's, such as ``cuda``, ``vaapi`` or ``videotoolbox``; ``cuda:1`` is the second CUDA device.
     """
@@ -115,7 +115,7 @@ def why_not(name: str, codec: Codec) -> str:
 
 
 def gop_ranges(index: FrameIndex, places: Sequence[int], *, careful: bool) -> list[GopRange]:
-    """Returns the packet ranges, in order, that must be decoded for the frames at increasing indices ``places``.
+    """Return the packet ranges, in order, that must be decoded for the frames at increasing indices ``places``.
 
     Each range begins at a key frame and ends with the last packet needed. Packets between ranges are read and dropped,
     not skipped by seeking: that takes 0.6 s for two hours at 480p and works in every container. If ``careful``, ranges
@@ -179,7 +179,7 @@ class RangeDecoder:
         return self._context.pix_fmt in {config.format.name for config in configs if config.format is not None}
 
     def frames(self, span: GopRange) -> Frames:
-        """Decodes the next range and yields (frame index, frame) in presentation order.
+        """Decode the next range and yield (frame index, frame) in presentation order.
 
         Raises LostError at a rejected packet or a damaged picture, unless ``careful``.
         """
@@ -206,7 +206,7 @@ class RangeDecoder:
         self._context.flush_buffers()
 
     def _identified(self, packet: Packet[VideoStream] | None) -> Frames:
-        """Yields the frames that a packet completes, by timestamp or counted; None drains the decoder."""
+        """Yield the frames that a packet completes, by timestamp or counted; None drains the decoder."""
         try:
             frames = self._context.decode(packet)
         except av.EOFError:
@@ -270,7 +270,7 @@ class DecodePass:
                 self._use_software(f"{hwaccel} can't be used ({reason})")
 
     def samples(self, index: FrameIndex, places: Sequence[int], first: int) -> Samples:
-        """Decodes frames of the file, or of one part of an edit list; frames that can't be decoded are left out.
+        """Decode frames of the file, or of one part of an edit list; frames that can't be decoded are left out.
 
         Args:
             index: index of the frames.
@@ -296,7 +296,7 @@ class DecodePass:
                 return
 
     def report(self, wanted: int, delivered: int) -> DecodeReport:
-        """Reports the damage so far, given the numbers of frames."""
+        """Report the damage so far, given the numbers of frames."""
         warnings = []
         if delivered < wanted:
             warnings.append(f"partial: {delivered} of {wanted} frames")
@@ -316,7 +316,7 @@ class DecodePass:
         self._device, self._software_reason = None, f"{reason}: decoded in software"
 
     def _pass(self, missing: deque[int], *, careful: bool) -> Samples:
-        """Decodes the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well."""
+        """Decode the file once; removes delivered frames from ``missing`` and, if ``careful``, lost ones as well."""
         with closing(self._decoded(list(missing), careful=careful)) as frames:
             for wanted, place, frame in self._matched(frames, missing, careful=careful):
                 try:
@@ -336,7 +336,7 @@ class DecodePass:
             raise LostError
 
     def _decoded(self, places: list[int], *, careful: bool) -> Frames:
-        """Decodes the ranges of the frames at ``places``; yields at least these as (frame index, frame)."""
+        """Decode the ranges of the frames at ``places``; yields at least these as (frame index, frame)."""
         ranges = gop_ranges(self._index, places, careful=careful)
         # Number of ranges that each parallel decoder may decode ahead; without any, the threads of one are faster.
         ahead = min(_AHEAD, max(1, _AHEAD_PIXELS // self._pixels)) // max(len(span.places) for span in ranges)
@@ -366,7 +366,7 @@ class DecodePass:
             raise LostError from error  # the device's memory may have filled up since it was checked
 
     def _parallel(self, ranges: Sequence[GopRange], decoders: int, ahead: int) -> Frames:
-        """Decodes the wanted frames in fast mode with several decoders, each in a thread; yields them in order."""
+        """Decode the wanted frames in fast mode with several decoders, each in a thread; yields them in order."""
         stop = Event()
 
         def decode(own: Sequence[GopRange]) -> Generator[list[tuple[int, VideoFrame]], None, None]:
@@ -394,7 +394,7 @@ class DecodePass:
                 yield from waiting.popleft().result()
 
     def _matched(self, frames: Frames, missing: deque[int], *, careful: bool) -> Wanted:
-        """Selects the wanted frames from decoded frames in order; yields (wanted index, frame index, frame).
+        """Select the wanted frames from decoded frames in order; yields (wanted index, frame index, frame).
 
         A damaged or missing frame is replaced by an intact neighbor if neighbors are allowed and one comes before
         the next wanted frame; otherwise the damaged frame is used.

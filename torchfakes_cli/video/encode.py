@@ -120,7 +120,7 @@ class ClipWriter:
                 self._path.unlink(missing_ok=True)
 
     def write(self, pixels: NDArray[np.uint8], time_s: float, duration_s: float) -> None:
-        """Adds the next picture.
+        """Add the next picture.
 
         Args:
             pixels: H×W×3 RGB of the clip's size, contiguous.
@@ -145,7 +145,7 @@ class ClipWriter:
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
-        """Encodes a picture, or completes the file."""
+        """Encode a picture, or completes the file."""
         try:
             for packet in self._stream.encode(frame):
                 packet.duration = self._durations.pop(packet.pts or 0, 0)
@@ -183,7 +183,7 @@ def add_sound(
     container: str,
     on_packet: Callable[[], None],
 ) -> tuple[bool, tuple[str, ...]]:
-    """Writes a file with the pictures of one clip and the sound of another file.
+    """Write a file with the pictures of one clip and the sound of another file.
 
     Sound is copied if players expect its codec in the container, otherwise re-encoded. Sound and pictures stay in sync:
     if the sound begins earlier, the pictures are delayed.
@@ -251,14 +251,14 @@ def add_sound(
 
 
 def _main(streams: Sequence[AudioStream]) -> AudioStream | None:
-    """Returns the stream that a player selects by default, among those that can be decoded."""
+    """Return the stream that a player selects by default, among those that can be decoded."""
     decodable = [stream for stream in streams if stream.codec_context is not None]
     marked = (stream for stream in decodable if stream.disposition & Disposition.default)
     return next(marked, decodable[0] if decodable else None)
 
 
 def _writable(path: str, descriptor: int | None = None) -> FileIO:
-    """Opens the new file, by its descriptor in a sandboxed process that can't open files for writing."""
+    """Open the new file, by its descriptor in a sandboxed process that can't open files for writing."""
     file = FileIO(path if descriptor is None else descriptor, "wb+", closefd=descriptor is None)
     file.name = path  # FFmpeg reopens the file by this name to move the index to the front
     file.truncate(0)
@@ -277,7 +277,7 @@ def _moved(packets: Iterable[_Packet], written: AudioStream | VideoStream, by_s:
 
 
 def _in_order(container: InputContainer, sound: AudioStream) -> Iterator[Packet[AudioStream]]:
-    """Yields packets without those that containers reject: without a timestamp or with a non-increasing one."""
+    """Yield packets without those that containers reject: without a timestamp or with a non-increasing one."""
     last: int | None = None
     for packet in PacketReader[Any](lambda: container.demux(sound)):
         if packet.dts is None:
@@ -290,7 +290,7 @@ def _in_order(container: InputContainer, sound: AudioStream) -> Iterator[Packet[
 def _encoded(
     heard: Iterator[Packet[AudioStream]], sound: AudioStream, output: OutputContainer, origin_s: float
 ) -> Iterator[_Packet]:
-    """Adds an AAC stream to the output at once; yields the sound re-encoded, moved to start at ``origin_s``.
+    """Add an AAC stream to the output at once; yields the sound re-encoded, moved to start at ``origin_s``.
 
     Damaged packets are skipped.
     """
@@ -330,7 +330,7 @@ MAX_CRF = 51
 
 
 def h264_round_trip(pictures: Sequence[Picture], crf: int, *, preset: str = "veryfast") -> list[Picture]:
-    """Compresses pictures as consecutive frames of one H.264 video at a constant quality and decompresses them.
+    """Compress pictures as consecutive frames of one H.264 video at a constant quality and decompress them.
 
     Args:
         pictures: one or more pictures, all H×W×3 uint8 RGB of one size; encoded in 4:2:0, like nearly every video.

@@ -93,7 +93,7 @@ class FrameIndex:
         return self.packets - self.entries
 
     def part(self, first: int, end: int) -> FrameIndex:
-        """Returns the index of the frames ``first`` to ``end``, exclusive."""
+        """Return the index of the frames ``first`` to ``end``, exclusive."""
         chosen = slice(first, end)
         return replace(
             self,
@@ -107,7 +107,7 @@ class FrameIndex:
     def edited(
         self, edits: Sequence[tuple[float, int, float]], tick: float, others_start_s: float | None
     ) -> FrameIndex:
-        """Returns the index of the frames that an edit list plays, with their playback times.
+        """Return the index of the frames that an edit list plays, with their playback times.
 
         Args:
             edits: length in seconds, media start in ticks and rate of each edit; a negative start means an empty edit,
@@ -191,7 +191,7 @@ class IndexBuilder:
         self._last_duration = self._end_position = 0
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """Adds the next packet."""
+        """Add the next packet."""
         self._pts_missing |= packet.pts is None
         self._dts_missing |= packet.dts is None
         self._pts.append(packet.pts or 0)
@@ -204,7 +204,7 @@ class IndexBuilder:
     def build(
         self, stream: VideoStream, container_format: str, read_errors: int, others_start_s: float | None = None
     ) -> FrameIndex:
-        """Builds the index of the added packets.
+        """Build the index of the added packets.
 
         ``others_start_s`` is the earliest start of the file's other streams on their clock; None without others.
         """
@@ -264,7 +264,7 @@ def _distinct(stamps: NDArray[np.int64], share: float = _DISTINCT_SHARE) -> bool
 def _without_jumps(
     pts: NDArray[np.int64], key: NDArray[np.bool_], frame_ticks: int, ahead_ticks: float
 ) -> NDArray[np.int64]:
-    """Joins recordings with separate clocks into one time line; returns ``pts`` itself if there is only one clock.
+    """Join recordings with separate clocks into one time line; returns ``pts`` itself if there is only one clock.
 
     A key frame more than ``ahead_ticks`` after all earlier timestamps, or well before the latest, starts a new clock.
     """
@@ -283,7 +283,7 @@ def _without_jumps(
 
 
 def _entries(pts: NDArray[np.int64], key: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Returns for each packet the key packet from which decoding must start, and whether its frame is a leading one.
+    """Return for each packet the key packet from which decoding must start, and whether its frame is a leading one.
 
     Decoding starts at the last key packet up to it, or at the start of the file; for a leading frame one key packet
     earlier.
@@ -332,7 +332,7 @@ class Mp4Layout:
 
 
 def read_layout(path: str | PathLike[str]) -> Mp4Layout | None:
-    """Reads the box structure of a file; returns None if the file doesn't consist of boxes."""
+    """Read the box structure of a file; returns None if the file doesn't consist of boxes."""
     boxes: list[str] = []
     brands: tuple[str, ...] = ()
     edits: dict[int, tuple[Edit, ...]] = {}
@@ -362,7 +362,7 @@ def read_layout(path: str | PathLike[str]) -> Mp4Layout | None:
 
 
 def _walk(file: BinaryIO, start: int, end: int, depth: int) -> Iterator[tuple[int, bytes, int, int]]:
-    """Yields (depth, type, content start, content end) of each box between two offsets, container boxes recursively."""
+    """Yield (depth, type, content start, content end) of each box between two offsets, container boxes recursively."""
     while start + 8 <= end:
         file.seek(start)
         head = file.read(16)

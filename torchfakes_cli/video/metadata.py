@@ -62,7 +62,7 @@ _CAMERA = re.compile(r"(^|[.:])(make|model|manufacturer|android\.version|quickti
 
 
 def describe_file(path: str | PathLike[str], on_progress: Callable[[], None] = lambda: None) -> FileFacts:
-    """Collects all provenance facts of a file; calls ``on_progress`` repeatedly meanwhile.
+    """Collect all provenance facts of a file; calls ``on_progress`` repeatedly meanwhile.
 
     Raises:
         MediaError: the file can't be opened.
@@ -121,7 +121,7 @@ def _edit(length: int, start: int, rate: float, scale: int | None) -> str:
 
 
 def _stream(stream: Stream) -> str:
-    """Summarises a stream by its header, which is what reports are compared by."""
+    """Summarize a stream by its header, which is what reports are compared by."""
     context = getattr(stream, "codec_context", None)
     if context is None:
         return f"{stream.type}, of an unknown kind"
@@ -140,7 +140,7 @@ def _stream(stream: Stream) -> str:
 
 
 def _notes(video: OpenVideo) -> Iterator[Fact]:
-    """Yields encoder notes inside the video stream, which survive remuxing."""
+    """Yield encoder notes inside the video stream, which survive remuxing."""
     pieces = [video.stream.codec_context.extradata or b""]
     with damage_ignored():  # the scan reports it; the packets read so far are used
         packets = islice(video.container.demux(video.stream), _PACKETS)
@@ -152,7 +152,7 @@ def _notes(video: OpenVideo) -> Iterator[Fact]:
 
 
 def _picture_tags(path: str | PathLike[str]) -> Iterator[Fact]:
-    """Yields the Exif tags of a picture that name its camera or program (CIPA DC-008)."""
+    """Yield the Exif tags of a picture that name its camera or program (CIPA DC-008)."""
     try:
         with Image.open(path) as picture:
             exif = picture.getexif()
@@ -196,7 +196,7 @@ _UNTRUSTED = "signingCredential.untrusted"
 
 
 def read_credentials(path: str | PathLike[str], on_progress: Callable[[], None] = lambda: None) -> Credentials:
-    """Reads and validates the Content Credentials of a file, without network access."""
+    """Read and validate the Content Credentials of a file, without network access."""
     if find_spec("c2pa") is None:
         return Credentials(CredentialsState.NOT_LOOKED)
     c2pa = importlib.import_module("c2pa")
@@ -233,7 +233,7 @@ class _Watched(FileIO):
 
 
 def _told(store: Mapping[str, Any]) -> Credentials:
-    """Converts the library's result for the active manifest."""
+    """Convert the library's result for the active manifest."""
     state = _STATES.get(str(store.get("validation_state")), CredentialsState.UNREADABLE)
     active = store.get("manifests", {}).get(store.get("active_manifest"), {})
     failures = store.get("validation_results", {}).get("activeManifest", {}).get("failure", [])

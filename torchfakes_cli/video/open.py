@@ -56,7 +56,7 @@ AV_ERRORS = (av.FFmpegError, OSError, ValueError, IndexError, AssertionError, Ov
 
 @contextmanager
 def damage_ignored() -> Iterator[None]:
-    """Ignores errors of PyAV on damaged files, except a lack of memory."""
+    """Ignore errors of PyAV on damaged files, except a lack of memory."""
     try:
         yield
     except MemoryError:
@@ -126,7 +126,7 @@ class OpenVideo:
 
 
 def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit_lists: bool = True) -> OpenVideo:
-    """Opens a file and selects the video stream that a player shows, or the still picture.
+    """Open a file and select the video stream that a player shows, or the still picture.
 
     Args:
         path: path of the file.
@@ -173,7 +173,7 @@ def open_video(path: str | PathLike[str], device: HWAccel | None = None, *, edit
 
 
 def picture_kind(head: bytes) -> str:
-    """Returns the format of a still picture by the start of its file, such as ``JPEG`` or ``HEIC``; else nothing."""
+    """Return the format of a still picture by the start of its file, such as ``JPEG`` or ``HEIC``; else nothing."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG") and b"acTL" not in head:
@@ -189,7 +189,7 @@ def picture_kind(head: bytes) -> str:
 
 
 def _open_with_pillow(path: str | PathLike[str], kind: str) -> OpenVideo:
-    """Decodes a HEIC, AVIF, BMP or TIFF picture, upright and with joined tiles, and opens the result with FFmpeg."""
+    """Decode a HEIC, AVIF, BMP or TIFF picture, upright and with joined tiles, and open the result with FFmpeg."""
     from PIL import Image, ImageOps
 
     if kind == "HEIC":
@@ -222,7 +222,7 @@ def _open_with_pillow(path: str | PathLike[str], kind: str) -> OpenVideo:
 
 
 def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
-    """Returns the first 4096 bytes and the size of a regular, non-empty file, without blocking on a pipe."""
+    """Return the first 4096 bytes and the size of a regular, non-empty file, without blocking on a pipe."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         mode = Path(path).stat().st_mode
@@ -244,7 +244,7 @@ def _read_head(path: str | PathLike[str]) -> tuple[bytes, int]:
 
 
 def _translated(error: BaseException, path: str | PathLike[str], head: bytes) -> MediaError:
-    """Translates PyAV's error on opening a file that starts with ``head``."""
+    """Translate PyAV's error on opening a file that starts with ``head``."""
     if isinstance(error, PermissionError):
         return UnreadableFileError("may not be read", path=path, advice="Check its permissions.")
     what, advice = _something_else(head)
@@ -259,7 +259,7 @@ def _translated(error: BaseException, path: str | PathLike[str], head: bytes) ->
 
 
 def _something_else(head: bytes) -> tuple[str, str]:
-    """Identifies a file that isn't a video; returns its description and advice, both empty if unknown."""
+    """Identifie a file that isn't a video; returns its description and advice, both empty if unknown."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     playlist = text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<smil", b"[playlist]"))
     if playlist or (text.startswith(b"<") and (b"<mpd" in text or b"<playlist" in text)):
@@ -281,12 +281,12 @@ def _something_else(head: bytes) -> tuple[str, str]:
 
 
 def is_shown(stream: Stream) -> bool:
-    """Returns whether a player could show a video stream; cover art doesn't count."""
+    """Return whether a player could show a video stream; cover art doesn't count."""
     return not stream.disposition & _NOT_SHOWN
 
 
 def _shown_stream(container: InputContainer, path: str | PathLike[str]) -> tuple[VideoStream, int]:
-    """Returns the stream that a player shows and the number of candidates."""
+    """Return the stream that a player shows and the number of candidates."""
     shown = [stream for stream in container.streams.video if is_shown(stream)]
     if not shown:
         raise NoVideoStreamError("no video stream", path=path, advice="It may hold sound or cover art only.")
@@ -302,7 +302,7 @@ def _shown_stream(container: InputContainer, path: str | PathLike[str]) -> tuple
 
 
 def _stated_size(head: bytes) -> int:
-    """Returns the file size declared at the start of a RIFF (AVI) or Matroska file; 0 if none is declared."""
+    """Return the file size declared at the start of a RIFF (AVI) or Matroska file; 0 if none is declared."""
     if head.startswith(b"RIFF"):
         size = int.from_bytes(head[4:8], "little")
         return 0 if size >= _UNKNOWN_RIFF_SIZE else size + 8

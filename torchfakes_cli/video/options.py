@@ -65,7 +65,7 @@ class SamplingConfig:
 
 
 def usable_cores() -> int:
-    """Returns the number of processor cores that this process may run on."""
+    """Return the number of processor cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -61,7 +61,7 @@ class Probe:
 
 
 def examine(path: str | PathLike[str], on_packet: Callable[[], None] = lambda: None) -> Probe:
-    """Probes a video: decodes its first frame and indexes the rest; arguments and errors as for ``VideoReader``."""
+    """Probe a video: decode its first frame and index the rest; arguments and errors as for ``VideoReader``."""
     with ExitStack() as stack:
         video = stack.enter_context(open_video(path))
         others_start_s = _others_start_s(video)
@@ -107,7 +107,7 @@ def examine(path: str | PathLike[str], on_packet: Callable[[], None] = lambda: N
 
 
 def _own_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int, float]]]:
-    """Returns the edit lists of a file by track, in seconds, ticks and rates; empty if FFmpeg applies them correctly.
+    """Return the edit lists of a file by track, in seconds, ticks and rates; empty if FFmpeg applies them correctly.
 
     With several parts FFmpeg's times are off by up to a key frame interval, and it ignores rates.
     """
@@ -133,7 +133,7 @@ def _own_edits(path: str | PathLike[str]) -> dict[int, list[tuple[float, int, fl
 
 
 def _others_start_s(video: OpenVideo) -> float | None:
-    """Returns the start of the earliest sound or other video on the clock of the streams; None without any."""
+    """Return the start of the earliest sound or other video on the clock of the streams; None without any."""
     starts = [
         float(stream.start_time * stream.time_base)
         for stream in video.container.streams
@@ -151,7 +151,7 @@ def _first_frame(video: OpenVideo, packet: Packet[VideoStream] | None) -> VideoF
 
 
 def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> MediaError:
-    """Returns the error for a file without a decodable frame."""
+    """Return the error for a file without a decodable frame."""
     limit = f"{MAX_PIXELS // 1_000_000} megapixels"
     if not len(index):
         cause, advice = "there is no frame in it", "Copy or download it again."
@@ -167,7 +167,7 @@ def _undecodable(path: str | PathLike[str], video: OpenVideo, index: FrameIndex)
 
 
 def _true_rate(declared: Fraction | None, index: FrameIndex) -> Fraction | None:
-    """Returns the declared frame rate if the packets confirm it within 10 %, otherwise the measured one."""
+    """Return the declared frame rate if the packets confirm it within 10 %, otherwise the measured one."""
     measured = index.measured_fps
     confirmed = measured is None or (declared and abs(declared / measured - 1) < Fraction(1, 10))
     return declared if confirmed else measured
@@ -192,7 +192,7 @@ def _warnings(path: str | PathLike[str], video: OpenVideo, first: VideoFrame, in
 
 
 def _partial(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> str:
-    """Describes the missing part of a truncated file; empty if nothing is known to be missing.
+    """Describe the missing part of a truncated file; empty if nothing is known to be missing.
 
     A declared duration alone is no evidence, because it may be wrong. A file smaller than it declares, or one that
     couldn't be read to its end, is.
@@ -218,7 +218,7 @@ def _partial(path: str | PathLike[str], video: OpenVideo, index: FrameIndex) -> 
 
 
 def _end_of(path: str | PathLike[str], kind: str, *, edit_lists: bool = True) -> tuple[int, float]:
-    """Returns the number of packets of the shown video or of the sound, and the end time of the last one."""
+    """Return the number of packets of the shown video or of the sound, and the end time of the last one."""
     count, end_s = 0, 0.0
     with open_video(path, edit_lists=edit_lists) as video:
         streams = [video.stream] if kind == "video" else list(video.container.streams.audio)

@@ -66,12 +66,12 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Stops all running iterators and closes their files."""
+        """Stop all running iterators and close their files."""
         while self._running:
             self._running.pop().close()
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
-        """Decodes the sampled frames lazily, in presentation order.
+        """Decode the sampled frames lazily, in presentation order.
 
         Returns:
             An iterator over full-resolution, upright RGB frames with square pixels. A frame lost to damage is replaced
@@ -96,7 +96,7 @@ class VideoReader:
         return self._start(chosen, first=first, neighbors=True)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
-        """Decodes the frame nearest to each wanted time lazily.
+        """Decode the frame nearest to each wanted time lazily.
 
         Args:
             times_s: seconds on the player's clock, increasing.
@@ -108,7 +108,7 @@ class VideoReader:
         return self._start(nearest_frames(self._probe.index.times_s, times_s))
 
     def every_frame(self) -> Iterator[Frame]:
-        """Decodes all frames lazily, in presentation order, without those that can't be decoded."""
+        """Decode all frames lazily, in presentation order, without those that can't be decoded."""
         return self._start(np.arange(len(self._probe.index)), needed_share=0.0)
 
     def _start(self, wanted: NDArray[np.int64], **options: Any) -> Iterator[Frame]:

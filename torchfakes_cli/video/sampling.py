@@ -50,7 +50,7 @@ def choose_frames(
     sampling: SamplingConfig,
     after_key: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Selects the frames to decode.
+    """Select the frames to decode.
 
     Args:
         times_s: presentation times of all frames in seconds, increasing, shape (N,).
@@ -78,7 +78,7 @@ def choose_frames(
 
 
 def span_of(times_s: NDArray[np.float64], sampling: SamplingConfig) -> tuple[int, int]:
-    """Returns the index of the first frame in the selected time span and of the first frame after it.
+    """Return the index of the first frame in the selected time span and of the first frame after it.
 
     Times are compared in milliseconds, as they are printed, so that a printed time selects its frame again.
     """
@@ -88,7 +88,7 @@ def span_of(times_s: NDArray[np.float64], sampling: SamplingConfig) -> tuple[int
 
 
 def nearest_frames(times_s: NDArray[np.float64], wanted_s: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:
-    """Returns the index of the frame nearest to each wanted time; both times are increasing."""
+    """Return the index of the frame nearest to each wanted time; both times are increasing."""
     wanted = np.maximum.accumulate(np.asarray(wanted_s, dtype=np.float64))
     after = np.clip(np.searchsorted(times_s, wanted), 0, len(times_s) - 1)
     before = np.maximum(after - 1, 0)
@@ -96,7 +96,7 @@ def nearest_frames(times_s: NDArray[np.float64], wanted_s: Sequence[float] | NDA
 
 
 def _wanted_count(shown_s: float, sampling: SamplingConfig) -> int:
-    """Returns the number of samples for ``shown_s`` seconds, not yet limited by the number of frames."""
+    """Return the number of samples for ``shown_s`` seconds, not yet limited by the number of frames."""
     if sampling.fps is not None:
         return max(1, round(shown_s * float(sampling.fps)))
     return sampling.frames if sampling.frames_fixed else max(sampling.frames, round(shown_s))
@@ -107,14 +107,14 @@ def _wanted(ends: NDArray[np.float64], count: int, phase: float) -> NDArray[np.f
 
 
 def _on_screen(ends: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Returns the frame on screen at each wanted time."""
+    """Return the frame on screen at each wanted time."""
     return np.minimum(np.searchsorted(ends, wanted, side="right"), len(ends) - 1).astype(np.int64)
 
 
 def _easiest(
     starts: NDArray[np.float64], ends: NDArray[np.float64], count: int, after_key: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Selects samples that prefer nearby key frames, at the phase with the fewest frames to decode."""
+    """Select samples that prefer nearby key frames, at the phase with the fewest frames to decode."""
     keys = np.flatnonzero(after_key == 0)
     reach = _KEY_REACH * ends[-1] / count
     choices: list[tuple[float, NDArray[np.int64]]] = []
@@ -131,12 +131,12 @@ def _easiest(
 
 
 def _frames_needed(chosen: NDArray[np.int64], after_key: NDArray[np.int64]) -> int:
-    """Counts the frames to decode: for each key frame, all frames up to the last selected one that depends on it."""
+    """Count the frames to decode: for each key frame, all frames up to the last selected one that depends on it."""
     keys_passed = np.cumsum(after_key == 0)[chosen]
     groups = np.flatnonzero(np.diff(keys_passed, prepend=-1))
     return int(np.maximum.reduceat(after_key[chosen] + 1, groups).sum())
 
 
 def _evenly(frames: int, count: int) -> NDArray[np.int64]:
-    """Spreads ``count`` indices evenly over ``frames``, at the centers of equal parts."""
+    """Spread ``count`` indices evenly over ``frames``, at the centers of equal parts."""
     return ((2 * np.arange(count, dtype=np.int64) + 1) * frames) // (2 * count)

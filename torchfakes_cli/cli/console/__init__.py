@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from torchfakes_cli.cli.console.screen import Screen, duration, texts_table
 from torchfakes_cli.cli.console.verdict_view import show_verdict, verdict_line, verdict_panel
-from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.formatting import safe
 
 __all__ = ["Screen", "duration", "safe", "show_verdict", "texts_table", "verdict_line", "verdict_panel"]

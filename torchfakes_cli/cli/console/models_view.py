@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markdown import Markdown
 
 from torchfakes_cli.cli.console.screen import Screen, texts_table
-from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.formatting import safe
 
 if TYPE_CHECKING:
     from torchfakes_cli.detector.checkpoint import Header

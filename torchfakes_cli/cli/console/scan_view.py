@@ -17,8 +17,8 @@ from rich.text import Text
 from torchfakes_cli.cli.console.screen import Screen, duration, numbers_table
 from torchfakes_cli.cli.console.verdict_view import show_verdict, verdict_line
 from torchfakes_cli.records import Status, Verdict, VideoResult
+from torchfakes_cli.report.formatting import safe
 from torchfakes_cli.report.heat_maps import Explanation
-from torchfakes_cli.report.text import safe
 
 if TYPE_CHECKING:
     from torchfakes_cli.cli.options import Format
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from torchfakes_cli.scan.discovery import Finds
     from torchfakes_cli.scan.scanner import Profile
 
-#: From so many times its area on a region stands out.
+#: A region stands out if its share of the heat is at least this multiple of its share of the area.
 _STANDS_OUT = 1.25
 
 
 def report_earlier(batch: Batch, screen: Screen) -> None:
     """Print how many rows of earlier runs are kept and how many files are scanned again."""
-    table = batch.earlier
+    table = batch.table
     if table is None:
         return
     changed = "with another version of the file, the model, the device or the settings"
@@ -51,7 +51,7 @@ def rows(count: int) -> str:
     return f"{count} row{'' if count == 1 else 's'}"
 
 
-def summarize(batch: Batch, found: Finds, elapsed_s: float, places: Mapping[str, object], screen: Screen) -> None:
+def print_totals(batch: Batch, found: Finds, elapsed_s: float, places: Mapping[str, object], screen: Screen) -> None:
     """Print what a batch found and, by kind, the places where its outputs are."""
     tally, kept = batch.tally, len(batch.kept)
     words: dict[str, str] = {verdict: verdict.value for verdict in Verdict}

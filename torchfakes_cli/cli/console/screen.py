@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.formatting import safe
 
 #: Seconds between two notes on the progress of a batch where there is no bar.
 _TELL_EACH_S = 60.0

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torchfakes_cli.cli.console.screen import numbers_table
-from torchfakes_cli.report.text import safe
+from torchfakes_cli.report.formatting import safe
 
 if TYPE_CHECKING:
     from torchfakes_cli.training.crops.report import PrepareSummary

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from torchfakes_cli.cli.console.screen import Screen, duration
 from torchfakes_cli.records import FaceScore, Status, Verdict, VideoResult
+from torchfakes_cli.report.formatting import clock, geometry, safe, score
 from torchfakes_cli.report.summary import ONE_VIEW, Person, Summary, Word, reason_words, summarize
-from torchfakes_cli.report.text import clock, geometry, safe, score
 
 #: People shown in the panel besides all those above the threshold; the rest are in the timeline.
 _PEOPLE_SHOWN = 8

@@ -27,6 +27,7 @@ from torchfakes_cli.files import write_atomically
 from torchfakes_cli.records import Status, Verdict, VideoResult
 from torchfakes_cli.report.columns import BatchRow
 from torchfakes_cli.report.drawing import FAKE, REAL, Pixels, encoded, heated, reduced
+from torchfakes_cli.report.formatting import clock, safe, score
 from torchfakes_cli.report.heat_maps import RegionShare, TellingFace
 from torchfakes_cli.report.html.plot import draw_timeline, table_rows
 from torchfakes_cli.report.summary import (
@@ -40,7 +41,6 @@ from torchfakes_cli.report.summary import (
     reason_words,
     summarize,
 )
-from torchfakes_cli.report.text import clock, safe, score
 from torchfakes_cli.version import __version__
 
 #: File name of the index in the folder of the reports.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from torchfakes_cli.records import FaceScore, VideoResult
+from torchfakes_cli.report.formatting import apart, clock
 from torchfakes_cli.report.summary import by_suspicion, note_words
-from torchfakes_cli.report.text import apart, clock
 
 #: People who get a line of their own; the highest scores of the rest are gathered in one.
 LINES = 6

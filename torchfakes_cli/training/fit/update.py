@@ -25,7 +25,7 @@ from torchfakes_cli.training.fit.processes import Processes
 
 #: Gradients are scaled down to this norm.
 MAX_GRADIENT = 5.0
-#: With a smaller scale, float16 gradients that overflow are no matter of the scale: the training has diverged.
+#: If float16 gradients overflow even at a smaller scale than this, the training has diverged.
 MIN_SCALE = 1.0
 #: Batch norm of the embedding needs more than one crop at once.
 MIN_MICRO_BATCH = 2

@@ -86,7 +86,7 @@ class Deadline:
     spent_s: float = 0.0
 
     def spend(self, seconds: float, *, progress: bool) -> None:
-        """Adds waited seconds; progress restarts the limit on silence."""
+        """Add waited seconds; progress restarts the limit on silence."""
         self.silent_s = 0.0 if progress else self.silent_s + seconds
         self.spent_s += seconds
 
@@ -139,7 +139,7 @@ class _Process:
         return self.end.alive and self._process.poll() is None
 
     def enforced(self) -> tuple[str, ...]:
-        """Waits until the process is ready and returns the restrictions that it verified for itself."""
+        """Wait until the process is ready and return the restrictions that it verified for itself."""
         if self._enforced is None:
             try:
                 self._enforced = self.wait(0, tuple[str, ...], "", Deadline(_START_S))
@@ -148,11 +148,11 @@ class _Process:
         return self._enforced
 
     def ask(self, path: str, kind: type[_T], deadline: Deadline, method: str, /, **arguments: Any) -> _T:
-        """Sends a call about a file and waits for its result."""
+        """Send a call about a file and wait for its result."""
         return self.wait(self.call(path, method, **arguments), kind, path, deadline)
 
     def call(self, path: str, method: str, /, **arguments: Any) -> int:
-        """Sends a call about a file and returns its number."""
+        """Send a call about a file and return its number."""
         self.enforced()
         self._calls += 1
         try:
@@ -162,7 +162,7 @@ class _Process:
         return self._calls
 
     def wait(self, call: int, kind: type[_T], path: str, deadline: Deadline) -> _T:
-        """Waits for the result of a call and raises reported errors; answers to earlier calls are dropped."""
+        """Wait for the result of a call and raise reported errors; answers to earlier calls are dropped."""
         deadline.spend(0.0, progress=True)
         slice_s = min(_SLICE_S, deadline.silence_s)
         while True:
@@ -269,7 +269,7 @@ class IsolatedDecoder:
         self.close()
 
     def enforced(self) -> tuple[str, ...]:
-        """Waits until the process is ready and returns the restrictions that it verified for itself.
+        """Wait until the process is ready and return the restrictions that it verified for itself.
 
         These are any of ``network`` (it can't open sockets), ``file writes`` (it can't change files or start programs)
         and ``memory`` (its memory is limited).
@@ -277,7 +277,7 @@ class IsolatedDecoder:
         return self.start().enforced()
 
     def start(self) -> _Process:
-        """Starts the process unless it runs, without waiting until it is ready."""
+        """Start the process unless it runs, without waiting until it is ready."""
         process = self._process
         if not self.abandoned and (process is None or not process.alive):
             self.close()
@@ -288,7 +288,7 @@ class IsolatedDecoder:
         return process
 
     def open(self, path: str | PathLike[str], *, threads: int | None = None) -> IsolatedReader:
-        """Opens a video; the previous one must be closed.
+        """Open a video; the previous one must be closed.
 
         Args:
             path: path of the file.
@@ -301,7 +301,7 @@ class IsolatedDecoder:
         return IsolatedReader(process, os.fspath(path), opened, self._timeout_s)
 
     def describe(self, path: str | PathLike[str]) -> FileFacts:
-        """Returns the provenance facts of a file; no video may be open.
+        """Return the provenance facts of a file; no video may be open.
 
         Raises:
             MediaError: the file can't be opened, or not within the limits.
@@ -309,7 +309,7 @@ class IsolatedDecoder:
         return self._ask(path, FileFacts, "describe")[1]
 
     def _ask(self, path: str | PathLike[str], kind: type[_T], method: str, **arguments: Any) -> tuple[_Process, _T]:
-        """Asks the process, or a new one if it died, perhaps just before this call and not because of the file."""
+        """Ask the process, or a new one if it died, perhaps just before this call and not because of the file."""
         retry = self._process is not None and self._process.alive
         while True:
             process = self.start()
@@ -323,12 +323,12 @@ class IsolatedDecoder:
                 retry = False
 
     def abandon(self) -> None:
-        """Ends the process permanently, from any thread; pending and later calls fail."""
+        """End the process permanently, from any thread; pending and later calls fail."""
         self.abandoned = True
         self.close()
 
     def close(self) -> None:
-        """Ends the process; opening another file starts a new one."""
+        """End the process; opening another file starts a new one."""
         process, self._process = self._process, None
         if process is not None:
             process.end()
@@ -361,15 +361,15 @@ class IsolatedReader:
         self.close()
 
     def frames(self, sampling: SamplingConfig) -> Iterator[Frame]:
-        """Decodes the sampled frames in presentation order, a few ahead, like ``VideoReader.frames``."""
+        """Decode the sampled frames in presentation order, a few ahead, like ``VideoReader.frames``."""
         return self._read(sampling=sampling)
 
     def every_frame(self) -> Iterator[Frame]:
-        """Decodes all frames in presentation order, like ``VideoReader.every_frame``."""
+        """Decode all frames in presentation order, like ``VideoReader.every_frame``."""
         return self._read()
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[Frame]:
-        """Decodes the frame nearest to each wanted time, like ``VideoReader.frames_at``."""
+        """Decode the frame nearest to each wanted time, like ``VideoReader.frames_at``."""
         return self._read(times_s=[float(time_s) for time_s in times_s])
 
     def _read(self, **wanted: Any) -> Iterator[Frame]:
@@ -402,7 +402,7 @@ class IsolatedReader:
             raise
 
     def add_sound(self, silent: Path, target: Path, container: str) -> tuple[bool, tuple[str, ...]]:
-        """Writes a silent clip to a new file with this file's sound, with ``video.encode.add_sound``.
+        """Write a silent clip to a new file with this file's sound, with ``video.encode.add_sound``.
 
         A separate process does this: the decoding process can't change files, and the new one can write only to the
         file descriptor that it inherits. After an error the new file is unusable.
@@ -428,7 +428,7 @@ class IsolatedReader:
                 process.end()
 
     def close(self) -> None:
-        """Ends the iterator if it is running; no other thread may be waiting for a frame."""
+        """End the iterator if it is running; no other thread may be waiting for a frame."""
         if self._iterator is not None:
             self._iterator.close()
 

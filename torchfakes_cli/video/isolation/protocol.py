@@ -62,7 +62,7 @@ class Picture:
 
 
 def send(stream: FileIO, message: dict[str, Any]) -> None:
-    """Sends a message, which may hold records; raises OSError where the other process has ended."""
+    """Send a message, which may hold records; raises OSError where the other process has ended."""
     rest = memoryview(json.dumps(message, default=_json).encode("ascii") + b"\n")
     while rest:
         rest = rest[stream.write(rest) :]
@@ -75,7 +75,7 @@ def _json(value: Any) -> Any:
 
 
 def received(stream: FileIO) -> Iterator[dict[str, Any]]:
-    """Yields messages until the other process ends.
+    """Yield messages until the other process ends.
 
     Raises:
         ProtocolError: a message is invalid.
@@ -96,7 +96,7 @@ def received(stream: FileIO) -> Iterator[dict[str, Any]]:
 
 
 def decode(kind: type[_T], value: Any) -> _T:
-    """Converts JSON to a record or another value of the given type, and checks the types of all parts.
+    """Convert JSON to a record or another value of the given type, and check the types of all parts.
 
     Raises:
         ProtocolError: the value has another type.
@@ -153,13 +153,13 @@ class PictureMemory:
             self._memory = mmap.mmap(self.handle, size)
 
     def slot(self, number: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Returns the H×W×3 picture in a slot, which changes when the other process writes to it."""
+        """Return the H×W×3 picture in a slot, which changes when the other process writes to it."""
         pixels = np.frombuffer(self._memory, np.uint8, height * width * 3, number * 3 * MAX_PIXELS)
         return pixels.reshape(height, width, 3)
 
 
 def _nameless_file(size: int) -> int:
-    """Creates an unnamed file, in memory if the system supports it."""
+    """Create an unnamed file, in memory if the system supports it."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
             file.truncate(size)

@@ -56,7 +56,7 @@ _X32 = 0x4000_0000
 
 
 def apply() -> tuple[str, ...]:
-    """Restricts this process permanently, before it starts threads; returns which restrictions were verified."""
+    """Restrict this process permanently, before it starts threads; returns which restrictions were verified."""
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None or sys.maxsize < 1 << 32:
         return ()
@@ -91,7 +91,7 @@ def limit_memory(megabytes: int) -> bool:
 
 
 def _program(names: tuple[int, int, int, int], forbidden: str) -> bytes:
-    """Builds the filter, in instructions of classic BPF: code, jumps if true and if false, operand."""
+    """Build the filter, in instructions of classic BPF: code, jumps if true and if false, operand."""
     architecture, openat, open_, tgkill = names
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),

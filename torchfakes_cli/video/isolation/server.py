@@ -27,7 +27,7 @@ _PROGRESS_S = 0.1
 
 
 def main(memory_handle: int | str, memory_mb: int, hwaccel: str | None) -> None:
-    """Answers calls on standard input until the parent process closes it or ends; see ``IsolatedDecoder``."""
+    """Answer calls on standard input until the parent process closes it or ends; see ``IsolatedDecoder``."""
     # An interrupt at the terminal reaches all processes; the client handles it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     calls, answers = FileIO(0, closefd=False), FileIO(os.dup(1), "wb")
@@ -65,7 +65,7 @@ class _Server:
         self._sending = threading.Lock()
 
     def answer(self, call: int, method: str, arguments: dict[str, Any]) -> None:
-        """Runs the method ``on_…`` and sends its result or error."""
+        """Run the method ``on_…`` and send its result or error."""
         self._call = call
         try:
             self.send("result", getattr(self, f"on_{method}")(**arguments))
@@ -81,7 +81,7 @@ class _Server:
         self.send("error", failure)
 
     def send(self, kind: str, body: Any) -> None:
-        """Sends a message about the current call; decoding threads send progress."""
+        """Send a message about the current call; decoding threads send progress."""
         try:
             with self._sending:
                 send(self._answers, {"call": self._call, kind: body})
@@ -100,7 +100,7 @@ class _Server:
         return reader.info, reader.sound_start_s
 
     def on_sample(self, sampling: Any = None, times_s: list[float] | None = None) -> DecodeReport:
-        """Selects the frames of a ``SamplingConfig``, the frames nearest to given times, or all frames."""
+        """Select the frames of a ``SamplingConfig``, the frames nearest to given times, or all frames."""
         reader = self._reader
         assert reader is not None
         reader.close()
