@@ -54,7 +54,7 @@ def demo_command(
         limits = configured(DemoConfig, context)
         if not limits.is_loopback:
             screen.warning(
-                f"whoever can reach {limits.host}:{limits.port} can have files scanned on this machine; "
+                f"anyone who can reach {limits.host}:{limits.port} can have files scanned on this machine; "
                 "nothing is encrypted and nobody is asked for a password"
             )
 

@@ -38,7 +38,7 @@ GRAY = (128, 128, 128)
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of a picture's pyramid and its position in pixels, all of which are even.
+    """One level of a picture's pyramid and its position in pixels; all numbers are even.
 
     Attributes:
         canvas: index of the level's canvas.

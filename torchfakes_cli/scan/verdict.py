@@ -265,7 +265,7 @@ def _suspicious_span(
 
 
 def trimmed_mean(logits: Sequence[float], trim: float) -> float:
-    """Return the mean without the highest and the lowest share (``trim``) of the values, of which there is one.
+    """Return the mean of one or more values without the highest and the lowest share (``trim``) of them.
 
     The share is rounded up, as long as a value is left. Three faces thus give their median, so that one bad frame has
     no effect.

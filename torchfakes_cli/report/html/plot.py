@@ -44,7 +44,7 @@ _Scale = Callable[[float], float]
 class TableRow:
     """One person in one stretch of the timeline, or the frames without a face in it (``track`` is None).
 
-    It gathers a number of ``rows`` of the timeline, of which ``scored`` have a score; ``p_fake`` is the highest.
+    It gathers ``rows`` rows of the timeline, ``scored`` of them with a score; ``p_fake`` is the highest.
     """
 
     start_s: float

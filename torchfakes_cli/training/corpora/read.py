@@ -73,7 +73,7 @@ def read_corpus(root: Path, reals: Sequence[Path] = (), split: str = "groups", g
 def select(
     corpus: Corpus, methods: Sequence[str] = (), compression: str | None = None, limit: int | None = None, seed: int = 0
 ) -> list[SourceVideo]:
-    """Select files: fakes of some methods (in any case), one compression, and so many of each collection and method.
+    """Select files: fakes of some methods (in any case), one compression, and a number of each collection and method.
 
     The limit chooses group by group, by a hash with the seed. Files without a compression stay.
 

@@ -98,7 +98,7 @@ class Pool:
     def of(cls, table: pd.DataFrame, favored: Collection[int] = (), mix: Mapping[str, float] | None = None) -> Pool:
         """Make a pool of all rows of a table.
 
-        Methods of which most rows are ``favored`` come more often. ``mix`` gives odds of methods; the others share the
+        Methods with mostly ``favored`` rows come more often. ``mix`` gives odds of methods; the others share the
         rest.
         """
         sources = table["source"].where(table["source"] != "", table["group"])
