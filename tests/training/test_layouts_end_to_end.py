@@ -28,7 +28,7 @@ def test_each_layout_from_prepare_to_evaluate(layout: str, tmp_path: Path) -> No
     crops, run, report = tmp_path / "crops", tmp_path / "run", tmp_path / "evaluation"
     reals = [part for folder in written.reals for part in ("--reals", folder)]
     command("prepare", written.corpus, *reals, "-o", crops, "--frames-per-video", 4, "--min-face", 24, "--jobs", 1,
-            "--val", 0.3, "--test", 0.3, "--duplicate-threshold", 0)  # fmt: skip
+            "--val", 0.3, "--test", 0.3, "--duplicate-threshold", 0, "--blur-threshold", 0)  # fmt: skip
     table = read_manifest(crops)
     assert table.groupby("group")["split"].nunique().max() == 1
     assert (table.groupby("split")["label"].nunique() == 2).all()
