@@ -168,14 +168,15 @@ def _dfdc_part(root: Path, part: int, **entries: dict[str, str]) -> None:
 
 def test_dfdc_part_names_originals(tmp_path: Path) -> None:
     real, fake = {"label": "REAL", "split": "train"}, {"label": "FAKE", "split": "train", "original": "b.mp4"}
-    _dfdc_part(tmp_path, 0, a=fake, b=real, c={"label": "?"})
+    _dfdc_part(tmp_path, 0, a=fake, b=real, c={"label": "?"}, d={"split": "train"})
     _touch(tmp_path, "dfdc_train_part_0/stray.mp4")
-    (tmp_path / "dfdc_train_part_0/c.mp4").write_bytes(b"c")
+    for name in "cd":
+        (tmp_path / f"dfdc_train_part_0/{name}.mp4").write_text(name)
     corpus = read_corpus(tmp_path)
     videos = _by_name(corpus)
     assert videos["dfdc_train_part_0/a"].source == "dfdc_train_part_0/b"
     assert videos["dfdc_train_part_0/a"].group == videos["dfdc_train_part_0/b"].group
-    assert {Path(skipped.name).name for skipped in corpus.skipped} == {"stray.mp4", "c.mp4"}
+    assert {Path(skipped.name).name for skipped in corpus.skipped} == {"stray.mp4", "c.mp4", "d.mp4"}
     assert any("the same actor may be in two splits" in note for note in corpus.notes)
     with pytest.raises(DataError, match="holds none of the official test videos"):
         read_corpus(tmp_path, split="official")

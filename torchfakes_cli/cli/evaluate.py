@@ -116,7 +116,7 @@ def evaluate_command(
         from torchfakes_cli.cli.console.training_view import evaluation_views
         from torchfakes_cli.training.evaluate.evaluate import evaluate_detector
 
-        numbers = opt.parse_numbers("--levels", levels, "1,3,5")
+        numbers = opt.parse_numbers("--levels", levels, "1,3,5 (from 1 to 5)")
         config = opt.configured(EvaluateConfig, context, levels=numbers)
         paths = inputs or [PrepareConfig().out]
         opt.refuse_urls(paths)

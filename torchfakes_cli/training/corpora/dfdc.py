@@ -65,11 +65,8 @@ def _metadata_files(root: Path) -> list[Path]:
             if path.parent.name.startswith("dfdc") or path.name == _DATASET:
                 raise
             continue
-        if (
-            isinstance(entries, dict)
-            and entries
-            and all(isinstance(e, dict) and "label" in e for e in entries.values())
-        ):
+        first = next(iter(entries.values()), None) if isinstance(entries, dict) else None
+        if isinstance(first, dict) and "label" in first:
             found.append(path)
     return found
 
@@ -86,6 +83,8 @@ def _read_metadata(path: Path, part: str) -> _Entries:
     """Read a JSON list; ``part`` is the group of videos whose people aren't named, empty for one per original."""
     entries = {}
     for file, entry in read_json(path).items():
+        if not isinstance(entry, dict):
+            raise DataError("is no list of videos", path=path, advice='Expected {"x.mp4": {"label": "FAKE", …}, …}.')
         label, original, target, source = (
             str(entry.get(key) or "") for key in ("label", "original", "target_id", "swapped_id")
         )
