@@ -210,15 +210,15 @@ def _block8(scale: float, *, activated: bool = True) -> ResidualBlock:
 class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's "same" padding: with stride 2 the odd row and column go below and to the right.
 
-    With an even side and stride 2, the padding is uneven. The kernel then gets a row and a column of zeros instead of the
-    picture: copying pictures into larger ones took a quarter of the network's time.
+    With an even side and stride 2, the padding is uneven. The kernel then gets a row and a column of zeros instead of
+    the picture: copying pictures into larger ones took a quarter of the network's time.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """N×C×H×W to N×K×⌈H/stride⌉×⌈W/stride⌉, for a stride of 1 or 2."""
         kernel, stride, padding = self.weight, self.stride[0], self.kernel_size[0] // 2
         uneven = [int(stride == 2 and side % 2 == 0) for side in (x.shape[-1], x.shape[-2])]
-        if any(uneven) and torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        if any(uneven) and torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             # Exported files need a constant kernel.
             x = functional.pad(x, (padding - uneven[0], padding, padding - uneven[1], padding))
             padding = 0
