@@ -407,6 +407,7 @@ def test_whole_frames_of_each_person_are_saved(clips: Path, model: Path, tmp_pat
         assert picture.size == (640, 360)
 
 
+@pytest.mark.slow
 def test_frames_are_saved_for_rows_of_day_one_too_and_replace_no_other_picture(
     clips: Path, model: Path, tmp_path: Path
 ) -> None:

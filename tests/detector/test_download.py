@@ -70,6 +70,7 @@ def test_half_a_file_of_the_hub_never_has_its_name(server: WeightsServer, tmp_pa
     assert download.fetch(hub_file, tmp_path).read_bytes() == server.body
 
 
+@pytest.mark.slow
 def test_a_passing_failure_is_tried_again(server: WeightsServer, tmp_path: Path) -> None:
     server.failures = [503, 429]
     assert fetch(server.url, tmp_path).read_bytes() == server.body
@@ -87,6 +88,7 @@ def test_a_lasting_failure_is_not(server: WeightsServer, tmp_path: Path, hub_fil
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_cut_download_is_begun_again_and_never_has_the_files_name(server: WeightsServer, tmp_path: Path) -> None:
     server.cut_after = [3000]
     assert fetch(server.url, tmp_path / "once").read_bytes() == server.body

@@ -72,6 +72,7 @@ def author_logit(network: InceptionResnetV1, image: Any) -> float:
         return float(network(face.float() / 255))
 
 
+@pytest.mark.slow
 def test_the_origins_weights_score_as_their_authors_meant(
     author_network: InceptionResnetV1, origin_file: Path, own_models: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_networks_of_timm_train(crops: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     config = replace(LITE, backbone="timm:mobilenetv3_small_050", epochs=1, out=str(tmp_path))
