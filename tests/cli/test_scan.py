@@ -84,7 +84,9 @@ def test_a_device_that_is_not_there_costs_a_warning(clips: Path, model: Path) ->
     assert warning.endswith("decoded in software")
 
 
-@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".sqlite", ".parquet"])
+@pytest.mark.parametrize(
+    "ending", [".csv", *(pytest.param(ending, marks=pytest.mark.slow) for ending in (".jsonl", ".sqlite", ".parquet"))]
+)
 def test_output_is_a_table_for_one_clip_too(clips: Path, model: Path, elsewhere: Path, ending: str) -> None:
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
@@ -437,6 +439,7 @@ def test_a_removed_current_folder_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert ended.stderr == "error: the current folder was removed. Go to another one with cd.\n"
 
 
+@pytest.mark.slow
 def test_annotate_draws_over_one_video(clips: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     ended = scan(clips / "face.mp4", "--model", model, "--frames", 4, "--annotate", out, "--json")

@@ -79,6 +79,7 @@ def test_places_lie_where_the_layers_put_them(kind: type[InceptionResnetV1] | ty
     assert abs(float(maps._enlarged(only_it).sum(0) @ np.arange(side)) - center) < 2
 
 
+@pytest.mark.slow
 def test_randomised_weights_change_the_map(network: nn.Module) -> None:
     """As in Adebayo et al., "Sanity Checks for Saliency Maps" (2018)."""
 

@@ -69,6 +69,7 @@ def test_every_parameter_is_in_one_block(initial: nn.Module) -> None:
     assert sorted(found) == sorted(id(p) for p in initial.parameters())
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up_to_the_batch(initial: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     gradients = []
     for size in (4, 2):
