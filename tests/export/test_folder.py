@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.registry import shipped_checkpoint
 from torchfakes_cli.errors import DataError, ModelError, OutputError, UsageError
 from torchfakes_cli.export import networks, parity
-from torchfakes_cli.export.folder import export_model
+from torchfakes_cli.export.folder import export_model, without_nan
 from torchfakes_cli.export.parity import BOUNDS, Boxes, Outputs, Scores
 
 
@@ -97,6 +98,12 @@ def test_what_is_no_number_is_beyond_every_bound(name: str) -> None:
     assert Outputs(nan, nan).trouble("pnet", BOUNDS[name])
     assert not Scores("x", 8, 0.0, 0.0, 1.0, 1.0, None, None).trouble(BOUNDS[name])
     assert not Boxes(4, 0, 0, 0, None).trouble(BOUNDS[name])
+
+
+def test_documents_have_null_for_what_is_no_number() -> None:
+    found = {"pnet": asdict(Outputs(float("nan"), 0.5)), "scores": (float("nan"),)}
+    written = json.dumps(without_nan(found), allow_nan=False)
+    assert json.loads(written) == {"pnet": {"largest": None, "mean": 0.5}, "scores": [None]}
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ def export_command(
     """
     with guarded(debug=debug) as screen:
         from torchfakes_cli.cli.console.models_view import show_export
-        from torchfakes_cli.export.folder import export_model
+        from torchfakes_cli.export.folder import export_model, without_nan
 
         made = export_model(
             model,
@@ -340,7 +340,7 @@ def export_command(
             accept=accept,
         )
         if json:
-            screen.json(asdict(made))
+            screen.json(without_nan(asdict(made)))
         else:
             show_export(screen, made)
         for doubt in made.doubts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -170,10 +171,19 @@ def export_model(
     }
     for file, content in files.items():
         write_atomically(file.path, content)
-    write_atomically(targets[-1], json.dumps(facts, indent=2, ensure_ascii=False))
+    write_atomically(targets[-1], json.dumps(without_nan(facts), indent=2, ensure_ascii=False))
     shape = f"N×3×{header.picture_size}×{header.picture_size}"
     threads = torch.get_num_threads()
     return Exported(shape, threads, tuple(files), targets[-1], tuple(scores), outputs, boxes, tuple(troubles))
+
+
+def without_nan(value: Any) -> Any:
+    """Replace NaN by None in a document: differences of files that overflow are NaN, which JSON doesn't have."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _check_free(out: Path, targets: Sequence[Path], *, whole: bool, force: bool) -> None:
