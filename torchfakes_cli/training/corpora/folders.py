@@ -123,7 +123,8 @@ def read_reals(
 
     Each file is a group of its own, unless several files of one folder share the longest run of three or more digits in
     their names, as ``neutral_front_001_03.jpg`` and ``smiling_front_001_03.jpg`` do: then they show one person. A CSV
-    at the folder's top with the columns path and group overrides this.
+    at the folder's top with the columns path and group overrides this. The method of all of them is the folder's name:
+    folders inside may be one for each person, as in LFW.
 
     Returns:
         The files that are not in the corpus already (whose names start with none of ``names_taken``), and notes.
@@ -149,7 +150,8 @@ def _read_any(folder: Path, prefix: str) -> tuple[list[SourceVideo], tuple[str, 
     if table is not None:
         cells = [(tables.located(folder, row["path"]), row) for _, row in tables.table_rows(table)]
         groups = {path: row["group"] for path, row in cells}
-        notes += tables.unknown_names([row["path"] for path, row in cells if path not in set(paths)], table)
+        known = set(paths)
+        notes += tables.unknown_names([row["path"] for path, row in cells if path not in known], table)
     sharing = Counter((path.parent, _digits(path.stem)) for path in paths)
     name = namer(folder)
     videos = []
@@ -157,10 +159,8 @@ def _read_any(folder: Path, prefix: str) -> tuple[list[SourceVideo], tuple[str, 
         digits = _digits(path.stem)
         shared = bool(digits) and sharing[path.parent, digits] > 1
         person = path.parent.relative_to(folder) / (digits if shared else path.stem)
-        inner = path.relative_to(folder).parts
-        method = inner[0] if len(inner) > 1 else prefix
         group = f"{prefix}/{groups.get(path) or person.as_posix()}"
-        videos.append(SourceVideo(path, name(path), REAL, method, group))
+        videos.append(SourceVideo(path, name(path), REAL, prefix, group))
     return videos, notes
 
 

@@ -107,10 +107,12 @@ def select(
 
 def _with_reals(corpus: Corpus, further: Sequence[Path]) -> Corpus:
     videos, notes = list(corpus.videos), list(corpus.notes)
+    paths_taken = {video.path.resolve() for video in videos} if further else set()
     for folder in further:
         names_taken = {video.video.split("/")[0] for video in videos}
-        extra, more = folders.read_reals(folder, names_taken, {video.path.resolve() for video in videos})
+        extra, more = folders.read_reals(folder, names_taken, paths_taken)
         videos += extra
+        paths_taken |= {video.path.resolve() for video in extra}
         notes += more
     videos.sort(key=lambda video: (video.label == FAKE, video.video))
     return replace(corpus, videos=tuple(videos), notes=tuple(notes))
