@@ -7,7 +7,7 @@ import pytest
 
 from torchfakes_cli.errors import DataError
 from torchfakes_cli.training.corpora import read_corpus, select
-from torchfakes_cli.training.corpora.base import Corpus, SourceVideo
+from torchfakes_cli.training.corpora.base import Corpus, SourceVideo, summarized
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -423,7 +423,15 @@ def test_copies_join_groups(tmp_path: Path) -> None:
     assert set(videos) == {"real/a", "fake/x/a", "fake/x/copy"}
     assert videos["fake/x/copy"].source == "real/a"
     assert len({video.group for video in videos.values()}) == 1
-    assert [(s.name, s.reason) for s in corpus.skipped] == [("real/copy", "has the same content as real/a")]
+    assert [(s.name, s.detail) for s in corpus.skipped] == [("real/copy", "real/a")]
+
+
+def test_copies_of_many_files_are_one_line(tmp_path: Path) -> None:
+    for number in range(3):
+        for name in (f"real/{number}.mp4", f"real/{number}-copy.mp4"):
+            _touch(tmp_path, name).joinpath(name).write_bytes(b"%d" % number)
+    lines = summarized(read_corpus(tmp_path).skipped)
+    assert lines == ["real/0-copy and 2 more: has the same content as another"]
 
 
 def test_reals_are_grouped_by_shared_number(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class Skipped:
     """A file that gave no crops."""
 
     name: str  # path as found, or name of a video
-    reason: str  # as a clause
+    reason: str  # as a clause, the same for all files of a kind
+    detail: str = ""  # what differs from file to file, such as the file that this one repeats
 
 
 @dataclass(frozen=True, slots=True)

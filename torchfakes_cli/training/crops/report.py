@@ -130,7 +130,8 @@ def report_text(summary: PrepareSummary) -> str:
         reasons = Counter(skipped.reason for skipped in summary.skipped)
         lines += ["## Left out", ""]
         lines += [f"- {count} × {reason}" for reason, count in reasons.most_common()]
-        lines += ["", *markdown_table(["file", "why"], ((s.name, s.reason) for s in summary.skipped), left=2)]
+        rows = ((s.name, f"{s.reason}: {s.detail}" if s.detail else s.reason) for s in summary.skipped)
+        lines += ["", *markdown_table(["file", "why"], rows, left=2)]
     if summary.notes:
         lines += ["## Notes", "", *(f"- {markdown_cell(note)}" for note in summary.notes)]
     return "\n".join(lines).rstrip("\n") + "\n"
