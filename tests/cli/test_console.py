@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -130,6 +131,17 @@ def test_names_reach_the_screen_as_they_are_otherwise(capsys: pytest.CaptureFixt
     assert "[red]x[/red] :smile: long" in out
     assert err == "error: broken .mp4: bad\n"
     assert "\x1b" not in out + err
+
+
+def test_progress_without_a_terminal_is_told_in_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torchfakes_cli.cli.console.screen._TELL_EACH_S", 0.0)
+    with Screen().progress("cutting corpus") as advance:
+        for done in (20, 30, 40):  # a continued run begins with 20
+            advance(done, 40)
+    line = re.escape("cutting corpus: 30 of 40, about ")
+    assert re.fullmatch(f"{line}.* left\n", capsys.readouterr().err)
 
 
 def test_quiet_leaves_errors(capsys: pytest.CaptureFixture[str]) -> None:

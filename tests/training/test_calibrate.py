@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,10 +132,23 @@ def test_a_header_of_someone_elses_making_is_no_trouble() -> None:
         assert trained_groups(Header(name="x", training={"groups": record, "start": record}), ["a"]) == 0
 
 
+def test_a_large_training_is_recognized_by_a_share_of_its_people() -> None:
+    people = [f"person {number}" for number in range(20_000)]
+    header = Header(name="x", training={"groups": group_marks(people)})
+    assert len(header.training["groups"]) < 5_000
+    assert 100 < trained_groups(header, people[:1_000]) < 400
+    assert trained_groups(header, (f"stranger {number}" for number in range(20_000))) == 0
+
+
+def test_checkpoints_of_earlier_versions_know_their_people() -> None:
+    earlier = hashlib.blake2b(b"p1", digest_size=4).hexdigest()
+    assert trained_groups(Header(name="x", training={"groups": [earlier]}), ["p1", "p2"]) == 1
+
+
 def test_people_that_a_detector_was_trained_on_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     state, header = load_checkpoint(checkpoint)
-    first = {"groups": sorted(group_marks(["p1", "elsewhere"])), "start": "vggface2"}
-    later = {"groups": sorted(group_marks(["p2", "p77"])), "start": {"name": "first", "training": first}}
+    first = {"groups": group_marks(["p1", "elsewhere"]), "start": "vggface2"}
+    later = {"groups": group_marks(["p2", "p77"]), "start": {"name": "first", "training": first}}
     trained = tmp_path / "trained.safetensors"
     save_checkpoint(trained, state, replace(header, training=later), torch.float16)
     config = replace(LOOSE, calibrate=str(tmp_path / "new.safetensors"))

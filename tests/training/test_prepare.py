@@ -28,7 +28,7 @@ from torchfakes_cli.training.crops.extract import novelties
 from torchfakes_cli.training.crops.manifest import COLUMNS, FLAWS, balance, read_manifest, usable
 from torchfakes_cli.training.crops.parts import Task, run_tasks
 from torchfakes_cli.training.crops.prepare import locked_folder, prepare_corpus
-from torchfakes_cli.training.crops.report import PrepareSummary
+from torchfakes_cli.training.crops.report import PrepareSummary, contact_sheet
 from torchfakes_cli.training.fit.datasets import Pool
 
 Pixels = NDArray[np.uint8]
@@ -218,6 +218,14 @@ def test_contact_sheet(prepared: Prepared) -> None:
     assert sheet is not None
     kinds = len(prepared.table[prepared.table["balanced"]].groupby(["split", "label", "method"]))
     assert sheet.shape[0] == pytest.approx(kinds * 98, abs=1)
+
+
+def test_a_contact_sheet_of_many_collections_stays_a_picture(prepared: Prepared, tmp_path: Path) -> None:
+    rows = prepared.table[prepared.table["balanced"]].head(1)
+    table = pd.concat([rows.assign(method=f"person {number}") for number in range(700)], ignore_index=True)
+    sheet = cv2.imdecode(np.frombuffer(contact_sheet(table, prepared.out), np.uint8), cv2.IMREAD_COLOR)
+    assert sheet is not None
+    assert sheet.shape[0] < 20_000
 
 
 def test_counts(prepared: Prepared) -> None:

@@ -150,8 +150,11 @@ def prepare_command(
             screen.warning(note)
         if len(summary.notes) > _MOST_NOTES:
             screen.warning(f"{len(summary.notes) - _MOST_NOTES} more such notes are in the report")
-        for line in summarized(summary.skipped):
+        reasons = summarized(summary.skipped)
+        for line in reasons[:_MOST_NOTES]:
             screen.warning(line)
+        if len(reasons) > _MOST_NOTES:
+            screen.warning(f"{len(reasons) - _MOST_NOTES} more reasons are in the report")
         if summary.unchanged:
             screen.note(f"{summary.unchanged} faces in fakes equal their original's and were left out")
         if not summary.videos_prepared:

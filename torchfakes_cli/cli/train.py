@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -34,8 +33,6 @@ _START, _DATA, _NETWORK = "Start and length", "Data", "Network"
 _RATE, _MACHINE, _OUTPUT = "How it learns", "Machine", "Output"
 
 _DEFAULT = TrainConfig()
-#: Interval of the lines on progress where there is no bar, in seconds.
-_TELL_EACH_S = 60.0
 
 
 def train_command(
@@ -278,30 +275,19 @@ def parse_mix(text: str) -> dict[str, float]:
 
 def _train(crops: str, config: TrainConfig, screen: Screen) -> tuple[TrainSummary, set[str]]:
     """Train and show progress; also return the warnings that were shown."""
-    from torchfakes_cli.cli.console import duration
     from torchfakes_cli.cli.console.training_view import figure
     from torchfakes_cli.training.fit.train import train_detector
 
     shown: set[str] = set()
-    began: tuple[float, int] | None = None
-    told = time.monotonic()
     with screen.progress("training") as advance:
 
         def progress(step: TrainProgress) -> None:
-            nonlocal began, told
-            now = time.monotonic()
-            began = began or (now, step.samples)
             advance(step.samples, step.samples_wanted)
             if scores := step.validation:
                 screen.note(
                     f"epoch {step.epoch} of {config.epochs}: loss {step.loss:.3f}, accuracy {step.accuracy:.3f}; "
                     f"validation AUC {figure(scores.frame_auc)} by frame, {figure(scores.video_auc)} by video"
                 )
-            elif not screen.shows_bar and now - told >= _TELL_EACH_S and step.samples > began[1]:
-                left = (now - began[0]) / (step.samples - began[1]) * (step.samples_wanted - step.samples)
-                done = f"{step.samples} of {step.samples_wanted} crops, about {duration(left)} left"
-                screen.note(f"epoch {step.epoch} of {config.epochs}: loss {step.loss:.3f}; {done}")
-                told = now
             if step.warning:
                 screen.warning(step.warning)
                 shown.add(step.warning)

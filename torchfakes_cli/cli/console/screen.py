@@ -26,7 +26,7 @@ from rich.text import Text
 
 from torchfakes_cli.report.formatting import safe
 
-#: Seconds between two notes on the progress of a batch where there is no bar.
+#: Seconds between two notes on progress where there is no bar.
 _TELL_EACH_S = 60.0
 #: Smallest width of a terminal in columns for a box around a result.
 _BOX_WIDTH = 70
@@ -103,7 +103,7 @@ class Screen:
 
     @contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int | None], None]]:
-        """Show a bar while the block runs, on a terminal only; it is erased afterwards.
+        """Show a bar while the block runs, which is erased afterwards; without a terminal, a note each minute.
 
         Args:
             description: what is being done.
@@ -113,7 +113,20 @@ class Screen:
         """
         with self._bar(_Count(), TimeRemainingColumn()) as bar:
             task = bar.add_task(_shortened(safe(description), self._err.width - 50), total=None)
-            yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
+            told = time.monotonic()
+            began: tuple[float, int] | None = None  # a continued run begins with what is done already
+
+            def advance(done: int, wanted: int | None) -> None:
+                nonlocal told, began
+                bar.update(task, completed=done, total=wanted)
+                now = time.monotonic()
+                began = began or (now, done)
+                if not self.shows_bar and wanted and began[1] < done < wanted and now - told >= _TELL_EACH_S:
+                    left = duration((now - began[0]) / (done - began[1]) * (wanted - done))
+                    self.note(f"{description}: {done} of {wanted}, about {left} left")
+                    told = now
+
+            yield advance
 
     def batch(self, files: int) -> BatchProgress:
         """Make a progress display for many files."""

@@ -231,9 +231,23 @@ def known_pictures(training: object, marks: Iterable[str]) -> int:
     return sum(mark in known for mark in marks)
 
 
-def group_marks(groups: Iterable[str]) -> set[str]:
-    """Return short hashes of the names of groups, because a checkpoint shouldn't list people."""
-    return {hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=4).hexdigest() for name in set(groups)}
+def group_marks(groups: Iterable[str]) -> list[str]:
+    """Return the marks of groups that a header keeps: short hashes, because a checkpoint shouldn't list people."""
+    return kept_marks(_group_mark(name, 6) for name in set(groups))
+
+
+def _group_mark(name: str, size: int) -> str:
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=size).hexdigest()
+
+
+def known_groups(record: object, groups: Iterable[str]) -> int:
+    """Count the groups, by their names, in a record of a header and in those of the start and the teacher.
+
+    Of a record of more than ``MOST_MARKS`` groups, only a share is recognized.
+    """
+    known = recorded_marks(record, TRAINED_ON)
+    # Checkpoints of earlier versions have marks of four bytes, which collide by chance in large corpora.
+    return sum(_group_mark(name, 6) in known or _group_mark(name, 4) in known for name in set(groups))
 
 
 def recorded_marks(record: Any, key: str) -> set[str]:

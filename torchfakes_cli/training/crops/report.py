@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPORT_NAME, SHEET_NAME = "report.md", "contact_sheet.jpg"
-#: Crops per row of the contact sheet, and their side in pixels.
-SHEET_COLUMNS, CELL = 10, 96
+#: Crops per row of the contact sheet, largest number of rows (a JPEG ends at 65,500 pixels), and side of a crop.
+SHEET_COLUMNS, SHEET_ROWS, CELL = 10, 100, 96
 _PITCH = CELL + 2
 _LABEL_WIDTH = 240
 _LETTERS = 14
@@ -150,7 +150,7 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: in
 
 def contact_sheet(table: pd.DataFrame, folder: Path) -> bytes:
     """Draw balanced crops as a JPEG, one row for each split, label and method; empty for a table without any."""
-    kinds = _kinds(table[table["balanced"].eq(True)])
+    kinds = _kinds(table[table["balanced"].eq(True)])[:SHEET_ROWS]
     if not kinds:
         return b""
     sheet = np.full((len(kinds) * _PITCH, _LABEL_WIDTH + SHEET_COLUMNS * _PITCH, 3), 255, np.uint8)

@@ -19,7 +19,7 @@ from torchfakes_cli.errors import DataError, OutputError
 from torchfakes_cli.records import Reason
 from torchfakes_cli.training.config import EvaluateConfig
 from torchfakes_cli.training.corpora.base import FAKE, REAL
-from torchfakes_cli.training.crops.manifest import TRAINED_ON, group_marks, recorded_marks
+from torchfakes_cli.training.crops.manifest import TRAINED_ON, group_marks, known_groups
 from torchfakes_cli.training.evaluate.findings import Calibration, Probabilities
 from torchfakes_cli.training.evaluate.metrics import auc_estimate, methods, missing_class, point_figures, verdict_counts
 from torchfakes_cli.training.evaluate.scores import judge_videos
@@ -71,7 +71,7 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
         "method": config.calibration,
         "false_alarms": config.false_alarms,
         "missed_fakes": config.missed_fakes,
-        TRAINED_ON: sorted(group_marks(deciding["group"])),
+        TRAINED_ON: group_marks(deciding["group"]),
         "cross_validated": asdict(tried) if tried else None,
         "footage": f"{len(deciding)} videos of {groups} people or pieces of footage",
         "auc": _aucs(videos, config),
@@ -188,9 +188,9 @@ def _by_score(videos: pd.DataFrame) -> pd.Series[bool]:
 
 def fitted_groups(header: Header, groups: Iterable[str]) -> int:
     """Return on how many of these groups, by their names, a checkpoint's calibration was fitted."""
-    return len(group_marks(groups) & recorded_marks(header.metrics.get(RECORD), TRAINED_ON))
+    return known_groups(header.metrics.get(RECORD), groups)
 
 
 def trained_groups(header: Header, groups: Iterable[str]) -> int:
     """Return on how many of these groups, by their names, a checkpoint, its start or its teacher was trained."""
-    return len(group_marks(groups) & recorded_marks(header.training, TRAINED_ON))
+    return known_groups(header.training, groups)

@@ -129,7 +129,7 @@ def _first_header(
     # What decides the result is recorded, not where this machine keeps its files.
     paths = (*LOCAL, "start", "teacher")
     training: dict[str, Any] = {"config": {k: v for k, v in asdict(config).items() if k not in paths}}
-    training[TRAINED_ON] = sorted(group_marks(groups))
+    training[TRAINED_ON] = group_marks(groups)
     training["start"] = Path(config.weights).name
     if parent is not None:
         training["start"] = {"name": parent.name, "training": parent.training}
