@@ -108,7 +108,8 @@ def _prepare(
     tasks = _tasks(wanted, by_name, splits, parts)
     pending = sum(len(task.pending) for task in tasks)
     lost = store.run_tasks(tasks, out, replace(config, faces=faces), progress or (lambda done, total: None))
-    parts = store.read_parts(out)
+    if pending:
+        parts = store.read_parts(out)
     store.drop_strays(out, parts)
     rows = ({**row, "group": _group(part, by_name)} for part in parts.values() for row in part.rows)
     table = manifest.build_manifest(rows, config)
