@@ -207,7 +207,7 @@ def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
         if not manifest.same_margin(model.margin, margin):
             cause = f"its crops have the margin {margin:g}, and {model.name} was trained with {model.margin:g}"
             raise DataError(cause, path=folder, advice=f"Run 'torchfakes prepare' with --margin {model.margin:g}.")
-    table = scores.with_altered(scores.with_compression(manifest.read_manifest(folder)))
+    table = scores.with_altered(scores.with_compression(scores.with_stills(manifest.read_manifest(folder))))
     part = table if config.split == "all" else table[table["split"] == config.split]
     if part.empty:
         found = ", ".join(f"{count} {split}" for split, count in table["split"].value_counts().items())

@@ -43,6 +43,7 @@ from torchfakes_cli.training.evaluate.scores import (
     score_crops,
     thinned,
     with_compression,
+    with_stills,
 )
 from torchfakes_cli.training.fit import data_checks, log
 from torchfakes_cli.training.fit.datasets import Drawn, TrainingCrops
@@ -155,7 +156,7 @@ class _Training:
         self.out = Path(config.out)
         self.unreadable: set[str] = set()
         self.trackers: list[log.Tracker] = []
-        table = read_manifest(folder)
+        table = with_stills(read_manifest(folder))
         log.check_trackers(config)
         data_checks.check_splits(table, folder)
         flawless = table[usable(table)]
