@@ -149,11 +149,13 @@ class Scores:
     by_method: dict[str, float] = field(default_factory=dict)  # video AUC against the fakes' originals or all reals
 
 
-def measure(rows: pd.DataFrame, *, interval: bool = False) -> Scores:
-    """Compare scored rows with their labels; ``interval`` computes the interval of the video AUC, too."""
+def measure(rows: pd.DataFrame, videos: pd.DataFrame, *, interval: bool = False) -> Scores:
+    """Compare scored rows, and their videos as of ``judge_videos``, with their labels.
+
+    ``interval`` computes the interval of the video AUC, too.
+    """
     if rows.empty:
         return Scores(0, 0, None, None)
-    videos = judge_videos(rows, Header(name=""))
     found = auc_estimate(videos, EvaluateConfig()) if interval else None
     by_method = {name: roc_auc(part["label"] == FAKE, part["logit"]) for name, _, part in methods(videos)}
     return Scores(
