@@ -96,6 +96,17 @@ def test_a_new_checkpoint_has_the_old_weights_and_says_what_it_was_fitted_on(che
     assert found.cross_validated is not None
 
 
+def test_stills_alone_can_be_calibrated_on(checkpoint: Path, tmp_path: Path) -> None:
+    found = calibrate(
+        checkpoint, APART[APART["frame"] == 0], "crops", replace(LOOSE, calibrate=str(tmp_path / "new.safetensors"))
+    )
+    counts = found.fitted.verdicts
+    assert counts["real"]["real"] > counts["real"]["fake"]
+    assert counts["fake"]["fake"] > counts["fake"]["real"]
+    assert sum(counts["fake"].values()) == 12
+    assert found.cross_validated is not None
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.training.crop_folders import write_crops
+from tests.training.crop_folders import row, write_crops
 from tests.training.test_train import TINY
 from torchfakes_cli.errors import DataError, ModelError
 from torchfakes_cli.training.crops.manifest import PICTURES, kept_marks, picture_marks, read_manifest
@@ -66,6 +66,19 @@ def test_few_validation_people_are_told_of_with_counts(tmp_path: Path) -> None:
     assert "3 real videos of 3 groups and 3 fake ones of 3" in words
     many = pd.concat([table.assign(group=table["group"] + str(i), video=table["video"] + str(i)) for i in range(20)])
     assert check_validation(many, tmp_path) == ""
+
+
+def test_stills_left_out_beside_videos_are_told_of(tmp_path: Path) -> None:
+    folder = write_crops(tmp_path / "crops", {"train": 1, "val": 1, "test": 1}, frames=2)
+    table = read_manifest(folder)
+    table = table[(table["split"] != "test") | (table["frame"] == 0)]  # stills alone are measured on
+    stills = [row("val/real/film/p2/0_1.png", "val", "real", "stills", number, 0) for number in (8, 9)]
+    pd.concat([table, pd.DataFrame(stills)]).to_csv(folder / "manifest.csv", index=False)
+    summary = train_detector(folder, replace(QUICK, out=str(tmp_path / "run")))
+    assert "2 validation crops and 0 test crops are of stills and are left out beside videos" in summary.warnings
+    assert summary.validation.crops == 4
+    assert summary.test is not None
+    assert summary.test.crops == 2
 
 
 @pytest.mark.parametrize(("share", "word"), [(1.0, "fake"), (0.0, "real"), (0.99, "fake"), (0.5, ""), (0.9, "")])

@@ -23,7 +23,7 @@ from torchfakes_cli.detector.detector import load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.errors import DataError, OutputError, UsageError
 from torchfakes_cli.training.config import EvaluateConfig
-from torchfakes_cli.training.crops.manifest import read_crop
+from torchfakes_cli.training.crops.manifest import PICTURES, kept_marks, picture_marks, read_crop
 from torchfakes_cli.training.evaluate.evaluate import EvaluateSummary, evaluate_detector
 from torchfakes_cli.training.evaluate.findings import Estimate
 from torchfakes_cli.training.evaluate.report import estimate_text, make_out
@@ -148,8 +148,10 @@ def test_damage_is_measured_on_the_same_crops(measured: EvaluateSummary) -> None
 def test_several_detectors_and_corpora_give_a_table(model: Path, config: EvaluateConfig, tmp_path: Path) -> None:
     state, header = load_checkpoint(model)
     other = tmp_path / "other.safetensors"
-    save_checkpoint(other, state, replace(header, slope=0.01), torch.float16)
     first = write_crops(tmp_path / "here" / "crops", {"test": 2}, frames=2)
+    seen = picture_marks(first, ["test/fake/swap/p2/0_1.png"])  # not in the second set
+    header = replace(header, slope=0.01, training={PICTURES: kept_marks(seen.values())})
+    save_checkpoint(other, state, header, torch.float16)
     second = write_crops(tmp_path / "there" / "crops", {"test": 1}, frames=3)
     done: list[tuple[str, int, int | None]] = []
     summary = evaluate_detector(
@@ -158,6 +160,12 @@ def test_several_detectors_and_corpora_give_a_table(model: Path, config: Evaluat
     results = summary.evaluation.results
     names = [(result.source, result.model) for result in results]
     assert names == [(source, name) for source in ("crops", "crops-2") for name in ("tiny (tiny)", "tiny (other)")]
+    assert [any("at least 1 of these 8" in n for n in result.notes) for result in results] == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert "| crops-2 |" in summary.report.read_text()
     assert len({plot for result in results for plot in result.plots}) == 4 * 3
     table = pd.read_csv(summary.out / "scores.csv")

@@ -20,6 +20,7 @@ from torchfakes_cli.training.evaluate.scores import (
     thinned,
     with_altered,
     with_compression,
+    with_stills,
 )
 
 
@@ -131,6 +132,27 @@ def test_a_manifests_own_column_is_believed() -> None:
     assert list(with_compression(table)["compression"]) == ["c40"]
 
 
+def test_stills_get_the_verdicts_of_pictures() -> None:
+    # As prepare writes them: one crop a file, of frame 0 at 0 s.
+    logits = {"real/a": -3.0, "real/b": 0.0, "fake/a": 3.0, "fake/b": None}
+    found = videos(*(crops(name, [logit], label=name[:4]) for name, logit in logits.items())).set_index("video")
+    assert found["verdict"].to_dict() == {
+        "fake/a": "fake", "fake/b": "inconclusive", "real/a": "real", "real/b": "inconclusive",
+    }  # fmt: skip
+    assert found["reason"].to_dict() == {
+        "fake/a": "", "fake/b": "all_blurry", "real/a": "", "real/b": "between_thresholds",
+    }  # fmt: skip
+
+
+def test_a_clip_with_a_single_crop_is_no_still() -> None:
+    first, later = crops("a", [3.0, 3.0])
+    assert list(videos([later])["reason"]) == ["too_few_faces"]
+    # What is left of a clip is judged as a part of it, though its first frame alone looks like a still.
+    left = with_stills(pd.DataFrame([first, later])).head(1)
+    assert list(judge_videos(left, HEADER)["reason"]) == ["too_few_faces"]
+    assert list(videos([first])["verdict"]) == ["fake"]
+
+
 def pair(*, altered: float, other: float) -> list[list[dict[str, object]]]:
     """A real video of two people and a fake that changed the first one; logits of the fake's faces."""
     real = {"label": "real", "method": "film", "group": "g"}
@@ -157,6 +179,15 @@ def test_a_hit_on_somebody_else_is_not_a_hit(altered: float, other: float, count
     found = count_altered(with_altered(rows), HEADER)
     assert found is not None
     assert (found.videos, found.with_others, found.called_fake, found.person_flagged) == counts
+
+
+def test_altered_stills_are_counted() -> None:
+    real = crops("real/v", [-3.0], label="real", method="film", group="g")
+    fakes = [crops(f"fake/{name}", [logit], source="real/v", group="g") for name, logit in (("a", 3.0), ("b", -3.0))]
+    rows = pd.DataFrame([*real, *(row for fake in fakes for row in fake)])
+    found = count_altered(with_altered(rows.assign(boxes_from=["own", "original", "original"])), HEADER)
+    assert found is not None
+    assert (found.videos, found.with_others, found.called_fake, found.person_flagged) == (2, 0, 1, 1)
 
 
 def test_without_the_original_nobody_knows_who_was_altered() -> None:

@@ -111,12 +111,11 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
     )
 
 
-def calibrated(header: Header, rows: pd.DataFrame) -> Header:
-    """Calibrate the detector of a training on scored validation rows.
+def calibrated(header: Header, videos: pd.DataFrame) -> Header:
+    """Calibrate the detector of a training on validation videos, as of ``judge_videos`` without a calibration.
 
     With too few videos, the header doesn't claim to be calibrated, and gives the reason in ``training``.
     """
-    videos = judge_videos(rows, Header(name=""))
     header = fitted_header(header, videos, EvaluateConfig())
     reals, fakes = (int((videos["label"] == label).sum()) for label in (REAL, FAKE))
     training = {name: value for name, value in header.training.items() if name != NOT_CALIBRATED}

@@ -121,9 +121,12 @@ def evaluate_detector(
         )
         sources.append(source)
         progress(f"measuring on {name}", 0, None)
+        # Only checkpoints that know their training pictures can tell whether these are among them.
+        needed = any(manifest.PICTURES in detector.header.training for detector in detectors)
+        marks = [*manifest.picture_marks(folder, crops.chosen["crop"]).values()] if needed else []
         for number, detector in enumerate(detectors):
             of_model = {damage: found[number].astype(np.float64) for damage, found in logits.items()}
-            result, table = _result(detector.header, models[number].name, source, crops, of_model, config)
+            result, table = _result(detector.header, models[number].name, source, crops, of_model, marks, config)
             results.append(result)
             tables.append(table)
         if config.calibrate is not None:
@@ -207,7 +210,7 @@ def _crops(name: str, path: Path, models: Sequence[Model], config: EvaluateConfi
         if not manifest.same_margin(model.margin, margin):
             cause = f"its crops have the margin {margin:g}, and {model.name} was trained with {model.margin:g}"
             raise DataError(cause, path=folder, advice=f"Run 'torchfakes prepare' with --margin {model.margin:g}.")
-    table = scores.with_altered(scores.with_compression(manifest.read_manifest(folder)))
+    table = scores.with_altered(scores.with_compression(scores.with_stills(manifest.read_manifest(folder))))
     part = table if config.split == "all" else table[table["split"] == config.split]
     if part.empty:
         found = ", ".join(f"{count} {split}" for split, count in table["split"].value_counts().items())
@@ -239,9 +242,10 @@ def _result(
     source: Source,
     crops: _Crops,
     logits: Mapping[Perturbation | None, Floats],
+    marks: Sequence[str],
     config: EvaluateConfig,
 ) -> tuple[Result, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Measure a detector on a set of crops; return the tables behind the result as well."""
+    """Measure a detector on a set of crops, with the marks of its pictures; return the tables behind the result too."""
     rows = crops.scored(logits[None])
     videos, frames = scores.judge_videos(rows, header), scores.judge_crops(rows, header)
     robustness: list[Damage] = []
@@ -252,9 +256,7 @@ def _result(
             robustness.append(measure_damage(damage, before, after, config))
     known = None
     if manifest.PICTURES in header.training:
-        known = manifest.known_pictures(
-            header.training, manifest.picture_marks(Path(source.crops_folder), crops.chosen["crop"]).values()
-        )
+        known = manifest.known_pictures(header.training, marks)
     notes = notes_on(source, header, videos, damaged=bool(robustness), known=known)
     result = Result(
         model=model,

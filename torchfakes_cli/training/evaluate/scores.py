@@ -8,9 +8,9 @@ import statistics
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,11 +149,13 @@ class Scores:
     by_method: dict[str, float] = field(default_factory=dict)  # video AUC against the fakes' originals or all reals
 
 
-def measure(rows: pd.DataFrame, *, interval: bool = False) -> Scores:
-    """Compare scored rows with their labels; ``interval`` computes the interval of the video AUC, too."""
+def measure(rows: pd.DataFrame, videos: pd.DataFrame, *, interval: bool = False) -> Scores:
+    """Compare scored rows, and their videos as of ``judge_videos``, with their labels.
+
+    ``interval`` computes the interval of the video AUC, too.
+    """
     if rows.empty:
         return Scores(0, 0, None, None)
-    videos = judge_videos(rows, Header(name=""))
     found = auc_estimate(videos, EvaluateConfig()) if interval else None
     by_method = {name: roc_auc(part["label"] == FAKE, part["logit"]) for name, _, part in methods(videos)}
     return Scores(
@@ -188,6 +190,18 @@ def with_compression(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(compression=table["video"].str.extract(r"(?:^|/)(raw|c\d+)/", expand=False).fillna(""))
 
 
+def with_stills(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``still``: True for the only crop of a file if it is from the first frame, at time 0.
+
+    ``prepare`` samples the middles of equal parts: a single sample of a clip is a later frame. The table must be the
+    whole manifest, since other crops of a clip may have flaws. A clip of a single frame can't be told from a still.
+    """
+    if "still" in table:
+        return table
+    alone = ~table.duplicated(["label", "method", "video"], keep=False)
+    return table.assign(still=alone & (table["frame"] == 0) & (table["time_s"] == 0))
+
+
 def _keys(rows: pd.DataFrame) -> list[str]:
     return [name for name in VIDEO_KEYS if name in rows]
 
@@ -197,20 +211,25 @@ def policy_of(header: Header) -> Policy:
     return settle_policy(VerdictConfig(), fake_above=header.fake_above, real_below=header.real_below)
 
 
-def timelines(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], list[FaceScore]]]:
-    """Yield each video, by those of ``VIDEO_KEYS`` that are there, and the timeline that a scan would have of it.
+def timelines(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], list[FaceScore], bool]]:
+    """Yield each video, by those of ``VIDEO_KEYS`` that are there, its timeline as in a scan, and whether it's a still.
 
     The rows have a column ``logit``, NaN for a face too blurry to score. The number of a face is that of its track, and
     its box has the right size, but not the place.
     """
-    for key, video in rows.sort_values(["time_s", "frame", "face"], kind="stable").groupby(_keys(rows)):
-        timeline = []
-        for row in video[["time_s", "frame", "face", "face_size", "sharpness", "logit"]].to_dict("records"):
+    of_video, in_time = itemgetter(*_keys(rows)), itemgetter("time_s", "frame", "face")
+    columns = [*_keys(rows), "time_s", "frame", "face", "face_size", "sharpness", "logit", "still"]
+    records = with_stills(rows)[columns].to_dict("records")
+    records.sort(key=lambda row: (of_video(row), in_time(row)))
+    for key, video in groupby(records, of_video):
+        timeline, still = [], False
+        for row in video:
             face = Face((0.0, 0.0, float(row["face_size"]), float(row["face_size"])), 1.0, ((0.0, 0.0),) * 5)
             place = (float(row["time_s"]), int(row["frame"]), int(row["face"]), face, float(row["sharpness"]))
             blurry = math.isnan(row["logit"])
             timeline.append(FaceScore(*place, logit=None if blurry else row["logit"], note="blurry" if blurry else ""))
-        yield tuple(map(str, key)), timeline
+            still = row["still"]
+        yield key, timeline, still
 
 
 def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
@@ -223,8 +242,10 @@ def judge_videos(rows: pd.DataFrame, header: Header) -> pd.DataFrame:
     """
     policy, keys = policy_of(header), _keys(rows)
     videos = []
-    for key, timeline in timelines(rows):
-        decision = decide(timeline, policy, lambda logit: probability(logit, header.slope, header.intercept))
+    for key, timeline, still in timelines(rows):
+        decision = decide(
+            timeline, policy, lambda logit: probability(logit, header.slope, header.intercept), picture=still
+        )
         best = deciding_track(decision.tracks, policy)
         videos.append(
             {
@@ -275,15 +296,18 @@ def with_altered(table: pd.DataFrame) -> pd.DataFrame:
 
 def count_altered(rows: pd.DataFrame, header: Header) -> Altered | None:
     """Count the fake videos called fake, and those whose altered person (``with_altered``) is above the threshold."""
-    reals = rows[rows["label"] == REAL]
-    parts = []
-    for key, person in rows[rows["altered"]].groupby(VIDEO_KEYS):
-        video: dict[str, Any] = dict(zip(VIDEO_KEYS, key, strict=True))
-        others = reals[(reals["video"] == video["source"]) & ~reals["face"].isin(person["face"])]
-        parts += [person, others.assign(**video)]
-    if not parts:
+    fakes, reals = rows[rows["altered"]], rows[rows["label"] == REAL]
+    if fakes.empty:
         return None
-    faces = pd.concat(parts)
+    # The fakes show the other people of their originals, too.
+    others = (
+        fakes[VIDEO_KEYS]
+        .drop_duplicates()
+        .merge(reals.drop(columns=VIDEO_KEYS).assign(source=reals["video"]), on="source")
+    )
+    people = [*VIDEO_KEYS, "face"]
+    others = others[~pd.MultiIndex.from_frame(others[people]).isin(pd.MultiIndex.from_frame(fakes[people]))]
+    faces = pd.concat([fakes, others])
     videos = judge_videos(faces, header)
     called_fake = (videos["verdict"] == FAKE).tolist()
     # In the order of the videos.
@@ -312,8 +336,9 @@ def compare_rules(rows: pd.DataFrame, header: Header, config: EvaluateConfig) ->
     policy = policy_of(header)
     keys: list[tuple[str, ...]] = []
     people: list[list[list[float]]] = []
-    for key, timeline in timelines(rows):
-        scored = [track for track in build_tracks(timeline, policy, lambda _: 0.5) if track.faces_scored]
+    for key, timeline, still in timelines(rows):
+        tracks = build_tracks(timeline, policy, lambda _: 0.5, picture=still)
+        scored = [track for track in tracks if track.faces_scored]
         deciding = [track.number for track in scored if track.lasting] or [track.number for track in scored]
         keys.append(key)
         people.append(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from torchfakes_cli.errors import DataError
-from torchfakes_cli.training.corpora.base import FAKE, REAL, SPLITS
+from torchfakes_cli.training.corpora.base import FAKE, REAL, SPLITS, TEST, VAL
 from torchfakes_cli.training.crops.manifest import known_pictures
 from torchfakes_cli.training.evaluate.metrics import MIN_GROUPS
 from torchfakes_cli.training.evaluate.scores import Scores
@@ -62,6 +62,15 @@ def check_validation(table: pd.DataFrame, folder: Path) -> str:
         f"validation has only {reals} real videos of {groups[REAL]} groups and {fakes} fake ones of {groups[FAKE]}: "
         "its figures are vague, and the best epoch is chosen partly by chance"
     )
+
+
+def check_stills(left_out: pd.DataFrame) -> str:
+    """Return a warning if rows that are left out of validation and test are of stills, else an empty string."""
+    splits = left_out.loc[left_out["still"], "split"].tolist()
+    if not splits:
+        return ""
+    val, test = splits.count(VAL), splits.count(TEST)
+    return f"{val} validation crops and {test} test crops are of stills and are left out beside videos"
 
 
 def check_overlap(table: pd.DataFrame, marks: Mapping[str, str], training: Mapping[str, object]) -> str:

@@ -24,7 +24,7 @@ from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import DataError, ModelError, OutputError
 from torchfakes_cli.training.config import TrainConfig
-from torchfakes_cli.training.corpora.base import FAKE
+from torchfakes_cli.training.corpora.base import FAKE, SPLITS
 from torchfakes_cli.training.crops.manifest import (
     PICTURES,
     kept_marks,
@@ -43,6 +43,7 @@ from torchfakes_cli.training.evaluate.scores import (
     score_crops,
     thinned,
     with_compression,
+    with_stills,
 )
 from torchfakes_cli.training.fit import data_checks, log
 from torchfakes_cli.training.fit.datasets import Drawn, TrainingCrops
@@ -155,16 +156,17 @@ class _Training:
         self.out = Path(config.out)
         self.unreadable: set[str] = set()
         self.trackers: list[log.Tracker] = []
-        table = read_manifest(folder)
+        table = with_stills(read_manifest(folder))
         log.check_trackers(config)
         data_checks.check_splits(table, folder)
         flawless = table[usable(table)]
-        train = flawless[flawless["split"] == "train"]
-        self.held_out = moving_pictures(flawless[flawless["split"] == "val"])
-        self.test = moving_pictures(flawless[flawless["split"] == "test"])
+        train, held_out, test = (flawless[flawless["split"] == split] for split in SPLITS)
+        self.held_out, self.test = moving_pictures(held_out), moving_pictures(test)
         self.validation = thinned(self.held_out, config.frames_per_video)
-        doubts = [data_checks.check_validation(self.held_out, folder)]
-        marks = picture_marks(folder, flawless["crop"]) if processes.first else {}
+        left_out = pd.concat([held_out.drop(self.held_out.index), test.drop(self.test.index)])
+        doubts = [data_checks.check_validation(self.held_out, folder), data_checks.check_stills(left_out)]
+        # A resumed training has the same crops, and has checked them.
+        marks = picture_marks(folder, flawless["crop"]) if processes.first and not config.resume else {}
         data_checks.check_duplicates(flawless, marks, folder)
         self.data = _fingerprint(flawless)
         saved = load_state(self.out) if config.resume else None
@@ -330,7 +332,8 @@ class _Training:
 
     def _end_epoch(self, rows: pd.DataFrame, loss: float, accuracy: float, seconds: float) -> TrainProgress:
         """Log an epoch and keep its weights; returns its progress report."""
-        run_state, tally, scores = self.run_state, self.run_state.tally, measure(rows)
+        videos = judge_videos(rows, Header(name=""))
+        run_state, tally, scores = self.run_state, self.run_state.tally, measure(rows, videos)
         progress = replace(self._progress(), validation=scores)
         if tally.passed_over:
             self._warn(f"epoch {run_state.epoch}: {tally.passed_over} crops could not be read and were passed over")
@@ -338,12 +341,12 @@ class _Training:
         run_state.collapsed = run_state.collapsed + 1 if collapsed else 0
         if collapsed:
             self._warn(f"epoch {run_state.epoch}: {collapsed}")
-        self._save(LAST, rows, torch.float32)
+        self._save(LAST, videos, torch.float32)
         # The video AUC of few videos has few values: the frame AUC decides between equal ones.
         merit = [scores.video_auc or 0.0, scores.frame_auc or 0.0]
         if run_state.best is None or merit > run_state.best:
             run_state.best = merit
-            self._save(BEST, rows, torch.float16)
+            self._save(BEST, videos, torch.float16)
         logits, fake = rows["logit"].to_numpy(np.float64), np.asarray(rows["label"] == FAKE)
         pace = tally.updates * self.config.batch / max(1e-9, tally.seconds)
         norms = [norm / tally.updates for norm in tally.norms]
@@ -370,14 +373,17 @@ class _Training:
         """Calibrate the best checkpoint on all validation crops and measure it on the test groups."""
         network, header = load_network(self.out / BEST)
         rows = self._scored(network, self.held_out)
-        header = calibrated(header, rows)
+        plain = Header(name="")
+        header = calibrated(header, judge_videos(rows, plain))
         # On the crops of the epochs' validation, so that there is one figure.
-        validation = measure(rows[rows["crop"].isin(self.validation["crop"])], interval=True)
+        rows = rows[rows["crop"].isin(self.validation["crop"])]
+        validation = measure(rows, judge_videos(rows, plain), interval=True)
         metrics: dict[str, Any] = {"validation": asdict(validation)}
         test, verdicts = None, {}
         if len(self.test):
             rows = self._scored(network, self.test)
-            test, verdicts = measure(rows, interval=True), verdict_counts(judge_videos(with_compression(rows), header))
+            test = measure(rows, judge_videos(rows, plain), interval=True)
+            verdicts = verdict_counts(judge_videos(with_compression(rows), header))
             metrics |= {"test": asdict(test), "test_verdicts": verdicts}
         header = replace(header, metrics=metrics)
         if self.processes.first:
@@ -406,10 +412,10 @@ class _Training:
     def _scored(self, network: nn.Module, table: pd.DataFrame) -> pd.DataFrame:
         return score_crops(network, table, self.folder, self.header, self.device, self.unreadable)
 
-    def _save(self, name: str, rows: pd.DataFrame, dtype: torch.dtype) -> None:
-        """Write a checkpoint, calibrated on the validation rows: those of an interrupted run are usable too."""
+    def _save(self, name: str, videos: pd.DataFrame, dtype: torch.dtype) -> None:
+        """Write a checkpoint, calibrated on the validation videos: those of an interrupted run are usable too."""
         header = replace(self.header, training={**self.header.training, "epoch": self.run_state.epoch})
-        save_checkpoint(self.out / name, portable_state(self.kept), calibrated(header, rows), dtype)
+        save_checkpoint(self.out / name, portable_state(self.kept), calibrated(header, videos), dtype)
 
     def _save_state(self) -> None:
         if self.processes.first:
