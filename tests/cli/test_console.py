@@ -137,10 +137,10 @@ def test_progress_without_a_terminal_is_told_in_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torchfakes_cli.cli.console.screen._TELL_EACH_S", 0.0)
-    with Screen().progress("cutting corpus") as advance:
+    with Screen().progress("cutting corpus", "files") as advance:
         for done in (20, 30, 40):  # a continued run begins with 20
             advance(done, 40)
-    line = re.escape("cutting corpus: 30 of 40, about ")
+    line = re.escape("cutting corpus: 30 of 40 files, about ")
     assert re.fullmatch(f"{line}.* left\n", capsys.readouterr().err)
 
 

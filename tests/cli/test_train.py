@@ -38,7 +38,7 @@ def test_a_recipe_gives_what_the_user_does_not(crops: Path, tmp_path: Path, monk
     assert "curves.png" in ended.stderr
     # Without a terminal there are lines instead of a bar.
     assert "epoch 1 of 1: loss" in ended.stderr
-    assert "training: 8 of 12, about" in ended.stderr
+    assert "training: 8 of 12 crops, about" in ended.stderr
     # The figures of the table are those of the best epoch, and there are too few people for an interval.
     (by_frame, by_video) = re.findall(r"validation AUC ([\d.]+) by frame, ([\d.]+) by video", ended.stderr)[0]
     (row,) = (line for line in ended.stdout.splitlines() if "validation" in line)

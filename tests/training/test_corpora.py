@@ -430,8 +430,12 @@ def test_copies_of_many_files_are_one_line(tmp_path: Path) -> None:
     for number in range(3):
         for name in (f"real/{number}.mp4", f"real/{number}-copy.mp4"):
             _touch(tmp_path, name).joinpath(name).write_bytes(b"%d" % number)
+    _touch(tmp_path, "fake/x/genuine.mp4").joinpath("fake/x/genuine.mp4").write_bytes(b"1")
     lines = summarized(read_corpus(tmp_path).skipped)
-    assert lines == ["real/0-copy and 2 more: has the same content as another"]
+    assert lines == [
+        "real/0-copy and 2 more: has the same content as another file",
+        "fake/x/genuine: has the same content as a genuine file: real/1",
+    ]
 
 
 def test_reals_are_grouped_by_shared_number(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def prepare_command(
 
         refuse_urls([corpus])
         config = configured(PrepareConfig, context, faces=configured(FaceConfig, context))
-        with screen.progress(Path(corpus).name or corpus) as advance:
+        with screen.progress(f"cutting {Path(corpus).resolve().name}", "files") as advance:
             summary = prepare_corpus(corpus, config, advance)
         screen.result(crops_table(summary))
         for note in summary.notes[:_MOST_NOTES]:

@@ -279,7 +279,7 @@ def _train(crops: str, config: TrainConfig, screen: Screen) -> tuple[TrainSummar
     from torchfakes_cli.training.fit.train import train_detector
 
     shown: set[str] = set()
-    with screen.progress("training") as advance:
+    with screen.progress("training", "crops") as advance:
 
         def progress(step: TrainProgress) -> None:
             advance(step.samples, step.samples_wanted)

@@ -102,11 +102,12 @@ class Screen:
         self._err.print(Text.assemble(("error: ", "bold red"), safe(text)), soft_wrap=True)
 
     @contextmanager
-    def progress(self, description: str) -> Iterator[Callable[[int, int | None], None]]:
+    def progress(self, description: str, unit: str = "") -> Iterator[Callable[[int, int | None], None]]:
         """Show a bar while the block runs, which is erased afterwards; without a terminal, a note each minute.
 
         Args:
             description: what is being done.
+            unit: what is counted, for the notes.
 
         Yields:
             To be called with (done, wanted if known).
@@ -123,7 +124,7 @@ class Screen:
                 began = began or (now, done)
                 if not self.shows_bar and wanted and began[1] < done < wanted and now - told >= _TELL_EACH_S:
                     left = duration((now - began[0]) / (done - began[1]) * (wanted - done))
-                    self.note(f"{description}: {done} of {wanted}, about {left} left")
+                    self.note(f"{description}: {done} of {wanted}{unit and f' {unit}'}, about {left} left")
                     told = now
 
             yield advance

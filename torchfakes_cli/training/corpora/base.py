@@ -141,9 +141,13 @@ def split_named(text: str, path: Path, line: int) -> str:
 
 def summarized(skipped: Sequence[Skipped]) -> list[str]:
     """Return one line per reason, the most frequent first."""
-    counts = Counter(each.reason for each in skipped)
-    first = {each.reason: each.name for each in reversed(skipped)}
-    return [f"{first[r]}{f' and {n - 1} more' if n > 1 else ''}: {r}" for r, n in counts.most_common()]
+    first = {each.reason: each for each in reversed(skipped)}
+    lines = []
+    for reason, count in Counter(each.reason for each in skipped).most_common():
+        name, detail = first[reason].name, first[reason].detail
+        alone = f"{reason}: {detail}" if detail else reason
+        lines.append(f"{name}: {alone}" if count == 1 else f"{name} and {count - 1} more: {reason}")
+    return lines
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

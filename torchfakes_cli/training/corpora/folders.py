@@ -123,8 +123,7 @@ def read_reals(
 
     Each file is a group of its own, unless several files of one folder share the longest run of three or more digits in
     their names, as ``neutral_front_001_03.jpg`` and ``smiling_front_001_03.jpg`` do: then they show one person. A CSV
-    at the folder's top with the columns path and group overrides this. The method of all of them is the folder's name:
-    folders inside may be one for each person, as in LFW.
+    at the folder's top with the columns path and group overrides this. The method of all of them is the folder's name.
 
     Returns:
         The files that are not in the corpus already (whose names start with none of ``names_taken``), and notes.

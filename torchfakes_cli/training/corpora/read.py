@@ -259,7 +259,15 @@ def _without_duplicates(corpus: Corpus) -> Corpus:
         source = kept_for.get(video.source)
         return replace(video, source=source.video) if source is not None and source.label == REAL else video
 
-    copies = tuple(Skipped(name, "has the same content as another", kept.video) for name, kept in kept_for.items())
+    label_of = {video.video: video.label for video in corpus.videos}
+    copies = tuple(
+        Skipped(
+            name,
+            f"has the same content as {'another' if label_of[name] == kept.label else 'a genuine'} file",
+            kept.video,
+        )
+        for name, kept in kept_for.items()
+    )
     return replace(
         corpus,
         videos=tuple(with_kept_source(video) for video in corpus.videos if video.video not in kept_for),

@@ -150,7 +150,8 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: in
 
 def contact_sheet(table: pd.DataFrame, folder: Path) -> bytes:
     """Draw balanced crops as a JPEG, one row for each split, label and method; empty for a table without any."""
-    kinds = _kinds(table[table["balanced"].eq(True)])[:SHEET_ROWS]
+    kinds = _kinds(table[table["balanced"].eq(True)])
+    kinds = spread(kinds, min(SHEET_ROWS, len(kinds)))
     if not kinds:
         return b""
     sheet = np.full((len(kinds) * _PITCH, _LABEL_WIDTH + SHEET_COLUMNS * _PITCH, 3), 255, np.uint8)

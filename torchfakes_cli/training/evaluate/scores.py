@@ -196,7 +196,7 @@ def with_stills(table: pd.DataFrame) -> pd.DataFrame:
     ``prepare`` samples the middles of equal parts: a single sample of a clip is a later frame. The table must be the
     whole manifest, since other crops of a clip may have flaws. A clip of a single frame can't be told from a still.
     """
-    if "still" in table:
+    if "still" in table and table["still"].dtype == bool:  # a manifest of another program may have such a column
         return table
     alone = ~table.duplicated(["label", "method", "video"], keep=False)
     return table.assign(still=alone & (table["frame"] == 0) & (table["time_s"] == 0))

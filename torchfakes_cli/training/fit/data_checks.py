@@ -70,7 +70,7 @@ def check_stills(left_out: pd.DataFrame) -> str:
     if not splits:
         return ""
     val, test = splits.count(VAL), splits.count(TEST)
-    return f"{val} validation crops and {test} test crops are of stills and are left out beside videos"
+    return f"left out, since there are videos in their splits: {val} validation and {test} test crops of stills"
 
 
 def check_overlap(table: pd.DataFrame, marks: Mapping[str, str], training: Mapping[str, object]) -> str:
