@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
 from tests.portraits import scene
 from torchfakes_cli.training.evaluate.perturb import jpeg_round_trip
 from torchfakes_cli.training.fit.augment import Augmentation
-from torchfakes_cli.training.fit.self_blend import Portrait, blending_mask, self_blend, upscaled_fake
+from torchfakes_cli.training.fit.self_blend import Portrait, blending_mask, self_blend
 
 SIDE = 200
 LANDMARKS = np.array([(77.0, 88.0), (125.0, 88.0), (102.0, 111.0), (81.0, 135.0), (121.0, 135.0)])
@@ -66,21 +65,6 @@ def test_a_gray_picture_stays_gray(target: Portrait) -> None:
     for seed in range(10):
         for picture in self_blend(Portrait(gray, LANDMARKS), np.random.default_rng(seed))[:2]:
             assert np.ptp(picture.astype(int), axis=2).max() == 0
-
-
-def test_an_upscaled_fake_keeps_the_face_and_loses_its_grain(target: Portrait) -> None:
-    grain = np.random.default_rng(1).normal(0, 12, target.pixels.shape)
-    grainy = np.clip(target.pixels + grain, 0, 255).astype(np.uint8)
-    for seed in range(10):
-        fake = upscaled_fake(grainy, np.random.default_rng(seed))
-        coarse = [picture.reshape(20, 10, 20, 10, 3).mean((1, 3)) for picture in (grainy, fake)]
-        assert np.abs(coarse[0] - coarse[1]).mean() < 8
-        # A picture of half the size has nothing that differs from each pixel to the next.
-        fine = [np.diff(picture.astype(float), 2, axis=1)[..., 1].ravel() for picture in (grainy, fake)]
-        assert np.corrcoef(*fine)[0, 1] < 0.75
-        # Sharpened, unlike a picture that was only averaged over two pixels.
-        averaged = cv2.blur(grainy, (2, 2))
-        assert np.diff(fake.astype(float), axis=1).std() > np.diff(averaged.astype(float), axis=1).std()
 
 
 def test_landmarks_on_one_spot_do_no_harm(target: Portrait) -> None:

@@ -35,14 +35,12 @@ from torchfakes_cli.training.corpora.base import FAKE, REAL
 from torchfakes_cli.training.crops.manifest import LANDMARK_COLUMNS, read_crop, recorded_settings
 from torchfakes_cli.training.fit.augment import Augmentation
 from torchfakes_cli.training.fit.processes import Processes, processes_here
-from torchfakes_cli.training.fit.self_blend import Portrait, blend, blending_mask, self_blend, upscaled_fake
+from torchfakes_cli.training.fit.self_blend import Portrait, blend, blending_mask, self_blend
 
 logger = logging.getLogger(__name__)
 
 #: Number of draws in a row that may be unreadable before training fails.
 MAX_REDRAWS = 20
-#: Share of the fakes made from real faces that are enlarged and sharpened as a whole, not blended.
-UPSCALED_SHARE = 0.2
 #: Share of the self-blended fakes whose face comes from another person.
 DONOR_SHARE = 0.35
 #: How much more often some crops are drawn: fakes beside their originals, because other fakes also teach their source,
@@ -261,13 +259,9 @@ class PairDataset(Dataset[Drawn]):
     def _pair(self, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
         if self._fakes is None or rng.random() < self.config.self_blend:
             row, method = self._reals.draw(rng)
-            if rng.random() < UPSCALED_SHARE:
-                real = self._crops.read(row)
-                fake = upscaled_fake(real, rng)
-            else:
-                # A donor from the same collection has the same kind of light and color, as a face swapper would choose.
-                donor = self._donor(row, method, rng) if rng.random() < DONOR_SHARE else None
-                real, fake, _ = self_blend(self._portrait(row), rng, donor)
+            # A donor from the same collection has the same kind of light and color, as a face swapper would choose.
+            donor = self._donor(row, method, rng) if rng.random() < DONOR_SHARE else None
+            real, fake, _ = self_blend(self._portrait(row), rng, donor)
         else:
             row, _ = self._fakes.draw(rng)
             fake = self._crops.read(row)

@@ -78,22 +78,6 @@ def self_blend(
     return base, fake, mask
 
 
-def upscaled_fake(pixels: Picture, rng: np.random.Generator) -> Picture:
-    """Make a fake of a whole picture: reduced, enlarged and sharpened, S×S×3 uint8.
-
-    Generators that animate a photograph work at a small size of their own and enlarge the result. That they do so with
-    the whole picture, where a face swap leaves a seam, is why blending alone doesn't teach them.
-    """
-    side = pixels.shape[0]
-    small = max(24, round(min(side, rng.uniform(200, 260)) / rng.uniform(1.3, 2.6)))
-    reduced = cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA)
-    kernel = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LANCZOS4
-    soft = np.asarray(cv2.resize(reduced, (side, side), interpolation=kernel), np.uint8)
-    blurred = cv2.GaussianBlur(soft, (0, 0), rng.uniform(0.8, 2.5) * side / 160)
-    amount = rng.uniform(1, 3)
-    return np.asarray(cv2.addWeighted(soft, 1 + amount, blurred, -amount, 0), np.uint8)
-
-
 def blend(base: Picture, source: Picture, mask: Mask) -> Picture:
     """Blend two pictures: the source where the mask is 1, the base where it is 0."""
     return np.asarray(cv2.blendLinear(source, base, mask, 1 - mask), np.uint8)
