@@ -157,6 +157,7 @@ def test_someone_elses_safetensors_is_refused(tmp_path: Path) -> None:
         ({"margin": "wide"}, "margin"),
         ({"slope": -1.0}, "slope"),
         ({"scale": 0}, "scale"),
+        ({"reference": 1.5}, "reference"),
         ({"fake_above": 0.2, "real_below": 0.8}, "fake_above"),
         ({"fake_above": float("nan")}, "fake_above"),
         ({"slope": 10**400}, "damaged"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from tests.portraits import scene
-from torchfakes_cli.detector.checkpoint import Header, load_network, save_checkpoint
+from torchfakes_cli.detector.checkpoint import Header, load_checkpoint, load_network, save_checkpoint
 from torchfakes_cli.detector.detector import Detector, choose_device, load_detector
 from torchfakes_cli.detector.network import build_network, portable_state
 from torchfakes_cli.detector.preprocess import to_input
@@ -68,6 +69,20 @@ def test_a_score_does_not_depend_on_its_neighbors(checkpoint: Path) -> None:
     apart = np.concatenate([detector.score([crop]) for crop in crops])
     assert together.shape == (4,)
     assert together == pytest.approx(apart, abs=0.05)
+
+
+def test_the_logit_of_a_coarse_copy_is_subtracted(tmp_path: Path) -> None:
+    state, header = load_checkpoint(shipped_checkpoint())
+    save_checkpoint(tmp_path / "c.safetensors", state, replace(header, reference=0.6), torch.float16)
+    detector, plain = load_detector(tmp_path / "c.safetensors", "cpu"), load_detector(device="cpu")
+    across, down = np.meshgrid(np.arange(160) // 8, np.arange(160) // 8)
+    blocks = np.repeat((40 + across * 5 + down * 4)[..., None], 3, 2).astype(np.uint8)
+    # Detail that changes every two pixels is no part of a block's mean or slope.
+    detail = ((np.indices((160, 160)) // 2).sum(0) % 2 * 20)[..., None].astype(np.uint8)
+    own, detailed, flat = plain.score([blocks, blocks + detail, blocks + np.uint8(10)])
+    assert abs(detailed - flat) > 0.5
+    found = detector.score([blocks, blocks + detail])
+    assert found == pytest.approx([0.4 * own, detailed - 0.6 * flat], abs=0.05)
 
 
 def test_no_crops_no_scores(checkpoint: Path) -> None:

@@ -8,7 +8,7 @@ from facenet_pytorch import fixed_image_standardization
 from torch.nn import functional
 
 from tests.portraits import FACE_CENTER, portrait
-from torchfakes_cli.detector.preprocess import box_part, resize_crop, to_input
+from torchfakes_cli.detector.preprocess import box_part, coarse, resize_crop, to_input
 from torchfakes_cli.faces.crops import crop_face
 
 
@@ -48,3 +48,14 @@ def test_a_square_crop_holds_the_one_in_the_boxs_shape() -> None:
     for margin in (1.0, 1.4):
         part = box_part(crop_face(portrait(), box, margin), 80, 100)
         assert np.array_equal(part, crop_face(portrait(), box, margin, "box"))
+
+
+def test_a_coarse_copy_has_the_size_and_the_slopes_of_its_picture() -> None:
+    slopes = (
+        torch.linspace(-1, 1, 99)[None, None, None].expand(2, 3, 99, 99) + torch.tensor([0.0, 0.3])[:, None, None, None]
+    )
+    found = coarse(slopes)
+    assert found.shape == slopes.shape
+    assert (found - slopes)[..., :96, :96].abs().max() < 0.01
+    squares = torch.from_numpy(np.indices((96, 96)).sum(0) % 2 * 2.0 - 1).float().expand(1, 3, 96, 96)
+    assert coarse(squares).abs().max() < 1e-5

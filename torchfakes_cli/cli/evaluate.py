@@ -63,6 +63,15 @@ def evaluate_command(
     robustness_frames: Annotated[
         int, option(_ROBUSTNESS, "N", "Damage N crops per person and video.")
     ] = _DEFAULT.robustness_frames,
+    reference: Annotated[
+        float | None,
+        option(
+            _CALIBRATION,
+            "X",
+            "Subtract X times the logit of each face's coarse copy from its own, which helps on new sources.",
+            default="the checkpoint's",
+        ),
+    ] = _DEFAULT.reference,
     calibrate: Annotated[
         str | None,
         option(

@@ -13,7 +13,7 @@ from torch import nn
 from torchfakes_cli.detector.calibration import probability
 from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.network import fold_batch_norm
-from torchfakes_cli.detector.preprocess import to_input
+from torchfakes_cli.detector.preprocess import relative_logits, to_input
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import UsageError
 
@@ -136,7 +136,7 @@ class Detector:
             part = slice(start, start + size)
             batch = to_input(crops[part], header.input_size, header.mean, header.scale, header.crop_size)
             batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
-            logits[part] = self.network(batch).float().flatten().cpu().numpy()
+            logits[part] = relative_logits(self.network, batch, header.reference).float().flatten().cpu().numpy()
             start += size
         return logits
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ from torch.nn import functional
 #: (x − MEAN) / SCALE is the "fixed image standardisation" of facenet-pytorch's training.
 MEAN = 127.5
 SCALE = 128.0
+#: Side in pixels of the blocks of a coarse copy: those of JPEG and of many video codecs.
+BLOCK = 8
 
 
 def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -83,3 +86,31 @@ def to_input(
     """
     pictures = np.stack([resize_crop(crop, crop_size or size) for crop in crops])
     return standardise(torch.from_numpy(pictures), mean, scale, size)
+
+
+def coarse(inputs: Tensor) -> Tensor:
+    """Return a copy without fine detail, N×3×S×S: blocks of 8×8 pixels keep their mean, and slopes across and down.
+
+    These are the three lowest frequencies of JPEG's cosine transform (ITU-T T.81, A.3.3), as in a strongly compressed
+    picture.
+    """
+    side = inputs.shape[-1]
+    angles = (torch.arange(BLOCK) + 0.5) * (math.pi / BLOCK)
+    flat, wave = torch.full((BLOCK,), BLOCK**-0.5), torch.cos(angles) * (2 / BLOCK) ** 0.5
+    pairs = ((flat, flat), (flat, wave), (wave, flat))
+    filters = torch.stack([torch.outer(down, across) for down, across in pairs])[:, None].repeat(3, 1, 1, 1).to(inputs)
+    padded = functional.pad(inputs, (0, -side % BLOCK) * 2, mode="replicate")
+    found = functional.conv2d(padded, filters, stride=BLOCK, groups=3)
+    return functional.conv_transpose2d(found, filters, stride=BLOCK, groups=3)[..., :side, :side]
+
+
+def relative_logits(network: Callable[[Tensor], Tensor], inputs: Tensor, reference: float) -> Tensor:
+    """Score a batch, N×1: the network's logits, less ``reference`` times those of coarse copies.
+
+    What a generator leaves is lost in a coarse copy; what else moves the logit (the person, light, framing) is kept.
+    Subtracted, it no longer passes for a trace.
+    """
+    logits = network(inputs)
+    if not reference:
+        return logits
+    return logits - reference * network(coarse(inputs).contiguous(memory_format=torch.channels_last))

@@ -21,6 +21,7 @@ from torch.nn import functional
 from torchfakes_cli.detector.checkpoint import Header, load_network
 from torchfakes_cli.detector.detector import Detector
 from torchfakes_cli.detector.network import fold_batch_norm
+from torchfakes_cli.detector.preprocess import relative_logits
 from torchfakes_cli.detector.registry import find_checkpoint
 from torchfakes_cli.errors import UsageError
 from torchfakes_cli.faces.networks import MEAN, SCALE, load_weights
@@ -58,7 +59,7 @@ class WholeDetector(nn.Module):
         if header.picture_size != header.input_size:
             size = (header.input_size, header.input_size)
             inputs = functional.interpolate(inputs, size=size, mode="bilinear", align_corners=False)
-        logits = self.network(inputs).squeeze(1)
+        logits = relative_logits(self.network, inputs, header.reference).squeeze(1)
         return logits, torch.sigmoid(header.slope * logits + header.intercept)
 
 

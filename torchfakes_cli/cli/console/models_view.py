@@ -59,7 +59,8 @@ def input_words(header: Header) -> str:
     grown = "without margin" if header.margin == 1 else f"{header.margin:g} times as large"
     enlarged = f", enlarged bilinearly to {header.input_size}" if side != header.input_size else ""
     values = ranges.get((header.mean, header.scale), f"(x − {header.mean:g}) / {header.scale:g}")
-    return f"{shape}, {grown}, at {side} pixels{enlarged}; RGB {values}"
+    coarse = f"; less {header.reference:g} times the logit of a coarse copy" if header.reference else ""
+    return f"{shape}, {grown}, at {side} pixels{enlarged}; RGB {values}{coarse}"
 
 
 def threshold_words(header: Header) -> str:

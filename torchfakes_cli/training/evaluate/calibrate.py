@@ -50,6 +50,7 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
             from fake.
     """
     state, header = load_checkpoint(checkpoint)
+    header = referenced(header, config)
     videos = judge_videos(rows, header)
     if known := trained_groups(header, videos["group"]):
         cause = f"{header.name} was trained on groups of the same names as {known} of {videos['group'].nunique()}"
@@ -109,6 +110,11 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
         folds=folds,
         note=note,
     )
+
+
+def referenced(header: Header, config: EvaluateConfig) -> Header:
+    """Return the header with the weight of the coarse copies that a measurement asks for."""
+    return header if config.reference is None else replace(header, reference=config.reference)
 
 
 def calibrated(header: Header, videos: pd.DataFrame) -> Header:

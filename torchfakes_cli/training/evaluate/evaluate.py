@@ -30,7 +30,7 @@ from torchfakes_cli.training.crops import manifest
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.evaluate import scores
-from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target
+from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target, referenced
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
 from torchfakes_cli.training.evaluate.metrics import Floats, figures, measure_damage, slice_videos
 from torchfakes_cli.training.evaluate.perturb import Perturbation, chosen_perturbations
@@ -101,6 +101,8 @@ def evaluate_detector(
         check_target(Path(config.calibrate), force=config.force)
     checkpoints = [find_checkpoint(model) for model in config.models] or [shipped_checkpoint()]
     detectors = [load_detector(path, config.device) for path in checkpoints]
+    for detector in detectors:
+        detector.header = referenced(detector.header, config)
     models = _models(detectors, checkpoints, config)
     make_out(out, force=config.force)
     names = _unique(path.resolve().name or "crops" for path in paths)
