@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -37,6 +38,15 @@ def test_weights_and_header_come_back(tmp_path: Path, state: dict[str, Tensor]) 
     assert found == header
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_earlier_versions_refuse_what_they_would_score_wrong(tmp_path: Path) -> None:
+    numbers = []
+    for weight in (0.0, 0.8):
+        save_checkpoint(tmp_path / "c.safetensors", {"w": torch.zeros(1)}, Header(name="x", coarse_weight=weight))
+        with safe_open(tmp_path / "c.safetensors", "pt") as file:
+            numbers.append(json.loads(file.metadata()["torchfakes"])["format"])
+    assert numbers == [1, 2]
 
 
 def test_the_network_that_comes_back_computes_the_same(tmp_path: Path) -> None:
@@ -157,7 +167,7 @@ def test_someone_elses_safetensors_is_refused(tmp_path: Path) -> None:
         ({"margin": "wide"}, "margin"),
         ({"slope": -1.0}, "slope"),
         ({"scale": 0}, "scale"),
-        ({"reference": 1.5}, "reference"),
+        ({"coarse_weight": 1.5}, "coarse_weight"),
         ({"fake_above": 0.2, "real_below": 0.8}, "fake_above"),
         ({"fake_above": float("nan")}, "fake_above"),
         ({"slope": 10**400}, "damaged"),

@@ -73,7 +73,7 @@ def test_a_score_does_not_depend_on_its_neighbors(checkpoint: Path) -> None:
 
 def test_the_logit_of_a_coarse_copy_is_subtracted(tmp_path: Path) -> None:
     state, header = load_checkpoint(shipped_checkpoint())
-    save_checkpoint(tmp_path / "c.safetensors", state, replace(header, reference=0.6), torch.float16)
+    save_checkpoint(tmp_path / "c.safetensors", state, replace(header, coarse_weight=0.6), torch.float16)
     detector, plain = load_detector(tmp_path / "c.safetensors", "cpu"), load_detector(device="cpu")
     across, down = np.meshgrid(np.arange(160) // 8, np.arange(160) // 8)
     blocks = np.repeat((40 + across * 5 + down * 4)[..., None], 3, 2).astype(np.uint8)

@@ -16,7 +16,9 @@ from torchfakes_cli.detector.network import build_network, portable_state
 def small_model(tmp_path: Path) -> Path:
     """A detector with random weights that enlarges small crops and compares them with coarse copies."""
     torch.manual_seed(2)
-    header = Header(name="small", input_size=96, crop_size=80, mean=0, scale=255, slope=3, intercept=0.5, reference=0.5)
+    header = Header(
+        name="small", input_size=96, crop_size=80, mean=0, scale=255, slope=3, intercept=0.5, coarse_weight=0.5
+    )
     save_checkpoint(tmp_path / "small.safetensors", portable_state(build_network()), header, torch.float16)
     return tmp_path / "small.safetensors"
 

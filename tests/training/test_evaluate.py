@@ -254,10 +254,10 @@ def test_a_new_calibration_is_written_and_tried_on_others(
 @pytest.mark.slow
 def test_coarse_copies_are_part_of_the_new_calibration(telling: Path, config: EvaluateConfig, tmp_path: Path) -> None:
     new = tmp_path / "new.safetensors"
-    summary = evaluate_detector(telling, replace(config, split="val", calibrate=str(new), reference=0.5))
+    summary = evaluate_detector(telling, replace(config, split="val", calibrate=str(new), coarse_weight=0.5))
     detector, table = load_detector(new, "cpu"), pd.read_csv(summary.out / "frames.csv")
     logits = detector.score([read_crop(telling / crop) for crop in table["crop"]])
-    assert detector.header.reference == 0.5
+    assert detector.header.coarse_weight == 0.5
     assert list(table["logit"]) == pytest.approx(list(logits), abs=1e-3)
 
 

@@ -63,15 +63,15 @@ def evaluate_command(
     robustness_frames: Annotated[
         int, option(_ROBUSTNESS, "N", "Damage N crops per person and video.")
     ] = _DEFAULT.robustness_frames,
-    reference: Annotated[
+    coarse_weight: Annotated[
         float | None,
         option(
             _CALIBRATION,
             "X",
-            "Subtract X times the logit of each face's coarse copy from its own, which helps on new sources.",
+            "Subtract X times the logit of each face's coarse copy from its own: slower, may help on new sources.",
             default="the checkpoint's",
         ),
-    ] = _DEFAULT.reference,
+    ] = _DEFAULT.coarse_weight,
     calibrate: Annotated[
         str | None,
         option(

@@ -28,8 +28,8 @@ from torchfakes_cli.files import write_atomically
 
 #: Key of our JSON in the safetensors metadata, and the version of its layout.
 HEADER_KEY = "torchfakes"
-#: Format of a checkpoint, and that of one with a ``reference``, whose scores earlier versions would get wrong.
-FORMAT, REFERENCED_FORMAT = 1, 2
+#: Format of a checkpoint, and that of one with a ``coarse_weight``, whose scores earlier versions would get wrong.
+FORMAT, COARSE_FORMAT = 1, 2
 #: Largest accepted file in bytes, far above the size of any supported network.
 MAX_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 22
@@ -52,7 +52,7 @@ class Header:
             that were trained this way; 0 for no such step.
         mean: value subtracted from RGB values (0 to 255).
         scale: divisor of RGB values after the mean is subtracted.
-        reference: weight of the logit of a crop's coarse copy, which is subtracted from the crop's own, for
+        coarse_weight: weight of the logit of a crop's coarse copy, which is subtracted from the crop's own, for
             ``preprocess.relative_logits``; 0 for none.
         slope: slope of the calibration, for ``calibration.probability``.
         intercept: intercept of the calibration.
@@ -74,7 +74,7 @@ class Header:
     crop_size: int = 0
     mean: float = MEAN
     scale: float = SCALE
-    reference: float = 0.0
+    coarse_weight: float = 0.0
     slope: float = 1.0
     intercept: float = 0.0
     calibrated_on: str = ""
@@ -107,7 +107,7 @@ def save_checkpoint(
         OutputError: the file can't be written.
         ModelError: a weight is not finite in the stored type; nothing is written.
     """
-    number = REFERENCED_FORMAT if header.reference else FORMAT
+    number = COARSE_FORMAT if header.coarse_weight else FORMAT
     text = json.dumps({"format": number, **asdict(header)}, sort_keys=True)
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
@@ -216,7 +216,7 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> Header:
     if HEADER_KEY not in metadata:
         raise CheckpointError("has no torchfakes header", path=path, advice="It was not written by this program.")
     raw = json.loads(metadata[HEADER_KEY])
-    if not isinstance(raw, dict) or raw.get("format") not in (FORMAT, REFERENCED_FORMAT):
+    if not isinstance(raw, dict) or raw.get("format") not in (FORMAT, COARSE_FORMAT):
         raise CheckpointError("has a header of an unknown format", path=path, advice="Update torchfakes.")
     if isinstance(alone := raw.get("network_alone"), dict):  # the calibration without the texture model, see _TEXTURE
         raw.update(alone)
@@ -251,7 +251,7 @@ def check_header(path: Path, header: Header) -> None:
         "crop_shape": header.crop_shape in CROP_SHAPES,
         "crop_size": header.crop_size == 0 or 20 <= header.crop_size <= header.input_size,
         "scale": header.scale > 0,
-        "reference": 0 <= header.reference <= 1,
+        "coarse_weight": 0 <= header.coarse_weight <= 1,
         "slope": header.slope >= 0,
         "fake_above": 0 <= header.real_below <= header.fake_above <= 1,
     }

@@ -136,7 +136,7 @@ class Detector:
             part = slice(start, start + size)
             batch = to_input(crops[part], header.input_size, header.mean, header.scale, header.crop_size)
             batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
-            logits[part] = relative_logits(self.network, batch, header.reference).float().flatten().cpu().numpy()
+            logits[part] = relative_logits(self.network, batch, header.coarse_weight).float().flatten().cpu().numpy()
             start += size
         return logits
 

@@ -89,10 +89,10 @@ def to_input(
 
 
 def coarse(inputs: Tensor) -> Tensor:
-    """Return a copy without fine detail, N×3×S×S: blocks of 8×8 pixels keep their mean, and slopes across and down.
+    """Return a copy without fine detail, N×3×S×S: blocks of 8×8 pixels keep the lowest cosine terms.
 
-    These are the three lowest frequencies of JPEG's cosine transform (ITU-T T.81, A.3.3), as in a strongly compressed
-    picture.
+    These are the mean, half a wave across and half a wave down, of the cosine transform of JPEG (ITU-T T.81, A.3.3):
+    about what strong compression leaves.
     """
     side = inputs.shape[-1]
     angles = (torch.arange(BLOCK) + 0.5) * (math.pi / BLOCK)
@@ -104,13 +104,13 @@ def coarse(inputs: Tensor) -> Tensor:
     return functional.conv_transpose2d(found, filters, stride=BLOCK, groups=3)[..., :side, :side]
 
 
-def relative_logits(network: Callable[[Tensor], Tensor], inputs: Tensor, reference: float) -> Tensor:
-    """Score a batch, N×1: the network's logits, less ``reference`` times those of coarse copies.
+def relative_logits(network: Callable[[Tensor], Tensor], inputs: Tensor, weight: float) -> Tensor:
+    """Score a batch, N×1: the network's logits, less ``weight`` times those of coarse copies.
 
-    What a generator leaves is lost in a coarse copy; what else moves the logit (the person, light, framing) is kept.
-    Subtracted, it no longer passes for a trace.
+    The copy keeps the person, the light and the framing, and loses what a generator left in the fine detail:
+    subtracting its logit reduces the influence of the former.
     """
     logits = network(inputs)
-    if not reference:
+    if not weight:
         return logits
-    return logits - reference * network(coarse(inputs).contiguous(memory_format=torch.channels_last))
+    return logits - weight * network(coarse(inputs).contiguous(memory_format=torch.channels_last))

@@ -288,6 +288,7 @@ def _detector_facts(header: Header, file: str, precision: str) -> dict[str, Any]
         "in_the_file": {
             "normalisation": {"mean": header.mean, "scale": header.scale, "formula": _NORMALIZED},
             "enlarged_to": header.input_size,
+            "coarse_weight": header.coarse_weight,
             "calibration": calibration,
         },
         "crop": {"shape": header.crop_shape, "margin": header.margin, "beyond": 0},

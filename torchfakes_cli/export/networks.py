@@ -59,7 +59,7 @@ class WholeDetector(nn.Module):
         if header.picture_size != header.input_size:
             size = (header.input_size, header.input_size)
             inputs = functional.interpolate(inputs, size=size, mode="bilinear", align_corners=False)
-        logits = relative_logits(self.network, inputs, header.reference).squeeze(1)
+        logits = relative_logits(self.network, inputs, header.coarse_weight).squeeze(1)
         return logits, torch.sigmoid(header.slope * logits + header.intercept)
 
 

@@ -294,7 +294,8 @@ class EvaluateConfig:
         robustness_frames: as ``frames_per_video``, for the damaged crops.
         rounds: rounds of the bootstrap that gives the intervals.
         bins: bins of the reliability plot and of the calibration error.
-        reference: weight of the logit of coarse copies, see ``preprocess.relative_logits``; None for the checkpoint's.
+        coarse_weight: weight of the logits of coarse copies, for ``preprocess.relative_logits``; None for that of each
+            checkpoint.
         calibrate: path of a new checkpoint with a calibration fitted on this split; None for none.
         calibration: ``platt`` (slope and intercept) or ``temperature`` (slope only).
         false_alarms: largest share of further reals that the new thresholds call fake.
@@ -315,7 +316,7 @@ class EvaluateConfig:
     robustness_frames: int = 8
     rounds: int = 1000
     bins: int = 10
-    reference: float | None = None
+    coarse_weight: float | None = None
     calibrate: str | None = None
     calibration: CalibrationFit = "platt"
     false_alarms: float = 0.05
@@ -335,7 +336,7 @@ class EvaluateConfig:
                 (100, 100_000): "rounds",
                 (2, 100): "bins",
                 (0, 0.999): "false_alarms missed_fakes",
-                (0, 1): "reference",
+                (0, 1): "coarse_weight",
                 (2, _ANY): "folds",
                 (0, _ANY): "seed",
             },

@@ -59,7 +59,7 @@ def input_words(header: Header) -> str:
     grown = "without margin" if header.margin == 1 else f"{header.margin:g} times as large"
     enlarged = f", enlarged bilinearly to {header.input_size}" if side != header.input_size else ""
     values = ranges.get((header.mean, header.scale), f"(x − {header.mean:g}) / {header.scale:g}")
-    coarse = f"; less {header.reference:g} times the logit of a coarse copy" if header.reference else ""
+    coarse = f"; less {header.coarse_weight:g} times the logit of a coarse copy" if header.coarse_weight else ""
     return f"{shape}, {grown}, at {side} pixels{enlarged}; RGB {values}{coarse}"
 
 

@@ -50,7 +50,7 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
             from fake.
     """
     state, header = load_checkpoint(checkpoint)
-    header = referenced(header, config)
+    header = with_coarse_weight(header, config)
     videos = judge_videos(rows, header)
     if known := trained_groups(header, videos["group"]):
         cause = f"{header.name} was trained on groups of the same names as {known} of {videos['group'].nunique()}"
@@ -112,9 +112,16 @@ def calibrate(checkpoint: Path, rows: pd.DataFrame, source: str, config: Evaluat
     )
 
 
-def referenced(header: Header, config: EvaluateConfig) -> Header:
-    """Return the header with the weight of the coarse copies that a measurement asks for."""
-    return header if config.reference is None else replace(header, reference=config.reference)
+def with_coarse_weight(header: Header, config: EvaluateConfig) -> Header:
+    """Return the header with the weight of coarse copies that a measurement asks for.
+
+    Calibration and metrics are of logits with the earlier weight: with another one they are gone.
+    """
+    if config.coarse_weight in (None, header.coarse_weight):
+        return header
+    blank = Header(name=header.name)
+    lost = ("slope", "intercept", "calibrated_on", "fake_above", "real_below", "metrics")
+    return replace(header, coarse_weight=config.coarse_weight, **{field: getattr(blank, field) for field in lost})
 
 
 def calibrated(header: Header, videos: pd.DataFrame) -> Header:

@@ -30,7 +30,7 @@ from torchfakes_cli.training.crops import manifest
 from torchfakes_cli.training.crops.extract import slug
 from torchfakes_cli.training.crops.prepare import prepare_corpus
 from torchfakes_cli.training.evaluate import scores
-from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target, referenced
+from torchfakes_cli.training.evaluate.calibrate import calibrate, check_target, with_coarse_weight
 from torchfakes_cli.training.evaluate.findings import FORMAT, SCHEMA, Damage, Evaluation, Model, Result, Source
 from torchfakes_cli.training.evaluate.metrics import Floats, figures, measure_damage, slice_videos
 from torchfakes_cli.training.evaluate.perturb import Perturbation, chosen_perturbations
@@ -40,7 +40,16 @@ from torchfakes_cli.version import __version__
 #: Columns of a manifest that mark faces which a scan would not find; older manifests lack them.
 UNSEEN = ("small", "doubtful")
 #: Values of a header that the report repeats.
-_OF_HEADER = ("input_size", "margin", "slope", "intercept", "real_below", "fake_above", "calibrated_on")
+_OF_HEADER = (
+    "input_size",
+    "margin",
+    "coarse_weight",
+    "slope",
+    "intercept",
+    "real_below",
+    "fake_above",
+    "calibrated_on",
+)
 #: Called with a stage of the work, how much of it is done, and how much there is to do if known.
 Progress = Callable[[str, int, int | None], None]
 
@@ -102,7 +111,7 @@ def evaluate_detector(
     checkpoints = [find_checkpoint(model) for model in config.models] or [shipped_checkpoint()]
     detectors = [load_detector(path, config.device) for path in checkpoints]
     for detector in detectors:
-        detector.header = referenced(detector.header, config)
+        detector.header = with_coarse_weight(detector.header, config)
     models = _models(detectors, checkpoints, config)
     make_out(out, force=config.force)
     names = _unique(path.resolve().name or "crops" for path in paths)

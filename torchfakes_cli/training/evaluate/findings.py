@@ -121,6 +121,7 @@ class Model:
     sha256: str
     input_size: int
     margin: float
+    coarse_weight: float  # of the coarse copies' logits
     slope: float
     intercept: float
     real_below: float

@@ -191,7 +191,10 @@ def _markdown(evaluation: Evaluation) -> str:
         f"prior. The ECE has {evaluation.settings['bins']} equally wide bins. In a small set, it is above 0 by chance "
         "alone.",
         f"- Settings: `{json.dumps(evaluation.settings, sort_keys=True)}`",
-        *(f"- Detector {markdown_cell(model.name)}: SHA-256 {model.sha256}" for model in evaluation.models),
+        *(
+            f"- Detector {markdown_cell(model.name)}: SHA-256 {model.sha256}, coarse weight {model.coarse_weight:g}"
+            for model in evaluation.models
+        ),
         "- A low score is no proof of authenticity. The figures hold for footage like this, not for other generators, "
         "compressions or people.",
     ]

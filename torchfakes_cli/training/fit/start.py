@@ -121,7 +121,10 @@ def load_trunk(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> N
 def _first_header(
     config: TrainConfig, architecture: str, folder: Path, parent: Header | None, groups: Iterable[str]
 ) -> Header:
-    """Make the header of this training's checkpoints; the input of the start (``parent``) is kept."""
+    """Make the header of this training's checkpoints; the input of the start (``parent``) is kept.
+
+    Its coarse weight is not: ``evaluate --calibrate`` gives the trained network one of its own.
+    """
     margin = recorded_settings(folder)["margin"]
     if parent is not None and not same_margin(parent.margin, margin):
         cause = f"was trained on crops with the margin {parent.margin:g}, and these have {margin:g}"
