@@ -36,7 +36,7 @@ def test_known_pictures_are_a_caveat_and_names_of_groups_alone_are_not() -> None
         (replace(SOURCE, split="train"), FITTED, MANY, False, "training groups"),
         (replace(SOURCE, split="all"), FITTED, MANY, False, "Training groups may"),
         (replace(SOURCE, split="val"), FITTED, MANY, False, "validation groups"),
-        (SOURCE, HEADER, MANY, False, "never calibrated"),
+        (SOURCE, HEADER, MANY, False, "is not calibrated: probabilities"),
         (SOURCE, FITTED, FEWER, False, "40 real and 40 fake videos of 40 groups"),
         (replace(SOURCE, unreadable=2, first_unreadable="a.png: gone"), FITTED, MANY, False, "such as a.png: gone"),
         (replace(SOURCE, stills=7), FITTED, MANY, False, "7 crops of stills"),

@@ -359,7 +359,7 @@ def notes_on(
         ),
         f"Calibration and thresholds of {header.name} were fitted on groups of the same names as {fitted} of these "
         f"{groups}: log loss, Brier score, ECE and verdicts are too good.": fitted,
-        f"{header.name} was never calibrated: probabilities, thresholds and coverage mean little.": (
+        f"{header.name} is not calibrated: probabilities, thresholds and coverage mean little.": (
             not header.calibrated_on
         ),
         f"The set is small ({reals} real and {fakes} fake videos of {groups} groups): differences within the intervals "
