@@ -156,6 +156,16 @@ def test_checkpoints_of_earlier_versions_know_their_people() -> None:
     assert trained_groups(Header(name="x", training={"groups": [earlier]}), ["p1", "p2"]) == 1
 
 
+def test_another_coarse_weight_drops_the_figures_of_other_logits(checkpoint: Path, tmp_path: Path) -> None:
+    kept = []
+    for weight in (None, 0.0, 0.5):
+        config = replace(LOOSE, calibrate=str(tmp_path / f"{weight}.safetensors"), coarse_weight=weight)
+        calibrate(checkpoint, APART, "crops", config)
+        header = load_checkpoint(tmp_path / f"{weight}.safetensors")[1]
+        kept.append((header.coarse_weight, "test" in header.metrics, header.licence))
+    assert kept == [(0, True, "CC0"), (0, True, "CC0"), (0.5, False, "CC0")]
+
+
 def test_people_that_a_detector_was_trained_on_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     state, header = load_checkpoint(checkpoint)
     first = {"groups": group_marks(["p1", "elsewhere"]), "start": "vggface2"}
